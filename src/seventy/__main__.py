@@ -1,0 +1,3 @@
+from seventy.cli import main
+
+main()
