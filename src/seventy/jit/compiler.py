@@ -3,13 +3,15 @@
 import functools
 import hashlib
 import os
+import pickle
+import queue
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from llvmlite import binding
 
 from seventy.jit.build import Module
 from seventy.jit.isa import Isa
+from seventy.machine.topology import allowed_cpus
 
 _SOURCES = ("jit", "formats", "kernels")
 _MAGIC = b"seventy-object-1\n"
@@ -174,19 +177,48 @@ class Library:
 
 
 def _compile_all(kernels: list[Kernel], isa: Isa) -> Iterable[tuple[Kernel, bytes]]:
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
-    if len(kernels) < 4 or workers < 2:
+    """LLVM holds a lock, so threads would take turns: with enough to do, processes compile."""
+    workers = min(len(allowed_cpus()), len(kernels), 8)
+    if workers < 2 or len(kernels) < 4:
         yield from ((kernel, _compile_to_cache(kernel, isa)) for kernel in kernels)
         return
-    done: set[Kernel] = set()
+    # Not multiprocessing: it would import the user's main module again.
+    command = [sys.executable, "-c", "from seventy.jit.compiler import serve; serve()"]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(workers)]
+    idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+    for process in processes:
+        idle.put(process)
     try:
-        # LLVM holds a lock, so threads would take turns; spawned processes also keep us clear of forked locks.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = [(kernel, pool.submit(_compile_to_cache, kernel, isa)) for kernel in kernels]
-            for kernel, future in futures:
-                data = future.result()
-                done.add(kernel)
-                yield kernel, data
-    except (BrokenProcessPool, OSError):
-        # No processes to be had (a sandbox, a script without a main guard): this one does the rest.
-        yield from ((kernel, _compile_to_cache(kernel, isa)) for kernel in kernels if kernel not in done)
+        with ThreadPoolExecutor(workers) as pool:
+            futures = {pool.submit(_ask, idle, kernel, isa): kernel for kernel in kernels}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+    finally:
+        for process in processes:
+            process.communicate()
+
+
+def _ask(idle: "queue.SimpleQueue[subprocess.Popen[bytes]]", kernel: Kernel, isa: Isa) -> bytes:
+    process = idle.get()
+    try:
+        assert process.stdin and process.stdout
+        pickle.dump((kernel, isa), process.stdin)
+        process.stdin.flush()
+        data: bytes = pickle.load(process.stdout)
+        return data
+    except (OSError, EOFError, pickle.UnpicklingError):
+        # The process could not live (a sandbox, too little memory): this one does its work.
+        return _compile_to_cache(kernel, isa)
+    finally:
+        idle.put(process)
+
+
+def serve() -> None:
+    """A worker process: compiles what comes on stdin until it closes."""
+    while True:
+        try:
+            kernel, isa = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(_compile_to_cache(kernel, isa), sys.stdout.buffer)
+        sys.stdout.buffer.flush()

@@ -6,7 +6,7 @@ Everything here works on vectors of `isa.lanes` 32-bit lanes, and on scalars whe
 import math
 from collections.abc import Callable
 
-from seventy.jit.build import Function, Operand, Value
+from seventy.jit.build import Operand, Value
 from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
 
 

@@ -77,16 +77,16 @@ def build(module: Module, source: str, kind_name: str) -> None:
         factor = _inverse_rms(k, a, columns) if source == "norm" else None
 
         def read(offset: Value, lanes: int) -> Value:
-            x = f.load(f32 * lanes, a, offset) if lanes else f.load(f32, a, offset)  # noqa: B023
+            x = f.load(f32 * lanes, a, offset) if lanes else f.load(f32, a, offset)
             if source == "plain":
                 return x
-            other = f.load(x.type, b, offset)  # noqa: B023
-            if factor is not None:  # noqa: B023
-                return x * (factor.splat(lanes) if lanes else factor) * other  # noqa: B023
+            other = f.load(x.type, b, offset)
+            if factor is not None:
+                return x * (factor.splat(lanes) if lanes else factor) * other
             return x / (exp(-x) + 1.0) * other
 
         def put(section: int, unit: Value, value: Value) -> None:
-            f.store(value, places[section], (unit * width + token) * 4)  # noqa: B023
+            f.store(value, places[section], (unit * width + token) * 4)
 
         with f.loop(columns // kind.block) as block:
             if kind_name == "f32":

@@ -1,7 +1,7 @@
 """Rotary position embedding of queries and keys, and the way of keys and values into the cache."""
 
 from seventy.jit.build import Function, Module, Value
-from seventy.jit.simd import fma, float_to_halves
+from seventy.jit.simd import float_to_halves, fma
 from seventy.jit.types import f32, i32, i64, pointer
 from seventy.kernels.abi import Kernel
 from seventy.kernels.attention import PAGE, page_address

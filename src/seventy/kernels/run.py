@@ -19,7 +19,7 @@ _PAUSES_BEFORE_PARKING = 60000
 
 
 def build(module: Module) -> None:
-    """i64 kernel(control, thread, seen): thread 0 runs one step and returns; others run steps until none comes.
+    """i64 kernel(control, thread, seen): thread -1 publishes a step, thread 0 runs it, others run steps as they come.
 
     `seen` is the last generation the thread ran; the result is the new one. A thread other than 0 that returns has
     marked itself as parked.
@@ -28,6 +28,8 @@ def build(module: Module) -> None:
     f = module.function("kernel", [pointer, i64, i64], i64)
     control, thread, seen = f.arguments
     generation = f.variable(i64, seen)
+    with f.when(thread < 0):
+        f.atomic_add(control + GENERATION, 1)
     with f.when(thread.eq(0)):
         generation.set(f.atomic_load(control + GENERATION))
         f.call(step.name, None, control, thread)
