@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -101,7 +102,7 @@ class Model:
 
         def compile_all() -> None:
             try:
-                self.library.load(kernels, progress and (lambda done, total: progress("compiling kernels", done, total)))
+                self.library.load(kernels, self.threads, progress and partial(progress, "compiling kernels"))
             except BaseException as error:
                 failures.append(error)
 
@@ -109,11 +110,7 @@ class Model:
         thread = threading.Thread(target=compile_all)
         thread.start()
         try:
-            weights.load(
-                self.library,
-                self.threads,
-                progress and (lambda done, total: progress("loading weights", done, total)),
-            )
+            weights.load(self.library, self.threads, progress and partial(progress, "loading weights"))
         finally:
             thread.join()
         if failures:

@@ -34,12 +34,13 @@ class Team:
         self._control = np.zeros(run.PARKED // 8 + run.LINE // 8 * threads, np.int64)
         self._word(run.THREADS)[0] = threads
         self._libc = ctypes.CDLL(None)
-        self._word(run.YIELD)[0] = ctypes.cast(self._libc.sched_yield, ctypes.c_void_p).value
+        self._word(run.YIELD)[0] = ctypes.cast(self._libc.sched_yield, ctypes.c_void_p).value or 0
         self._parked = self._control[run.PARKED // 8 :: run.LINE // 8]
         self._wake = [threading.Semaphore(0) for _ in range(threads)]
         self._closing = False
         self._busy = threading.Lock()
         cores = physical_cores()
+        self._first_cpu = cores[0]
         self._workers = [
             threading.Thread(target=self._work, args=(i, cores[i % len(cores)]), name=f"seventy-{i}", daemon=True)
             for i in range(1, threads)
@@ -51,7 +52,7 @@ class Team:
         return self._control[offset // 8 : offset // 8 + 1]
 
     def _work(self, index: int, cpu: int) -> None:
-        pin_thread(cpu)
+        pin_thread({cpu})
         seen = 0
         while not self._closing:
             seen = self._function(self._control.ctypes.data, index, seen)
@@ -74,7 +75,10 @@ class Team:
             for index in np.flatnonzero(self._parked):
                 self._parked[index] = 0
                 self._wake[index].release()
+            # Unpinned, the caller may find itself on the core of a worker it waits for.
+            before = pin_thread({self._first_cpu})
             self._function(self._control.ctypes.data, 0, 0)
+            pin_thread(before)
             if self._word(run.ABORT)[0]:
                 raise Aborted
 

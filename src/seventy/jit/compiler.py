@@ -20,7 +20,6 @@ from llvmlite import binding
 
 from seventy.jit.build import Module
 from seventy.jit.isa import Isa
-from seventy.machine.topology import allowed_cpus
 
 _SOURCES = ("jit", "formats", "kernels")
 _MAGIC = b"seventy-object-1\n"
@@ -146,8 +145,10 @@ class Library:
         self._jit = binding.create_lljit_compiler(_target_machine(isa), use_jit_link=False, suppress_errors=True)
         self._loaded: dict[Kernel, tuple[int, Any]] = {}
 
-    def load(self, kernels: Iterable[Kernel], progress: Callable[[int, int], None] | None = None) -> None:
-        """Makes every kernel callable: from the cache, else compiled, by as many processes as pay.
+    def load(
+        self, kernels: Iterable[Kernel], workers: int = 1, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Makes every kernel callable: from the cache, else compiled, by up to `workers` processes.
 
         `progress(done, total)` is called while compiling.
         """
@@ -159,7 +160,7 @@ class Library:
                 missing.append(kernel)
             else:
                 self._link(kernel, data)
-        for done, (kernel, data) in enumerate(_compile_all(missing, self.isa)):
+        for done, (kernel, data) in enumerate(_compile_all(missing, self.isa, workers)):
             self._link(kernel, data)
             if progress:
                 progress(done + 1, len(missing))
@@ -176,9 +177,9 @@ class Library:
         self._loaded[kernel] = (tracker["kernel"], tracker)
 
 
-def _compile_all(kernels: list[Kernel], isa: Isa) -> Iterable[tuple[Kernel, bytes]]:
+def _compile_all(kernels: list[Kernel], isa: Isa, workers: int) -> Iterable[tuple[Kernel, bytes]]:
     """LLVM holds a lock, so threads would take turns: with enough to do, processes compile."""
-    workers = min(len(allowed_cpus()), len(kernels), 8)
+    workers = min(workers, len(kernels), 8)
     if workers < 2 or len(kernels) < 4:
         yield from ((kernel, _compile_to_cache(kernel, isa)) for kernel in kernels)
         return

@@ -77,58 +77,58 @@ def _split(module: Module, group: int, head_dim: int) -> Function:
     with f.loop(pages) as p:
         page = keys + f.load(i32, table, p * 4).to(i64) * bytes_of_page
         for some in heads:
-            with f.loop(0, PAGE, lanes * vectors) as first:
+            with f.loop(0, PAGE, lanes * vectors) as start:
                 dots = {(g, v): f.variable(f32 * lanes, 0) for g in some for v in range(vectors)}
                 with f.loop(head_dim) as i:
                     for v in range(vectors):
-                        half = f.load(u16 * lanes, page, (i * PAGE + first + v * lanes) * 2)
+                        half = f.load(u16 * lanes, page, (i * PAGE + start + v * lanes) * 2)
                         key = halves_to_float(half)
                         for g in some:
                             query = f.broadcast(f32 * lanes, queries + i * 4, g * head_dim * 4)
                             dots[g, v].set(fma(key, query, dots[g, v].get()))
                 for (g, v), dot in dots.items():
-                    f.store(dot.get(), scores, (p * PAGE + first + v * lanes) * 4 + g * SPLIT * 4)
+                    f.store(dot.get(), scores, (p * PAGE + start + v * lanes) * 4 + g * SPLIT * 4)
 
     ramp = f.constant(i32 * lanes, 0)
     for lane in range(lanes):
         ramp = ramp.with_lane(lane, f.constant(i32, lane))
-    with f.loop(group) as g:
-        line = scores + g * (4 * SPLIT)
+    with f.loop(group) as head:
+        line = scores + head * (4 * SPLIT)
         largest = f.variable(f32 * lanes, _LOWEST)
         with f.loop(0, pages * PAGE, lanes) as i:
             valid = ramp + i.to(i32).splat(lanes) < length.to(i32).splat(lanes)
             score = valid.select(f.load(f32 * lanes, line, i * 4), _LOWEST)
             f.store(score, line, i * 4)
             largest.set(score.maximum(largest.get()))
-        before = f.load(f32, maxima, g * 4)
+        before = f.load(f32, maxima, head * 4)
         maximum = max_lanes(largest.get()).maximum(before)
-        f.store(maximum, maxima, g * 4)
+        f.store(maximum, maxima, head * 4)
         total = f.variable(f32 * lanes, 0)
         with f.loop(0, pages * PAGE, lanes) as i:
             weight = exp(f.load(f32 * lanes, line, i * 4) - maximum.splat(lanes))
             f.store(weight, line, i * 4)
             total.set(total.get() + weight)
         shrink = exp(before - maximum)
-        f.store(f.load(f32, totals, g * 4) * shrink + sum_lanes(total.get()), totals, g * 4)
+        f.store(f.load(f32, totals, head * 4) * shrink + sum_lanes(total.get()), totals, head * 4)
         with f.loop(0, 4 * head_dim, 64) as i:
-            place = g * (4 * head_dim) + i
+            place = head * (4 * head_dim) + i
             f.store(f.load(f32 * 16, sums, place) * shrink.splat(16), sums, place)
 
     wide = next(n for n in (vectors, 1) if head_dim % (n * lanes) == 0)
     for some in heads:
-        with f.loop(0, head_dim, lanes * wide) as first:
+        with f.loop(0, head_dim, lanes * wide) as column:
             acc = {
-                (g, v): f.variable(f32 * lanes, f.load(f32 * lanes, sums + first * 4, (g * head_dim + v * lanes) * 4))
+                (g, v): f.variable(f32 * lanes, f.load(f32 * lanes, sums + column * 4, (g * head_dim + v * lanes) * 4))
                 for g in some for v in range(wide)
             }  # fmt: skip
             with f.loop(pages) as p:
                 page = keys + f.load(i32, table, p * 4).to(i64) * bytes_of_page + 2 * PAGE * head_dim
                 with f.loop((length - p * PAGE).minimum(PAGE)) as i:
                     for v in range(wide):
-                        value = halves_to_float(f.load(u16 * lanes, page, (i * head_dim + first + v * lanes) * 2))
+                        value = halves_to_float(f.load(u16 * lanes, page, (i * head_dim + column + v * lanes) * 2))
                         for g in some:
                             weight = f.broadcast(f32 * lanes, scores + (p * PAGE + i) * 4, g * SPLIT * 4)
                             acc[g, v].set(fma(value, weight, acc[g, v].get()))
             for (g, v), variable in acc.items():
-                f.store(variable.get(), sums + first * 4, (g * head_dim + v * lanes) * 4)
+                f.store(variable.get(), sums + column * 4, (g * head_dim + v * lanes) * 4)
     return f

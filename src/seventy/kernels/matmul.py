@@ -12,7 +12,8 @@ from seventy.kernels.abi import Kernel, tile_widths
 from seventy.kernels.activations import KINDS, section_bases
 
 ARGUMENTS = (
-    "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias", "accumulate",
+    "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
+    "accumulate",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The CPUs this process may use."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -37,7 +38,10 @@ def physical_cores(root: Path = _CPUS) -> list[int]:
     return cores[: _quota() or len(cores)]
 
 
-def pin_thread(cpu: int) -> None:
-    """Keeps the calling thread on one CPU, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {cpu})
+def pin_thread(cpus: Collection[int]) -> Collection[int]:
+    """Keeps the calling thread on these CPUs, where the system can; returns those it was on."""
+    if not hasattr(os, "sched_setaffinity"):
+        return cpus
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    return before
