@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -28,6 +29,8 @@ from seventy.machine.topology import physical_cores
 # Enough rows to be bound by arithmetic and not by memory, few enough that 70B activations stay under 100 MB.
 MAX_ROWS = 256
 MAX_OUTPUTS = 64
+# Kernels beside those of the program.
+SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
 
 # What is happening, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -97,7 +100,7 @@ class Model:
 
     def _prepare(self, weights: Weights, progress: Progress | None) -> None:
         """Compiles and loads, both at once: compiling needs cores, loading needs the disk."""
-        kernels = [*weights.kernels(), Kernel("seventy.kernels.run:build"), *self.program.kernels()]
+        kernels = [*self.program.kernels(), *SUPPORT]
         failures: list[BaseException] = []
 
         def compile_all() -> None:
@@ -145,7 +148,7 @@ class Model:
                 rows.sequence.length += len(rows.tokens)
             return program["logits"].floats(n_outputs)
 
-    def interruptible(self) -> Any:
+    def interruptible(self) -> AbstractContextManager[None]:
         """A context in which Ctrl-C stops a running step."""
         assert self._team is not None, "the model is closed"
         return self._team.interruptible()
