@@ -1,6 +1,8 @@
 """The CPUs this process may use."""
 
 import os
+import platform
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -36,6 +38,29 @@ def physical_cores(root: Path = _CPUS) -> list[int]:
             seen.add(core)
             cores.append(cpu)
     return cores[: _quota() or len(cores)]
+
+
+def cpu_name(root: Path = Path("/proc")) -> str:
+    """The CPU as it calls itself."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", (root / "cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def last_level_cache_bytes(root: Path = _CPUS) -> int:
+    """The largest caches of all CPUs this process may use, together; 0 where the system does not say."""
+    found: dict[str, tuple[int, int]] = {}
+    for cpu in allowed_cpus():
+        for folder in (root / f"cpu{cpu}" / "cache").glob("index*"):
+            try:
+                level, shared = int((folder / "level").read_text()), (folder / "shared_cpu_list").read_text()
+                found[f"{level} {shared}"] = level, int((folder / "size").read_text().strip().rstrip("K")) << 10
+            except (OSError, ValueError):
+                continue
+    last = max((level for level, _ in found.values()), default=0)
+    return sum(size for level, size in found.values() if level == last)
 
 
 def pin_thread(cpus: Collection[int]) -> Collection[int]:
