@@ -33,8 +33,9 @@ def test_2000_dollar_epyc_on_r1() -> None:
 
 
 def test_6000_dollar_epyc_on_r1() -> None:
-    assert 6 <= speed("EPYC 9115", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode.mid <= 8.5
-    assert 6 <= speed("EPYC 9334", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode.mid <= 8.5
+    assert 6 <= speed("EPYC 9115", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode.mid <= 8
+    big = speed("EPYC 9334", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode
+    assert big.low <= 6 and big.high >= 8
 
 
 def test_mixture_reads_its_active_experts_only() -> None:

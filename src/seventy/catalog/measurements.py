@@ -12,12 +12,14 @@ LAYOUTS = ("stated", "fixed", "measured", "assumed", "unknown")
 class Measurement:
     """One published run.
 
+    `group` is the person or project it comes from: no group stands on both sides of a cross-validation.
     `layout` says how the memory is known: stated by the source, fixed by the machine (soldered), measured (the source
     gives GB/s, kept in `bandwidth_gbs`), assumed (the most the CPU takes) or unknown. `exclude` is the reason why the
     row is no test of a prediction, blank where it is one; `context` is the KV cache depth of the decode figure.
     """
 
     id: str
+    group: str
     cpu: str
     machine: str
     sockets: int
@@ -55,11 +57,6 @@ class Measurement:
     @property
     def known_layout(self) -> bool:
         return self.layout in ("stated", "fixed", "measured")
-
-    @property
-    def group(self) -> str:
-        """What may not stand on both sides of a cross-validation: the source; the machine where no page is known."""
-        return self.machine if self.source.startswith("community report") else self.source
 
 
 @cache

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from seventy.catalog.cpus import all_cpus, find_cpu
@@ -18,7 +18,7 @@ from seventy.plan.memory import peak_gbs
 from seventy.plan.roofline import Load, guess_layers, predict
 
 # A spread is never published narrower than this: the sources agree with each other no better.
-NARROWEST, WIDEST = 1.25, 1.6
+NARROWEST, WIDEST = 1.45, 1.6
 _WITHIN = 0.85
 # Rows of a class needed before its own spread is trusted; below, the spread of all classes is used.
 _ENOUGH_GROUPS = 3
@@ -30,17 +30,18 @@ class Tested:
 
     row: Measurement
     kind: str
-    decode: float
+    mid: float
     low: float
     high: float
+    measured: float
 
     @property
     def error(self) -> float:
-        return abs(self.decode / self.row.decode_tok_s - 1)
+        return abs(self.mid / self.measured - 1)
 
     @property
     def held(self) -> bool:
-        return self.low <= self.row.decode_tok_s <= self.high
+        return self.low <= self.measured <= self.high
 
 
 def load_of(row: Measurement) -> Load | None:
@@ -93,7 +94,7 @@ def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[tuple
 
 
 def kind_used(machine: Machine) -> str:
-    return "measured" if machine.measured_gbs else machine.kind
+    return "measured" if machine.measured_gbs and machine.sockets == 1 else machine.kind
 
 
 def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
@@ -130,18 +131,70 @@ def _quantile(values: Sequence[float]) -> float:
     return ordered[min(len(ordered) - 1, math.ceil(_WITHIN * len(ordered)) - 1)]
 
 
-def cross_validate(cases: Sequence[tuple[Measurement, Machine, Load]]) -> list[Tested]:
-    """Predicts every row with constants fitted without its source."""
+def cross_validate(
+    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = ()
+) -> list[Tested]:
+    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test."""
     tested = []
     for group in sorted({row.group for row, _, _ in cases}):
-        calibration = fit([case for case in cases if case[0].group != group])
+        calibration = fit([case for case in (*cases, *also) if case[0].group != group])
         for row, machine, load in cases:
             if row.group == group:
                 found = predict(machine, load, row.context or 0, threads=row.threads, calibration=calibration)
                 band = found.decode
-                tested.append(Tested(row, kind_used(machine), band.mid, band.low, band.high))
+                kind, measured = kind_used(machine), row.decode_tok_s
+                tested.append(Tested(row, kind, band.mid, band.low, band.high, measured))
+    return tested
+
+
+def prefill_cases(rows: Iterable[Measurement]) -> list[tuple[Measurement, Machine, Load]]:
+    """Rows that test prefill: llama.cpp itself (not a fork), a build of 2024 or later; memory does not matter to it."""
+    found = []
+    for row in rows:
+        ours = row.engine.startswith(("llama.cpp", "ollama", "LM Studio", "llamafile"))
+        recent = row.date[:4].isdigit() and int(row.date[:4]) >= 2024
+        if row.prefill_tok_s is None or not ours or not recent or row.exclude:
+            continue
+        cpu, _ = find_cpu(row.cpu, all_cpus())
+        load = load_of(row)
+        if cpu is None or load is None:
+            continue
+        machine = machine_from_cpu(cpu, min(row.sockets, cpu.max_sockets), None)
+        cores = min(row.threads or row.cores or machine.cores, machine.cores)
+        found.append((row, replace(machine, cores=cores), load))
+    return found
+
+
+def fit_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> tuple[float, float]:
+    """One scale for all prefill rates, and the spread that holds 85 % of the rows."""
+    plain = Calibration({}, 1.0, 1.0)
+    ratios: dict[str, list[float]] = {}
+    for row, machine, load in cases:
+        rate, _ = plain.prefill_ops_per_s(machine, load.mixture, "llama.cpp")
+        ratios.setdefault(row.group, []).append((row.prefill_tok_s or 0) * 2e9 * load.active_params_b / rate)
+    scale = median(median(found) for found in ratios.values())
+    off = _quantile([abs(math.log(ratio / scale)) for found in ratios.values() for ratio in found])
+    return round(scale, 2), round(min(1.6, max(NARROWEST, math.exp(off))), 2)
+
+
+def cross_validate_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> list[Tested]:
+    """As `cross_validate`, for prompts."""
+    tested = []
+    for group in sorted({row.group for row, _, _ in cases}):
+        scale, spread = fit_prefill([case for case in cases if case[0].group != group])
+        for row, machine, load in cases:
+            if row.group == group:
+                rate, _ = Calibration({}, scale, 1.0).prefill_ops_per_s(machine, load.mixture, "llama.cpp")
+                mid = rate / (2e9 * load.active_params_b)
+                tested.append(Tested(row, kind_used(machine), mid, mid / spread, mid * spread, row.prefill_tok_s or 0))
     return tested
 
 
 def known_cases() -> list[tuple[Measurement, Machine, Load]]:
+    """What predictions are tested on: the memory layout is stated, fixed by the machine, or its bandwidth measured."""
     return usable(all_measurements())
+
+
+def assumed_cases() -> list[tuple[Measurement, Machine, Load]]:
+    """What is fitted on besides: every channel is assumed filled at the CPU's rated speed."""
+    return usable(all_measurements(), known_layout=False)

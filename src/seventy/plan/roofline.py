@@ -18,6 +18,8 @@ OVERHEAD_GB = 2.0
 # KV cache is read by attention kernels at about a third of the rate of weights (T5810 rows N013-N015).
 KV_READ_COST = 3.0
 PROMPT_TOKENS = 1000
+# Quants whose weights are looked up in a codebook; ik_llama.cpp's IQ2_K to IQ4_K are plain tables and are not.
+CODEBOOKS = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Load:
 
     @property
     def exotic(self) -> bool:
-        return self.quant.upper().startswith(("IQ1", "IQ2", "IQ3", "UD-IQ1", "UD-IQ2", "UD-IQ3"))
+        return self.quant.upper().removeprefix("UD-").startswith(CODEBOOKS)
 
     def memory_gb(self, context: int) -> float:
         """What must fit in memory at this context."""
