@@ -26,8 +26,10 @@ TEXTS = {
     ),
     "code": (
         "import os\n\n\ndef read_lines(path: str, limit: int = 100) -> list[str]:\n"
-        '    """The first lines of a file."""\n    if not os.path.exists(path):\n        raise FileNotFoundError(path)\n'
-        "    lines = []\n    with open(path, encoding='utf-8') as source:\n        for number, line in enumerate(source):\n"
+        '    """The first lines of a file."""\n    if not os.path.exists(path):\n'
+        "        raise FileNotFoundError(path)\n"
+        "    lines = []\n    with open(path, encoding='utf-8') as source:\n"
+        "        for number, line in enumerate(source):\n"
         "            if number >= limit:\n                break\n            lines.append(line.rstrip('\\n'))\n"
         "    return lines\n\n\nfor i in range(10):\n    print(f'{i}: {i ** 2}')\n"
     ),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from call import call
+from kernels.call import call
 
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa, supported

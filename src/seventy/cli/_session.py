@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -93,7 +93,7 @@ def report(completion: Completion, limit_gbs: float) -> None:
         parts.append(f"{t.decode_gbs:.1f} GB/s read, {share}")
     if completion.finish_reason == "length":
         parts.append("cut at its longest (--max-tokens, --context)")
-    _stderr.print("; ".join(parts), style="dim")
+    _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
 
 
 def machine_limit(llm: LLM) -> tuple[Profile, bool]:
@@ -109,7 +109,7 @@ def machine_limit(llm: LLM) -> tuple[Profile, bool]:
 
 def say(text: str) -> None:
     """A line for the person at the terminal, beside the answer."""
-    _stderr.print(text)
+    _stderr.print(text, soft_wrap=True)
 
 
 def describe(llm: LLM) -> None:
@@ -119,4 +119,18 @@ def describe(llm: LLM) -> None:
     say(
         f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
         f"weights; context {model.context}; {model.threads} threads; ISA {model.isa.name}"
+    )
+
+
+def promise(profile: Profile) -> None:
+    """What the name promises: a 70B on this machine, from its measured bandwidth."""
+    from seventy.plan.here import this_machine
+    from seventy.plan.roofline import predict
+    from seventy.plan.wanted import catalogue_load
+
+    load = catalogue_load("llama-3.3-70b", "Q4_K_M")
+    speed = predict(replace(this_machine(), memory_gb=None), load, engine="seventy").decode.mid
+    say(
+        f"Llama-3.3-70B Q4_K_M here: needs {load.file_gb:.1f} GB (you have {profile.memory_bytes / 2**30:.0f}), would "
+        f"run about {speed:.1f} tok/s (memory limit {profile.read_bandwidth_gbs / load.read_gb:.1f}); see: seventy plan"
     )
