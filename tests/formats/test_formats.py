@@ -3,9 +3,9 @@
 import gguf
 import numpy as np
 import pytest
+
 from kernels.call import call, count
 from kernels.data import random_blocks
-
 from seventy.formats import Format, formats
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
@@ -32,7 +32,8 @@ def test_packing_keeps_every_byte(format: Format) -> None:
     rows = random_blocks(format, 40 * 6).reshape(40, -1)
     panels = format.pack(rows)
     assert panels.shape == (3, 6, format.panel_block)
-    assert np.array_equal(np.sort(panels.reshape(-1)), np.sort(np.append(rows.reshape(-1), np.zeros(8 * rows.shape[1]))))
+    whole = np.append(rows.reshape(-1), np.zeros(8 * rows.shape[1], np.uint8))
+    assert np.array_equal(np.sort(panels.reshape(-1)), np.sort(whole))
 
 
 @ALL

@@ -53,7 +53,7 @@ INTEGERS = np.array([0, 1, -1, 7, -8, 2**31 - 1, -(2**31), 1234567, -7654321, 10
         (lambda x: x.eq(7).select(1, x), lambda x: np.where(x == 7, 1, x)),
         (lambda x: x.view(u32 * 16) >> 28, lambda x: (x.view(np.uint32) >> 28).view(np.int32)),
         (lambda x: (x.view(u32 * 16) < 9).select(x, 0), lambda x: np.where(x.view(np.uint32) < 9, x, 0)),
-        (lambda x: x.to(f32).to(i32), lambda x: np.where(x == 2**31 - 1, np.int32(-(2**31)), x.astype("f4").astype("i4"))),
+        (lambda x: (x >> 1).to(f32).to(i32), lambda x: (x >> 1).astype(np.float32).astype(np.int32)),
         (lambda x: x.shuffle([15, 0] * 8), lambda x: np.tile(x[[15, 0]], 8)),
         (lambda x: x.lane(3).splat(16), lambda x: np.full(16, x[3])),
         (lambda x: x.with_lane(2, x.lane(5)), lambda x: np.where(np.arange(16) == 2, x[5], x)),

@@ -14,9 +14,10 @@ from seventy.jit.isa import LEVELS, Isa, select
 from seventy.kernels.activations import KINDS
 
 _TOPK = Kernel("seventy.kernels.topk:build")
+_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu")
 ALL = [
-    *(Kernel(f"seventy.kernels.{family}:build", (f.name,)) for family in ("matmul", "pack", "embedding") for f in formats().values()),
-    *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in ("plain", "norm", "swiglu") for kind in KINDS),
+    *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
+    *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
     *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, interleaved)) for interleaved in (True, False)),
     Kernel("seventy.kernels.attention:build", (2, 3, 64)),
     Kernel("seventy.kernels.run:build"),

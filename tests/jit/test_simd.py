@@ -1,8 +1,8 @@
 from collections.abc import Callable
 
 import numpy as np
-from jit.test_build import run
 
+from jit.test_build import run
 from seventy.jit import simd
 from seventy.jit.build import Function, Value
 from seventy.jit.isa import Isa
@@ -43,7 +43,8 @@ def test_float_to_halves_rounds_to_nearest_even(isa: Isa) -> None:
 
 
 def test_exp(isa: Isa) -> None:
-    x = np.concatenate([np.linspace(-87, 88, 200_000), [0, -0.0, 1e-30, -1e-30, -87.4, -1000, -3e38]]).astype(np.float32)
+    edges = [0, -0.0, 1e-30, -1e-30, -87.4, -1000, -3e38]
+    x = np.concatenate([np.linspace(-87, 88, 200_000), edges]).astype(np.float32)
     got = mapped(isa, x, f32, np.float32, simd.exp)
     want = np.exp(x.astype(np.float64))
     inside = x > -87

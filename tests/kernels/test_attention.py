@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from kernels import twins
 from kernels.call import address, call, count
-
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import attention, rope

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+
 from kernels import twins
 from kernels.call import call, count
 from kernels.data import random_blocks
-
 from seventy.formats import PANEL, Format, formats
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
@@ -55,7 +55,8 @@ def test_product_equals_its_twin(format: Format, n: int, rows: int, n_blocks: in
 def test_extreme_inputs_do_not_overflow(format: Format, isa: Isa) -> None:
     blocks = random_blocks(format, 16 * 16)
     if format.activation != "f32":
-        blocks[:] = np.where(np.isin(np.arange(format.nbytes), [h + i for h in format.halves for i in (0, 1)]), blocks, 255)
+        fields = [half + i for half in format.halves for i in (0, 1)]
+        blocks[:, np.setdiff1d(np.arange(format.nbytes), fields)] = 255
     for sign in (1, -1):
         x = np.full((9, 16 * format.block), sign * 3.0, np.float32)
         x[4] *= np.where(np.arange(x.shape[1]) % 2, 1, -1)

@@ -2,9 +2,9 @@ import ctypes
 
 import numpy as np
 import pytest
+
 from kernels.call import library
 from kernels.data import random_blocks
-
 from seventy.formats import PANEL, Format, formats
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from kernels.call import library
 
+from kernels.call import library
 from seventy.engine.sampler import TopK
 from seventy.jit.isa import Isa
 

@@ -30,7 +30,7 @@ def quantize(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
 def activations(x: np.ndarray, kind_name: str, capacity: int, widths: tuple[int, ...]) -> np.ndarray:
     """The buffer kernels/activations.py describes, as bytes; rows past those of x are zeros."""
     kind = KINDS[kind_name]
-    n, columns = x.shape
+    n = len(x)
     if kind_name == "f32":
         sections = [x.view(np.int32)]
     else:
@@ -38,7 +38,8 @@ def activations(x: np.ndarray, kind_name: str, capacity: int, widths: tuple[int,
         sums = [q.reshape(n, -1, size).astype(np.int32).sum(-1) for size in (16, 32)]
         words = q.view(np.int32)
         if kind_name == "q8_32":
-            sections = [words, scale.view(np.int32), (sums[1] * scale).astype(np.float32).view(np.int32), -128 * sums[1]]
+            scaled = (sums[1] * scale).astype(np.float32)
+            sections = [words, scale.view(np.int32), scaled.view(np.int32), -128 * sums[1]]
         else:
             pairs = [_pairs(s) for s in sums]
             sections = [words, scale.view(np.int32), pairs[1], -32 * sums[0], pairs[0]]

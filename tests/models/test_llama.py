@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle import TEXTS, divergence, float32_logits, llama_cpp_logits
 
+from oracle import TEXTS, divergence, float32_logits, llama_cpp_logits
 from seventy import LLM
 from seventy.jit.isa import Isa
 

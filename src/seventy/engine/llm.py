@@ -82,7 +82,8 @@ class Stream:
 class LLM:
     """A GGUF model, loaded and ready.
 
-    `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have.
+    `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
+    (no more than the model was made for).
     `isa` is an ISA level below the CPU's best; `progress(what, done, total)` is told how loading goes. Raises
     SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
     """

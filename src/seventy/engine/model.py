@@ -48,7 +48,8 @@ class Rows:
 class Model:
     """Weights, cache, compiled program and threads.
 
-    `context` is the longest sequence, `sequences` how many of that length the cache can hold.
+    `context` is the longest sequence, at most what the model was made for; `sequences` is how many of that length
+    the cache can hold.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class Model:
             self.metadata: Any = gguf.metadata
             architecture = models.find(gguf.metadata.get("general.architecture"))
             self.config = config = architecture.Config.from_metadata(gguf.metadata)
-            if not 1 <= context <= config.context:
-                raise SeventyError(f"context must be from 1 to this model's {config.context} tokens, not {context}")
-            self.context = context
+            if context < 1:
+                raise SeventyError(f"context must be at least 1 token, not {context}")
+            self.context = context = min(context, config.context)
             cache_size = (config.layers, config.kv_heads, config.head_dim)
             positions = sequences * pages(context) * PAGE
             self._check_memory(gguf, KVCache.nbytes(*cache_size, positions))
