@@ -256,7 +256,7 @@ def test_split_model_with_faults(tmp_path: Path) -> None:
         GGUF(alone)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(st.tuples(st.integers(0, 1500), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
     cut=st.integers(0, 1500),

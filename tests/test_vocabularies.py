@@ -1,8 +1,8 @@
 """Token by token what llama.cpp expects of itself."""
 
 import pytest
-import reference_files
 
+import reference_files
 from seventy.engine.gguf import GGUF
 from seventy.text.tokenizer import StreamDecoder, Tokenizer
 
