@@ -54,7 +54,8 @@ def test_ids_are_those_of_llama_cpp(path: Path) -> None:
     class Model(llama.LlamaModel):
         n_vocab = property(lambda self: 0)  # cyllama 0.2.18 asks for it and does not have it
 
-    theirs = Model(str(path), llama.LlamaModelParams()).get_vocab()
+    loaded = Model(str(path), llama.LlamaModelParams())
+    theirs = loaded.get_vocab()
     with GGUF(path) as model:
         tokenizer = Tokenizer.from_metadata(model.metadata)
     assert {token for token in range(tokenizer.vocab_size) if theirs.is_eog(token)} == tokenizer.end_ids

@@ -121,7 +121,7 @@ class GGUFArray:
         data = data.copy()
         data[starts] = separator
         is_text[starts] = True
-        return str(data[is_text][1:], "utf-8", "replace").split(chr(separator))
+        return data[is_text][1:].tobytes().decode("utf-8", "replace").split(chr(separator))
 
     def numpy(self) -> np.ndarray:
         """All numbers, as a read-only view. TypeError when they are strings."""
