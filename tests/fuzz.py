@@ -23,9 +23,11 @@ import test_tokenizer  # noqa: E402
 
 
 def targets(folder: Path) -> dict[str, Callable[[], None]]:
-    reader: Any = test_gguf.test_damaged_files_never_crash
+    damaged: Any = test_gguf.test_damaged_files_never_crash
+    hostile: Any = test_gguf.test_hostile_headers_never_crash
     return {
-        "reader": lambda: reader(tmp_path=folder),
+        "damaged files": lambda: damaged(tmp_path=folder),
+        "hostile headers": lambda: hostile(tmp_path=folder),
         "tokenizer metadata": test_tokenizer.test_any_metadata_is_a_tokenizer_or_one_sentence,
         "tokenizer text": test_tokenizer.test_any_text_comes_back,
         "tokenizer pieces": test_tokenizer.test_sentence_pieces_equal_the_slow_search,

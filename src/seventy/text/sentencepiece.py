@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 SPACE = "▁"
-_CACHED_WORDS = 1 << 16
+_CACHED_WORDS, _CACHED_CHARACTERS = 1 << 16, 64
 
 
 class SentencePieceEncoder:
@@ -30,7 +30,7 @@ class SentencePieceEncoder:
         # No merge crosses two characters that no token has side by side: the text may be cut there, and words that
         # come again (in all usual vocabularies a word is cut at its spaces) are looked up.
         self._inside = {text[i : i + 2] for text in ids for i in range(len(text) - 1)}
-        self._word = lru_cache(_CACHED_WORDS)(self._merge)
+        self._known = lru_cache(_CACHED_WORDS)(self._merge)
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         if self._space_prefix and after_special:
@@ -43,6 +43,9 @@ class SentencePieceEncoder:
                 start = i
         output += word(text[start:])
         return output
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        return self._known(word) if len(word) <= _CACHED_CHARACTERS else self._merge(word)
 
     def _merge(self, word: str) -> tuple[int, ...]:
         ids, scores = self._ids, self._scores
