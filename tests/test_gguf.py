@@ -290,7 +290,7 @@ def read_all(path: Path) -> None:
         assert "\n" not in str(error)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(st.tuples(st.integers(0, 1500), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
     cut=st.integers(0, 63),
@@ -315,7 +315,7 @@ STRINGS = st.binary(max_size=20).map(writer.value)
 ENTRIES = st.builds(writer.tensor_entry, NAMES, st.lists(COUNTS, max_size=5), st.integers(0, 42), COUNTS)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.lists(
         st.tuples(KEYS, SCALAR | ARRAYS | STRINGS | COUNTS.map(lambda n: writer.value(n % 1000))), max_size=4

@@ -9,11 +9,8 @@ import pytest
 
 from seventy.engine import store
 from seventy.engine.gguf import GGUF
-from seventy.errors import SeventyError
 from seventy.text.tokenizer import Tokenizer
 
-# Files to look at, as in PATH; else what `seventy pull` has brought.
-CHOSEN = os.environ.get("SEVENTY_TEST_MODELS")
 RANGES = [
     (0x20, 0x7E), (9, 13), (0x80, 0x24F), (0x300, 0x36F), (0x370, 0x4FF), (0x590, 0x6FF), (0x900, 0xE7F),
     (0x1100, 0x11FF), (0x1E00, 0x20CF), (0x2190, 0x27BF), (0x3000, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3),
@@ -27,12 +24,9 @@ WORDS = [
 
 
 def files() -> list[Path]:
-    if CHOSEN:
-        return [Path(path) for path in CHOSEN.split(os.pathsep)]
-    try:
-        return [store.find("smollm2")]
-    except SeventyError:
-        return []
+    """Those in the folder SEVENTY_TEST_MODELS, and what `seventy pull` has brought."""
+    folder = os.environ.get("SEVENTY_TEST_MODELS")
+    return [*(sorted(Path(folder).glob("*.gguf")) if folder else []), *store.present()]
 
 
 def some_text(rng: random.Random) -> str:

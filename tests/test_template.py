@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seventy.errors import SeventyError
@@ -175,6 +175,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(source=st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
 def test_any_template_is_text_or_one_sentence(source: str) -> None:
     template = _shared

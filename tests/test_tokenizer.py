@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gguf_writer as writer
@@ -171,6 +171,7 @@ def slow_sentence_piece(text: str, ids: dict[str, int], scores: list[float]) -> 
 PIECE = st.text("ab▁", min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(pieces=st.sets(PIECE, max_size=25), text=st.text("ab ", min_size=1, max_size=30), seed=st.integers(0, 9))
 def test_sentence_pieces_equal_the_slow_search(pieces: set[str], text: str, seed: int) -> None:
     names = ["a", "b", "▁", *sorted(pieces - {"a", "b", "▁"})]
@@ -181,6 +182,7 @@ def test_sentence_pieces_equal_the_slow_search(pieces: set[str], text: str, seed
     assert [names[token] for token in encoder.encode(text, False)] == expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_comes_back(text: str) -> None:
     for tokenizer in _both:
@@ -211,6 +213,7 @@ def test_stream_gives_whole_characters() -> None:
     assert stream.push(TOKENS.index("hello")) == "hello"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(TOKENS) - 1), max_size=20))
 def test_stream_of_any_ids(ids: list[int]) -> None:
     tokenizer = _both[0]
@@ -225,6 +228,7 @@ VALUES = st.one_of(st.none(), *SCALARS, *(st.lists(scalar, max_size=6) for scala
 AS_LONG = {"min_size": len(TOKENS), "max_size": len(TOKENS)}
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["gpt2", "llama"]),
     st.dictionaries(
