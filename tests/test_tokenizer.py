@@ -157,6 +157,11 @@ def test_sentence_pieces() -> None:
     assert plain.encode("ab") == [names.index("ab")]
 
 
+def test_sentence_pieces_without_byte_tokens() -> None:
+    encoder = SentencePieceEncoder({"<unk>": 0, "a": 1, "Ã": 2}, [0.0] * 3, 0)
+    assert encoder.encode("aé") == [1, 0, 0]
+
+
 def slow_sentence_piece(text: str, ids: dict[str, int], scores: list[float]) -> list[str]:
     """Again and again the best pair of neighbours, the leftmost of equals."""
     symbols = list(text)
@@ -177,9 +182,9 @@ def test_sentence_pieces_equal_the_slow_search(pieces: set[str], text: str, seed
     names = ["a", "b", "▁", *sorted(pieces - {"a", "b", "▁"})]
     ids = {name: i for i, name in enumerate(names)}
     scores = [float((i * 7 + seed) % 5) for i in range(len(names))]
-    encoder = SentencePieceEncoder(ids, scores, False, None)
+    encoder = SentencePieceEncoder(ids, scores, None)
     expected = slow_sentence_piece(text.replace(" ", "▁"), ids, scores)
-    assert [names[token] for token in encoder.encode(text, False)] == expected
+    assert [names[token] for token in encoder.encode(text)] == expected
 
 
 @settings(deadline=None)
