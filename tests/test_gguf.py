@@ -312,7 +312,7 @@ ARRAYS = st.tuples(st.sampled_from([0, 4, 8, 9, 12, 99]), COUNTS, st.binary(max_
     lambda t: struct.pack("<IIQ", writer.ARRAY, t[0], t[1]) + t[2]
 )
 STRINGS = st.binary(max_size=20).map(writer.value)
-ENTRIES = st.builds(writer.tensor_entry, NAMES, st.lists(COUNTS, max_size=5), st.integers(0, 42), COUNTS)
+ENTRIES = st.builds(writer.tensor_entry, NAMES, st.lists(COUNTS, max_size=5), st.integers(0, 43), COUNTS)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
