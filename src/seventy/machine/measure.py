@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from seventy.errors import SeventyError
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels.bandwidth import ARGUMENTS, Pattern
-from seventy.machine import together
+from seventy.machine import together, topology
 from seventy.machine.memory import allocate, available_bytes
-from seventy.machine.topology import last_level_cache_bytes, physical_cores, pin_thread
+from seventy.machine.topology import physical_cores, pin_thread
 
 _MEGABYTE = 1 << 20
 
@@ -45,7 +45,7 @@ def walks(lanes: int) -> list[Walk]:
 
 def buffer_bytes() -> int:
     """Enough to leave no cache with a share that counts: 16 times the last level, but a quarter of what is free."""
-    wanted = max(512 * _MEGABYTE, 16 * last_level_cache_bytes())
+    wanted = max(512 * _MEGABYTE, 16 * topology.read().last_level_cache_bytes)
     wanted = min(wanted, available_bytes() // 4)
     if wanted < 64 * _MEGABYTE:
         free = available_bytes() / 1e6
