@@ -1,4 +1,4 @@
-"""What this machine can do: how fast it reads its memory.
+"""What this machine can do: how fast it reads its memory, how fast it multiplies.
 
 Knows nothing of models; the limits it finds are those that kernels are compared with.
 """
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels.bandwidth import ARGUMENTS, Pattern
+from seventy.jit.isa import Isa
+from seventy.kernels import bandwidth, peak
+from seventy.kernels.bandwidth import Pattern
 from seventy.machine import together, topology
 from seventy.machine.memory import allocate, available_bytes
 from seventy.machine.topology import physical_cores, pin_thread
@@ -84,7 +86,7 @@ def read_once(library: Library, walk: Walk, memory: NDArray[np.uint8], cpus: Seq
         "arrived": arrived.ctypes.data,
         "sums": sums.ctypes.data,
     }
-    arguments = np.array([words[name] for name in ARGUMENTS], np.int64)
+    arguments = np.array([words[name] for name in bandwidth.ARGUMENTS], np.int64)
     function = library.address(Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)))
     calls = [together.Call(cpu, arguments.ctypes.data, counter.ctypes.data) for cpu in cpus]
     seconds = together.run(function, calls)
@@ -116,3 +118,60 @@ def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes:
     cpus = [cores[i % len(cores)] for i in range(threads)]
     memory = touched(nbytes or buffer_bytes(), cpus)
     return max(gbs for _, gbs in read_samples(library, memory, cpus, seconds))
+
+
+def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:
+    """GOPS (1e9 operations/s, two a multiply-add) of kernels/peak.py on these CPUs, and the seconds it took."""
+    threads = len(cpus)
+    xs, ys = peak.shape(library.isa.dot == "vnni")
+    steps = 8 * peak.GROUP
+    vector_bytes = 4 * lanes
+    # As floats, bytes of 1 would be numbers whose products are denormal, and slow.
+    one = np.ones(1, np.float32).view(np.uint8) if kind == "f32" else np.ones(4, np.uint8)
+    x, y = np.tile(one, steps * xs * lanes), np.tile(one, ys * lanes)
+    arrived, sums = np.zeros(8, np.int64), np.zeros(threads * xs * ys * vector_bytes, np.uint8)
+    words = {
+        "x": x.ctypes.data,
+        "x_bytes": len(x),
+        "y": y.ctypes.data,
+        "passes": passes,
+        "arrived": arrived.ctypes.data,
+        "sums": sums.ctypes.data,
+    }
+    arguments = np.array([words[name] for name in peak.ARGUMENTS], np.int64)
+    function = library.address(Kernel("seventy.kernels.peak:build", (kind, lanes, xs, ys)))
+    seconds = together.run(function, [together.Call(cpu, arguments.ctypes.data, 0) for cpu in cpus])
+    steps //= peak.GROUP if kind == "nibbles" else 1
+    return threads * passes * steps * peak.operations(kind, lanes, xs * ys) / seconds / 1e9, seconds
+
+
+def _peak(library: Library, ways: Sequence[tuple[str, int]], cpus: Sequence[int], seconds: float) -> float:
+    passes = {way: 1 for way in ways}
+    best, end = 0.0, time.perf_counter() + seconds
+    while True:
+        for kind, lanes in ways:
+            gops, took = multiply_once(library, kind, lanes, cpus, passes[kind, lanes])
+            # Runs of some 20 ms: long beside a thread's start, short beside what else the machine does.
+            if took < 0.02:
+                passes[kind, lanes] *= 4
+                end = max(end, time.perf_counter() + seconds / 2)
+            else:
+                best = max(best, gops)
+        if time.perf_counter() > end:
+            return best
+
+
+def widths(isa: Isa) -> list[int]:
+    """Lanes of the vectors to try: some CPUs clock down under 512 bits."""
+    return [isa.lanes, 8] if isa.lanes == 16 else [isa.lanes]
+
+
+def int8_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
+    """The most GOPS at which these CPUs, one thread on each, multiply bytes and add the products, at this ISA level."""
+    kinds = ["bytes", "nibbles"] if library.isa.dot == "maddubs" else ["bytes"]
+    return _peak(library, [(kind, lanes) for kind in kinds for lanes in widths(library.isa)], cpus, seconds)
+
+
+def float_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
+    """The same of f32."""
+    return _peak(library, [("f32", lanes) for lanes in widths(library.isa)], cpus, seconds)
