@@ -94,3 +94,12 @@ def test_name(tmp_path: Path) -> None:
 def test_list() -> None:
     assert topology.parse_list("0-3,8,10-11\n") == (0, 1, 2, 3, 8, 10, 11)
     assert topology.parse_list("\n") == ()
+
+
+def test_spread(tmp_path: Path) -> None:
+    found = topology.read(trees.write(tmp_path / "dual", trees.cpus(trees.DUAL)), range(16))
+    assert found.spread() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert [found.node_of(cpu) for cpu in (0, 12, 99)] == [0, 1, 0]
+    trees.write(tmp_path / "hybrid", trees.cpus(trees.HYBRID))
+    trees.write(tmp_path / "hybrid", {"sys/devices/cpu_core/cpus": "4-7", "sys/devices/cpu_atom/cpus": "0-3"})
+    assert topology.read(tmp_path / "hybrid", range(8)).spread() == [4, 5, 6, 7, 0, 2]

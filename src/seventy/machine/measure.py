@@ -6,7 +6,7 @@ Knows nothing of models; the limits it finds are those that kernels are compared
 import ctypes
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,11 @@ from seventy.kernels import bandwidth, peak
 from seventy.kernels.bandwidth import Pattern
 from seventy.machine import together, topology
 from seventy.machine.memory import allocate, available_bytes
-from seventy.machine.topology import physical_cores, pin_thread
+from seventy.machine.topology import Topology, pin_thread
 
 _MEGABYTE = 1 << 20
+# Whole chunks and whole huge pages.
+_MULTIPLE = 8 * _MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,15 @@ def walks(lanes: int) -> list[Walk]:
     ]
 
 
-def buffer_bytes() -> int:
+def buffer_bytes(machine: Topology) -> int:
     """Enough to leave no cache with a share that counts: 16 times the last level, but a quarter of what is free."""
-    wanted = max(512 * _MEGABYTE, 16 * topology.read().last_level_cache_bytes)
-    wanted = min(wanted, available_bytes() // 4)
+    free = available_bytes()
+    wanted = min(max(512 * _MEGABYTE, 16 * machine.last_level_cache_bytes), free // 4)
     if wanted < 64 * _MEGABYTE:
-        free = available_bytes() / 1e6
-        raise SeventyError(f"measuring memory needs 256 MB and {free:.0f} MB are free; close something and try again")
-    return wanted // (8 * _MEGABYTE) * (8 * _MEGABYTE)
+        raise SeventyError(
+            f"measuring memory needs 256 MB, and {free / 1e6:.0f} MB are free; close something and try again"
+        )
+    return wanted
 
 
 def touched(nbytes: int, cpus: Sequence[int]) -> NDArray[np.uint8]:
@@ -73,51 +76,80 @@ def touched(nbytes: int, cpus: Sequence[int]) -> NDArray[np.uint8]:
     return memory
 
 
-def read_once(library: Library, walk: Walk, memory: NDArray[np.uint8], cpus: Sequence[int]) -> float:
-    """GB/s (1e9) of one pass over `memory` by one thread on each of `cpus`."""
-    threads = len(cpus)
+def node_memories(machine: Topology, nbytes: int) -> dict[int, NDArray[np.uint8]]:
+    """About `nbytes` in all, as much on every node that has usable cores."""
+    cpus: dict[int, list[int]] = {}
+    for core in machine.usable:
+        cpus.setdefault(core.node, []).append(core.cpus[0])
+    share = max(_MULTIPLE, nbytes // len(cpus) // _MULTIPLE * _MULTIPLE)
+    return {node: touched(share, here) for node, here in cpus.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Memory, and the CPUs whose threads read it."""
+
+    memory: NDArray[np.uint8]
+    cpus: Sequence[int]
+
+
+def local_areas(machine: Topology, memories: Mapping[int, NDArray[np.uint8]], cpus: Sequence[int]) -> list[Area]:
+    """Each CPU reads its own node's memory, all of them about as much."""
+    groups: dict[int, list[int]] = {}
+    for cpu in cpus:
+        groups.setdefault(machine.node_of(cpu), []).append(cpu)
+    most = max(len(group) for group in groups.values())
+    return [
+        Area(memories[node][: max(1, len(memories[node]) * len(group) // most // _MULTIPLE) * _MULTIPLE], group)
+        for node, group in groups.items()
+    ]
+
+
+def read_once(library: Library, walk: Walk, areas: Sequence[Area]) -> float:
+    """GB/s (1e9) of one pass over all areas at once, by one thread on each CPU."""
+    arrived, sums = np.zeros(8, np.int64), np.zeros(sum(len(area.cpus) for area in areas), np.uint32)
     step = walk.pattern.step_bytes
-    chunk = walk.chunk_bytes or max(step, len(memory) // threads // step * step)
-    arrived, counter, sums = np.zeros(8, np.int64), np.zeros(8, np.int64), np.zeros(threads, np.uint32)
-    words = {
-        "buffer": memory.ctypes.data,
-        "chunks": len(memory) // chunk,
-        "chunk_bytes": chunk,
-        "arrived": arrived.ctypes.data,
-        "sums": sums.ctypes.data,
-    }
-    arguments = np.array([words[name] for name in bandwidth.ARGUMENTS], np.int64)
+    calls: list[together.Call] = []
+    nbytes = 0
+    for area in areas:
+        chunk = walk.chunk_bytes or len(area.memory) // len(area.cpus) // step * step
+        chunks = len(area.memory) // chunk
+        values = {
+            "buffer": area.memory.ctypes.data,
+            "chunks": chunks,
+            "chunk_bytes": chunk,
+            "arrived": arrived.ctypes.data,
+            "sums": sums.ctypes.data,
+        }
+        arguments = np.array([values[name] for name in bandwidth.ARGUMENTS], np.int64)
+        counter = np.zeros(8, np.int64)
+        calls += [together.Call(cpu, arguments, counter) for cpu in area.cpus]
+        nbytes += chunks * chunk
     function = library.address(Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)))
-    calls = [together.Call(cpu, arguments.ctypes.data, counter.ctypes.data) for cpu in cpus]
-    seconds = together.run(function, calls)
-    return words["chunks"] * chunk / seconds / 1e9
+    return nbytes / together.run(function, calls) / 1e9
 
 
-def read_samples(
-    library: Library, memory: NDArray[np.uint8], cpus: Sequence[int], seconds: float
-) -> Iterator[tuple[Walk, float]]:
-    """Passes over `memory` in every way of reading by turns, each at least once, until the time is over."""
+def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> list[float]:
+    """GB/s of passes in every way of reading by turns, each at least once, until the time is over."""
     ways = walks(library.isa.lanes)
     library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
+    samples: list[float] = []
     end = time.perf_counter() + seconds
-    first = True
-    while first or time.perf_counter() < end:
-        for walk in ways:
-            yield walk, read_once(library, walk, memory, cpus)
-            if not first and time.perf_counter() > end:
-                return
-        first = False
+    while len(samples) < len(ways) or time.perf_counter() < end:
+        samples.append(read_once(library, ways[len(samples) % len(ways)], areas))
+    return samples
 
 
 def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> float:
-    """The most GB/s (1e9) that `threads` threads, pinned to physical cores, read from memory.
+    """The most GB/s (1e9) that `threads` threads, pinned to physical cores, read from their own nodes' memory.
 
     Best of many passes over `nbytes` (by default far more than the caches hold), in several patterns.
     """
-    cores = physical_cores()
-    cpus = [cores[i % len(cores)] for i in range(threads)]
-    memory = touched(nbytes or buffer_bytes(), cpus)
-    return max(gbs for _, gbs in read_samples(library, memory, cpus, seconds))
+    machine = topology.read()
+    cores = machine.spread()
+    memories = node_memories(machine, nbytes or buffer_bytes(machine))
+    areas = local_areas(machine, memories, [cores[i % len(cores)] for i in range(threads)])
+    return max(read_samples(library, areas, seconds))
 
 
 def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:
@@ -140,13 +172,13 @@ def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], 
     }
     arguments = np.array([words[name] for name in peak.ARGUMENTS], np.int64)
     function = library.address(Kernel("seventy.kernels.peak:build", (kind, lanes, xs, ys)))
-    seconds = together.run(function, [together.Call(cpu, arguments.ctypes.data, 0) for cpu in cpus])
+    seconds = together.run(function, [together.Call(cpu, arguments, np.zeros(8, np.int64)) for cpu in cpus])
     steps //= peak.GROUP if kind == "nibbles" else 1
     return threads * passes * steps * peak.operations(kind, lanes, xs * ys) / seconds / 1e9, seconds
 
 
 def _peak(library: Library, ways: Sequence[tuple[str, int]], cpus: Sequence[int], seconds: float) -> float:
-    passes = {way: 1 for way in ways}
+    passes = dict.fromkeys(ways, 1)
     best, end = 0.0, time.perf_counter() + seconds
     while True:
         for kind, lanes in ways:
@@ -157,7 +189,7 @@ def _peak(library: Library, ways: Sequence[tuple[str, int]], cpus: Sequence[int]
                 end = max(end, time.perf_counter() + seconds / 2)
             else:
                 best = max(best, gops)
-        if time.perf_counter() > end:
+        if best and time.perf_counter() > end:
             return best
 
 

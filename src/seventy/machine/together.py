@@ -6,6 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seventy.machine.topology import pin_thread
 
 SIGNATURE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)
@@ -16,8 +19,8 @@ class Call:
     """A thread's part: the CPU it runs on, and what the kernel (kernels/abi.py) is given."""
 
     cpu: int
-    arguments: int
-    counter: int
+    arguments: NDArray[np.int64]
+    counter: NDArray[np.int64]
 
 
 def run(function: int, calls: Sequence[Call]) -> float:
@@ -31,7 +34,7 @@ def run(function: int, calls: Sequence[Call]) -> float:
     def work(index: int, call: Call) -> None:
         pin_thread({call.cpu})
         begun[index] = time.perf_counter()
-        kernel(call.arguments, call.counter, index, len(calls))
+        kernel(call.arguments.ctypes.data, call.counter.ctypes.data, index, len(calls))
         ended[index] = time.perf_counter()
 
     team = [threading.Thread(target=work, args=item, daemon=True) for item in enumerate(calls)]

@@ -87,6 +87,23 @@ class Topology:
         last = max((cache.level for cache in self.caches), default=0)
         return sum(cache.nbytes for cache in self.caches if cache.level == last)
 
+    def node_of(self, cpu: int) -> int:
+        return next((core.node for core in self.cores if cpu in core.cpus), 0)
+
+    def spread(self) -> list[int]:
+        """One logical CPU of each usable core: performance cores first, then by turns from each last-level cache,
+        so that the first few already reach every memory controller (a chiplet or a socket has a limit of its own).
+        """
+        last = max((cache.level for cache in self.caches), default=0)
+        place = {cpu: cache.cpus for cache in self.caches if cache.level == last for cpu in cache.cpus}
+        taken: dict[object, int] = {}
+        turns = []
+        for core in self.usable:
+            group = core.node, place.get(core.cpus[0]), core.kind
+            turns.append((core.kind == "efficiency", taken.get(group, 0), core.cpus[0]))
+            taken[group] = taken.get(group, 0) + 1
+        return [cpu for _, _, cpu in sorted(turns)]
+
 
 def parse_list(text: str) -> tuple[int, ...]:
     """CPU numbers from the kernel's notation: 0-3,8 is 0, 1, 2, 3, 8."""
