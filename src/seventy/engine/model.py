@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -28,6 +29,8 @@ from seventy.machine.topology import physical_cores
 # Enough rows to be bound by arithmetic and not by memory, few enough that 70B activations stay under 100 MB.
 MAX_ROWS = 256
 MAX_OUTPUTS = 64
+# Kernels beside those of the program.
+SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
 
 # What is happening, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -45,7 +48,8 @@ class Rows:
 class Model:
     """Weights, cache, compiled program and threads.
 
-    `context` is the longest sequence, `sequences` how many of that length the cache can hold.
+    `context` is the longest sequence, at most what the model was made for; `sequences` is how many of that length
+    the cache can hold.
     """
 
     def __init__(
@@ -66,9 +70,9 @@ class Model:
             self.metadata: Any = gguf.metadata
             architecture = models.find(gguf.metadata.get("general.architecture"))
             self.config = config = architecture.Config.from_metadata(gguf.metadata)
-            if not 1 <= context <= config.context:
-                raise SeventyError(f"context must be from 1 to this model's {config.context} tokens, not {context}")
-            self.context = context
+            if context < 1:
+                raise SeventyError(f"context must be at least 1 token, not {context}")
+            self.context = context = min(context, config.context)
             cache_size = (config.layers, config.kv_heads, config.head_dim)
             positions = sequences * pages(context) * PAGE
             self._check_memory(gguf, KVCache.nbytes(*cache_size, positions))
@@ -97,7 +101,7 @@ class Model:
 
     def _prepare(self, weights: Weights, progress: Progress | None) -> None:
         """Compiles and loads, both at once: compiling needs cores, loading needs the disk."""
-        kernels = [*weights.kernels(), Kernel("seventy.kernels.run:build"), *self.program.kernels()]
+        kernels = [*self.program.kernels(), *SUPPORT]
         failures: list[BaseException] = []
 
         def compile_all() -> None:
@@ -145,7 +149,7 @@ class Model:
                 rows.sequence.length += len(rows.tokens)
             return program["logits"].floats(n_outputs)
 
-    def interruptible(self) -> Any:
+    def interruptible(self) -> AbstractContextManager[None]:
         """A context in which Ctrl-C stops a running step."""
         assert self._team is not None, "the model is closed"
         return self._team.interruptible()

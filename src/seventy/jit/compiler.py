@@ -79,7 +79,8 @@ def _target_machine(isa: Isa) -> binding.TargetMachine:
 
 def _optimised(kernel: Kernel, isa: Isa) -> tuple[binding.ModuleRef, binding.TargetMachine]:
     machine = _target_machine(isa)
-    text = kernel.module(isa).text(f'nounwind "tune-cpu"="{binding.get_host_cpu_name()}"')
+    # no-builtins: else LLVM turns a loop that clears memory into a call of memset, which nobody resolves.
+    text = kernel.module(isa).text(f'nounwind "no-builtins" "tune-cpu"="{binding.get_host_cpu_name()}"')
     module = binding.parse_assembly(text)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()

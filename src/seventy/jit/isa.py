@@ -62,6 +62,8 @@ def select(name: str | None = None) -> Isa:
     """
     name = name or os.environ.get("SEVENTY_ISA")
     levels = supported()
+    if not levels:
+        raise SeventyError("the engine has kernels for x86-64 CPUs only, and this is none; seventy plan still works")
     if not name:
         return levels[-1]
     names = ", ".join(level.name for level in levels)

@@ -1,0 +1,64 @@
+"""Published measured speeds of CPU-only machines, with what each source says of the hardware."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from seventy.catalog.rows import load
+
+LAYOUTS = ("stated", "fixed", "measured", "assumed", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One published run.
+
+    `group` is the person or project it comes from: no group stands on both sides of a cross-validation.
+    `layout` says how the memory is known: stated by the source, fixed by the machine (soldered), measured (the source
+    gives GB/s, kept in `bandwidth_gbs`), assumed (the most the CPU takes) or unknown. `exclude` is the reason why the
+    row is no test of a prediction, blank where it is one; `context` is the KV cache depth of the decode figure.
+    """
+
+    id: str
+    group: str
+    cpu: str
+    machine: str
+    sockets: int
+    cores: int | None
+    threads: int | None
+    layout: str
+    channels: float | None
+    mts: int | None
+    bandwidth_gbs: float | None
+    model: str
+    params_b: float
+    active_params_b: float
+    layers: int | None
+    quant: str
+    file_gib: float | None
+    context: int | None
+    engine: str
+    decode_tok_s: float
+    prefill_tok_s: float | None
+    exclude: str
+    source: str
+    date: str
+    notes: str
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"{self.id}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+        if not self.source:
+            raise ValueError(f"{self.id}: a measurement needs its source")
+        if self.layout in ("stated", "fixed") and not (self.channels and self.mts):
+            raise ValueError(f"{self.id}: layout {self.layout} without channels and MT/s")
+        if self.layout == "measured" and not self.bandwidth_gbs:
+            raise ValueError(f"{self.id}: layout measured without GB/s")
+
+    @property
+    def known_layout(self) -> bool:
+        return self.layout in ("stated", "fixed", "measured")
+
+
+@cache
+def all_measurements() -> tuple[Measurement, ...]:
+    return load("measurements.csv", Measurement)

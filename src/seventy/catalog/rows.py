@@ -1,0 +1,78 @@
+"""Reads the catalogue's text tables: one CSV row becomes one checked, frozen dataclass.
+
+A blank cell is an unknown and becomes None (or an empty string where the field is text); it never becomes zero.
+"""
+
+import csv
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from seventy.errors import SeventyError
+
+Row = TypeVar("Row")
+
+
+_KNOWN_READERS: dict[type, dict[str, tuple[Callable[[str], Any], bool]]] = {}
+
+
+def _readers(row_type: type) -> dict[str, tuple[Callable[[str], Any], bool]]:
+    """For each field of a row type: how a non-empty cell is read, and whether a blank is allowed."""
+    if row_type in _KNOWN_READERS:
+        return _KNOWN_READERS[row_type]
+    hints = typing.get_type_hints(row_type)
+    readers: dict[str, tuple[Callable[[str], Any], bool]] = {}
+    for field in fields(row_type):
+        hint = hints[field.name]
+        optional = False
+        if isinstance(hint, types.UnionType):
+            hint = next(part for part in typing.get_args(hint) if part is not type(None))
+            optional = True
+        readers[field.name] = (hint, optional or hint is str or _has_default(field))
+    _KNOWN_READERS[row_type] = readers
+    return readers
+
+
+def _has_default(field: "Field[Any]") -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def make(row_type: type[Row], cells: Mapping[str, str], where: str) -> Row:
+    """One row from its cells; `where` (file and line) opens every complaint."""
+    readers = _readers(row_type)
+    unknown = [name for name in cells if name not in readers]
+    if unknown:
+        raise SeventyError(f"{where}: unknown column {unknown[0]!r}; known are {', '.join(readers)}.")
+    values: dict[str, Any] = {}
+    for name, (read, blank_allowed) in readers.items():
+        cell = cells.get(name, "").strip()
+        if cell:
+            try:
+                values[name] = read(cell)
+            except ValueError:
+                raise SeventyError(f"{where}: {name} is {cell!r}, which is no {read.__name__}.") from None
+        elif not blank_allowed:
+            raise SeventyError(f"{where}: {name} is blank, but every row needs it.")
+        elif read is not str and name not in cells:
+            continue
+        else:
+            values[name] = "" if read is str else None
+    try:
+        return row_type(**values)
+    except ValueError as error:
+        raise SeventyError(f"{where}: {error}.") from None
+
+
+def table(name: str) -> list[tuple[str, dict[str, str]]]:
+    """The rows of catalog/data/NAME as (where, cells)."""
+    text = (files("seventy.catalog") / "data" / name).read_text(encoding="utf-8")
+    reader = csv.DictReader(text.splitlines())
+    return [(f"catalog/data/{name} line {reader.line_num}", row) for row in reader]
+
+
+def load(name: str, row_type: type[Row]) -> tuple[Row, ...]:
+    """The rows of catalog/data/NAME, checked."""
+    return tuple(make(row_type, cells, where) for where, cells in table(name))

@@ -1,0 +1,66 @@
+"""`seventy predict`: how fast a model would run on a machine one may not own."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seventy.errors import SeventyError
+
+ENGINES = ("llama.cpp", "seventy")
+
+
+def predict(
+    gguf: Annotated[Path | None, typer.Argument(help="A GGUF file, instead of --model or --params.")] = None,
+    cpu: Annotated[str | None, typer.Option(help="CPU name, as the box or /proc/cpuinfo says it.")] = None,
+    sockets: Annotated[int, typer.Option(min=1, max=8, help="CPUs of this name.")] = 1,
+    memory: Annotated[str | None, typer.Option(help="Modules x GB @ MT/s: 4x16@2400.")] = None,
+    here: Annotated[bool, typer.Option("--here", help="This machine, as measured.")] = False,
+    model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
+    quant: Annotated[str, typer.Option(help="Q4_K_M, Q8_0 ...")] = "Q4_K_M",
+    params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
+    active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
+    weights_gib: Annotated[float | None, typer.Option(help="Size of the weights in GiB.")] = None,
+    engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
+    context: Annotated[int, typer.Option(min=1, help="Tokens already in the KV cache.")] = 1000,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads (default: every core).")] = None,
+    ssd_gbs: Annotated[float, typer.Option(help="What the SSD reads, GB/s, where the model does not fit.")] = 3.0,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
+) -> None:
+    """Predict decode and prefill speed of a model on a CPU machine: low, mid, high, and why."""
+    from seventy.plan import answers, wanted
+    from seventy.plan import here as this
+    from seventy.plan.machine import machine_from_parts
+    from seventy.plan.memory import parse_dimms
+    from seventy.plan.roofline import predict as roofline
+    from seventy.plan.words import language
+
+    if engine not in ENGINES:
+        raise SeventyError(f"--engine {engine!r} is not known; it is {' or '.join(ENGINES)}.")
+    if gguf is not None:
+        if not gguf.exists():
+            raise SeventyError(f"There is no file {gguf}; name a GGUF file, or a model with --model.")
+        load = wanted.gguf_load(gguf)
+    elif params is not None or weights_gib is not None:
+        if params is None or weights_gib is None:
+            raise SeventyError("A bare model needs both --params (billions) and --weights-gib (size of the weights).")
+        load = wanted.bare_load(params, active_params, weights_gib, quant)
+    else:
+        load = wanted.catalogue_load(model or "llama-3.3-70b", quant)
+    if here:
+        machine = this.this_machine()
+    elif cpu is not None or memory is not None:
+        machine = machine_from_parts(cpu or "unknown CPU", sockets, parse_dimms(memory) if memory else None,
+                                     ssd_gbs=ssd_gbs)  # fmt: skip
+    else:
+        raise SeventyError("Which machine? Give --cpu NAME --memory 4x16@2400, or --here for this one.")
+    found = roofline(machine, load, context, engine, threads)
+    if json_out:
+        print(json.dumps(answers.as_json(found, language(lang)), ensure_ascii=False, indent=2))
+        return
+    print(answers.as_text(found, language(lang)))
+    for warning in answers.warnings(found, language(lang)):
+        print(warning, file=sys.stderr)

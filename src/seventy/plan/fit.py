@@ -1,0 +1,200 @@
+"""Computes the prediction's shares from published measurements, and tests them on sources left out.
+
+`fit` is what the constants in calibration.py come from; `cross_validate` is what docs/prediction.md prints.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from seventy.catalog.cpus import all_cpus, find_cpu
+from seventy.catalog.measurements import Measurement, all_measurements
+from seventy.catalog.models import BITS_PER_WEIGHT, find_model
+from seventy.errors import SeventyError
+from seventy.plan.calibration import CALIBRATION, Calibration, Share
+from seventy.plan.machine import Machine, machine_from_cpu
+from seventy.plan.memory import peak_gbs
+from seventy.plan.roofline import Load, guess_layers, predict
+
+# A spread is never published narrower than this: the sources agree with each other no better.
+NARROWEST, WIDEST = 1.45, 1.6
+_WITHIN = 0.85
+# Rows of a class needed before its own spread is trusted; below, the spread of all classes is used.
+_ENOUGH_GROUPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One measurement and what was predicted for it without its source."""
+
+    row: Measurement
+    kind: str
+    mid: float
+    low: float
+    high: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        return abs(self.mid / self.measured - 1)
+
+    @property
+    def held(self) -> bool:
+        return self.low <= self.measured <= self.high
+
+
+def load_of(row: Measurement) -> Load | None:
+    """The model a source ran; None where its size is not known."""
+    if row.file_gib is None:
+        return None
+    file_gb = row.file_gib * 1.073741824
+    try:
+        model = find_model(row.model)
+        same = abs(model.params_b / row.params_b - 1) < 0.1
+    except SeventyError:
+        same = False
+    if same:
+        near = min(model.size_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - file_gb * 8 / row.params_b))
+        read_gb = file_gb * model.read_per_token(near) / model.size(near)
+        layers, kv = model.layers or row.layers, (model.kv_kib_per_token or 0) * 1024
+    else:
+        read_gb = file_gb * min(1.0, row.active_params_b / row.params_b)
+        layers, kv = row.layers, 0.0
+    return Load(row.model, row.quant, row.params_b, row.active_params_b, file_gb, read_gb, kv, layers or
+                guess_layers(row.params_b))  # fmt: skip
+
+
+def machine_of(row: Measurement) -> Machine | None:
+    """The machine a source used; None where its CPU or its bandwidth is not known."""
+    cpu, _ = find_cpu(row.cpu, all_cpus())
+    if cpu is None or (row.bandwidth_gbs is None and not (row.channels and row.mts)):
+        return None
+    base = machine_from_cpu(cpu, min(row.sockets, cpu.max_sockets), None)
+    peak = peak_gbs(row.channels, row.mts) if row.channels and row.mts else row.bandwidth_gbs or base.peak_gbs
+    if cpu.read_limit_gbs is not None:
+        peak = min(peak, cpu.read_limit_gbs * row.sockets)
+    cores = min(row.cores, base.cores) if row.cores else base.cores
+    return Machine(
+        base.name, cpu, base.kind, row.sockets, cores, base.ghz, base.isa, base.microarch,
+        row.channels or base.channels, base.channels_total, row.mts or base.mts, peak, None, row.bandwidth_gbs,
+    )  # fmt: skip
+
+
+def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[tuple[Measurement, Machine, Load]]:
+    """The rows that test a prediction: nothing excluded, size and CPU known, memory layout known (or assumed)."""
+    found = []
+    for row in rows:
+        if row.exclude or (row.known_layout != known_layout) or row.layout == "unknown":
+            continue
+        machine, load = machine_of(row), load_of(row)
+        if machine is not None and load is not None:
+            found.append((row, machine, load))
+    return found
+
+
+def kind_used(machine: Machine) -> str:
+    return "measured" if machine.measured_gbs and machine.sockets == 1 else machine.kind
+
+
+def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
+    """Share of each class: the median over sources of each source's median; spread: what holds 85 % of its rows."""
+    by_kind: dict[str, dict[str, list[float]]] = {}
+    for row, machine, load in cases:
+        full = predict(machine, load, row.context or 0, threads=row.threads)
+        if full.bound == "compute":
+            continue
+        seconds = 1 / row.decode_tok_s - full.barrier_ms / 1e3
+        share = full.memory_ms / 1e3 / max(seconds, 1e-4) * full.share
+        by_kind.setdefault(kind_used(machine), {}).setdefault(row.group, []).append(min(share, 1.1))
+    shares = {kind: median(median(found) for found in groups.values()) for kind, groups in by_kind.items()}
+    everywhere = median(shares.values())
+    shares = {kind: shares.get(kind, everywhere) for kind in CALIBRATION.shares}
+    flat = Calibration({kind: Share(min(share, 1.0), 1.0) for kind, share in shares.items()})
+    off: dict[str, list[float]] = {}
+    groups_seen: dict[str, set[str]] = {}
+    for row, machine, load in cases:
+        expected = predict(machine, load, row.context or 0, threads=row.threads, calibration=flat).decode.mid
+        off.setdefault(kind_used(machine), []).append(abs(math.log(row.decode_tok_s / expected)))
+        groups_seen.setdefault(kind_used(machine), set()).add(row.group)
+    overall = _quantile([value for values in off.values() for value in values])
+    result = {}
+    for kind, share in shares.items():
+        own = _quantile(off[kind]) if len(groups_seen.get(kind, ())) >= _ENOUGH_GROUPS else max(
+            overall, _quantile(off.get(kind, [overall])))  # fmt: skip
+        result[kind] = Share(round(min(share, 1.0), 2), round(min(WIDEST, max(NARROWEST, math.exp(own))), 2))
+    return Calibration(result)
+
+
+def _quantile(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(_WITHIN * len(ordered)) - 1)]
+
+
+def cross_validate(
+    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = ()
+) -> list[Tested]:
+    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test."""
+    tested = []
+    for group in sorted({row.group for row, _, _ in cases}):
+        calibration = fit([case for case in (*cases, *also) if case[0].group != group])
+        for row, machine, load in cases:
+            if row.group == group:
+                found = predict(machine, load, row.context or 0, threads=row.threads, calibration=calibration)
+                band = found.decode
+                kind, measured = kind_used(machine), row.decode_tok_s
+                tested.append(Tested(row, kind, band.mid, band.low, band.high, measured))
+    return tested
+
+
+def prefill_cases(rows: Iterable[Measurement]) -> list[tuple[Measurement, Machine, Load]]:
+    """Rows that test prefill: llama.cpp itself (not a fork), a build of 2024 or later; memory does not matter to it."""
+    found = []
+    for row in rows:
+        ours = row.engine.startswith(("llama.cpp", "ollama", "LM Studio", "llamafile"))
+        recent = row.date[:4].isdigit() and int(row.date[:4]) >= 2024
+        if row.prefill_tok_s is None or not ours or not recent or row.exclude:
+            continue
+        cpu, _ = find_cpu(row.cpu, all_cpus())
+        load = load_of(row)
+        if cpu is None or load is None:
+            continue
+        machine = machine_from_cpu(cpu, min(row.sockets, cpu.max_sockets), None)
+        cores = min(row.threads or row.cores or machine.cores, machine.cores)
+        found.append((row, replace(machine, cores=cores), load))
+    return found
+
+
+def fit_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> tuple[float, float]:
+    """One scale for all prefill rates, and the spread that holds 85 % of the rows."""
+    plain = Calibration({}, 1.0, 1.0)
+    ratios: dict[str, list[float]] = {}
+    for row, machine, load in cases:
+        rate, _ = plain.prefill_ops_per_s(machine, load.mixture, "llama.cpp")
+        ratios.setdefault(row.group, []).append((row.prefill_tok_s or 0) * 2e9 * load.active_params_b / rate)
+    scale = median(median(found) for found in ratios.values())
+    off = _quantile([abs(math.log(ratio / scale)) for found in ratios.values() for ratio in found])
+    return round(scale, 2), round(min(1.6, max(NARROWEST, math.exp(off))), 2)
+
+
+def cross_validate_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> list[Tested]:
+    """As `cross_validate`, for prompts."""
+    tested = []
+    for group in sorted({row.group for row, _, _ in cases}):
+        scale, spread = fit_prefill([case for case in cases if case[0].group != group])
+        for row, machine, load in cases:
+            if row.group == group:
+                rate, _ = Calibration({}, scale, 1.0).prefill_ops_per_s(machine, load.mixture, "llama.cpp")
+                mid = rate / (2e9 * load.active_params_b)
+                tested.append(Tested(row, kind_used(machine), mid, mid / spread, mid * spread, row.prefill_tok_s or 0))
+    return tested
+
+
+def known_cases() -> list[tuple[Measurement, Machine, Load]]:
+    """What predictions are tested on: the memory layout is stated, fixed by the machine, or its bandwidth measured."""
+    return usable(all_measurements())
+
+
+def assumed_cases() -> list[tuple[Measurement, Machine, Load]]:
+    """What is fitted on besides: every channel is assumed filled at the CPU's rated speed."""
+    return usable(all_measurements(), known_layout=False)

@@ -1,0 +1,82 @@
+"""This machine, from /proc/cpuinfo, psutil and what an earlier measurement left in the user's cache."""
+
+import importlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seventy.catalog.cpus import all_cpus, find_cpu
+from seventy.errors import SeventyError
+from seventy.plan.machine import Machine, machine_from_cpu
+from seventy.plan.memory import Dimms, peak_gbs
+
+
+def profile_path() -> Path:
+    """Where the measured profile of this machine lies, once it has been measured."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("seventy")) / "machine.json"
+
+
+def read_profile(path: Path | None = None) -> dict[str, Any]:
+    """The measured profile, or nothing: `read_bandwidth_gbs` and `int8_gops` are used where they are there."""
+    path = path or profile_path()
+    if not path.exists():
+        return {}
+    try:
+        profile = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sentence = f"The machine profile {path} cannot be read ({error}); delete it and measure again."
+        raise SeventyError(sentence) from None
+    if not isinstance(profile, dict):
+        raise SeventyError(f"The machine profile {path} holds no table of values; delete it and measure again.")
+    return profile
+
+
+def _cpuinfo(text: str) -> tuple[str, int]:
+    """CPU name and sockets from /proc/cpuinfo."""
+    names = re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    sockets = len(set(re.findall(r"^physical id\s*:\s*(\d+)$", text, re.MULTILINE))) or 1
+    return (names[0].strip() if names else "unknown CPU"), sockets
+
+
+def this_machine() -> Machine:
+    """What is known of the machine this runs on; bandwidth is the CPU's most unless it was measured."""
+    psutil: Any = importlib.import_module("psutil")
+    source = Path("/proc/cpuinfo")
+    name, sockets = _cpuinfo(source.read_text(encoding="utf-8")) if source.exists() else ("unknown CPU", 1)
+    memory_gb = round(psutil.virtual_memory().total / 1e9, 1)
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    profile = read_profile()
+    measured = profile.get("read_bandwidth_gbs")
+    cpu, _ = find_cpu(name, all_cpus())
+    if cpu is not None:
+        base = machine_from_cpu(cpu, min(sockets, cpu.max_sockets), None)
+    else:
+        base = Machine(
+            name, None, "two sockets" if sockets > 1 else "desktop", sockets, cores, 2.5, "avx2", "",
+            2 * sockets, 2 * sockets, 2400, peak_gbs(2 * sockets, 2400), memory_gb,
+            notes=(("cpu_unknown", {"cpu": name}),),
+        )  # fmt: skip
+    notes = tuple(note for note in base.notes if measured is None or note[0] != "memory_assumed")
+    if measured is None:
+        notes += (("not_measured", {}),)
+    return replace(
+        base, name=name, cores=cores, memory_gb=memory_gb, notes=notes,
+        measured_gbs=float(measured) if measured else None,
+        measured_int8_gops=float(profile["int8_gops"]) if profile.get("int8_gops") else None,
+    )  # fmt: skip
+
+
+def machine_from_text(text: str) -> tuple[str, int, Dimms | None]:
+    """Reads "2x E5-2680 v4 + 4x16@2400": CPU, sockets, modules (for `plan --from`)."""
+    from seventy.plan.memory import parse_dimms
+
+    parts = [part.strip() for part in re.split(r"[+,;]", text) if part.strip()]
+    if not parts:
+        raise SeventyError('--from needs a machine, as in --from "E5-2680 v4 + 1x64@2400".')
+    match = re.match(r"(\d)\s*[x×]\s+(.+)", parts[0])
+    sockets, cpu = (int(match.group(1)), match.group(2)) if match else (1, parts[0])
+    return cpu, sockets, parse_dimms(parts[1]) if len(parts) > 1 else None

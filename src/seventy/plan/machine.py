@@ -1,0 +1,146 @@
+"""A machine as the prediction sees it: cores, clock, channels that hold memory, and how sure we are of each."""
+
+from dataclasses import dataclass
+
+from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
+from seventy.errors import SeventyError
+from seventy.plan.memory import Dimms, channels_filled, modules_per_channel, peak_gbs
+
+# What a socket takes when nothing else is known of the CPU: channels by the number of modules a person names.
+_GUESSED_CHANNELS = {1: 1, 2: 2, 3: 3, 4: 4, 6: 6, 8: 8, 12: 12}
+# Two modules on a DDR5 desktop channel: board makers' tables allow 3600 (Zen 4, Raptor Lake) to 4800.
+_DDR5_TWO_PER_CHANNEL_MTS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What decides speed.
+
+    `kind` is the class whose share of peak bandwidth was measured: server, two sockets, desktop, mobile, apple, arm.
+    `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
+    measured read bandwidth that replaces the peak. `notes` are message keys with their values.
+    """
+
+    name: str
+    cpu: Cpu | None
+    kind: str
+    sockets: int
+    cores: int
+    ghz: float
+    isa: str
+    microarch: str
+    channels: float
+    channels_total: float
+    mts: int
+    peak_gbs: float
+    memory_gb: float | None
+    measured_gbs: float | None = None
+    measured_int8_gops: float | None = None
+    ssd_gbs: float = 3.0
+    notes: tuple[tuple[str, dict[str, object]], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.sockets < 1 or self.cores < 1 or self.peak_gbs <= 0:
+            raise ValueError(f"{self.name}: sockets, cores and bandwidth must be positive")
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the CPU is not in the catalogue."""
+        return self.cpu is None
+
+
+def kind_of(cpu: Cpu, sockets: int) -> str:
+    """The class of machine whose measured share of peak bandwidth applies."""
+    if sockets > 1:
+        return "two sockets"
+    if cpu.vendor == "Apple":
+        return "apple"
+    if cpu.isa in ("neon", "dotprod", "i8mm") and not cpu.server_memory:
+        return "arm"
+    if cpu.server_memory or (cpu.mem_channels > 2 and not cpu.soldered):
+        return "server"
+    if cpu.soldered or cpu.socket == "mobile" or cpu.socket.startswith(("FP", "FCBGA", "FL")):
+        return "mobile"
+    return "desktop"
+
+
+def speed_of(cpu: Cpu, dimms: Dimms, sockets: int) -> tuple[int, list[tuple[str, dict[str, object]]]]:
+    """MT/s the modules run at, with the reasons where that is not what is printed on them."""
+    notes: list[tuple[str, dict[str, object]]] = []
+    rated = dimms.mts or cpu.mem_speed_mts
+    alternatives = [cpu.mem_speed_mts] + [int(part.split("-")[-1]) for part in cpu.mem_second.split(";") if part]
+    if cpu.soldered:
+        return rated, notes
+    if cpu.server_memory and rated > max(alternatives):
+        notes.append(("memory_slowed", {"rated": rated, "cpu": cpu.name, "runs": max(alternatives)}))
+        return max(alternatives), notes
+    two_deep = modules_per_channel(dimms.count, sockets, cpu.mem_channels) > 1
+    if dimms.mts is None and two_deep and cpu.mem_type == "DDR5" and not cpu.server_memory:
+        notes.append(("two_per_channel", {"runs": _DDR5_TWO_PER_CHANNEL_MTS}))
+        return _DDR5_TWO_PER_CHANNEL_MTS, notes
+    return rated, notes
+
+
+def machine_from_parts(
+    cpu_name: str, sockets: int, dimms: Dimms | None, cpus: tuple[Cpu, ...] | None = None, ssd_gbs: float = 3.0
+) -> Machine:
+    """A machine from what is written on the box; an unknown CPU is guessed from its memory, never refused."""
+    cpu, close = find_cpu(cpu_name, cpus if cpus is not None else all_cpus())
+    if cpu is None:
+        return _guessed(cpu_name, sockets, dimms, close, ssd_gbs)
+    return machine_from_cpu(cpu, sockets, dimms, ssd_gbs)
+
+
+def machine_from_cpu(cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0) -> Machine:
+    """A machine of a catalogued CPU; without modules, its channels are taken as filled at the rated speed."""
+    if sockets > cpu.max_sockets:
+        raise SeventyError(f"{cpu.name} works in at most {cpu.max_sockets} socket(s), not {sockets}; lower --sockets.")
+    notes: list[tuple[str, dict[str, object]]] = []
+    total = cpu.mem_channels * sockets
+    if dimms is None:
+        channels, mts = total, cpu.mem_speed_mts
+        if not cpu.soldered:
+            notes.append(("memory_assumed", {"channels": total, "mts": mts}))
+    else:
+        channels = total if cpu.soldered else channels_filled(dimms.count, sockets, cpu.mem_channels)
+        mts, slowed = speed_of(cpu, dimms, sockets)
+        notes += slowed
+        if channels < total:
+            notes.append(("channels_empty", {"empty": total - channels, "total": total}))
+    peak = peak_gbs(channels, mts)
+    if cpu.read_limit_gbs is not None and peak > cpu.read_limit_gbs * sockets:
+        peak = cpu.read_limit_gbs * sockets
+        notes.append(("links_limit", {"cpu": cpu.name, "gbs": peak}))
+    return Machine(
+        name=cpu.name if sockets == 1 else f"{sockets} x {cpu.name}",
+        cpu=cpu, kind=kind_of(cpu, sockets), sockets=sockets, cores=_working_cores(cpu) * sockets,
+        ghz=cpu.all_core_ghz, isa=cpu.isa, microarch=cpu.microarch, channels=channels, channels_total=total, mts=mts,
+        peak_gbs=peak, memory_gb=dimms.total_gb if dimms else None, ssd_gbs=ssd_gbs, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _working_cores(cpu: Cpu) -> int:
+    """Cores worth counting: small cores of a hybrid CPU do about half of a big one's work."""
+    return cpu.big_cores + (cpu.cores - cpu.big_cores) // 2
+
+
+def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd_gbs: float) -> Machine:
+    notes: list[tuple[str, dict[str, object]]] = [("cpu_unknown", {"cpu": name})]
+    if close:
+        notes.append(("cpu_close", {"names": ", ".join(close)}))
+    if dimms is None:
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise SeventyError(
+            f"The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}"
+        )
+    per_socket = max(1, dimms.count // sockets)
+    channels = sockets * max(n for n in _GUESSED_CHANNELS if n <= per_socket)
+    mts = dimms.mts or 2400
+    if dimms.mts is None:
+        notes.append(("memory_assumed", {"channels": channels, "mts": mts}))
+    kind = "two sockets" if sockets > 1 else "server" if channels > 2 else "desktop"
+    return Machine(
+        name=name, cpu=None, kind=kind, sockets=sockets, cores=8 * sockets, ghz=3.0, isa="avx2", microarch="",
+        channels=channels, channels_total=channels, mts=mts, peak_gbs=peak_gbs(channels, mts),
+        memory_gb=dimms.total_gb, ssd_gbs=ssd_gbs, notes=tuple(notes),
+    )  # fmt: skip

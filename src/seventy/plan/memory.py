@@ -1,0 +1,60 @@
+"""DIMMs in slots: which channels they fill and how many GB/s those carry."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from seventy.errors import SeventyError
+
+
+@dataclass(frozen=True, slots=True)
+class Dimms:
+    """`count` equal modules of `gb` each, rated `mts` (None: at whatever the CPU is rated for)."""
+
+    count: int
+    gb: float
+    mts: int | None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= 1024:
+            raise ValueError(f"{self.count} modules of {self.gb:g} GB cannot be right")
+        if self.mts is not None and not 800 <= self.mts <= 12800:
+            raise ValueError(f"{self.mts} MT/s is no memory speed")
+
+    @property
+    def total_gb(self) -> float:
+        return self.count * self.gb
+
+    def __str__(self) -> str:
+        return f"{self.count}x{self.gb:g}" + (f"@{self.mts}" if self.mts else "")
+
+
+def parse_dimms(text: str) -> Dimms:
+    """Reads "4x16@2400": modules, GB each, MT/s; "4x16" and plain "64" (one module) leave the speed open."""
+    match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*(?:GB?)?\s*(?:@\s*(\d+))?\s*", text, re.IGNORECASE)
+    if match:
+        count, gb, mts = match.groups()
+        try:
+            return Dimms(int(count or 1), float(gb), int(mts) if mts else None)
+        except ValueError as error:
+            raise SeventyError(f"--memory {text!r}: {error}; write modules x GB @ MT/s, as in 4x16@2400.") from None
+    raise SeventyError(f"--memory {text!r} is not understood; write modules x GB @ MT/s, as in 4x16@2400.")
+
+
+def channels_filled(dimms: int, sockets: int, channels_per_socket: float) -> float:
+    """Channels with at least one module, the modules spread over sockets and channels as a careful owner would."""
+    filled = 0.0
+    for socket in range(sockets):
+        here = dimms // sockets + (1 if socket < dimms % sockets else 0)
+        filled += min(here, channels_per_socket)
+    return filled
+
+
+def modules_per_channel(dimms: int, sockets: int, channels_per_socket: float) -> int:
+    """The most modules any channel holds."""
+    return math.ceil(math.ceil(dimms / sockets) / max(1.0, channels_per_socket))
+
+
+def peak_gbs(channels: float, mts: float) -> float:
+    """GB/s of 64-bit channels: 8 bytes a transfer."""
+    return channels * mts * 8 / 1000

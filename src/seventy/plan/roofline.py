@@ -1,0 +1,156 @@
+"""Predicts decode and prefill speed of a model on a CPU machine, from what limits them.
+
+    decode = 1 / (max(bytes per token / effective bandwidth, operations / vector rate) + barriers)
+    prefill = vector rate / operations per token
+
+The derivation, the figures behind every constant and how far they can be trusted: docs/prediction.md.
+What it does not know: other load on the machine, thermal limits, BIOS snoop and NUMA modes, wrong thread counts.
+"""
+
+import math
+from dataclasses import dataclass
+
+from seventy.plan.calibration import CALIBRATION, Calibration
+from seventy.plan.machine import Machine
+
+# What must be resident beside weights and KV cache: the system and the engine's own buffers.
+OVERHEAD_GB = 2.0
+# KV cache is read by attention kernels at about a third of the rate of weights (T5810 rows N013-N015).
+KV_READ_COST = 3.0
+PROMPT_TOKENS = 1000
+# Quants whose weights are looked up in a codebook; ik_llama.cpp's IQ2_K to IQ4_K are plain tables and are not.
+CODEBOOKS = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A model to run: sizes in GB (1e9 bytes), KV cache in bytes per token of context.
+
+    `read_gb` is what one token reads of the weights; `exotic` marks 1- to 3-bit codebook quants, whose decoding
+    costs more arithmetic than bandwidth.
+    """
+
+    name: str
+    quant: str
+    params_b: float
+    active_params_b: float
+    file_gb: float
+    read_gb: float
+    kv_bytes_per_token: float
+    layers: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.active_params_b <= self.params_b * 1.001:
+            raise ValueError(f"{self.name}: {self.active_params_b:g} B active of {self.params_b:g} B parameters")
+        if self.file_gb <= 0 or self.read_gb <= 0 or self.layers < 1:
+            raise ValueError(f"{self.name}: sizes and layers must be positive")
+
+    @property
+    def mixture(self) -> bool:
+        return self.active_params_b < 0.95 * self.params_b
+
+    @property
+    def exotic(self) -> bool:
+        return self.quant.upper().removeprefix("UD-").startswith(CODEBOOKS)
+
+    def memory_gb(self, context: int) -> float:
+        """What must fit in memory at this context."""
+        return self.file_gb + self.kv_bytes_per_token * context / 1e9 + OVERHEAD_GB
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A figure with the range in which four of five measurements fell."""
+
+    low: float
+    mid: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.mid <= self.high:
+            raise ValueError(f"a band must rise: {self.low}, {self.mid}, {self.high}")
+
+    def inverse(self, of: float) -> "Band":
+        """`of` divided by this band: a time from a rate."""
+        return Band(of / self.high, of / self.mid, of / self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What to expect, and the figures it was made of.
+
+    `bound` is memory, compute, barriers or ssd; `effective_gbs` the read bandwidth assumed, `peak_gbs` the peak of
+    the channels that hold memory; times in milliseconds per token.
+    """
+
+    machine: Machine
+    load: Load
+    engine: str
+    context: int
+    decode: Band
+    prefill: Band
+    first_token_s: Band
+    bound: str
+    fits: bool
+    needs_gb: float
+    read_gb_per_token: float
+    effective_gbs: float
+    peak_gbs: float
+    share: float
+    memory_ms: float
+    compute_ms: float
+    barrier_ms: float
+    ssd_ms: float
+
+
+def predict(
+    machine: Machine,
+    load: Load,
+    context: int = 1000,
+    engine: str = "llama.cpp",
+    threads: int | None = None,
+    calibration: Calibration = CALIBRATION,
+) -> Prediction:
+    """The speed of one user's request on a machine that does nothing else, its settings as they should be."""
+    workers = min(threads, machine.cores) if threads else machine.cores
+    bandwidth = calibration.bandwidth(machine, engine)
+    peak = machine.measured_gbs or machine.peak_gbs
+    effective = min(peak * bandwidth.share, workers * calibration.core_gbs(machine))
+    kv_gb = load.kv_bytes_per_token * context / 1e9
+    memory_s = (load.read_gb + KV_READ_COST * kv_gb) / effective
+    operations = 2e9 * load.active_params_b
+    compute_s = operations / calibration.decode_ops_per_s(machine, load.exotic, workers)
+    barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
+    needs = load.memory_gb(context)
+    fits = machine.memory_gb is None or needs <= machine.memory_gb
+    ssd_s = 0.0
+    if machine.memory_gb is not None and not fits:
+        missing = min(1.0, (needs - machine.memory_gb) / load.file_gb)
+        ssd_s = load.read_gb * missing / machine.ssd_gbs
+    seconds = max(memory_s, compute_s) + barrier_s + ssd_s
+    spread = bandwidth.spread if fits else max(bandwidth.spread, 2.0)
+    decode = Band(1 / seconds / spread, 1 / seconds, 1 / seconds * min(spread, 2.0 if not fits else spread))
+
+    rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine)
+    tokens_per_second = rate / operations
+    if not fits:
+        # A prompt reads each missing byte once per batch of 512 tokens.
+        tokens_per_second = 1 / (1 / tokens_per_second + ssd_s * load.params_b / load.active_params_b / 512)
+    prefill = Band(tokens_per_second / prefill_spread, tokens_per_second, tokens_per_second * prefill_spread)
+    parts = {"memory": memory_s, "compute": compute_s if compute_s > memory_s else 0.0, "barriers": barrier_s}
+    bound = "ssd" if ssd_s > seconds / 2 else max(parts, key=lambda part: parts[part])
+    return Prediction(
+        machine=machine, load=load, engine=engine, context=context, decode=decode, prefill=prefill,
+        first_token_s=prefill.inverse(PROMPT_TOKENS), bound=bound, fits=fits, needs_gb=needs,
+        read_gb_per_token=load.read_gb + kv_gb, effective_gbs=effective, peak_gbs=peak, share=effective / peak,
+        memory_ms=memory_s * 1e3, compute_ms=compute_s * 1e3, barrier_ms=barrier_s * 1e3, ssd_ms=ssd_s * 1e3,
+    )  # fmt: skip
+
+
+def guess_layers(params_b: float) -> int:
+    """Layers of a dense transformer of this size, where nobody says: 32 at 8 B, 80 at 70 B, 126 at 405 B."""
+    return max(12, round(32 * (params_b / 8) ** 0.38 * (1 if params_b < 200 else 0.93)))
+
+
+def geometric_middle(low: float, high: float) -> float:
+    return math.sqrt(low * high)

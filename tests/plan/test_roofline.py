@@ -1,0 +1,91 @@
+"""The prediction says what the article's facts say."""
+
+import pytest
+
+from seventy.errors import SeventyError
+from seventy.plan.machine import machine_from_parts
+from seventy.plan.memory import channels_filled, parse_dimms
+from seventy.plan.roofline import Prediction, predict
+from seventy.plan.wanted import bare_load, catalogue_load
+
+
+def speed(cpu: str, memory: str | None, model: str = "llama-3.3-70b", quant: str = "Q4_K_M", sockets: int = 1,
+          context: int = 1000) -> Prediction:  # fmt: skip
+    machine = machine_from_parts(cpu, sockets, parse_dimms(memory) if memory else None)
+    return predict(machine, catalogue_load(model, quant), context)
+
+
+def test_one_dimm_gives_a_quarter_of_four() -> None:
+    one, four = speed("E5-2680 v4", "1x64@2400"), speed("E5-2680 v4", "4x64@2400")
+    assert 0.22 <= one.decode.mid / four.decode.mid <= 0.28
+    assert "channels_empty" in {key for key, _ in one.machine.notes}
+
+
+def test_z440_with_four_dimms_on_a_70b() -> None:
+    found = speed("E5-2680 v4", "4x64@2400")
+    assert 1.0 <= found.decode.mid <= 1.6
+    assert found.decode.low > 0.61, "the owner's 0.52-0.61 lies below what the hardware allows"
+    assert found.bound == "memory" and found.fits
+
+
+def test_2000_dollar_epyc_on_r1() -> None:
+    assert 3.5 <= speed("EPYC 7702", "8x64@2400", "deepseek-r1").decode.mid <= 4.35
+
+
+def test_6000_dollar_epyc_on_r1() -> None:
+    assert 6 <= speed("EPYC 9115", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode.mid <= 8
+    big = speed("EPYC 9334", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode
+    assert big.low <= 6 and big.high >= 8
+
+
+def test_mixture_reads_its_active_experts_only() -> None:
+    dense, mixture = speed("EPYC 7702", "8x64@2400", "qwen3-32b"), speed("EPYC 7702", "8x64@2400", "qwen3-30b-a3b")
+    assert mixture.decode.mid > 4 * dense.decode.mid
+    assert mixture.read_gb_per_token < dense.read_gb_per_token / 8
+
+
+def test_more_context_is_slower_and_needs_more_memory() -> None:
+    short, long = speed("E5-2680 v4", "4x16@2400"), speed("E5-2680 v4", "4x16@2400", context=32000)
+    assert long.decode.mid < short.decode.mid and long.needs_gb > short.needs_gb + 9
+    assert short.fits
+
+
+def test_too_little_memory_runs_from_ssd() -> None:
+    found = speed("Ryzen 9 7950X", "2x16@5200")
+    assert not found.fits and found.bound == "ssd" and found.decode.mid < 0.3
+
+
+def test_server_keeps_to_its_rated_speed() -> None:
+    found = speed("E5-2680 v4", "4x16@3200")
+    assert found.machine.mts == 2400 and "memory_slowed" in {key for key, _ in found.machine.notes}
+
+
+def test_unknown_cpu_is_predicted_with_a_wider_band() -> None:
+    known, unknown = speed("E5-2680 v4", "4x16@2400"), speed("Mystery 9000", "4x16@2400")
+    assert "cpu_unknown" in {key for key, _ in unknown.machine.notes}
+    assert unknown.decode.high / unknown.decode.low > known.decode.high / known.decode.low
+
+
+def test_bare_model() -> None:
+    load = bare_load(69, 69, 34.3, "Q3_K_M")
+    assert load.file_gb == pytest.approx(36.83, abs=0.01) and load.layers > 60
+    with pytest.raises(SeventyError, match="--active-params 70"):
+        bare_load(69, 70, 34.3, "Q4_K_M")
+
+
+@pytest.mark.parametrize("text", ["4x16@2400", "4 x 16 GB @ 2400", "4X16@2400", "4×16@2400"])
+def test_memory_as_people_write_it(text: str) -> None:
+    assert str(parse_dimms(text)) == "4x16@2400"
+
+
+@pytest.mark.parametrize("text", ["", "four", "0x16", "4x16@1", "4x16x2"])
+def test_bad_memory_is_one_sentence(text: str) -> None:
+    with pytest.raises(SeventyError, match="--memory"):
+        parse_dimms(text)
+
+
+def test_channels_follow_from_dimms_cpu_and_sockets() -> None:
+    assert channels_filled(4, 2, 4) == 4
+    assert channels_filled(4, 1, 4) == 4
+    assert channels_filled(12, 2, 4) == 8
+    assert channels_filled(3, 2, 6) == 3
