@@ -140,16 +140,21 @@ def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> lis
     return samples
 
 
-def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> float:
-    """The most GB/s (1e9) that `threads` threads, pinned to physical cores, read from their own nodes' memory.
-
-    Best of many passes over `nbytes` (by default far more than the caches hold), in several patterns.
-    """
+def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> list[float]:
+    """GB/s of passes by `threads` threads, pinned to physical cores, over their own nodes' memory."""
     machine = topology.read()
     cores = machine.spread()
     memories = node_memories(machine, nbytes or buffer_bytes(machine))
     areas = local_areas(machine, memories, [cores[i % len(cores)] for i in range(threads)])
-    return max(read_samples(library, areas, seconds))
+    return read_samples(library, areas, seconds)
+
+
+def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> float:
+    """The most GB/s (1e9) that `threads` threads read from memory.
+
+    Best of many passes over `nbytes` (by default far more than the caches hold), in several patterns.
+    """
+    return max(read_local(library, threads, seconds, nbytes))
 
 
 def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:
@@ -183,8 +188,8 @@ def _peak(library: Library, ways: Sequence[tuple[str, int]], cpus: Sequence[int]
     while True:
         for kind, lanes in ways:
             gops, took = multiply_once(library, kind, lanes, cpus, passes[kind, lanes])
-            # Runs of some 20 ms: long beside a thread's start, short beside what else the machine does.
-            if took < 0.02:
+            # Runs of 10 ms or more: long beside a thread's start, short beside what else the machine does.
+            if took < 0.01:
                 passes[kind, lanes] *= 4
                 end = max(end, time.perf_counter() + seconds / 2)
             else:
