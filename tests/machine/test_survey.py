@@ -6,7 +6,7 @@ import trees
 from seventy.jit.compiler import Library
 from seventy.jit.isa import supported
 from seventy.machine import measure, survey, topology
-from seventy.machine.measure import Area
+from seventy.machine.measure import Area, Samples
 
 
 def test_thread_counts() -> None:
@@ -19,9 +19,9 @@ def test_two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = topology.read(trees.write(tmp_path, trees.cpus(trees.DUAL)), range(16))
     read: list[list[int]] = []
 
-    def sample(library: Library, areas: list[Area], seconds: float) -> list[float]:
+    def sample(library: Library, areas: list[Area], seconds: float) -> Samples:
         read.append([len(area.cpus) for area in areas])
-        return [10.0, 30.0, 20.0]
+        return Samples([[10.0, 30.0, 20.0], [5.0]])
 
     monkeypatch.setattr(measure, "read_samples", sample)
     monkeypatch.setattr(topology, "pin_thread", lambda cpus: cpus)
@@ -39,4 +39,4 @@ def test_two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (16, (0, 1), (0, 1)),
     ]
     assert read == [[1], [1, 1], [2, 2], [4, 4], [4], [4], [4], [4], [8, 8]]
-    assert (rows[-1].per_core, rows[0].best_gbs, rows[0].median_gbs) == (2, 30.0, 20.0)
+    assert (rows[-1].per_core, rows[0].best_gbs, rows[0].typical_gbs) == (2, 30.0, 20.0)

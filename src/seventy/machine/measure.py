@@ -129,19 +129,36 @@ def read_once(library: Library, walk: Walk, areas: Sequence[Area]) -> float:
     return nbytes / together.run(function, calls) / 1e9
 
 
-def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> list[float]:
-    """GB/s of passes in every way of reading by turns, each at least once, until the time is over."""
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """GB/s (1e9) of many passes, by way of reading."""
+
+    passes: Sequence[Sequence[float]]
+
+    @property
+    def best_gbs(self) -> float:
+        return max(max(way) for way in self.passes)
+
+    @property
+    def typical_gbs(self) -> float:
+        """The median of the way that is best by its median: what is reached most of the time."""
+        return max(sorted(way)[len(way) // 2] for way in self.passes)
+
+
+def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> Samples:
+    """Passes in every way of reading by turns, each at least once, until the time is over."""
     ways = walks(library.isa.lanes)
     library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
-    samples: list[float] = []
+    passes: list[list[float]] = [[] for _ in ways]
     end = time.perf_counter() + seconds
-    while len(samples) < len(ways) or time.perf_counter() < end:
-        samples.append(read_once(library, ways[len(samples) % len(ways)], areas))
-    return samples
+    while not passes[-1] or time.perf_counter() < end:
+        for walk, samples in zip(ways, passes, strict=True):
+            samples.append(read_once(library, walk, areas))
+    return Samples(passes)
 
 
-def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> list[float]:
-    """GB/s of passes by `threads` threads, pinned to physical cores, over their own nodes' memory."""
+def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> Samples:
+    """Passes by `threads` threads, pinned to physical cores, over their own nodes' memory."""
     machine = topology.read()
     cores = machine.spread()
     memories = node_memories(machine, nbytes or buffer_bytes(machine))
@@ -154,7 +171,7 @@ def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes:
 
     Best of many passes over `nbytes` (by default far more than the caches hold), in several patterns.
     """
-    return max(read_local(library, threads, seconds, nbytes))
+    return read_local(library, threads, seconds, nbytes).best_gbs
 
 
 def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import platformdirs
 
 from seventy.jit.compiler import Library
 from seventy.machine import measure, settings, smbios, topology
+from seventy.machine.measure import Samples
 from seventy.machine.memory import total_bytes
 from seventy.machine.records import from_json
 from seventy.machine.settings import Settings
@@ -25,7 +26,8 @@ VERSION = 1
 class Bandwidth:
     """GB/s (1e9 bytes/s) that `threads` threads read: CPUs of `cpu_nodes`, memory of `memory_nodes`.
 
-    `per_core` threads run on each core; best and median of passes in several patterns.
+    `per_core` threads run on each core. The best of many passes in several patterns, and what is reached most of the
+    time; far apart where others use the memory, too.
     """
 
     threads: int
@@ -33,7 +35,7 @@ class Bandwidth:
     cpu_nodes: tuple[int, ...]
     memory_nodes: tuple[int, ...]
     best_gbs: float
-    median_gbs: float
+    typical_gbs: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ class Profile:
         for name in ("sockets", "nodes", "cores", "threads_per_core", "memory_bytes", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}")
-        optional = [rate for rate in (self.float_gflops, self.disk_read_gbs) if rate is not None]
-        rates = [row.best_gbs for row in self.bandwidth] + list(self.int8_gops.values()) + optional
-        for rate in [self.read_bandwidth_gbs, *rates]:
+        rates = [self.read_bandwidth_gbs, *self.int8_gops.values()]
+        rates += [rate for row in self.bandwidth for rate in (row.best_gbs, row.typical_gbs)]
+        rates += [rate for rate in (self.float_gflops, self.disk_read_gbs) if rate is not None]
+        for rate in rates:
             if not (rate > 0 and math.isfinite(rate)):
                 raise ValueError(f"{rate} is no rate")
 
@@ -135,10 +138,10 @@ def quick(library: Library, threads: int) -> Profile:
 
 
 def bandwidth(
-    samples: list[float], threads: int, per_core: int, cpu_nodes: tuple[int, ...], memory_nodes: tuple[int, ...]
+    samples: Samples, threads: int, per_core: int, cpu_nodes: tuple[int, ...], memory_nodes: tuple[int, ...]
 ) -> Bandwidth:
-    median = sorted(samples)[len(samples) // 2]
-    return Bandwidth(threads, per_core, cpu_nodes, memory_nodes, round(max(samples), 2), round(median, 2))
+    best, typical = round(samples.best_gbs, 2), round(samples.typical_gbs, 2)
+    return Bandwidth(threads, per_core, cpu_nodes, memory_nodes, best, typical)
 
 
 def describe(
