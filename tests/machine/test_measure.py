@@ -41,3 +41,10 @@ def test_int8_and_float_rates() -> None:
         library = Library(isa)
         assert measure.int8_peak(library, [0], seconds=0) > 0
         assert measure.float_peak(library, [0], seconds=0) > 0
+
+
+def test_memory_that_comes_slowly() -> None:
+    assert len(measure.touched(80 << 20, [0, 0], seconds=-1)) == 40 << 20
+    memory = measure.touched((16 << 20) + 5, [0])
+    assert len(memory) == (16 << 20) + 5
+    assert memory.all()
