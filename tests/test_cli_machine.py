@@ -1,6 +1,8 @@
 import dataclasses
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,18 @@ def test_size_of_a_split_model(tmp_path: Path) -> None:
         (tmp_path / f"[a]-0000{part}-of-00002.gguf").write_bytes(b"x" * part)
     (tmp_path / "b-00001-of-00002.gguf").write_bytes(b"x")
     assert doctor.model_file(tmp_path / "[a]-00001-of-00002.gguf").nbytes == 3
+
+
+def test_doctor_always_ends_well() -> None:
+    result = subprocess.run([sys.executable, "-m", "seventy", "doctor"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout
+
+
+def test_json_is_the_kept_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(profile, "path", lambda: tmp_path / "machine.json")
+    monkeypatch.setattr("seventy.machine.measure.buffer_bytes", lambda machine: 32 << 20)
+    measure.measure(json_out=True, quick=True)
+    assert profile.read(capsys.readouterr().out) == profile.load()
