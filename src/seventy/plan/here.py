@@ -9,8 +9,8 @@ from typing import Any
 
 from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.errors import SeventyError
-from seventy.plan.machine import Machine, machine_from_cpu
-from seventy.plan.memory import Dimms, peak_gbs
+from seventy.plan.machine import Machine, machine_from_cpu, machine_from_parts
+from seventy.plan.memory import Dimms, parse_dimms, peak_gbs
 
 
 def profile_path() -> Path:
@@ -47,7 +47,7 @@ def this_machine() -> Machine:
     psutil: Any = importlib.import_module("psutil")
     source = Path("/proc/cpuinfo")
     name, sockets = _cpuinfo(source.read_text(encoding="utf-8")) if source.exists() else ("unknown CPU", 1)
-    memory_gb = round(psutil.virtual_memory().total / 1e9, 1)
+    memory_gb = round(psutil.virtual_memory().total / 2**30, 1)
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     profile = read_profile()
     measured = profile.get("read_bandwidth_gbs")
@@ -70,13 +70,17 @@ def this_machine() -> Machine:
     )  # fmt: skip
 
 
-def machine_from_text(text: str) -> tuple[str, int, Dimms | None]:
-    """Reads "2x E5-2680 v4 + 4x16@2400": CPU, sockets, modules (for `plan --from`)."""
-    from seventy.plan.memory import parse_dimms
+def what_is_here() -> tuple[Machine, Dimms | None]:
+    """This machine for `plan --here`: its modules are not known to an ordinary user."""
+    return this_machine(), None
 
+
+def machine_from_text(text: str) -> tuple[Machine, Dimms | None]:
+    """Reads "2x E5-2680 v4 + 4x16@2400": CPUs and modules, for `plan --from`."""
     parts = [part.strip() for part in re.split(r"[+,;]", text) if part.strip()]
     if not parts:
         raise SeventyError('--from needs a machine, as in --from "E5-2680 v4 + 1x64@2400".')
     match = re.match(r"(\d)\s*[x×]\s+(.+)", parts[0])
     sockets, cpu = (int(match.group(1)), match.group(2)) if match else (1, parts[0])
-    return cpu, sockets, parse_dimms(parts[1]) if len(parts) > 1 else None
+    dimms = parse_dimms(parts[1]) if len(parts) > 1 else None
+    return machine_from_parts(cpu, sockets, dimms), dimms

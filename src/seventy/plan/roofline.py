@@ -7,7 +7,6 @@ The derivation, the figures behind every constant and how far they can be truste
 What it does not know: other load on the machine, thermal limits, BIOS snoop and NUMA modes, wrong thread counts.
 """
 
-import math
 from dataclasses import dataclass
 
 from seventy.plan.calibration import CALIBRATION, Calibration
@@ -18,6 +17,7 @@ OVERHEAD_GB = 2.0
 # KV cache is read by attention kernels at about a third of the rate of weights (T5810 rows N013-N015).
 KV_READ_COST = 3.0
 PROMPT_TOKENS = 1000
+GIB = 1.073741824
 # Quants whose weights are looked up in a codebook; ik_llama.cpp's IQ2_K to IQ4_K are plain tables and are not.
 CODEBOOKS = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
 
@@ -122,10 +122,10 @@ def predict(
     compute_s = operations / calibration.decode_ops_per_s(machine, load.exotic, workers)
     barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
     needs = load.memory_gb(context)
-    fits = machine.memory_gb is None or needs <= machine.memory_gb
+    fits = machine.memory_gb is None or holds(machine.memory_gb, needs)
     ssd_s = 0.0
     if machine.memory_gb is not None and not fits:
-        missing = min(1.0, (needs - machine.memory_gb) / load.file_gb)
+        missing = min(1.0, (needs - machine.memory_gb * GIB) / load.file_gb)
         ssd_s = load.read_gb * missing / machine.ssd_gbs
     seconds = max(memory_s, compute_s) + barrier_s + ssd_s
     spread = bandwidth.spread if fits else max(bandwidth.spread, 2.0)
@@ -147,10 +147,11 @@ def predict(
     )  # fmt: skip
 
 
+def holds(memory_gb: float, needs_gb: float) -> bool:
+    """Whether modules sold as so many GB (which are GiB) hold so many GB of 1e9 bytes."""
+    return memory_gb * GIB >= needs_gb
+
+
 def guess_layers(params_b: float) -> int:
     """Layers of a dense transformer of this size, where nobody says: 32 at 8 B, 80 at 70 B, 126 at 405 B."""
     return max(12, round(32 * (params_b / 8) ** 0.38 * (1 if params_b < 200 else 0.93)))
-
-
-def geometric_middle(low: float, high: float) -> float:
-    return math.sqrt(low * high)

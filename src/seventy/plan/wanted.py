@@ -6,9 +6,7 @@ from typing import Any
 
 from seventy.catalog.models import BITS_PER_WEIGHT, find_model
 from seventy.errors import SeventyError
-from seventy.plan.roofline import Load, guess_layers
-
-GIB = 1.073741824
+from seventy.plan.roofline import GIB, Load, guess_layers
 
 
 def catalogue_load(name: str, quant: str) -> Load:
