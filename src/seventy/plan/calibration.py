@@ -21,12 +21,12 @@ class Share:
 
 # kind of machine -> share of peak, spread, from plan/fit.py.
 SHARES: Mapping[str, Share] = {
-    "server": Share(0.64, 1.45),
+    "server": Share(0.63, 1.45),
     "two sockets": Share(0.45, 1.6),
-    "desktop": Share(0.78, 1.45),
+    "desktop": Share(0.80, 1.45),
     "mobile": Share(0.62, 1.45),
     "apple": Share(0.53, 1.45),
-    "arm": Share(0.37, 1.57),
+    "arm": Share(0.46, 1.45),
     "measured": Share(0.83, 1.45),
 }
 # A barrier costs each thread of llama.cpp about this much per layer (about ten operations): the intercepts of

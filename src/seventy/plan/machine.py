@@ -1,13 +1,14 @@
 """A machine as the prediction sees it: cores, clock, channels that hold memory, and how sure we are of each."""
 
+import re
 from dataclasses import dataclass
 
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.errors import SeventyError
 from seventy.plan.memory import Dimms, channels_filled, modules_per_channel, peak_gbs
 
-# What a socket takes when nothing else is known of the CPU: channels by the number of modules a person names.
-_GUESSED_CHANNELS = {1: 1, 2: 2, 3: 3, 4: 4, 6: 6, 8: 8, 12: 12}
+# Channels a socket is taken to have when nothing is known of the CPU: as many as it has modules.
+_GUESSED_CHANNELS = (1, 2, 3, 4, 6, 8, 12)
 # Two modules on a DDR5 desktop channel: board makers' tables allow 3600 (Zen 4, Raptor Lake) to 4800.
 _DDR5_TWO_PER_CHANNEL_MTS = 3600
 
@@ -134,7 +135,9 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
             f"The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}"
         )
     per_socket = max(1, dimms.count // sockets)
-    channels = sockets * max(n for n in _GUESSED_CHANNELS if n <= per_socket)
+    consumer = sockets == 1 and re.search(r"\b(core|ryzen|pentium|celeron|athlon|n\d{2,3})\b", name.lower())
+    most = 2 if consumer and "threadripper" not in name.lower() else 12
+    channels = sockets * max(n for n in _GUESSED_CHANNELS if n <= min(per_socket, most))
     mts = dimms.mts or 2400
     if dimms.mts is None:
         notes.append(("memory_assumed", {"channels": channels, "mts": mts}))

@@ -36,14 +36,14 @@ class Chart:
         for value in self.ticks_x:
             x = self.x(value)
             self.marks.append(f'<line class="axis" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>'
-                              f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">'
+                              f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
                               f"{short(value)}</text>")
         for value in self.ticks_y:
             y = self.y(value)
             self.marks.append(f'<line class="axis" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
                               f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
-        self.marks.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(label_x)}</text>'
-                          f'<text x="4" y="{TOP - 2}">{escape(label_y)}</text>')  # fmt: skip
+        self.marks.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT}" text-anchor="end">{escape(label_x)}</text>'
+                          f'<text x="4" y="{TOP - 18}">{escape(label_y)}</text>')  # fmt: skip
 
     def x(self, value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * value / self.ticks_x[-1]
@@ -52,7 +52,7 @@ class Chart:
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / self.ticks_y[-1]
 
     def svg(self, label: str) -> str:
-        return (f'<svg viewBox="0 -8 {WIDTH} {HEIGHT + 8}" role="img" aria-label="{escape(label)}">'
+        return (f'<svg viewBox="0 -20 {WIDTH} {HEIGHT + 24}" role="img" aria-label="{escape(label)}">'
                 + "".join(self.marks) + "</svg>")  # fmt: skip
 
 

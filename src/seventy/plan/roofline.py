@@ -7,6 +7,7 @@ The derivation, the figures behind every constant and how far they can be truste
 What it does not know: other load on the machine, thermal limits, BIOS snoop and NUMA modes, wrong thread counts.
 """
 
+import math
 from dataclasses import dataclass
 
 from seventy.plan.calibration import CALIBRATION, Calibration
@@ -152,6 +153,11 @@ def holds(memory_gb: float, needs_gb: float) -> bool:
     return memory_gb * GIB >= needs_gb
 
 
-def guess_layers(params_b: float) -> int:
-    """Layers of a dense transformer of this size, where nobody says: 32 at 8 B, 80 at 70 B, 126 at 405 B."""
+def guess_layers(params_b: float, active_params_b: float | None = None) -> int:
+    """Layers of a transformer where nobody says: dense 32 at 8 B, 73 at 70 B, 132 at 405 B.
+
+    Mixtures of experts are wide, not deep: 35 at 30 B with 3 B active, 64 from 160 B on (DeepSeek R1 has 61).
+    """
+    if active_params_b is not None and active_params_b < 0.95 * params_b:
+        return max(24, min(64, round(32 * (math.sqrt(params_b * active_params_b) / 8) ** 0.38)))
     return max(12, round(32 * (params_b / 8) ** 0.38 * (1 if params_b < 200 else 0.93)))

@@ -18,7 +18,7 @@ def catalogue_load(name: str, quant: str) -> Load:
     quant = known[quant.upper()]
     return Load(
         model.name, quant, model.params_b, model.active_params_b, model.size(quant), model.read_per_token(quant),
-        (model.kv_kib_per_token or 0.0) * 1024, model.layers or guess_layers(model.params_b),
+        (model.kv_kib_per_token or 0.0) * 1024, model.layers or guess_layers(model.params_b, model.active_params_b),
     )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def bare_load(params_b: float, active_params_b: float | None, weights_gib: float
     file_gb = weights_gib * GIB
     return Load(
         f"{params_b:g}B model", quant, params_b, active, file_gb, file_gb * active / params_b,
-        0.0, guess_layers(params_b),
+        0.0, guess_layers(params_b, active),
     )  # fmt: skip
 
 
