@@ -92,10 +92,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "p_first": ("first token", "首词元时间"),
     "p_unit": ("tok/s", "词元/秒"),
     "p_prompt": ("s after a 1000-token prompt", "秒（1000 词元提示）"),
-    "p_low_high": ("low - high", "下限 - 上限"),
     "p_why": ("why", "原因"),
     "p_memory": ("memory", "内存"),
-    "p_note": ("note", "注意"),
     "p_on": ("{model} {quant} on {machine}, {memory}; engine {engine}, context {context}",
              "{model} {quant}，机器 {machine}，{memory}；引擎 {engine}，上下文 {context}"),
     "p_channels": ("{channels} of {total} channels at {mts} MT/s", "{total} 通道用 {channels} 个，{mts} MT/s"),
@@ -311,8 +309,6 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "r_all": ("Builds", "方案列表"),
     "r_sort": ("Tap a heading to sort.", "点击表头排序。"),
     "r_best": ("The best of them", "首选方案"),
-    "r_limits": ("Limits", "限制条件"),
-    "r_none": ("none", "无"),
     "r_how": (
         "Speeds are predictions: bytes read per token over the memory bandwidth this class of machine reaches; four of "
         "five measurements fell within the range given. Prices are snapshots with date and source.",
