@@ -14,7 +14,7 @@ CATEGORIES = ("platform", "cpu", "ram", "ssd", "gpu", "case", "psu", "cooler", "
 # The snapshots the catalogue is good for: region, currency, month, and what it is made of.
 SNAPSHOTS = {"CN": ("CNY", "2025-02"), "US": ("USD", "2026-09")}
 # A price later than this after the book's month is not used; one older than that is used and called stale.
-LATER_MONTHS, STALE_MONTHS = 6, 12
+LATER_MONTHS, STALE_MONTHS = 6, 9
 
 
 def months(date: str) -> int:

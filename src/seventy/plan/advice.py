@@ -14,6 +14,8 @@ from seventy.plan.wanted import catalogue_load
 # A mixture of experts worth naming must be a large model still, and this many times as fast.
 MIXTURE_PARAMS_B, MIXTURE_GAIN = 25, 3
 LONG_CONTEXT = 32768
+# The memory people dream of when they buy 64 GB.
+BIG_GB = 256
 # NVIDIA's rating of the P106-100 (120 W); owners measure about 10 W idle.
 P106_IDLE_W, P106_LOAD_W = 10, 120
 
@@ -112,6 +114,9 @@ class Growth:
     max_gb: int
     second_cpu: bool
     pcie: str
+    second_cpu_price: float | None
+    big_modules: str
+    big_price: float | None
     gpu_low: float | None
     gpu_high: float | None
     gpu_currency: str
@@ -122,10 +127,18 @@ def growth(build: Build, book: PriceBook) -> Growth:
     platform = build.platform
     sizes = MODULE_GB.get((platform.mem_type, platform.dimm_form), (0,))
     most = min(platform.max_mem_gb, platform.dimm_slots * max(sizes) or platform.max_mem_gb)
+    cpu_price = book.part("cpu", build.cpu.name).price
+    offers = sorted(
+        (BIG_GB / gb * row.each * book.ram_factor, f"{BIG_GB / gb:g}x{gb:g}@{mts}")
+        for gb, mts, row in book.modules(platform.mem_type, platform.dimm_form)
+        if BIG_GB % gb == 0 and BIG_GB / gb <= platform.dimm_slots
+    )
+    big = offers[0] if offers and most >= BIG_GB > build.dimms.total_gb else (None, "")
     gpu = book.other("gpu").price
     has_slot = bool(platform.pcie_slots) and "none" not in platform.pcie_slots
     return Growth(
         max(0, platform.dimm_slots - build.dimms.count), most, platform.sockets > build.sockets,
-        platform.pcie_slots, gpu.low if gpu and has_slot else None, gpu.high if gpu and has_slot else None,
+        platform.pcie_slots, cpu_price.each if cpu_price else None, big[1], big[0],
+        gpu.low if gpu and has_slot else None, gpu.high if gpu and has_slot else None,
         book.currency,
     )  # fmt: skip

@@ -50,6 +50,8 @@ PREFILL_PER_EXTRA_SOCKET = 0.7
 # What the whole prefill side is scaled by, from plan/fit.py.
 PREFILL_SCALE = 1.07
 PREFILL_SPREAD = 1.6
+# What seventy aims at beside llama.cpp (docs/prediction.md); to be replaced by its own measurements.
+SEVENTY_PREFILL_AIM, SEVENTY_BARRIER_AIM = 1.7, 0.5
 # GB/s one core can draw: ten to sixteen outstanding 64-byte lines over 60 to 100 ns.
 CORE_GBS = {"server": 9.0, "two sockets": 9.0, "desktop": 22.0, "mobile": 18.0, "apple": 25.0, "arm": 10.0}
 
@@ -78,7 +80,7 @@ class Calibration:
         return CORE_GBS.get(machine.kind, 9.0)
 
     def barrier_us(self, engine: str) -> float:
-        return BARRIER_US_PER_THREAD_LAYER if engine == "llama.cpp" else BARRIER_US_PER_THREAD_LAYER / 2
+        return BARRIER_US_PER_THREAD_LAYER * (SEVENTY_BARRIER_AIM if engine == "seventy" else 1.0)
 
     def decode_ops_per_s(self, machine: Machine, exotic: bool, workers: int) -> float:
         per_cycle = DECODE_OPS_PER_CYCLE[machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
@@ -92,7 +94,9 @@ class Calibration:
             rate *= PREFILL_MIXTURE
         rate *= PREFILL_PER_EXTRA_SOCKET ** (machine.sockets - 1)
         if engine == "seventy":
-            rate *= 1.7
+            rate *= SEVENTY_PREFILL_AIM
+        if machine.measured_int8_gops is not None:
+            rate = min(rate, machine.measured_int8_gops * 1e9)
         return rate, self.prefill_spread * (1.25 if machine.guessed else 1.0)
 
 

@@ -21,7 +21,7 @@ def profile_path() -> Path:
 
 
 def read_profile(path: Path | None = None) -> dict[str, Any]:
-    """The measured profile, or nothing: `read_bandwidth_gbs` and `int8_gops` are used where they are there."""
+    """The measured profile, or nothing; `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs` are used."""
     path = path or profile_path()
     if not path.exists():
         return {}
@@ -35,6 +35,15 @@ def read_profile(path: Path | None = None) -> dict[str, Any]:
     return profile
 
 
+def profile_number(profile: dict[str, Any], key: str) -> float | None:
+    """A figure of the profile, None where it is not there; of a table (one figure per instruction set) the highest."""
+    value = profile.get(key)
+    if isinstance(value, dict):
+        figures = [figure for figure in value.values() if isinstance(figure, int | float)]
+        value = max(figures, default=None)
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
 def _cpuinfo(text: str) -> tuple[str, int]:
     """CPU name and sockets from /proc/cpuinfo."""
     names = re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -42,21 +51,35 @@ def _cpuinfo(text: str) -> tuple[str, int]:
     return (names[0].strip() if names else "unknown CPU"), sockets
 
 
+# The best set of vector instructions that counts, by flags of /proc/cpuinfo.
+_ISA_FLAGS = (
+    ("amx", "amx_int8"), ("avx512vnni", "avx512_vnni"), ("avx512", "avx512bw"), ("avxvnni", "avx_vnni"),
+    ("avx2", "avx2"), ("avx", "avx"), ("i8mm", "i8mm"), ("dotprod", "asimddp"), ("neon", "asimd"),
+)  # fmt: skip
+
+
+def _isa(text: str) -> str:
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = set(found.group(1).split()) if found else set()
+    return next((isa for isa, flag in _ISA_FLAGS if flag in flags), "sse")
+
+
 def this_machine() -> Machine:
     """What is known of the machine this runs on; bandwidth is the CPU's most unless it was measured."""
     psutil: Any = importlib.import_module("psutil")
     source = Path("/proc/cpuinfo")
-    name, sockets = _cpuinfo(source.read_text(encoding="utf-8")) if source.exists() else ("unknown CPU", 1)
+    text = source.read_text(encoding="utf-8") if source.exists() else ""
+    name, sockets = _cpuinfo(text)
     memory_gb = round(psutil.virtual_memory().total / 2**30, 1)
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     profile = read_profile()
-    measured = profile.get("read_bandwidth_gbs")
+    measured, int8 = profile_number(profile, "read_bandwidth_gbs"), profile_number(profile, "int8_gops")
     cpu, _ = find_cpu(name, all_cpus())
     if cpu is not None:
         base = machine_from_cpu(cpu, min(sockets, cpu.max_sockets), None)
     else:
         base = Machine(
-            name, None, "two sockets" if sockets > 1 else "desktop", sockets, cores, 2.5, "avx2", "",
+            name, None, "two sockets" if sockets > 1 else "desktop", sockets, cores, 2.5, _isa(text), "",
             2 * sockets, 2 * sockets, 2400, peak_gbs(2 * sockets, 2400), memory_gb,
             notes=(("cpu_unknown", {"cpu": name}),),
         )  # fmt: skip
@@ -65,8 +88,7 @@ def this_machine() -> Machine:
         notes += (("not_measured", {}),)
     return replace(
         base, name=name, cores=cores, memory_gb=memory_gb, notes=notes,
-        measured_gbs=float(measured) if measured else None,
-        measured_int8_gops=float(profile["int8_gops"]) if profile.get("int8_gops") else None,
+        measured_gbs=measured, measured_int8_gops=int8, ssd_gbs=profile_number(profile, "disk_read_gbs") or 3.0,
     )  # fmt: skip
 
 

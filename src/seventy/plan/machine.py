@@ -19,7 +19,8 @@ class Machine:
 
     `kind` is the class whose share of peak bandwidth was measured: server, two sockets, desktop, mobile, apple, arm.
     `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
-    measured read bandwidth that replaces the peak. `notes` are message keys with their values.
+    measured read bandwidth that replaces the peak, `measured_int8_gops` a measured limit of int8 operations.
+    `memory_gb` is as modules are labelled (GiB). `notes` are message keys with their values.
     """
 
     name: str

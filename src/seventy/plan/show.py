@@ -98,9 +98,16 @@ def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBo
         "noise": noise_word(body.noise_class, lang),
         "litres": f"{body.volume_l:g}" if body.volume_l else say("unknown", lang)}))  # fmt: skip
     more = growth(build, book)
-    lines.append(say("d_growth", lang, {"free": more.free_slots, "most": more.max_gb,
-                                        "second": say("d_second", lang) if more.second_cpu else "",
+    second = ""
+    if more.second_cpu:
+        price = more.second_cpu_price
+        second = say("d_second", lang) if price is None else say("d_second_price", lang, {
+            "price": money(price), "currency": book.currency})  # fmt: skip
+    lines.append(say("d_growth", lang, {"free": more.free_slots, "most": more.max_gb, "second": second,
                                         "pcie": more.pcie or say("unknown", lang)}))  # fmt: skip
+    if more.big_price is not None:
+        lines.append(say("d_big", lang, {"modules": more.big_modules, "price": money(more.big_price),
+                                         "currency": book.currency}))  # fmt: skip
     if more.gpu_low and more.gpu_high:
         lines.append(say("d_gpu", lang, {"low": money(more.gpu_low), "high": money(more.gpu_high),
                                          "currency": more.gpu_currency, "idle": P106_IDLE_W,

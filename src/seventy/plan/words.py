@@ -201,6 +201,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "Room to grow: {free} DIMM slots free, {most} GB at most{second}; PCIe: {pcie}.",
         "扩展：空闲内存插槽 {free} 个，最大 {most} GB{second}；PCIe：{pcie}。",
     ),
+    "d_second_price": (", a second CPU ({price} {currency})", "，可加第二颗处理器（{price} {currency}）"),
+    "d_big": (
+        "256 GB, should you want them: {modules} for {price} {currency}.",
+        "若要 256 GB：{modules}，{price} {currency}。",
+    ),
     "d_second": (", a second CPU", "，可加第二颗处理器"),
     "d_gpu": (
         "A used P106-class card would add {low} - {high} {currency}, about {idle} W idle and up to {load} W under "
