@@ -23,22 +23,23 @@ class Share:
 SHARES: Mapping[str, Share] = {
     "server": Share(0.63, 1.45),
     "two sockets": Share(0.45, 1.6),
-    "desktop": Share(0.80, 1.45),
-    "mobile": Share(0.62, 1.45),
+    "desktop": Share(0.77, 1.45),
+    "mobile": Share(0.57, 1.45),
     "apple": Share(0.53, 1.45),
     "arm": Share(0.46, 1.45),
-    "measured": Share(0.83, 1.45),
+    "measured": Share(0.85, 1.45),
 }
 # A barrier costs each thread of llama.cpp about this much per layer (about ten operations): the intercepts of
 # EPYC 9554 (64 threads, four quants), Xeon 6980P (128), AmpereOne (192) and 7965WX (24) give 4.2 to 6.7.
 BARRIER_US_PER_THREAD_LAYER = 5.0
-# Operations per cycle and core while decoding one token, above which memory is not the limit.
+# Operations per cycle and core while decoding one token, where arithmetic and not memory is the limit. Few machines
+# are: Core 2 (M073), Sandy Bridge (M074), 6 threads of an E5 v4 (M014); two Zen 4 cores do at least 12 (D001).
 DECODE_OPS_PER_CYCLE = {
-    "sse": 0.8, "avx": 4.0, "avx2": 8.0, "avxvnni": 10.0, "avx512": 8.0, "avx512vnni": 11.0, "amx": 11.0,
+    "sse": 0.8, "avx": 4.0, "avx2": 16.0, "avxvnni": 18.0, "avx512": 16.0, "avx512vnni": 22.0, "amx": 22.0,
     "neon": 3.0, "dotprod": 5.0, "i8mm": 9.0,
 }  # fmt: skip
-# Codebook quants of 1 to 3 bits take about half as long again (row M013 beside M014, both on 6 threads).
-EXOTIC_COST = 1.5
+# Weights of 2 and 3 bits take twice the arithmetic of 4 (M013 and M014, both on 6 threads of an E5-2680 v4).
+LOW_BIT_COST = 2.0
 # Operations per cycle and core of a prompt, llama.cpp since 2024, 4- to 8-bit weights, dense.
 PREFILL_OPS_PER_CYCLE = {
     "sse": 1.5, "avx": 5.0, "avx2": 24.0, "avxvnni": 27.0, "avx512": 24.0, "avx512vnni": 26.0, "amx": 40.0,
@@ -82,9 +83,9 @@ class Calibration:
     def barrier_us(self, engine: str) -> float:
         return BARRIER_US_PER_THREAD_LAYER * (SEVENTY_BARRIER_AIM if engine == "seventy" else 1.0)
 
-    def decode_ops_per_s(self, machine: Machine, exotic: bool, workers: int) -> float:
+    def decode_ops_per_s(self, machine: Machine, low_bit: bool, workers: int) -> float:
         per_cycle = DECODE_OPS_PER_CYCLE[machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
-        return workers * machine.ghz * 1e9 * per_cycle / (EXOTIC_COST if exotic else 1.0)
+        return workers * machine.ghz * 1e9 * per_cycle / (LOW_BIT_COST if low_bit else 1.0)
 
     def prefill_ops_per_s(self, machine: Machine, mixture: bool, engine: str) -> tuple[float, float]:
         """Operations per second of a prompt, and the spread."""

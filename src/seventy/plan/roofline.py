@@ -19,16 +19,15 @@ OVERHEAD_GB = 2.0
 KV_READ_COST = 3.0
 PROMPT_TOKENS = 1000
 GIB = 1.073741824
-# Quants whose weights are looked up in a codebook; ik_llama.cpp's IQ2_K to IQ4_K are plain tables and are not.
-CODEBOOKS = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
+# Quants whose weights take more unpacking than arithmetic; ik_llama.cpp's IQ2_K to IQ4_K do not.
+LOW_BIT = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "Q2_", "Q3_")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """A model to run: sizes in GB (1e9 bytes), KV cache in bytes per token of context.
 
-    `read_gb` is what one token reads of the weights; `exotic` marks 1- to 3-bit codebook quants, whose decoding
-    costs more arithmetic than bandwidth.
+    `read_gb` is what one token reads of the weights.
     """
 
     name: str
@@ -51,8 +50,8 @@ class Load:
         return self.active_params_b < 0.95 * self.params_b
 
     @property
-    def exotic(self) -> bool:
-        return self.quant.upper().removeprefix("UD-").startswith(CODEBOOKS)
+    def low_bit(self) -> bool:
+        return self.quant.upper().removeprefix("UD-").startswith(LOW_BIT)
 
     def memory_gb(self, context: int) -> float:
         """What must fit in memory at this context."""
@@ -116,11 +115,14 @@ def predict(
     workers = min(threads, machine.cores) if threads else machine.cores
     bandwidth = calibration.bandwidth(machine, engine)
     peak = machine.measured_gbs or machine.peak_gbs
-    effective = min(peak * bandwidth.share, workers * calibration.core_gbs(machine))
+    effective = peak * bandwidth.share
+    if machine.measured_gbs is None:
+        # What was measured, was measured with these cores.
+        effective = min(effective, workers * calibration.core_gbs(machine))
     kv_gb = load.kv_bytes_per_token * context / 1e9
     memory_s = (load.read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
-    compute_s = operations / calibration.decode_ops_per_s(machine, load.exotic, workers)
+    compute_s = operations / calibration.decode_ops_per_s(machine, load.low_bit, workers)
     barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
     needs = load.memory_gb(context)
     fits = machine.memory_gb is None or holds(machine.memory_gb, needs)
