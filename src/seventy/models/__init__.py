@@ -1,0 +1,25 @@
+"""Architectures: one file each, named as GGUF's `general.architecture` names it, found by import.
+
+A file offers `Config.from_metadata(metadata)` and `build(program, config, weights, positions)`.
+"""
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+from seventy.errors import SeventyError
+
+_SHARED = {"metadata", "rotary"}
+
+
+def architectures() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _SHARED)
+
+
+def find(architecture: object) -> ModuleType:
+    """The module of an architecture; SeventyError with those there are when it is not among them."""
+    if architecture not in architectures():
+        raise SeventyError(
+            f"this engine does not know the architecture {architecture!r}; it knows: {', '.join(architectures())}"
+        )
+    return import_module(f"{__name__}.{architecture}")

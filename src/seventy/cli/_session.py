@@ -1,0 +1,142 @@
+"""What `run` and `chat` share: loading with a bar, writing an answer as it comes, saying how fast it was."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seventy.cli.pull import pull_with_bar
+from seventy.engine import store
+from seventy.engine.llm import LLM, Completion, Stream
+from seventy.engine.model import Model
+from seventy.machine.profile import Profile
+
+ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
+Context = Annotated[int, typer.Option(min=1, help="The most tokens that prompt and answer may have together.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical cores when not given.")]
+Isa = Annotated[str | None, typer.Option(help="An ISA level below this CPU's best: generic, avx2, avx512vnni.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
+Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token, higher is more varied.")]
+TopK = Annotated[int, typer.Option(help="Choose among so many likeliest tokens; 0 for all.")]
+TopP = Annotated[float, typer.Option(help="Choose among the likeliest that have this share together.")]
+MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")]
+RepeatPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens of the last 64 less likely.")]
+PresencePenalty = Annotated[float, typer.Option(help="Lowers tokens that have occurred.")]
+FrequencyPenalty = Annotated[float, typer.Option(help="Lowers tokens by how often they have occurred.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
+Stop = Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given again.")]
+System = Annotated[str | None, typer.Option(help="The system prompt.")]
+
+_stderr = Console(stderr=True, highlight=False)
+
+
+@dataclass(slots=True)
+class Bars:
+    """Progress bars on stderr, one for each kind of work; none where stderr is no terminal."""
+
+    progress: Progress
+    tasks: dict[str, Any]
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(what, total=total)
+        self.progress.update(self.tasks[what], completed=done, total=total)
+
+
+@contextlib.contextmanager
+def bars() -> Iterator[Bars]:
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %")
+    with Progress(
+        *columns, TimeRemainingColumn(), console=_stderr, transient=True, disable=not _stderr.is_terminal
+    ) as progress:
+        yield Bars(progress, {})
+
+
+def locate(model: str) -> Path:
+    """The file of a model by name or path; one that is known by name and absent is fetched first."""
+    if model in store.MODELS or model.startswith(("hf:", "ms:", "https://", "http://")):
+        return pull_with_bar(model)
+    return store.find(model)
+
+
+def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
+    """The model by name or path, loaded."""
+    path = locate(model)
+    with bars() as progress:
+        return LLM(path, threads, context, isa=isa, progress=progress)
+
+
+def write(stream: Stream) -> Completion:
+    """The answer to stdout, piece by piece; on a terminal without characters that would steer it."""
+    plain = sys.stdout.isatty()
+    for piece in stream:
+        shown = "".join(c for c in piece if c.isprintable() or c in "\n\t") if plain else piece
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    assert stream.completion is not None
+    return stream.completion
+
+
+def report(completion: Completion, limit_gbs: float) -> None:
+    """One line on stderr: how much, how fast, how far from the machine's limit."""
+    t = completion.timings
+    read = t.prompt_tokens - t.cached_tokens
+    parts = [f"prompt {read} tokens at {t.prompt_tokens_per_second:.1f} tok/s"]
+    if t.cached_tokens:
+        parts[0] += f" ({t.cached_tokens} more were known)"
+    if t.generated_tokens > 1:
+        parts.append(f"answer {t.generated_tokens} tokens at {t.decode_tokens_per_second:.1f} tok/s")
+        share = f"{t.decode_gbs / limit_gbs:.0%} of this machine's {limit_gbs:.1f}"
+        parts.append(f"{t.decode_gbs:.1f} GB/s read, {share}")
+    if completion.finish_reason == "length":
+        parts.append("cut at its longest (--max-tokens, --context)")
+    _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
+
+
+def machine_limit(model: Model) -> tuple[Profile, bool]:
+    """This machine's profile, and whether it had to be measured now (one second)."""
+    from seventy.machine import profile
+
+    known = profile.load()
+    if known is not None:
+        return known, False
+    with _stderr.status("measuring this machine's memory, one second ..."):
+        return profile.quick(model.library, model.threads), True
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, beside the answer."""
+    _stderr.print(text, soft_wrap=True)
+
+
+def describe(llm: LLM) -> None:
+    """What was chosen for this model and machine."""
+    model = llm.model
+    formats = ", ".join(sorted({kernel.parameters[0] for kernel in model.program.weights.kernels()}))
+    say(
+        f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
+        f"weights; context {model.context}; {model.threads} threads; ISA {model.isa.name}"
+    )
+
+
+def promise(profile: Profile) -> None:
+    """What the name promises: a 70B on this machine, from its measured bandwidth."""
+    from seventy.plan.here import this_machine
+    from seventy.plan.roofline import predict
+    from seventy.plan.wanted import catalogue_load
+
+    load = catalogue_load("llama-3.3-70b", "Q4_K_M")
+    speed = predict(replace(this_machine(), memory_gb=None), load, engine="seventy").decode.mid
+    say(
+        f"Llama-3.3-70B Q4_K_M here: needs {load.file_gb:.1f} GB (you have {profile.memory_bytes / 2**30:.0f}), would "
+        f"run about {speed:.1f} tok/s (memory limit {profile.read_bandwidth_gbs / load.read_gb:.1f}); see: seventy plan"
+    )

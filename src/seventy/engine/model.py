@@ -1,0 +1,180 @@
+"""A model ready to run: from a GGUF file to logits for a batch of rows."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy import models
+from seventy.engine.gguf import GGUF
+from seventy.engine.kvcache import KVCache, pages
+from seventy.engine.kvcache import Sequence as CachedSequence
+from seventy.engine.program import Program
+from seventy.engine.team import Aborted, Team
+from seventy.engine.weights import Weights
+from seventy.errors import SeventyError
+from seventy.jit import isa
+from seventy.jit.compiler import Kernel, Library
+from seventy.kernels.attention import PAGE
+from seventy.machine.memory import available_bytes
+from seventy.machine.topology import physical_cores
+
+# Enough rows to be bound by arithmetic and not by memory, few enough that 70B activations stay under 100 MB.
+MAX_ROWS = 256
+MAX_OUTPUTS = 64
+# Kernels beside those of the program.
+SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
+
+# What is happening, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some tokens of one sequence, to be read after what it already holds; logits are wanted for the last `outputs`."""
+
+    sequence: CachedSequence
+    tokens: Sequence[int]
+    outputs: int
+
+
+class Model:
+    """Weights, cache, compiled program and threads.
+
+    `context` is the longest sequence, at most what the model was made for; `sequences` is how many of that length
+    the cache can hold.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        threads: int | None = None,
+        context: int = 4096,
+        sequences: int = 1,
+        isa_name: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if threads is not None and not 1 <= threads <= 1024:
+            raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
+        self.isa = isa.select(isa_name)
+        self.threads = threads or len(physical_cores())
+        self._team: Team | None = None
+        with GGUF(path) as gguf:
+            self.metadata: Any = gguf.metadata
+            architecture = models.find(gguf.metadata.get("general.architecture"))
+            self.config = config = architecture.Config.from_metadata(gguf.metadata)
+            if context < 1:
+                raise SeventyError(f"context must be at least 1 token, not {context}")
+            self.context = context = min(context, config.context)
+            cache_size = (config.layers, config.kv_heads, config.head_dim)
+            positions = sequences * pages(context) * PAGE
+            self._check_memory(gguf, KVCache.nbytes(*cache_size, positions))
+
+            weights = Weights(gguf)
+            self.cache = KVCache(*cache_size, pages(positions))
+            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon)
+            architecture.build(self.program, config, weights, context)
+            self.weight_bytes = weights.nbytes
+            self.library = Library(self.isa)
+            self._prepare(weights, progress)
+        self._operations, self._counters = self.program.link(self.library)
+        self._team = Team(self.library, self.threads)
+        self._step = threading.Lock()
+
+    def _check_memory(self, gguf: GGUF, cache_bytes: int) -> None:
+        """Refuses, before anything is loaded, what would make the machine swap."""
+        need = sum(info.nbytes for info in gguf.tensors.values()) + cache_bytes
+        have = available_bytes()
+        if need > have:
+            raise SeventyError(
+                f"{gguf.path} needs {need / 1e9:.1f} GB of memory ({cache_bytes / 1e9:.1f} GB of it for a context of "
+                f"{self.context}) and {have / 1e9:.1f} GB are free; close other programs, take a smaller context or "
+                f"quant, or see: seventy plan"
+            )
+
+    def _prepare(self, weights: Weights, progress: Progress | None) -> None:
+        """Compiles and loads, both at once: compiling needs cores, loading needs the disk."""
+        kernels = [*self.program.kernels(), *SUPPORT]
+        failures: list[BaseException] = []
+
+        def compile_all() -> None:
+            try:
+                self.library.load(kernels, self.threads, progress and partial(progress, "compiling kernels"))
+            except BaseException as error:
+                failures.append(error)
+
+        self.library.load(weights.kernels())
+        thread = threading.Thread(target=compile_all)
+        thread.start()
+        try:
+            weights.load(self.library, self.threads, progress and partial(progress, "loading weights"))
+        finally:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def new_sequence(self) -> CachedSequence:
+        return CachedSequence(self.cache, self.context)
+
+    def step(self, batch: Sequence[Rows]) -> NDArray[np.float32]:
+        """Reads every row of the batch and gives the logits asked for, [outputs, vocabulary], in order.
+
+        The result is a view that the next step overwrites. At most MAX_ROWS rows and MAX_OUTPUTS outputs. Raises
+        Aborted after `abort`; the sequences are then as before.
+        """
+        assert self._team is not None, "the model is closed"
+        program = self.program
+        n_rows, n_outputs = sum(len(rows.tokens) for rows in batch), sum(rows.outputs for rows in batch)
+        assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
+        with self._step:
+            row = output = 0
+            for rows in batch:
+                n, sequence = len(rows.tokens), rows.sequence
+                sequence.reserve(sequence.length + n)
+                program.tokens[row : row + n] = rows.tokens
+                program.positions[row : row + n] = np.arange(sequence.length, sequence.length + n)
+                program.tables[row : row + n] = sequence.table_address
+                program.outputs[output : output + rows.outputs] = np.arange(row + n - rows.outputs, row + n)
+                row, output = row + n, output + rows.outputs
+            program.counts[:] = n_rows, n_outputs
+            self._team.run(self._operations, self._counters)
+            for rows in batch:
+                rows.sequence.length += len(rows.tokens)
+            return program["logits"].floats(n_outputs)
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """A context in which Ctrl-C stops a running step."""
+        assert self._team is not None, "the model is closed"
+        return self._team.interruptible()
+
+    def abort(self) -> None:
+        """Makes a running step raise Aborted; from any thread."""
+        if self._team:
+            self._team.abort()
+
+    def read_bytes(self, positions: int) -> int:
+        """Bytes of memory one decoded token reads: every matrix once, and the cache of so many positions."""
+        return self.program.bytes_per_pass + positions * self.cache.position_bytes
+
+    def close(self) -> None:
+        """Ends the threads and frees the memory; twice is once."""
+        if self._team:
+            self._team.close()
+            self._team = None
+            del self.program, self.cache, self.library, self._operations, self._counters
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+__all__ = ["MAX_OUTPUTS", "MAX_ROWS", "Aborted", "Model", "Progress", "Rows"]

@@ -1,0 +1,78 @@
+"""Q6_K: 256 weights as 16 blocks of 16, w = d * scale * (q - 32); scale a signed byte, q of 6 bits.
+
+Block (210 bytes): 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 scales, d f16. In each half of 128
+weights, weight 32 j + i has its nibble in byte 32 (j % 2) + i (low for j < 2) and its bit pair j in byte i.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.formats import Format
+from seventy.formats.tile import ScaledSums, Tile
+from seventy.jit.build import Function, Value
+from seventy.jit.simd import fma, halves_to_float
+from seventy.jit.types import f32, i8, i16, u8, u16, u32
+
+
+def multiply(tile: Tile) -> None:
+    sums = ScaledSums(tile, limit=2, signed=True)
+    scales = [tile.word(48 + i) for i in range(4)]
+    if sums.integer:
+        # (s0, s2) and (s1, s3) of each word as 16-bit pairs; the activation's pairs lie in this order.
+        wide = [word.view(i16 * (2 * tile.lanes)) for word in scales]
+        sums.add_offsets([pair for word in wide for pair in ((word << 8) >> 8, word >> 8)], section=4, factor=-32)
+    for n in range(2):
+        for j in range(4):
+            for part in range(2):
+                weights = []
+                for g in range(4):
+                    low = tile.word(16 * n + 8 * (j % 2) + 4 * part + g).view(u32 * tile.lanes)
+                    high = tile.word(32 + 8 * n + 4 * part + g).view(u32 * tile.lanes)
+                    nibble = (low if j < 2 else low >> 4) & 0x0F0F0F0F
+                    bits = (high << 4, high << 2, high, high >> 2)[j] & 0x30303030
+                    weights.append(nibble | bits)
+                block = 8 * n + 2 * j + part
+                start = None
+                if not sums.integer:
+                    start = [tile.input(3, block, t) for t in range(tile.tokens)]
+                sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
+    d = tile.half(0)
+    for t, total in enumerate(sums.floats()):
+        tile.totals[t].set(fma(total * d, tile.input(1, 0, t, f32), tile.totals[t].get()))
+
+
+def expand(f: Function, block: Value, out: Value) -> None:
+    d = halves_to_float(f.load(u16, block, 208))
+    for n in range(2):
+        for j in range(4):
+            for part in range(2):
+                low = f.load(u8 * 16, block, 64 * n + 32 * (j % 2) + 16 * part)
+                high = f.load(u8 * 16, block, 128 + 32 * n + 16 * part)
+                nibble = low & 15 if j < 2 else low >> 4
+                q = (nibble | (((high >> (2 * j)) & 3) << 4)).view(i8 * 16) - 32
+                scale = d * f.load(i8, block, 192 + 8 * n + 2 * j + part).to(f32)
+                f.store(q.to(f32) * scale.splat(16), out, 4 * (128 * n + 32 * j + 16 * part))
+
+
+def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    d = blocks[:, 208:210].copy().view(np.float16).astype(np.float32)
+    scales = blocks[:, 192:208].view(np.int8).astype(np.float32)
+    low = blocks[:, :128].reshape(-1, 2, 1, 2, 32)
+    nibbles = np.concatenate([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32)
+    high = blocks[:, 128:192].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8).reshape(1, 1, 4, 1)
+    q = (nibbles | (high & 3) << 4).astype(np.float32) - 32
+    return (q.reshape(-1, 16, 16) * (d * scales)[..., None]).reshape(-1, 256)
+
+
+FORMAT = Format(
+    name="Q6_K",
+    type_id=14,
+    block=256,
+    nbytes=210,
+    halves=(208,),
+    words=tuple(range(0, 208, 4)),
+    activation="q8_256",
+    multiply=multiply,
+    expand=expand,
+    dequantize=dequantize,
+)

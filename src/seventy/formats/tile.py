@@ -1,0 +1,126 @@
+"""What a format sees while it multiplies one block of a panel by a tile of tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seventy.jit.build import Function, Value, Variable
+from seventy.jit.simd import add_pairs, dot_bytes, fma, halves_to_float, multiply_pairs, pair_sums, pick_bytes
+from seventy.jit.types import Type, f32, i8, i16, i32, u16
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`lanes` rows of a panel's block times `tokens` rows of activations.
+
+    `weights` points to the block's first lane of this part; `inputs` to the block's share of each activation
+    section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t) bytes; `totals` are the
+    sums to add to, one vector of `lanes` floats a token. `n_halves` is the format's number of 16-bit fields.
+    """
+
+    f: Function
+    lanes: int
+    tokens: int
+    weights: Value
+    part: int
+    n_halves: int
+    inputs: Sequence[Value]
+    totals: Sequence[Variable]
+
+    def half(self, index: int) -> Value:
+        """The index-th 16-bit field of every row, as f32."""
+        raw = self.f.load(u16 * self.lanes, self.weights, index * 32 + self.part * self.lanes * 2)
+        return halves_to_float(raw)
+
+    def word(self, index: int) -> Value:
+        """The index-th 32-bit field of every row."""
+        offset = self.n_halves * 32 + index * 64 + self.part * self.lanes * 4
+        return self.f.load(i32 * self.lanes, self.weights, offset)
+
+    def input(self, section: int, unit: int, token: int, type: Type = i32) -> Value:
+        """One unit of an activation section, broadcast to every lane."""
+        return self.f.broadcast(type * self.lanes, self.inputs[section], 4 * (unit * self.tokens + token))
+
+    def zero(self, type: Type = i32) -> Value:
+        return self.f.constant(type * self.lanes, 0)
+
+    def add(self, token: int, value: Value) -> None:
+        self.totals[token].set(self.totals[token].get() + value)
+
+    def dots(self, weights: Sequence[Value], unit: int, start: Sequence[Value] | None = None) -> list[Value]:
+        """Unsigned weight words times input words unit, unit + 1, ...: an i32 vector for each token, exactly.
+
+        On maddubs 8-word sums must fit 16 bits, as those of 4-bit weights do.
+        """
+        sums = list(start) if start else [self.zero()] * self.tokens
+        if self.f.isa.dot == "maddubs":
+            ones = self.f.constant(i16 * (2 * self.lanes), 1)
+            for t in range(self.tokens):
+                pairs = self._pair_sums(weights, unit, t)
+                sums[t] = sums[t] + multiply_pairs(pairs, ones)
+            return sums
+        for g, weight in enumerate(weights):
+            for t in range(self.tokens):
+                sums[t] = dot_bytes(sums[t], weight, self.input(0, unit + g, t))
+        return sums
+
+    def _pair_sums(self, weights: Sequence[Value], unit: int, token: int) -> Value:
+        total = pair_sums(weights[0], self.input(0, unit, token))
+        for g, weight in enumerate(weights[1:], 1):
+            total = total + pair_sums(weight, self.input(0, unit + g, token))
+        return total
+
+
+class ScaledSums:
+    """For each token the sum over sub-blocks of scale times product, scales being bytes.
+
+    On maddubs it is an exact integer (a 16-bit sum is multiplied by its scale while it is widened); elsewhere it is
+    a float. `limit` is how many words of weights a 16-bit sum can hold.
+    """
+
+    def __init__(self, tile: Tile, limit: int, signed: bool) -> None:
+        self.tile, self.limit, self.signed = tile, limit, signed
+        self.integer = tile.f.isa.dot == "maddubs"
+        self.sums = [tile.zero(i32 if self.integer else f32)] * tile.tokens
+
+    def add(
+        self, weights: Sequence[Value], unit: int, scales: Value, byte: int, start: Sequence[Value] | None = None
+    ) -> None:
+        """Adds byte `byte` of `scales` times (weights times inputs from `unit` on, plus `start`)."""
+        tile = self.tile
+        if self.integer:
+            assert start is None, "an integer sum has no start"
+            scale = self._scale_pairs(scales, byte)
+            for first in range(0, len(weights), self.limit):
+                part = weights[first : first + self.limit]
+                for t in range(tile.tokens):
+                    pairs = tile._pair_sums(part, unit + first, t)
+                    self.sums[t] = self.sums[t] + multiply_pairs(pairs, scale)
+            return
+        scale = (_signed_byte(scales, byte) if self.signed else pick_bytes(scales, byte)).to(f32)
+        for t, dot in enumerate(tile.dots(weights, unit, start)):
+            self.sums[t] = fma(dot.to(f32), scale, self.sums[t])
+
+    def add_offsets(self, pairs: Sequence[Value], section: int, factor: int) -> None:
+        """Adds `factor` times the products of 16-bit scale pairs with an activation section's pairs (maddubs only)."""
+        for t in range(self.tile.tokens):
+            total = self.tile.zero()
+            for unit, pair in enumerate(pairs):
+                total = add_pairs(total, pair, self.tile.input(section, unit, t))
+            self.sums[t] = self.sums[t] + total * factor
+
+    def _scale_pairs(self, scales: Value, byte: int) -> Value:
+        """The scale byte in both 16-bit halves of its lane."""
+        n = 4 * self.tile.lanes
+        zeros = self.tile.f.constant(i8 * n, 0)
+        lane = (n, byte, n, byte) if self.signed else (byte, n, byte, n)
+        indices = [i if i == n else i + 4 * row for row in range(self.tile.lanes) for i in lane]
+        pairs = scales.view(i8 * n).shuffle(indices, zeros).view(i16 * (n // 2))
+        return pairs >> 8 if self.signed else pairs
+
+    def floats(self) -> list[Value]:
+        return [value.to(f32) for value in self.sums]
+
+
+def _signed_byte(words: Value, byte: int) -> Value:
+    shifted = words << (24 - 8 * byte) if byte < 3 else words
+    return shifted >> 24

@@ -1,0 +1,76 @@
+"""ISA levels: which instructions a kernel may use, and which of them this CPU has."""
+
+import functools
+import os
+from dataclasses import dataclass
+
+from llvmlite import binding
+
+from seventy.errors import SeventyError
+
+_AVX = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "cx16", "avx")
+_AVX2 = (*_AVX, "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
+
+
+@dataclass(frozen=True, slots=True)
+class Isa:
+    """An ISA level: LLVM's feature names, and what kernels ask about them.
+
+    `lanes` is the number of 32-bit lanes of the vectors a kernel should use; `dot` how it multiplies
+    unsigned by signed bytes: `vnni` (4 products into 32 bits), `maddubs` (2 into 16 bits) or `widen` (in 16 bits).
+    """
+
+    name: str
+    features: tuple[str, ...]
+    lanes: int
+    dot: str
+
+    @property
+    def fma(self) -> bool:
+        return "fma" in self.features
+
+    @property
+    def f16c(self) -> bool:
+        return "f16c" in self.features
+
+
+LEVELS = {
+    level.name: level
+    for level in (
+        Isa("generic", ("sse2",), 4, "widen"),
+        Isa("avx2", _AVX2, 8, "maddubs"),
+        Isa("avx512vnni", (*_AVX512, "avx512vnni"), 16, "vnni"),
+    )
+}
+
+
+@functools.cache
+def host_features() -> frozenset[str]:
+    return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
+
+
+def supported() -> list[Isa]:
+    """The levels this CPU can run, the lowest first."""
+    return [level for level in LEVELS.values() if host_features().issuperset(level.features)]
+
+
+def select(name: str | None = None) -> Isa:
+    """The level called `name`, else the one SEVENTY_ISA names, else the highest this CPU has.
+
+    Raises SeventyError for a level that is unknown or that this CPU lacks.
+    """
+    name = name or os.environ.get("SEVENTY_ISA")
+    levels = supported()
+    if not levels:
+        raise SeventyError("the engine has kernels for x86-64 CPUs only, and this is none; seventy plan still works")
+    if not name:
+        return levels[-1]
+    names = ", ".join(level.name for level in levels)
+    if name not in LEVELS:
+        raise SeventyError(f"there is no ISA level {name!r}; this CPU can run: {names}")
+    level = LEVELS[name]
+    if level not in levels:
+        missing = ", ".join(feature for feature in level.features if feature not in host_features())
+        raise SeventyError(f"this CPU cannot run {name}: it lacks {missing}; it can run: {names}")
+    return level

@@ -1,0 +1,173 @@
+"""What kernels say in one word and each ISA level does in its own way: fma, bytes times bytes, halves, exp.
+
+Everything here works on vectors of `isa.lanes` 32-bit lanes, and on scalars where it says so.
+"""
+
+import math
+from collections.abc import Callable
+
+from seventy.jit.build import Operand, Value
+from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
+
+
+def fma(a: Value, b: Value, c: Value) -> Value:
+    """a * b + c, rounded once where the CPU can, else twice."""
+    f = a.function
+    if not f.isa.fma:
+        return a * b + c
+    suffix = f"v{a.type.lanes}f32" if a.type.lanes else "f32"
+    return f.call(f"llvm.fma.{suffix}", a.type, a, b, c)
+
+
+def as_bytes(words: Value, type: Type = u8) -> Value:
+    """The bytes of a vector of 32-bit lanes."""
+    return words.view(type * words.type.nbytes)
+
+
+def multiply_pairs(a: Value, b: Value) -> Value:
+    """Products of signed 16-bit lanes, added in pairs into 32 bits."""
+    f, n = a.function, a.type.nbytes // 2
+    name = {8: "sse2.pmadd.wd", 16: "avx2.pmadd.wd", 32: "avx512.pmaddw.d.512"}[n]
+    return f.call(f"llvm.x86.{name}", i32 * (n // 2), a.view(i16 * n), b.view(i16 * n))
+
+
+def add_pairs(total: Value, a: Value, b: Value) -> Value:
+    """total + multiply_pairs(a, b), in one instruction where there is one."""
+    f, n = total.function, total.type.lanes
+    if f.isa.dot != "vnni":
+        return total + multiply_pairs(a, b)
+    name = f"llvm.x86.avx512.vpdpwssd.{n * 32}"
+    return f.call(name, total.type, total, a.view(i16 * (2 * n)), b.view(i16 * (2 * n)))
+
+
+def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
+    """Adds to each 32-bit lane of `total` the four products of its unsigned and signed bytes, exactly.
+
+    On `maddubs` two neighbouring products must fit 16 bits: |u0 s0 + u1 s1| < 32768.
+    """
+    f, n = total.function, total.type.lanes
+    if f.isa.dot == "vnni":
+        name = f"llvm.x86.avx512.vpdpbusd.{n * 32}"
+        return f.call(name, total.type, total, as_bytes(unsigned), as_bytes(signed, i8))
+    if f.isa.dot == "maddubs":
+        return total + multiply_pairs(pair_sums(unsigned, signed), f.constant(i16 * (2 * n), 1))
+    u, s = unsigned.view(u16 * (2 * n)), signed.view(i16 * (2 * n))
+    even = multiply_pairs((u & 255).view(i16 * (2 * n)), (s << 8) >> 8)
+    odd = multiply_pairs((u >> 8).view(i16 * (2 * n)), s >> 8)
+    return total + even + odd
+
+
+def pair_sums(unsigned: Value, signed: Value) -> Value:
+    """Products of unsigned and signed bytes added in pairs into 16 bits (pmaddubsw; saturates)."""
+    f = unsigned.function
+    nbytes = unsigned.type.nbytes
+    name = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}[nbytes]
+    result = i16 * (nbytes // 2)
+    return f.call(f"llvm.x86.{name}", result, as_bytes(unsigned), as_bytes(signed, i8))
+
+
+def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
+    """Adds to each 32-bit lane the four products of its signed bytes; `signed` holds no -128.
+
+    Not for `vnni`, which has unsigned bytes only: there the caller adds an offset.
+    """
+    f, n = total.function, total.type.lanes
+    assert f.isa.dot != "vnni", "vnni multiplies unsigned bytes"
+    if f.isa.dot == "maddubs":
+        w, s = as_bytes(weights, i8), as_bytes(signed, i8)
+        size = w.type.lanes
+        magnitude = f.call(f"llvm.abs.v{size}i8", w.type, w, f.constant(Type("u", 1), 0))
+        name = {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}[size]
+        turned = f.call(f"llvm.x86.{name}", s.type, s, w)
+        return dot_bytes(total, magnitude.view(i32 * n), turned.view(i32 * n))
+    w, s = weights.view(i16 * (2 * n)), signed.view(i16 * (2 * n))
+    return total + multiply_pairs((w << 8) >> 8, (s << 8) >> 8) + multiply_pairs(w >> 8, s >> 8)
+
+
+def pick_bytes(words: Value, index: int) -> Value:
+    """Byte `index` (0 to 3) of every 32-bit lane, zero-extended to the lane."""
+    unsigned = words.view(u32 * words.type.lanes)
+    shifted = unsigned >> (8 * index) if index else unsigned
+    return (shifted & 255 if index < 3 else shifted).view(words.type)
+
+
+def halves_to_float(halves: Value) -> Value:
+    """Half-precision numbers (f16, or u16 holding their bits; scalar or vector) as f32, exactly."""
+    f, lanes = halves.function, halves.type.lanes
+    if f.isa.f16c:
+        return halves.view(Type("f", 16, lanes)).to(f32)
+    bits = halves.view(Type("u", 16, lanes)).to(u32)
+    magnitude = (bits & 0x7FFF) << 13
+    # The exponent is 112 too small; multiplying, unlike adding to it, is right for subnormals too.
+    scaled = magnitude.view(Type("f", 32, lanes)) * 2.0**112
+    infinite = (bits & 0x7FFF) >= 0x7C00
+    number = scaled.view(Type("u", 32, lanes))
+    number = infinite.select(number | 0x7F800000, number) | ((bits & 0x8000) << 16)
+    return number.view(Type("f", 32, lanes))
+
+
+def float_to_halves(number: Value) -> Value:
+    """f32 rounded to the nearest half-precision number, as f16 (scalar or vector)."""
+    f, lanes = number.function, number.type.lanes
+    if f.isa.f16c:
+        return number.to(f16)
+    bits = number.view(Type("u", 32, lanes))
+    magnitude = bits & 0x7FFFFFFF
+    # Normal: move the exponent and round half to even. Subnormal: adding 0.5 leaves the half's bits in the low end.
+    normal = (magnitude + (((112 << 23) * -1 + 0xFFF) & 0xFFFFFFFF) + ((magnitude >> 13) & 1)) >> 13
+    small = (magnitude.view(Type("f", 32, lanes)) + 0.5).view(Type("u", 32, lanes)) - 0x3F000000
+    half = (magnitude < 0x38800000).select(small, normal)
+    half = (magnitude >= 0x47800000).select(f.constant(half.type, 0x7C00), half)
+    half = (magnitude > 0x7F800000).select(f.constant(half.type, 0x7E00), half)
+    half = half | ((bits >> 16) & 0x8000)
+    return half.to(u16).view(Type("f", 16, lanes))
+
+
+def round_to_int(number: Value) -> Value:
+    """f32 to the nearest i32, ties to even; |number| < 2**22."""
+    # Adding 1.5 * 2**23 leaves the rounded integer in the low bits of the mantissa.
+    magic = 1.5 * 2.0**23
+    lanes = number.type.lanes
+    return (number + magic).view(Type("i", 32, lanes)) - 0x4B400000
+
+
+def exp(x: Value) -> Value:
+    """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7."""
+    f, lanes = x.function, x.type.lanes
+    log2e = 1 / math.log(2)
+    clamped = x.maximum(-87.3).minimum(88.7)
+    n = round_to_int(clamped * log2e)
+    whole = n.to(f32)
+    # ln 2 in two parts keeps the remainder exact.
+    r = fma(whole, f.constant(x.type, -0.693359375), clamped)
+    r = fma(whole, f.constant(x.type, 2.12194440e-4), r)
+    p = f.constant(x.type, 1 / 5040)
+    for k in (720, 120, 24, 6, 2, 1, 1):
+        p = fma(p, r, f.constant(x.type, 1 / k))
+    # 2**n in two factors, so that n = 128 does not overflow before the product does.
+    half = n >> 1
+    for part in (half, n - half):
+        p = p * ((part + 127) << 23).view(Type("f", 32, lanes))
+    return (x < -87.3).select(0.0, p)
+
+
+def max_lanes(v: Value) -> Value:
+    """The largest lane, as a scalar."""
+    return _fold(v, lambda a, b: a.maximum(b))
+
+
+def sum_lanes(v: Value) -> Value:
+    """The sum of all lanes, halves first, as a scalar."""
+    return _fold(v, lambda a, b: a + b)
+
+
+def _fold(v: Value, combine: Callable[[Value, Value], Value]) -> Value:
+    while v.type.lanes > 1:
+        half = v.type.lanes // 2
+        v = combine(v.shuffle(range(half)), v.shuffle(range(half, 2 * half)))
+    return v.lane(0)
+
+
+def clamp(x: Value, low: Operand, high: Operand) -> Value:
+    return x.maximum(low).minimum(high)
+

@@ -1,0 +1,53 @@
+"""What every kernel of a program looks like: void kernel(arguments, counter, thread, threads).
+
+`arguments` points to 64-bit words, `counter` to a word that is 0 when the step begins: threads draw their share of
+the work from it, so that a busy core or a slow one takes less. A kernel reads row counts at run time.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from seventy.jit.build import Function, Module, Operand, Value
+from seventy.jit.types import Type, i64, pointer
+
+
+class Kernel:
+    """The function under construction and its named arguments."""
+
+    def __init__(self, module: Module, names: Sequence[str]) -> None:
+        self.f: Function = module.function("kernel", [pointer, pointer, i64, i64])
+        self._names = list(names)
+        self._arguments, self.counter, self.thread, self.threads = self.f.arguments
+
+    def __call__(self, name: str, type: Type = i64) -> Value:
+        """An argument as a number or, with type `pointer`, as an address."""
+        return self.f.load(type, self._arguments, 8 * self._names.index(name), align=8)
+
+    def count(self, name: str) -> Value:
+        """The number at the address that is this argument."""
+        return self.f.load(i64, self(name, pointer), align=8)
+
+    @contextlib.contextmanager
+    def claim(self, items: Operand) -> Iterator[Value]:
+        """Runs the body for one item after another, each item on one thread."""
+        with self.f.forever() as loop:
+            item = self.f.atomic_add(self.counter, 1)
+            loop.leave_if(item >= items)
+            yield item
+
+
+def tile_widths(lanes: int) -> tuple[int, ...]:
+    """How many tokens a tile may hold at this vector width; every count is a sum of these."""
+    return (8, 4, 2, 1) if lanes == 16 else (4, 2, 1)
+
+
+def tile_of(f: Function, row: Value, rows: Value, widths: Sequence[int]) -> tuple[Value, Value]:
+    """First row and width of the tile that holds `row` when `rows` are split into tiles, widest first."""
+    start, width, base = f.constant(i64, 0), f.constant(i64, 1), f.constant(i64, 0)
+    for w in widths:
+        end = base + (rows - base) // w * w
+        inside = (row >= base) & (row < end)
+        start = inside.select(base + (row - base) // w * w, start)
+        width = inside.select(w, width)
+        base = end
+    return start, width

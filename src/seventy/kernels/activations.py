@@ -1,0 +1,158 @@
+"""The inputs of a matrix product: floats made into what the weights' format multiplies.
+
+A kind is a list of sections. In a section, unit u of token t of a tile that starts at row s and holds w tokens lies
+at s * row_bytes + 4 * (u * w + t) from the section's start, so that a kernel broadcasts one unit of one token with
+one load. All units have 4 bytes.
+
+q8_256   0: four q; 1: scale of 256; 2: sums of 32 q, as 16-bit pairs of blocks (0,2) (1,3) (4,6) (5,7);
+         3: -32 times the sum of 16 q; 4: sums of 16 q, as 16-bit pairs (0,2) (1,3) of each four
+q8_32    0: four q; 1: scale of 32; 2: scale times the sum of 32 q, f32; 3: -128 times the sum of 32 q
+f32      0: one number
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from seventy.jit.build import Function, Module, Value
+from seventy.jit.simd import exp, fma, max_lanes, round_to_int, sum_lanes
+from seventy.jit.types import f32, i8, i32, i64, pointer
+from seventy.kernels.abi import Kernel, tile_of, tile_widths
+
+_LANES = 16
+Read = Callable[[Value, int], Value]
+Put = Callable[[int, Value, Value], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`sections` are the columns each unit covers, in the order of the sections."""
+
+    block: int
+    sections: tuple[int, ...]
+
+    def row_bytes(self, columns: int) -> tuple[int, ...]:
+        return tuple(4 * (columns // covered) for covered in self.sections)
+
+    def nbytes(self, rows: int, columns: int) -> int:
+        return rows * sum(self.row_bytes(columns))
+
+
+KINDS = {
+    "q8_256": Kind(256, (4, 256, 64, 16, 32)),
+    "q8_32": Kind(32, (4, 32, 32, 32)),
+    "f32": Kind(1, (1,)),
+}
+
+ARGUMENTS = ("rows", "output", "capacity", "columns", "a", "a_stride", "b", "b_stride", "epsilon", "row_map")
+
+
+def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns: Value) -> list[Value]:
+    """Where each section of a buffer for `capacity` rows begins."""
+    bases = []
+    for covered in kind.sections:
+        bases.append(base)
+        base = base + capacity * (columns // covered * 4)
+    return bases
+
+
+def build(module: Module, source: str, kind_name: str) -> None:
+    """Reads rows of floats and writes them as activations.
+
+    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b) or `swiglu` (silu(a) * b). Row r is read from row
+    row_map[r] where a map is given.
+    """
+    k = Kernel(module, ARGUMENTS)
+    f, kind = k.f, KINDS[kind_name]
+    rows, columns, row_map = k.count("rows"), k("columns"), k("row_map", pointer)
+    bases = section_bases(f, kind, k("output", pointer), k("capacity"), columns)
+    with k.claim(rows) as row:
+        start, width = tile_of(f, row, rows, tile_widths(module.isa.lanes))
+        token = row - start
+        places = [base + start * (columns // c * 4) for base, c in zip(bases, kind.sections, strict=True)]
+        line = f.variable(i64, row)
+        with f.when(k("row_map") > 0):
+            line.set(f.load(i32, row_map, row * 4).to(i64))
+        a = k("a", pointer) + line.get() * k("a_stride")
+        b = k("b", pointer) + line.get() * k("b_stride")
+        factor = _inverse_rms(k, a, columns) if source == "norm" else None
+
+        def read(offset: Value, lanes: int) -> Value:
+            x = f.load(f32 * lanes, a, offset) if lanes else f.load(f32, a, offset)
+            if source == "plain":
+                return x
+            other = f.load(x.type, b, offset)
+            if factor is not None:
+                return x * (factor.splat(lanes) if lanes else factor) * other
+            return x / (exp(-x) + 1.0) * other
+
+        def put(section: int, unit: Value, value: Value) -> None:
+            f.store(value, places[section], (unit * width + token) * 4)
+
+        with f.loop(columns // kind.block) as block:
+            if kind_name == "f32":
+                put(0, block, read(block * 4, 0))
+            else:
+                _quantize(f, kind, block, read, put)
+
+
+def _inverse_rms(k: Kernel, a: Value, columns: Value) -> Value:
+    """1 / sqrt(mean(a^2) + epsilon); columns past the last 16 are added one by one."""
+    f = k.f
+    total = f.variable(f32 * _LANES, 0)
+    whole = columns // _LANES * _LANES
+    with f.loop(0, whole, _LANES) as i:
+        x = f.load(f32 * _LANES, a, i * 4)
+        total.set(fma(x, x, total.get()))
+    rest = f.variable(f32, sum_lanes(total.get()))
+    with f.loop(whole, columns) as i:
+        x = f.load(f32, a, i * 4)
+        rest.set(x * x + rest.get())
+    mean = rest.get() / columns.to(f32) + f.load(f32, k("epsilon", pointer))
+    return 1.0 / f.call("llvm.sqrt.f32", f32, mean)
+
+
+def _quantize(f: Function, kind: Kind, block: Value, read: Read, put: Put) -> None:
+    vectors = kind.block // _LANES
+    buffer = f.memory(kind.block * 4)
+    largest = f.variable(f32 * _LANES, 0)
+    with f.loop(vectors) as v:
+        x = read((block * vectors + v) * (4 * _LANES), _LANES)
+        f.store(x, buffer, v * (4 * _LANES))
+        largest.set(f.call(f"llvm.fabs.v{_LANES}f32", x.type, x).maximum(largest.get()))
+    amax = max_lanes(largest.get())
+    scale = amax * (1 / 127)
+    inverse = (amax > 0).select(127.0 / amax, 0.0).splat(_LANES)
+
+    def quantized(v: Value) -> Value:
+        """Writes the 16 q of vector v and returns their sum."""
+        q = round_to_int(f.load(f32 * _LANES, buffer, v * (4 * _LANES)) * inverse)
+        words = q.to(i8).view(i32 * (_LANES // 4))
+        for j in range(_LANES // 4):
+            put(0, (block * vectors + v) * (_LANES // 4) + j, words.lane(j))
+        return sum_lanes(q)
+
+    put(1, block, scale)
+    if kind is KINDS["q8_32"]:
+        total = quantized(f.constant(i64, 0)) + quantized(f.constant(i64, 1))
+        put(2, block, total.to(f32) * scale)
+        put(3, block, total * -128)
+        return
+    sums = f.memory(4 * vectors)
+    with f.loop(vectors) as v:
+        total = quantized(v)
+        f.store(total, sums, v * 4)
+        put(3, block * vectors + v, total * -32)
+
+    def sum16(j: int) -> Value:
+        return f.load(i32, sums, 4 * j)
+
+    def pair(low: Value, high: Value) -> Value:
+        return (low & 0xFFFF) | (high << 16)
+
+    for unit in range(vectors // 2):
+        j = unit // 2 * 4 + unit % 2
+        put(4, block * (vectors // 2) + unit, pair(sum16(j), sum16(j + 2)))
+    for unit in range(vectors // 4):
+        j = unit // 2 * 4 + unit % 2
+        low, high = (sum16(2 * i) + sum16(2 * i + 1) for i in (j, j + 2))
+        put(2, block * (vectors // 4) + unit, pair(low, high))

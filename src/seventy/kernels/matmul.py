@@ -1,0 +1,82 @@
+"""Matrix times activations: y[row, n] = sum over k of w[n, k] x[row, k], for any number of rows.
+
+Threads claim chunks of panels; a panel is multiplied by all tiles of tokens while it lies in the cache. Each token's
+sum is built in the same order whatever the tile, so a row's result does not depend on its company.
+"""
+
+from seventy.formats import PANEL, by_name
+from seventy.formats.tile import Tile
+from seventy.jit.build import Function, Module
+from seventy.jit.types import f32, i64, pointer
+from seventy.kernels.abi import Kernel, tile_widths
+from seventy.kernels.activations import KINDS, section_bases
+
+ARGUMENTS = (
+    "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
+    "accumulate",
+)  # fmt: skip
+
+
+def build(module: Module, format_name: str) -> None:
+    """Writes the kernel for one weight format.
+
+    The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
+    added to it; where `bias` is an address, the bias of each column is.
+    """
+    format = by_name(format_name)
+    kind = KINDS[format.activation]
+    widths = tile_widths(module.isa.lanes)
+    tiles = {width: _tile(module, format_name, width) for width in widths}
+    k = Kernel(module, ARGUMENTS)
+    f = k.f
+    rows, blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
+    columns = blocks * format.block
+    bases = section_bases(f, kind, k("input", pointer), k("capacity"), columns)
+    panel_bytes = blocks * format.panel_block
+    with k.claim((n_panels + chunk - 1) // chunk) as item:
+        first = item * chunk
+        with f.loop(first, (first + chunk).minimum(n_panels)) as panel:
+            weights = k("panels", pointer) + panel * panel_bytes
+            done = f.variable(i64, 0)
+            for width in widths:
+                end = done.get() + (rows - done.get()) // width * width
+                with f.loop(done.get(), end, width) as row:
+                    inputs = [base + row * (columns // c * 4) for base, c in zip(bases, kind.sections, strict=True)]
+                    output = k("output", pointer) + row * k("output_stride") + panel * (4 * PANEL)
+                    bias = k("bias", pointer) + panel * (4 * PANEL)
+                    f.call(
+                        tiles[width].name, None,
+                        weights, blocks, output, k("output_stride"), k("bias"), bias, k("accumulate"), *inputs,
+                    )  # fmt: skip
+                done.set(end)
+
+
+def _tile(module: Module, format_name: str, width: int) -> Function:
+    """One panel times `width` tokens."""
+    format = by_name(format_name)
+    kind = KINDS[format.activation]
+    lanes = module.isa.lanes
+    parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections)]
+    f = module.function(f"tile{width}", parameters, internal=True)
+    weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
+    parts = range(PANEL // lanes)
+    totals = [[f.variable(f32 * lanes, 0) for _ in range(width)] for _ in parts]
+    with f.when(has_bias > 0):
+        for part in parts:
+            value = f.load(f32 * lanes, bias, part * lanes * 4)
+            for t in range(width):
+                totals[part][t].set(value)
+    with f.when(accumulate > 0):
+        for part in parts:
+            for t in range(width):
+                totals[part][t].set(f.load(f32 * lanes, output + stride * t, part * lanes * 4))
+    with f.loop(blocks) as block:
+        address = weights + block * format.panel_block
+        here = [x + block * (format.block // c * 4 * width) for x, c in zip(inputs, kind.sections, strict=True)]
+        for part in parts:
+            tile = Tile(f, lanes, width, address, part, len(format.halves), here, totals[part])
+            format.multiply(tile)
+    for part in parts:
+        for t in range(width):
+            f.store(totals[part][t].get(), output + stride * t, part * lanes * 4)
+    return f

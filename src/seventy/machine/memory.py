@@ -1,0 +1,58 @@
+"""Large memory and how much of it this process may have."""
+
+import contextlib
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+_MADV_HUGEPAGE = 14
+
+
+def allocate(nbytes: int) -> NDArray[np.uint8]:
+    """Zeroed memory from the system, page-aligned, in huge pages where Linux gives them; freed with the array."""
+    area = mmap.mmap(-1, max(nbytes, mmap.PAGESIZE))
+    if sys.platform == "linux":
+        # A kernel without transparent huge pages refuses; ordinary pages do.
+        with contextlib.suppress(OSError):
+            area.madvise(_MADV_HUGEPAGE)
+    return np.frombuffer(area, np.uint8)
+
+
+def _cgroup_free() -> int | None:
+    """What the control group (a container, a systemd slice) still allows, or None where nothing limits it."""
+    free = None
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        group = Path("/sys/fs/cgroup") / next(line for line in lines if line.startswith("0::"))[3:].lstrip("/")
+        while group != Path("/sys/fs"):
+            with contextlib.suppress(OSError, ValueError):
+                limit = int((group / "memory.max").read_text())
+                here = limit - int((group / "memory.current").read_text())
+                free = here if free is None else min(free, here)
+            group = group.parent
+    return free
+
+
+def available_bytes() -> int:
+    """Memory this process can take without swapping: what the system has free, within the cgroup's limit."""
+    free = int(psutil.virtual_memory().available)
+    limited = _cgroup_free()
+    return free if limited is None else max(0, min(free, limited))
+
+
+def total_bytes() -> int:
+    return int(psutil.virtual_memory().total)
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process ever held."""
+    try:
+        import resource
+    except ImportError:
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

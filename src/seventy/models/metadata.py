@@ -1,0 +1,47 @@
+"""A model's numbers out of its GGUF's metadata, each checked before anything is built on it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seventy.errors import SeventyError
+
+
+class Metadata:
+    """The keys of one architecture, asked for without their prefix."""
+
+    def __init__(self, metadata: Mapping[str, Any], architecture: str) -> None:
+        self._metadata, self._prefix = metadata, architecture + "."
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self._metadata.get(self._prefix + key)
+        if value is None:
+            value = default
+        if value is None:
+            raise SeventyError(f"the model's metadata lacks {self._prefix}{key}; get the file again")
+        return value
+
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        value = self._get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a number from {low} to {high}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._get(key, default)
+        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a positive number")
+        return float(value)
+
+    def text(self, key: str, default: str) -> str:
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a text")
+        return value
+
+    def vocabulary(self) -> int:
+        """The number of tokens."""
+        tokens = self._metadata.get("tokenizer.ggml.tokens")
+        if tokens is None:
+            return self.integer("vocab_size", 1, 1 << 24)
+        return len(tokens)

@@ -1,0 +1,130 @@
+"""Messages to the text a model was trained on, by the chat template in its GGUF.
+
+The template is a program written by a stranger. jinja2's sandbox keeps it from Python's insides, but not from
+looping for ever or from doubling a text until the memory is full; so it runs in a process of its own (_render.py),
+which has a limit of time and memory, can open no file, and is ended when it does not answer.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seventy.errors import SeventyError
+
+MAX_SECONDS = 10.0
+MAX_SOURCE_CHARACTERS = 1 << 20
+_SCRIPT = Path(__file__).with_name("_render.py")
+
+
+class ChatTemplate:
+    """Starts its process at once and does not wait for it; `close` or the garbage collector ends it.
+
+    Faults of the template are a SeventyError of `render`. Safe from several threads, one rendering at a time.
+    """
+
+    def __init__(self, source: str, bos: str, eos: str) -> None:
+        if len(source) > MAX_SOURCE_CHARACTERS:
+            raise SeventyError(f"the chat template has {len(source)} characters; give the prompt as it is with --raw")
+        self._source = source
+        self._specials = {"bos_token": bos, "eos_token": eos}
+        self._lock = threading.Lock()
+        self._renderer: _Renderer | None = _Renderer(self)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> str:
+        """The prompt; every value must be plain data as JSON has it, keys of messages that are None are left out."""
+        known = {
+            "messages": [{key: value for key, value in message.items() if value is not None} for message in messages],
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            **self._specials,
+            **variables,
+        }
+        try:
+            line = json.dumps({"source": self._source, "variables": known}).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SeventyError(f"the messages are no plain data ({error}); give texts, numbers, lists, dicts") from None
+        with self._lock:
+            if self._renderer is None:
+                self._renderer = _Renderer(self)
+            try:
+                answer = self._renderer.ask(line)
+            except BaseException:
+                # Also when the wait for it was interrupted: its answer would be taken for the next one's.
+                self._renderer.end()
+                self._renderer = None
+                raise
+        if "text" in answer:
+            return answer["text"]
+        kind, said = next(iter(answer.items()))
+        said = " ".join(said.split())[:300]
+        if kind == "refusal":
+            raise SeventyError(f"the model's chat template does not take these messages: {said}")
+        if kind == "syntax":
+            raise SeventyError(
+                f"the model's chat template is broken ({said}); use --raw, or another file of this model"
+            )
+        raise SeventyError(f"the model's chat template failed ({said}); use --raw, or another file of this model")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._renderer is not None:
+                self._renderer.end()
+                self._renderer = None
+
+
+class _Renderer:
+    """The process; it ends with its `owner`."""
+
+    def __init__(self, owner: ChatTemplate) -> None:
+        # -P: the folder of the script, with its own names for modules, stays out of the import path.
+        command = [sys.executable, "-P", str(_SCRIPT)]
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise SeventyError(f"cannot start {sys.executable} to render the chat template: {error.strerror}") from None
+        assert process.stdin is not None and process.stdout is not None
+        self._process, self._stdin, self._stdout = process, process.stdin, process.stdout
+        self.end = weakref.finalize(owner, _end, process)
+
+    def ask(self, line: bytes) -> dict[str, str]:
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(MAX_SECONDS, stop)
+        timer.start()
+        try:
+            self._stdin.write(line + b"\n")
+            self._stdin.flush()
+            answer = self._stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        finally:
+            timer.cancel()
+        if answer:
+            return json.loads(answer)
+        why = f"did not end within {MAX_SECONDS:g} s" if late.is_set() else "ended its process"
+        raise SeventyError(f"the model's chat template {why}; use --raw, or another file of this model")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with contextlib.suppress(BrokenPipeError):
+        process.communicate()

@@ -1,0 +1,163 @@
+"""Text to tokens and back, as the model's GGUF says and llama.cpp does."""
+
+import codecs
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from seventy.errors import SeventyError
+from seventy.text.bpe import BytePairEncoder
+from seventy.text.pretokenizers import PRE_TOKENIZERS
+from seventy.text.sentencepiece import SentencePieceEncoder
+from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary
+
+
+class _Encoder(Protocol):
+    def encode(self, text: str, after_special: bool) -> list[int]: ...
+
+    @staticmethod
+    def token_bytes(text: str) -> bytes: ...
+
+
+class Tokenizer:
+    """`encode` adds nothing to the text: whether a beginning-of-text token belongs in front is `add_bos`.
+
+    `end_ids` are all tokens that end an answer. Ids outside of the vocabulary are a SeventyError.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, encoder: _Encoder, add_bos: bool, space_prefix: bool) -> None:
+        self.bos_id = vocabulary.bos_id
+        self.eos_id = vocabulary.eos_id
+        self.end_ids = vocabulary.end_ids
+        self.add_bos = add_bos and self.bos_id is not None
+        self._vocabulary = vocabulary
+        self._encoder = encoder
+        self._space_prefix = space_prefix
+        specials = [(vocabulary.tokens[token], token) for token in vocabulary.specials()]
+        self._specials = specials
+        # Found in the text even where special tokens are not parsed.
+        hidden = CONTROL | UNKNOWN
+        self._user_defined = [(text, token) for text, token in specials if not vocabulary.kinds[token] & hidden]
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+        """Built from `tokenizer.ggml.*`; SeventyError for a kind of tokenizer that is not known, or a broken one."""
+        model = metadata.get("tokenizer.ggml.model")
+        if model == "gpt2":
+            return cls._byte_pair(metadata)
+        if model == "llama":
+            return cls._sentence_piece(metadata)
+        if model is None:
+            raise SeventyError("the file has no tokenizer (tokenizer.ggml.model); get a complete GGUF of this model")
+        raise SeventyError(f"tokenizer {str(model)[:80]!r} is not supported; gpt2 and llama work: get another model")
+
+    @classmethod
+    def _byte_pair(cls, metadata: Mapping[str, Any]) -> Self:
+        vocabulary = Vocabulary(metadata, {})
+        pre = metadata.get("tokenizer.ggml.pre", "default")
+        encoder = BytePairEncoder(vocabulary.ids, vocabulary.strings("merges"), str(pre))
+        add_bos = vocabulary.flag("add_bos_token", PRE_TOKENIZERS[pre].add_bos)
+        return cls(vocabulary, encoder, add_bos, False)
+
+    @classmethod
+    def _sentence_piece(cls, metadata: Mapping[str, Any]) -> Self:
+        vocabulary = Vocabulary(metadata, {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0})
+        scores = vocabulary.numbers("scores")
+        if scores is None:
+            scores = np.zeros(len(vocabulary.tokens))
+        if np.isnan(scores).any():
+            raise SeventyError("tokenizer.ggml.scores has values that are no numbers; download the model again")
+        space_prefix = vocabulary.flag("add_space_prefix", True)
+        encoder = SentencePieceEncoder(vocabulary.ids, scores.tolist(), space_prefix, vocabulary.unknown_id)
+        return cls(vocabulary, encoder, vocabulary.flag("add_bos_token", True), space_prefix)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._vocabulary.tokens)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """`special`: control tokens written in the text, like <|im_end|>, become those tokens."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Half characters, of JSON for one, that no UTF-8 can hold: pairs become whole, the others U+FFFD.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        output: list[int] = []
+        after_special = True
+        for part in self._parts(text, self._specials if special else self._user_defined):
+            if isinstance(part, int):
+                output.append(part)
+            else:
+                output += self._encoder.encode(part, after_special)
+            after_special = isinstance(part, int)
+        return output
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text of whole ids from their beginning; for text that goes on, see StreamDecoder."""
+        data = b"".join(self.token_bytes(token, skip_special) for token in ids)
+        if self._space_prefix and data.startswith(b" "):
+            data = data[1:]
+        return data.decode("utf-8", "replace")
+
+    def token_text(self, token: int) -> str:
+        """The token as it is written in the vocabulary."""
+        self._check(token)
+        return self._vocabulary.tokens[token]
+
+    def token_bytes(self, token: int, skip_special: bool = False) -> bytes:
+        """The bytes the token adds to a text; `skip_special`: none for control tokens."""
+        self._check(token)
+        vocabulary = self._vocabulary
+        kind = int(vocabulary.kinds[token])
+        if kind & (CONTROL | UNKNOWN | USER_DEFINED):
+            return b"" if skip_special and kind & (CONTROL | UNKNOWN) else vocabulary.tokens[token].encode()
+        if kind & NORMAL:
+            return self._encoder.token_bytes(vocabulary.tokens[token])
+        return vocabulary.byte(token) if kind & BYTE else b""
+
+    def _check(self, token: int) -> None:
+        if not 0 <= token < self.vocab_size:
+            raise SeventyError(f"token {token} is outside of the vocabulary of {self.vocab_size}; check the ids")
+
+    @staticmethod
+    def _parts(text: str, specials: list[tuple[str, int]]) -> list[str | int]:
+        """The text cut at special tokens, longest first; empty parts are left out."""
+        parts: list[str | int] = [text] if text else []
+        for special, token in specials:
+            if special not in text:
+                continue
+            cut: list[str | int] = []
+            for part in parts:
+                if isinstance(part, int) or special not in part:
+                    cut.append(part)
+                    continue
+                first, *others = part.split(special)
+                if first:
+                    cut.append(first)
+                for other in others:
+                    cut.append(token)
+                    if other:
+                        cut.append(other)
+            parts = cut
+        return parts
+
+
+class StreamDecoder:
+    """Ids one by one to text in whole characters; what is given out is never taken back.
+
+    Bytes that cannot become a character any more come out as U+FFFD. The text continues something: a leading space
+    stays, unlike in Tokenizer.decode.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        return self._utf8.decode(self._tokenizer.token_bytes(token, self._skip_special))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD for a character that was begun."""
+        return self._utf8.decode(b"", True)

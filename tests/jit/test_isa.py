@@ -1,0 +1,33 @@
+import pytest
+
+from seventy.errors import SeventyError
+from seventy.jit import isa
+
+
+def test_highest_level_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEVENTY_ISA", raising=False)
+    assert isa.select() == isa.supported()[-1]
+
+
+def test_lower_level_by_name_and_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isa.select("generic").name == "generic"
+    monkeypatch.setenv("SEVENTY_ISA", "generic")
+    assert isa.select().name == "generic"
+
+
+def test_unknown_level_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SeventyError, match="no ISA level 'sse9'; this CPU can run: generic"):
+        isa.select("sse9")
+
+
+def test_level_above_the_cpu_is_refused_with_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isa, "host_features", lambda: frozenset(("sse2", *isa.LEVELS["avx2"].features)))
+    assert isa.select().name == "avx2"
+    with pytest.raises(SeventyError, match=r"cannot run avx512vnni: it lacks avx512f, .*it can run: generic, avx2$"):
+        isa.select("avx512vnni")
+
+
+def test_cpu_without_any_level_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isa, "host_features", lambda: frozenset(["neon"]))
+    with pytest.raises(SeventyError, match="x86-64"):
+        isa.select()

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from kernels import twins
+from kernels.call import call, count
+from seventy.jit.compiler import Kernel
+from seventy.jit.isa import Isa
+from seventy.kernels import activations
+from seventy.kernels.abi import tile_widths
+from seventy.kernels.activations import KINDS
+
+
+def made(isa: Isa, source: str, kind: str, n: int, capacity: int, columns: int, **arguments: object) -> np.ndarray:
+    out = np.zeros(KINDS[kind].nbytes(capacity, columns), np.uint8)
+    call(
+        isa, Kernel("seventy.kernels.activations:build", (source, kind)), activations.ARGUMENTS, threads=2,
+        rows=count(n), output=out, capacity=capacity, columns=columns, **arguments,
+    )  # fmt: skip
+    return out
+
+
+def inputs(n: int, columns: int) -> np.ndarray:
+    x = np.random.default_rng(n).standard_normal((n, columns)).astype(np.float32)
+    x[0, : columns // 2] = 0
+    x[-1] *= 1e20
+    if n > 2:
+        x[1] *= 1e-20
+        x[2, ::7] = 1e4
+    return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 13, 29])
+def test_plain_equals_its_twin_to_the_bit(kind: str, n: int, isa: Isa) -> None:
+    x = inputs(n, 512)
+    got = made(isa, "plain", kind, n, n + 3, 512, a=x, a_stride=x.strides[0])
+    want = twins.activations(x, kind, n + 3, tile_widths(isa.lanes))
+    assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("columns", [32, 96, 576])
+def test_columns_need_only_be_whole_blocks(columns: int, isa: Isa) -> None:
+    x = inputs(5, columns)
+    got = made(isa, "plain", "q8_32", 5, 5, columns, a=x, a_stride=x.strides[0])
+    assert np.array_equal(got, twins.activations(x, "q8_32", 5, tile_widths(isa.lanes)))
+
+
+@pytest.mark.parametrize("columns", [16, 37, 576])
+def test_norm(columns: int, isa: Isa) -> None:
+    x = inputs(6, columns)
+    x[-1] /= 1e18
+    weight = np.random.default_rng(9).standard_normal(columns).astype(np.float32)
+    got = made(
+        isa, "norm", "f32", 6, 6, columns, a=x, a_stride=x.strides[0], b=weight, epsilon=np.array([1e-5], np.float32)
+    )
+    want = twins.activations(twins.rms_norm(x, weight, 1e-5).astype(np.float32), "f32", 6, tile_widths(isa.lanes))
+    np.testing.assert_allclose(got.view(np.float32), want.view(np.float32), rtol=2e-6, atol=1e-30)
+
+
+def test_swiglu(isa: Isa) -> None:
+    gate, up = (np.random.default_rng(i).standard_normal((6, 64)).astype(np.float32) * 10 for i in range(2))
+    gate[0, :4] = [90, -90, 1e4, -1e4]
+    got = made(isa, "swiglu", "f32", 6, 6, 64, a=gate, a_stride=256, b=up, b_stride=256)
+    want = twins.activations(twins.swiglu(gate, up).astype(np.float32), "f32", 6, tile_widths(isa.lanes))
+    np.testing.assert_allclose(got.view(np.float32), want.view(np.float32), rtol=2e-6, atol=1e-30)
+
+
+def test_rows_by_map(isa: Isa) -> None:
+    x, rows = inputs(9, 64), np.array([8, 0, 3], np.int32)
+    got = made(isa, "plain", "f32", 3, 4, 64, a=x, a_stride=x.strides[0], row_map=rows)
+    assert np.array_equal(got, twins.activations(x[rows], "f32", 4, tile_widths(isa.lanes)))

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from kernels import twins
+from kernels.call import call, count
+from kernels.data import random_blocks
+from seventy.formats import PANEL, Format, formats
+from seventy.jit.compiler import Kernel
+from seventy.jit.isa import Isa
+from seventy.kernels import matmul
+from seventy.kernels.abi import tile_widths
+
+ALL = pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name)
+
+
+def product(
+    isa: Isa, format: Format, x: np.ndarray, blocks: np.ndarray, rows: int, threads: int = 1, chunk: int = 1,
+    start: np.ndarray | None = None, bias: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    panels = -(-rows // PANEL)
+    y = np.zeros((len(x), panels * PANEL), np.float32)
+    if start is not None:
+        y[:, :rows] = start
+    extra = {} if bias is None else {"bias": np.append(bias, np.zeros(-rows % PANEL, np.float32))}
+    call(
+        isa, Kernel("seventy.kernels.matmul:build", (format.name,)), matmul.ARGUMENTS, threads=threads,
+        rows=count(len(x)), panels=format.pack(blocks.reshape(rows, -1)), n_panels=panels,
+        blocks=x.shape[1] // format.block, chunk=chunk, output=y, output_stride=y.strides[0], capacity=len(x) + 2,
+        input=twins.activations(x, format.activation, len(x) + 2, tile_widths(isa.lanes)),
+        accumulate=int(start is not None), **extra,
+    )  # fmt: skip
+    return y[:, :rows]
+
+
+def case(format: Format, n: int, rows: int, n_blocks: int) -> tuple[np.ndarray, np.ndarray, int]:
+    columns = n_blocks * format.block
+    x = np.random.default_rng(n).standard_normal((n, columns)).astype(np.float32)
+    x[:, ::5] *= 10
+    return x, random_blocks(format, rows * n_blocks), columns
+
+
+def check(got: np.ndarray, want: np.ndarray) -> None:
+    # Sums of floats: against the largest of the row, for entries may cancel.
+    assert (np.abs(got - want) <= 2e-6 * np.abs(want).max(-1, keepdims=True)).all()
+
+
+@ALL
+@pytest.mark.parametrize(("n", "rows", "n_blocks"), [(1, 16, 1), (2, 17, 3), (3, 40, 2), (7, 15, 5), (13, 33, 4)])
+def test_product_equals_its_twin(format: Format, n: int, rows: int, n_blocks: int, isa: Isa) -> None:
+    x, blocks, _ = case(format, n, rows, n_blocks)
+    check(product(isa, format, x, blocks, rows), twins.matmul(x, blocks, format, rows))
+
+
+@ALL
+def test_extreme_inputs_do_not_overflow(format: Format, isa: Isa) -> None:
+    blocks = random_blocks(format, 16 * 16)
+    if format.activation != "f32":
+        fields = [half + i for half in format.halves for i in (0, 1)]
+        blocks[:, np.setdiff1d(np.arange(format.nbytes), fields)] = 255
+    for sign in (1, -1):
+        x = np.full((9, 16 * format.block), sign * 3.0, np.float32)
+        x[4] *= np.where(np.arange(x.shape[1]) % 2, 1, -1)
+        check(product(isa, format, x, blocks, 16), twins.matmul(x, blocks, format, 16))
+
+
+@ALL
+def test_a_row_does_not_depend_on_its_company(format: Format, isa: Isa) -> None:
+    x, blocks, _ = case(format, 23, 50, 3)
+    together = product(isa, format, x, blocks, 50)
+    for n in (1, 2, 3, 6, 15):
+        assert np.array_equal(product(isa, format, x[:n], blocks, 50, threads=n % 3 + 1, chunk=n), together[:n])
+    for i in (5, 22):
+        assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 50), together[i : i + 1])
+
+
+@ALL
+def test_bias_and_accumulation(format: Format, isa: Isa) -> None:
+    x, blocks, _ = case(format, 5, 20, 2)
+    rng = np.random.default_rng(7)
+    bias, start = (rng.standard_normal(size).astype(np.float32) for size in (20, (5, 20)))
+    want = twins.matmul(x, blocks, format, 20)
+    check(product(isa, format, x, blocks, 20, bias=bias), want + bias)
+    check(product(isa, format, x, blocks, 20, start=start), want + start)

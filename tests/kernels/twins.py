@@ -1,0 +1,116 @@
+"""The kernels' slow twins in numpy."""
+
+import numpy as np
+
+from seventy.formats import Format
+from seventy.kernels.activations import KINDS
+from seventy.kernels.attention import PAGE
+
+
+def tiles(rows: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(first row, width) of each tile, widest first."""
+    found, start = [], 0
+    for width in widths:
+        while rows - start >= width:
+            found.append((start, width))
+            start += width
+    return found
+
+
+def quantize(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """q int8 [rows, columns] and scale f32 [rows, columns / block]."""
+    blocks = x.reshape(len(x), -1, block)
+    amax = np.abs(blocks).max(-1)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(amax > 0, np.float32(127) / amax, np.float32(0))
+    q = np.rint(blocks * inverse[..., None]).astype(np.int8)
+    return q.reshape(x.shape), amax * np.float32(1 / 127)
+
+
+def activations(x: np.ndarray, kind_name: str, capacity: int, widths: tuple[int, ...]) -> np.ndarray:
+    """The buffer kernels/activations.py describes, as bytes; rows past those of x are zeros."""
+    kind = KINDS[kind_name]
+    n = len(x)
+    if kind_name == "f32":
+        sections = [x.view(np.int32)]
+    else:
+        q, scale = quantize(x, kind.block)
+        sums = [q.reshape(n, -1, size).astype(np.int32).sum(-1) for size in (16, 32)]
+        words = q.view(np.int32)
+        if kind_name == "q8_32":
+            scaled = (sums[1] * scale).astype(np.float32)
+            sections = [words, scale.view(np.int32), scaled.view(np.int32), -128 * sums[1]]
+        else:
+            pairs = [_pairs(s) for s in sums]
+            sections = [words, scale.view(np.int32), pairs[1], -32 * sums[0], pairs[0]]
+    out = []
+    for section in sections:
+        place = np.zeros(capacity * section.shape[1], np.int32)
+        for start, width in tiles(n, widths):
+            tile = section[start : start + width].T.reshape(-1)
+            place[start * section.shape[1] :][: tile.size] = tile
+        out.append(place)
+    return np.concatenate(out).view(np.uint8)
+
+
+def _pairs(sums: np.ndarray) -> np.ndarray:
+    """16-bit pairs (0,2) (1,3) of each four sums."""
+    four = sums.reshape(len(sums), -1, 4)
+    low, high = four[..., :2], four[..., 2:]
+    return ((low & 0xFFFF) | (high << 16)).reshape(len(sums), -1).astype(np.int32)
+
+
+def matmul(x: np.ndarray, blocks: np.ndarray, format: Format, rows: int) -> np.ndarray:
+    """float64 [len(x), rows]: quantised activations times dequantised weights."""
+    kind = KINDS[format.activation]
+    weights = format.dequantize(blocks).reshape(rows, -1).astype(np.float64)
+    inputs = x.astype(np.float64)
+    if kind.block > 1:
+        q, scale = quantize(x, kind.block)
+        inputs = (q.reshape(len(x), -1, kind.block) * scale[..., None].astype(np.float64)).reshape(x.shape)
+    return inputs @ weights.T
+
+
+def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
+    x64 = x.astype(np.float64)
+    return x64 / np.sqrt((x64 * x64).mean(-1, keepdims=True) + epsilon) * weight
+
+
+def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    gate = gate.astype(np.float64)
+    return gate / (1 + np.exp(-np.maximum(gate, -700))) * up
+
+
+def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, interleaved: bool) -> np.ndarray:
+    """x [..., head_dim] by tables [..., rope_dim]; dimensions past rope_dim stay."""
+    n = cosines.shape[-1]
+    turning = x[..., :n].astype(np.float64)
+    if interleaved:
+        partner = turning.reshape(*turning.shape[:-1], -1, 2)[..., ::-1].reshape(turning.shape)
+    else:
+        partner = np.concatenate([turning[..., n // 2 :], turning[..., : n // 2]], axis=-1)
+    return np.concatenate([turning * cosines + partner * sines, x[..., n:]], axis=-1)
+
+
+def write_cache(cache: np.ndarray, table: np.ndarray, position: int, keys: np.ndarray, values: np.ndarray) -> None:
+    """cache f16 [kv_heads, pages, 2, PAGE * head_dim]; keys and values [kv_heads, head_dim]."""
+    page, slot = table[position // PAGE], position % PAGE
+    for head, (key, value) in enumerate(zip(keys, values, strict=True)):
+        cache[head, page, 0].reshape(-1, PAGE)[:, slot] = key
+        cache[head, page, 1].reshape(PAGE, -1)[slot] = value
+
+
+def attention(queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float) -> np.ndarray:
+    """queries [heads, head_dim] over positions 0 to `position`, in float64."""
+    heads, head_dim = queries.shape
+    group = heads // len(cache)
+    out = np.empty((heads, head_dim))
+    pages = table[: position // PAGE + 1]
+    for head in range(heads):
+        keys = cache[head // group, pages, 0].reshape(-1, head_dim, PAGE).swapaxes(1, 2).reshape(-1, head_dim)
+        values = cache[head // group, pages, 1].reshape(-1, head_dim)
+        keys, values = (a[: position + 1].astype(np.float64) for a in (keys, values))
+        scores = keys @ queries[head] * scale
+        weights = np.exp(scores - scores.max())
+        out[head] = weights / weights.sum() @ values
+    return out

@@ -1,0 +1,79 @@
+"""A llama model of a few hundred kilobytes with random weights, for tests of the engine."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from kernels.data import random_blocks
+from seventy.formats import by_name
+
+HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, CONTEXT = 256, 512, 4, 2, 2, 2048
+
+
+def byte_tokens() -> list[str]:
+    """The 256 byte tokens in the printable characters byte-level BPE writes them with."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    shifted = iter(range(256, 512))
+    return [chr(b) if b in plain else chr(next(shifted)) for b in range(256)]
+
+
+def write_tiny_llama(path: Path, format_name: str = "Q4_K", tied: bool = True, **metadata: object) -> Path:
+    """A file the engine loads; `metadata` replaces values of the llama keys (an int or float each)."""
+    rng = np.random.default_rng(0)
+    # One merge: a GGUF without any is not one of ours.
+    tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
+    writer = gguf.GGUFWriter(str(path), "llama")
+    numbers: dict[str, object] = {
+        "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FEED_FORWARD,
+        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": CONTEXT,
+        "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0,
+    }  # fmt: skip
+    for key, value in (numbers | metadata).items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"llama.{key}", value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 256 + [3, 3, 1])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(257)
+    writer.add_chat_template(
+        "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
+    )
+    format = by_name(format_name)
+
+    def matrix(name: str, rows: int, columns: int) -> None:
+        blocks = random_blocks(format, rows * columns // format.block, seed=int(rng.integers(1 << 30)))
+        # Every format is linear in its 16-bit fields (or is floats): weights of 0.05 on average.
+        size = 0.05 / float(format.dequantize(blocks).std())
+        fields, type = (format.halves, np.float16) if format.halves else (range(0, format.nbytes, 4), np.float32)
+        for offset in fields:
+            field = blocks[:, offset : offset + np.dtype(type).itemsize]
+            field[:] = (field.copy().view(type) * type(size)).view(np.uint8)
+        kind = gguf.GGMLQuantizationType(format.type_id)
+        writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
+
+    def vector(name: str) -> None:
+        writer.add_tensor(name, rng.uniform(0.5, 1.5, HIDDEN).astype(np.float32))
+
+    matrix("token_embd.weight", len(tokens), HIDDEN)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        vector(block + "attn_norm.weight")
+        vector(block + "ffn_norm.weight")
+        kv = HIDDEN // HEADS * KV_HEADS
+        shapes = {"attn_q": HIDDEN, "attn_k": kv, "attn_v": kv, "attn_output": HIDDEN, "ffn_gate": FEED_FORWARD}
+        for name, rows in (shapes | {"ffn_up": FEED_FORWARD}).items():
+            matrix(f"{block}{name}.weight", rows, HIDDEN)
+        matrix(block + "ffn_down.weight", HIDDEN, FEED_FORWARD)
+    vector("output_norm.weight")
+    if not tied:
+        matrix("output.weight", len(tokens), HIDDEN)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

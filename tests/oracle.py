@@ -1,0 +1,115 @@
+"""What other implementations say: llama.cpp through the prebuilt wheel cyllama, and a float32 model in numpy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seventy.engine.gguf import GGUF
+from seventy.formats import formats
+from seventy.models.llama import Config
+from seventy.models.rotary import Rotary
+
+TEXTS = {
+    "English": (
+        "The memory of a computer is read one cache line at a time. When a language model writes a word, every weight "
+        "of the model has to travel from memory to the processor once, and so the number of words in a second is the "
+        "bandwidth of the memory divided by the size of the model. A second-hand workstation with four memory channels "
+        "moves about seventy gigabytes in a second; put one stick into it instead of four and it moves a quarter of "
+        "that. Whoever buys such a machine should therefore count the channels before the cores, and read what the "
+        "board's manual says about the order in which its slots are filled."
+    ),
+    "Chinese": (
+        "本地部署大模型最大的成本是内存带宽。模型每写一个字，全部权重都要从内存读到处理器一次，所以每秒的字数等于内存带宽除以模型的大小。"
+        "一台二手工作站有四个内存通道，只插一条内存就只有四分之一的速度。买机器之前，先数通道，再数核心。"
+        "安静、省电、便宜，这三样很难同时得到，但是插满通道几乎不要钱。"
+    ),
+    "code": (
+        "import os\n\n\ndef read_lines(path: str, limit: int = 100) -> list[str]:\n"
+        '    """The first lines of a file."""\n    if not os.path.exists(path):\n'
+        "        raise FileNotFoundError(path)\n"
+        "    lines = []\n    with open(path, encoding='utf-8') as source:\n"
+        "        for number, line in enumerate(source):\n"
+        "            if number >= limit:\n                break\n            lines.append(line.rstrip('\\n'))\n"
+        "    return lines\n\n\nfor i in range(10):\n    print(f'{i}: {i ** 2}')\n"
+    ),
+}
+
+
+def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2) -> np.ndarray:
+    """float32 [n, vocabulary] from llama.cpp; the test is skipped where its wheel is not installed."""
+    native = pytest.importorskip("cyllama.llama.llama_cpp", reason="the oracle extra (cyllama) is not installed")
+
+    with GGUF(path) as gguf:
+        size = len(gguf.metadata["tokenizer.ggml.tokens"])
+
+    class Model(native.LlamaModel):
+        # 0.2.18 asks the model for this and does not have it.
+        n_vocab = property(lambda self: size)
+
+    parameters = native.LlamaModelParams()
+    parameters.n_gpu_layers = 0
+    model = Model(str(path), parameters, verbose=False)
+    settings = native.LlamaContextParams()
+    settings.n_ctx = settings.n_batch = len(ids) + 8
+    settings.n_threads = settings.n_threads_batch = threads
+    settings.flash_attn_type = int(flash)
+    context = native.LlamaContext(model, settings, verbose=False)
+    batch = native.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
+    batch.set_batch(ids, 0, True)
+    context.decode(batch)
+    return np.array([np.array(context.get_logits_ith(i), np.float32) for i in range(len(ids))])
+
+
+def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
+    """The llama architecture in float32 on the dequantised weights, as plainly as it can be written."""
+    with GGUF(path) as gguf:
+        c = Config.from_metadata(gguf.metadata)
+
+        def tensor(name: str) -> np.ndarray:
+            info = gguf.tensors[name]
+            entry = formats()[info.type]
+            return entry.dequantize(gguf.read(info).reshape(-1, entry.nbytes)).reshape(info.shape)
+
+        def norm(x: np.ndarray, name: str) -> np.ndarray:
+            return x / np.sqrt((x * x).mean(-1, keepdims=True) + c.epsilon) * tensor(name)
+
+        n = len(ids)
+        factors = tensor("rope_freqs.weight") if "rope_freqs.weight" in gguf.tensors else None
+        cosines, sines = Rotary(c.rope_dim, c.rope_base, c.rope_scale, factors, True).tables(n)
+
+        def rotate(x: np.ndarray) -> np.ndarray:
+            partner = x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+            return x * cosines[:, None] + partner * sines[:, None]
+
+        mask = np.triu(np.full((n, n), -np.inf, np.float32), 1)
+        embedding = tensor("token_embd.weight")
+        x = embedding[ids]
+        for layer in range(c.layers):
+            block = f"blk.{layer}."
+            h = norm(x, block + "attn_norm.weight")
+            q = rotate((h @ tensor(block + "attn_q.weight").T).reshape(n, c.heads, c.head_dim))
+            k = rotate((h @ tensor(block + "attn_k.weight").T).reshape(n, c.kv_heads, c.head_dim))
+            v = (h @ tensor(block + "attn_v.weight").T).reshape(n, c.kv_heads, c.head_dim)
+            k, v = (np.repeat(a, c.heads // c.kv_heads, axis=1) for a in (k, v))
+            scores = np.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + mask
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            attended = np.einsum("hqk,khd->qhd", weights / weights.sum(-1, keepdims=True), v).reshape(n, -1)
+            x = x + attended @ tensor(block + "attn_output.weight").T
+            h = norm(x, block + "ffn_norm.weight")
+            gate, up = h @ tensor(block + "ffn_gate.weight").T, h @ tensor(block + "ffn_up.weight").T
+            x = x + (gate / (1 + np.exp(-gate)) * up) @ tensor(block + "ffn_down.weight").T
+        head = tensor("output.weight") if "output.weight" in gguf.tensors else embedding
+        return norm(x, "output_norm.weight") @ head.T
+
+
+def divergence(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Mean KL(a || b) in nats and the share of rows with the same likeliest token, of two [n, vocabulary] logits."""
+
+    def log_softmax(x: np.ndarray) -> np.ndarray:
+        x = x.astype(np.float64)
+        x = x - x.max(-1, keepdims=True)
+        return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+    p, q = log_softmax(a), log_softmax(b)
+    return float((np.exp(p) * (p - q)).sum(-1).mean()), float((a.argmax(-1) == b.argmax(-1)).mean())
