@@ -10,7 +10,7 @@ import pytest
 from seventy.errors import SeventyError
 from seventy.plan import here
 from seventy.plan.roofline import guess_layers
-from seventy.plan.wanted import catalogue_load, gguf_load
+from seventy.plan.wanted import _quant_of, catalogue_load, gguf_load
 
 
 def tensor(name: str, shape: tuple[int, ...], nbytes: int) -> SimpleNamespace:
@@ -47,6 +47,15 @@ def test_a_gguf_file_is_read_by_its_tensors(fake_gguf: dict[str, SimpleNamespace
 def test_tied_embeddings_are_read_whole(fake_gguf: dict[str, SimpleNamespace]) -> None:
     del fake_gguf["output.weight"]
     assert gguf_load(Path("tiny.gguf")).read_gb == pytest.approx(0.37 - 0.16 * 7 / 8)
+
+
+@pytest.mark.parametrize(
+    "stem, quant",
+    [("Llama-3.3-70B-Instruct-Q4_K_M", "Q4_K_M"), ("smollm2-135m-instruct-q4_1", "Q4_1"),
+     ("DeepSeek-R1-UD-IQ2_XXS", "IQ2_XXS"), ("qwen2.5-7b-f16", "F16"), ("mystery", "mystery")],
+)  # fmt: skip
+def test_quant_from_the_file_name(stem: str, quant: str) -> None:
+    assert _quant_of(stem) == quant
 
 
 def test_quants_in_any_case_and_unknown_ones() -> None:

@@ -70,7 +70,7 @@ class Calibration:
         # Two sockets lose their time between the sockets, however much both can read.
         kind = "measured" if machine.measured_gbs and machine.sockets == 1 else machine.kind
         found = self.shares.get(kind) or self.shares["server"]
-        spread = found.spread * (1.25 if machine.guessed else 1.0)
+        spread = found.spread * (1.25 if machine.guessed and machine.measured_gbs is None else 1.0)
         share = found.share
         if engine == "seventy" and kind == "two sockets":
             # Each socket reads its own share of the weights; the aim is one socket's share, not measured yet.

@@ -13,7 +13,7 @@ from seventy.plan.rank import Offer
 from seventy.plan.show import money, noise_word
 from seventy.plan.words import number, say
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 48, 40, 14, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
 LINES = ("#0b6e4f", "#2a6fbb", "#b3541e", "#7b4fa3", "#7a7f26")
 MOST_YEARS = 5
 MOST_ROWS = 400

@@ -1,6 +1,7 @@
 """The model a person wants to run: from the catalogue, from bare numbers, or from a GGUF file."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ def bare_load(params_b: float, active_params_b: float | None, weights_gib: float
     )  # fmt: skip
 
 
+def _quant_of(stem: str) -> str:
+    """The quant a file's name tells, as nearly all do: "model-Q4_K_M" or "model.i1-IQ2_XXS"."""
+    found = re.findall(r"(?<![a-z])((?:i?q\d[a-z0-9_]*|b?f16|f32|mxfp4))(?![a-z0-9])", stem.lower())
+    return str(found[-1]).upper() if found else stem
+
+
 def gguf_load(path: Path) -> Load:
     """A GGUF file: sizes from its tensor table, KV cache from its metadata."""
     file: Any = importlib.import_module("seventy.engine.gguf").GGUF(path)
@@ -62,7 +69,7 @@ def gguf_load(path: Path) -> Load:
     kv_heads = number("attention.head_count_kv", heads)
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     return Load(
-        str(meta.get("general.name", path.name)), path.stem, elements / 1e9,
+        str(meta.get("general.name", path.name)), _quant_of(path.stem), elements / 1e9,
         (elements - expert_elements * (1 - share)) / 1e9, total / 1e9, (total - table - expert * (1 - share)) / 1e9,
         layers * kv_heads * head_width * 2 * 2, layers,
     )  # fmt: skip
