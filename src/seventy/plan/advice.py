@@ -27,10 +27,15 @@ def notes(offer: Offer, load: Load, wishes: Wishes, book: PriceBook, engine: str
     build = offer.build
     found = [channel_note(build, load, engine), memory_note(build, load), noise_note(build, wishes)]
     found += [mixture_note(build, load, engine), price_note(build, book)]
+    found += [note for note in build.prediction.machine.notes if note[0] in ("two_per_channel", "links_limit")]
+    if engine == "seventy":
+        found.append(("seventy_aim", {}))
     if build.sockets > 1:
         found.append(("n_numa", {}))
     if build.price_low != build.price_high:
         found.append(("n_range", {"low": build.price_low, "high": build.price_high, "currency": book.currency}))
+    if build.blanks:
+        found.append(("n_blank", {"parts": ", ".join(build.blanks)}))
     if offer.cost.estimated:
         found.append(("n_watts", {}))
     return [note for note in found if note is not None]
@@ -42,7 +47,9 @@ def filled(build: Build, load: Load, engine: str) -> tuple[Dimms, Prediction] | 
     if have >= total or build.platform.dimm_form == "soldered":
         return None
     dimms = Dimms(round(total), build.dimms.gb, build.dimms.mts)
-    return dimms, predict(machine_from_cpu(build.cpu, build.sockets, dimms), load, build.prediction.context, engine)
+    return dimms, predict(
+        machine_from_cpu(build.cpu, build.sockets, dimms, printed=True), load, build.prediction.context, engine
+    )
 
 
 def channel_note(build: Build, load: Load, engine: str) -> Note | None:

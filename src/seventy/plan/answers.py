@@ -101,7 +101,7 @@ def offer_json(offer: Offer, currency: str) -> dict[str, object]:
         "name": build.name, "platform": build.platform.name, "cpu": build.cpu.name, "sockets": build.sockets,
         "memory": str(build.dimms), "channels": build.channels[0], "channels_total": build.channels[1],
         "price": round(build.price, 2), "price_low": round(build.price_low, 2),
-        "price_high": round(build.price_high, 2), "currency": currency,
+        "price_high": round(build.price_high, 2), "currency": currency, "without_price": build.blanks,
         "parts": [
             {
                 "part": part.label, "count": part.count, "each": part.price.each * part.factor if part.price else None,

@@ -21,6 +21,8 @@ MODULE_GB = {
     ("DDR4", "UDIMM"): (8, 16, 32), ("DDR4", "SODIMM"): (8, 16, 32), ("DDR5", "RDIMM"): (16, 32, 64, 96, 128),
     ("DDR5", "UDIMM"): (16, 24, 32, 48, 64), ("DDR5", "SODIMM"): (16, 24, 32, 48),
 }  # fmt: skip
+# Parts that stand in a bill without a price: small, and boxed CPUs bring their own.
+MAY_BE_BLANK = ("cooler",)
 # Room on the drive beside the model: the system and a second model.
 DRIVE_SPARE_GB = 100
 
@@ -43,6 +45,11 @@ class Build:
     def channels(self) -> tuple[float, float]:
         """Channels that hold memory, and channels of the CPUs fitted."""
         return self.prediction.machine.channels, self.prediction.machine.channels_total
+
+    @property
+    def blanks(self) -> list[str]:
+        """Parts whose price nobody knows: the build's price is without them."""
+        return [part.label for part in self.parts if part.price is None]
 
     @property
     def oldest_months(self) -> int:
@@ -127,16 +134,15 @@ def enumerate_builds(
                         continue
                     for mts, offer in offers:
                         parts = _parts(platform, body, cpu_part, sockets, count, gb, mts, offer, book, drive)
-                        totals = [part.total for part in parts]
-                        if any(total is None for total in totals):
+                        if any(part.total is None and part.label not in MAY_BE_BLANK for part in parts):
                             census.unpriced += 1
                             missing = census.unpriced_platforms.setdefault(platform.name, set())
-                            missing.update(part.label for part in parts if part.price is None)
+                            missing.update(part.label for part in parts if part.total is None)
                             continue
                         dimms = Dimms(count, gb, mts or None)
                         key = (cpu.name, sockets, float(count), mts)
                         if key not in predictions:
-                            machine = machine_from_cpu(_with_memory_of(cpu, platform), sockets, dimms)
+                            machine = machine_from_cpu(_with_memory_of(cpu, platform), sockets, dimms, printed=True)
                             predictions[key] = predict(machine, load, context, engine)
                         census.builds.append(_build(platform, cpu, sockets, dimms, parts, predictions[key]))
     return census
@@ -156,7 +162,7 @@ def _body_parts(platform: Platform, book: PriceBook) -> list[Part]:
     """The platform itself and what a bare board needs besides."""
     parts = [book.part("platform", platform.name)]
     if platform.bare_board:
-        parts += [book.other("case"), book.other("psu")]
+        parts += [book.other("case"), book.other("psu"), book.other("cooler")]
     return parts
 
 

@@ -66,8 +66,13 @@ def kind_of(cpu: Cpu, sockets: int) -> str:
     return "desktop"
 
 
-def speed_of(cpu: Cpu, dimms: Dimms, sockets: int) -> tuple[int, list[tuple[str, dict[str, object]]]]:
-    """MT/s the modules run at, with the reasons where that is not what is printed on them."""
+def speed_of(
+    cpu: Cpu, dimms: Dimms, sockets: int, printed: bool = False
+) -> tuple[int, list[tuple[str, dict[str, object]]]]:
+    """MT/s the modules run at, with the reasons where that is not what was given.
+
+    `printed` says that their speed is what is printed on them (modules to buy), not what an owner sees them run at.
+    """
     notes: list[tuple[str, dict[str, object]]] = []
     rated = dimms.mts or cpu.mem_speed_mts
     alternatives = [cpu.mem_speed_mts] + [int(part.split("-")[-1]) for part in cpu.mem_second.split(";") if part]
@@ -77,7 +82,8 @@ def speed_of(cpu: Cpu, dimms: Dimms, sockets: int) -> tuple[int, list[tuple[str,
         notes.append(("memory_slowed", {"rated": rated, "cpu": cpu.name, "runs": max(alternatives)}))
         return max(alternatives), notes
     two_deep = modules_per_channel(dimms.count, sockets, cpu.mem_channels) > 1
-    if dimms.mts is None and two_deep and cpu.mem_type == "DDR5" and not cpu.server_memory:
+    guessed = dimms.mts is None or (printed and rated > _DDR5_TWO_PER_CHANNEL_MTS)
+    if guessed and two_deep and cpu.mem_type == "DDR5" and not cpu.server_memory:
         notes.append(("two_per_channel", {"runs": _DDR5_TWO_PER_CHANNEL_MTS}))
         return _DDR5_TWO_PER_CHANNEL_MTS, notes
     return rated, notes
@@ -93,7 +99,9 @@ def machine_from_parts(
     return machine_from_cpu(cpu, sockets, dimms, ssd_gbs)
 
 
-def machine_from_cpu(cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0) -> Machine:
+def machine_from_cpu(
+    cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0, printed: bool = False
+) -> Machine:
     """A machine of a catalogued CPU; without modules, its channels are taken as filled at the rated speed."""
     if sockets > cpu.max_sockets:
         raise SeventyError(f"{cpu.name} works in at most {cpu.max_sockets} socket(s), not {sockets}; lower --sockets.")
@@ -105,7 +113,7 @@ def machine_from_cpu(cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float
             notes.append(("memory_assumed", {"channels": total, "mts": mts}))
     else:
         channels = total if cpu.soldered else channels_filled(dimms.count, sockets, cpu.mem_channels)
-        mts, slowed = speed_of(cpu, dimms, sockets)
+        mts, slowed = speed_of(cpu, dimms, sockets, printed)
         notes += slowed
         if channels < total:
             notes.append(("channels_empty", {"empty": total - channels, "total": total}))

@@ -108,7 +108,7 @@ def row(offer: Offer, on_front: bool, lang: str) -> str:
     cells: list[tuple[str, object]] = [
         (build.platform.name, build.platform.name), (f"{build.sockets}x {short_cpu(build.cpu)}", build.cpu.name),
         (str(build.dimms), build.dimms.total_gb), (f"{have:g}/{total:g}", have / total),
-        (ranged + money(build.price), build.price), (number(decode.mid), decode.mid),
+        (ranged + money(build.price) + ("+" if build.blanks else ""), build.price), (number(decode.mid), decode.mid),
         (f"{number(decode.low)}-{number(decode.high)}", decode.low),
         (number(build.prediction.prefill.mid), build.prediction.prefill.mid),
         (f"{about}{cost.idle_w:.0f}/{cost.load_w:.0f}", cost.load_w), (f"{cost.kwh_per_day:.1f}", cost.kwh_per_day),

@@ -45,7 +45,8 @@ def offer_cells(offer: Offer, lang: str) -> list[str]:
     about = "~" if cost.estimated else ""
     return [
         build.platform.name, f"{build.sockets}x {short_cpu(build.cpu)}", str(build.dimms), f"{have:g}/{total:g}",
-        f"{'~' if build.price_low != build.price_high else ''}{money(build.price)}{'*' if build.oldest_months else ''}",
+        f"{'~' if build.price_low != build.price_high else ''}{money(build.price)}"
+        f"{'+' if build.blanks else ''}{'*' if build.oldest_months else ''}",
         number(decode.mid), f"{number(decode.low)}-{number(decode.high)}", number(build.prediction.prefill.mid),
         f"{about}{cost.idle_w:.0f}/{cost.load_w:.0f}", f"{cost.kwh_per_day:.1f}", money(cost.over_years),
         noise_word(build.platform.noise_class, lang),

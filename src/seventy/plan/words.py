@@ -239,6 +239,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "Some parts have only a range: the total lies between {low} and {high} {currency}.",
         "部分配件只有价格区间：总价在 {low} 到 {high} {currency} 之间。",
     ),
+    "n_blank": (
+        "Not in the price, because nobody has one: {parts} (a boxed CPU brings its own).",
+        "总价未含没有价格的配件：{parts}（盒装处理器自带）。",
+    ),
     "n_watts": (
         "Watts are estimated from kind and rated power: nobody has published a measurement.",
         "功耗按机型和额定功率估算，没有公开实测。",
