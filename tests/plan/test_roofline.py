@@ -75,6 +75,10 @@ def test_unknown_cpu_is_predicted_with_a_wider_band() -> None:
     assert unknown.decode.high / unknown.decode.low > known.decode.high / known.decode.low
 
 
+def test_sockets_a_cpu_is_not_listed_for_are_predicted_with_a_word() -> None:
+    assert "too_many_sockets" in {key for key, _ in speed("EPYC 7702P", "16x32@3200", sockets=2).machine.notes}
+
+
 def test_bare_model() -> None:
     load = bare_load(69, 69, 34.3, "Q3_K_M")
     assert load.file_gb == pytest.approx(36.83, abs=0.01) and load.layers > 60

@@ -103,9 +103,9 @@ def machine_from_cpu(
     cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0, printed: bool = False
 ) -> Machine:
     """A machine of a catalogued CPU; without modules, its channels are taken as filled at the rated speed."""
-    if sockets > cpu.max_sockets:
-        raise SeventyError(f"{cpu.name} works in at most {cpu.max_sockets} socket(s), not {sockets}; lower --sockets.")
     notes: list[tuple[str, dict[str, object]]] = []
+    if sockets > cpu.max_sockets:
+        notes.append(("too_many_sockets", {"cpu": cpu.name, "most": cpu.max_sockets, "sockets": sockets}))
     total = cpu.mem_channels * sockets
     if dimms is None:
         channels, mts = total, cpu.mem_speed_mts

@@ -139,7 +139,7 @@ def report(
         years_title=escape(say("r_years", lang)), years_chart=years, years_legend=legend,
         best_title=escape(say("r_best", lang)),
         best="".join(f"<li>{escape(line.strip())}</li>" for line in best_lines.splitlines()),
-        all_title=escape(say("r_all", lang)), sort_hint=escape(say("r_sort", lang)),
+        all_title=escape(say("r_all", lang)), sort_hint=escape(say("r_sort", lang) + " " + say("t_marks", lang)),
         head="".join(f'<th><button type="button">{escape(say(key, lang, {"years": f"{usage.years:g}"}))}</button></th>'
                      for key in heads),
         rows="\n".join(row(offer, id(offer) in best, lang) for offer in shown[:MOST_ROWS]),

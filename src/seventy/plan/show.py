@@ -172,7 +172,8 @@ def text(plan: Plan, lang: str, top: int) -> str:
     """The answer of `seventy plan`."""
     blocks = [headline(plan.load, plan.book, lang)]
     if plan.ranked:
-        blocks.append(offers_table(plan.ranked[:top], plan.usage, lang))
+        shown = offers_table(plan.ranked[:top], plan.usage, lang)
+        blocks.append(shown + "\n" + say("t_marks", lang) if set("~+*") & set(shown) else shown)
         blocks.append(best_text(plan, lang))
         blocks.append(front_text(plan.front, plan.book, lang))
     elif plan.nearest:

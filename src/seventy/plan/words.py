@@ -34,6 +34,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{cpu} runs these modules at {runs} MT/s, not the {rated} printed on them.",
         "{cpu} 只能让这些内存条跑在 {runs} MT/s，而不是标称的 {rated}。",
     ),
+    "too_many_sockets": (
+        "{cpu} is listed for at most {most} socket(s); predicted for {sockets} all the same.",
+        "{cpu} 标称最多 {most} 路；仍按 {sockets} 路估算。",
+    ),
     "two_per_channel": (
         "Two DDR5 modules on a channel usually run at {runs} MT/s.",
         "DDR5 每通道插两条时通常只能跑 {runs} MT/s。",
@@ -151,6 +155,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "用 --ram-factor 4 看影响，用 --prices my.toml 填自己的价格。",
     ),
     "h_factor": ("Memory prices are multiplied by {factor}.", "内存价格已乘以 {factor}。"),
+    "t_marks": (
+        "~ a part has only a price range, + a part without a price is not counted, * a price older than its snapshot; "
+        "ch: memory channels filled.",
+        "~ 有配件只有价格区间，+ 有配件没有价格未计入，* 有价格早于行情；通道：已插满的内存通道。",
+    ),
     "c_machine": ("machine", "机型"),
     "c_cpu": ("CPU", "处理器"),
     "c_memory": ("memory", "内存"),
