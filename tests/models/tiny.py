@@ -5,7 +5,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from kernels.data import random_blocks
+from kernels.data import factors, random_blocks
 from seventy.formats import by_name
 
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, CONTEXT = 256, 512, 4, 2, 2, 2048
@@ -47,12 +47,17 @@ def write_tiny_llama(path: Path, format_name: str = "Q4_K", tied: bool = True, *
 
     def matrix(name: str, rows: int, columns: int) -> None:
         blocks = random_blocks(format, rows * columns // format.block, seed=int(rng.integers(1 << 30)))
-        # Every format is linear in its 16-bit fields (or is floats): weights of 0.05 on average.
+        # Weights of 0.05 on average.
         size = 0.05 / float(format.dequantize(blocks).std())
-        fields, type = (format.halves, np.float16) if format.halves else (range(0, format.nbytes, 4), np.float32)
-        for offset in fields:
-            field = blocks[:, offset : offset + np.dtype(type).itemsize]
-            field[:] = (field.copy().view(type) * type(size)).view(np.uint8)
+        if format.name in ("F32", "BF16"):
+            # The upper half of a float is a BF16.
+            floats = format.dequantize(blocks) * np.float32(size)
+            blocks = floats.view(np.uint8).reshape(-1, 4)[:, 4 - format.nbytes :].copy()
+        else:
+            # Every other format is linear in its half-precision fields.
+            for offset in factors(format):
+                field = blocks[:, offset : offset + 2]
+                field[:] = (field.copy().view(np.float16) * np.float16(size)).view(np.uint8)
         kind = gguf.GGMLQuantizationType(format.type_id)
         writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
 

@@ -31,6 +31,10 @@ class Tile:
         raw = self.f.load(u16 * self.lanes, self.weights, index * 32 + self.part * self.lanes * 2)
         return halves_to_float(raw)
 
+    def raw_half(self, index: int) -> Value:
+        """The index-th 16-bit field of every row, as u16."""
+        return self.f.load(u16 * self.lanes, self.weights, index * 32 + self.part * self.lanes * 2)
+
     def word(self, index: int) -> Value:
         """The index-th 32-bit field of every row."""
         offset = self.n_halves * 32 + index * 64 + self.part * self.lanes * 4
