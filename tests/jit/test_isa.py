@@ -23,7 +23,7 @@ def test_unknown_level_is_refused_with_those_there_are() -> None:
 def test_level_above_the_cpu_is_refused_with_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isa, "host_features", lambda: frozenset(("sse2", *isa.LEVELS["avx2"].features)))
     assert isa.select().name == "avx2"
-    with pytest.raises(SeventyError, match=r"cannot run avx512vnni: it lacks avx512f, .*it can run: generic, avx, avx2$"):
+    with pytest.raises(SeventyError, match=r"lacks avx512f, .*it can run: generic, avx, avx2$"):
         isa.select("avx512vnni")
 
 
