@@ -60,6 +60,11 @@ def test_one_by_one_equals_all_at_once(llm: LLM) -> None:
     assert llm.generate(ids, 20).token_ids == cached.token_ids
 
 
+def test_prompt_of_several_passes(llm: LLM) -> None:
+    ids = list(range(250)) * 3
+    assert np.array_equal(llm.logits(ids, last_only=True)[0], llm.logits(ids)[-1])
+
+
 def test_pieces_make_the_text(llm: LLM) -> None:
     stream = llm.stream(PROMPT, 50, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0, seed=4, ignore_eos=True)
     pieces = list(stream)

@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from seventy.cli.pull import pull_with_bar
 from seventy.engine import store
 from seventy.engine.llm import LLM, Completion, Stream
+from seventy.engine.model import Model
 from seventy.machine.profile import Profile
 
 ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
@@ -57,12 +59,16 @@ def bars() -> Iterator[Bars]:
         yield Bars(progress, {})
 
 
-def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
-    """The model by name or path; one that is known by name and absent is fetched first."""
+def locate(model: str) -> Path:
+    """The file of a model by name or path; one that is known by name and absent is fetched first."""
     if model in store.MODELS or model.startswith(("hf:", "ms:", "https://", "http://")):
-        path = pull_with_bar(model)
-    else:
-        path = store.find(model)
+        return pull_with_bar(model)
+    return store.find(model)
+
+
+def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
+    """The model by name or path, loaded."""
+    path = locate(model)
     with bars() as progress:
         return LLM(path, threads, context, isa=isa, progress=progress)
 
@@ -96,7 +102,7 @@ def report(completion: Completion, limit_gbs: float) -> None:
     _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
 
 
-def machine_limit(llm: LLM) -> tuple[Profile, bool]:
+def machine_limit(model: Model) -> tuple[Profile, bool]:
     """This machine's profile, and whether it had to be measured now (one second)."""
     from seventy.machine import profile
 
@@ -104,7 +110,7 @@ def machine_limit(llm: LLM) -> tuple[Profile, bool]:
     if known is not None:
         return known, False
     with _stderr.status("measuring this machine's memory, one second ..."):
-        return profile.quick(llm.model.library, llm.model.threads), True
+        return profile.quick(model.library, model.threads), True
 
 
 def say(text: str) -> None:

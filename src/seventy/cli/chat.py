@@ -29,7 +29,7 @@ def chat(
     with session.load(model, threads, context, isa) as llm:
         if verbose:
             session.describe(llm)
-        profile, first = session.machine_limit(llm)
+        profile, first = session.machine_limit(llm.model)
         session.say(_HELP)
         start = [{"role": "system", "content": system}] if system else []
         messages = list(start)

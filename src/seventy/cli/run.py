@@ -60,7 +60,7 @@ def run(
                 seed=seed,
             )
         completion = session.write(stream)
-        profile, first = session.machine_limit(llm)
+        profile, first = session.machine_limit(llm.model)
         session.report(completion, profile.read_bandwidth_gbs)
         if first:
             session.promise(profile)

@@ -252,7 +252,7 @@ class LLM:
         start = time.perf_counter()
         logits = self._read(ids, timings, progress)
         while True:
-            token = sampler.pick(logits)
+            token = sampler.pick(logits[0])
             sampler.accept(token)
             timings.generated_tokens += 1
             now = time.perf_counter()
@@ -266,7 +266,7 @@ class LLM:
             logits = self._step([token])
 
     def _read(self, ids: list[int], timings: Timings, progress: Progress | None) -> NDArray[np.float32]:
-        """Reads a prompt, but for what it has in common with the sequence; the last row's logits."""
+        """Reads a prompt, but for what it has in common with the sequence; the last row's logits [1, vocabulary]."""
         common = 0
         # The last token is always read: its logits are wanted.
         for ours, theirs in zip(self._ids, ids[:-1], strict=False):
@@ -277,16 +277,16 @@ class LLM:
         self._ids = ids[:common]
         timings.cached_tokens = common
         for first in range(common, len(ids), MAX_ROWS):
-            logits = self._step(ids[first : first + MAX_ROWS])
+            logits = self._step(ids[first : first + MAX_ROWS], int(first + MAX_ROWS >= len(ids)))
             if progress:
                 progress("reading the prompt", min(first + MAX_ROWS, len(ids)) - common, len(ids) - common)
         return logits
 
     def _step(self, tokens: Sequence[int], outputs: int = 1) -> NDArray[np.float32]:
-        """Reads tokens after those before; the logits of the last one, or of the last `outputs`."""
+        """Reads tokens after those before; the logits [outputs, vocabulary] of the last ones."""
         logits = self.model.step([Rows(self._sequence, tokens, outputs)])
         self._ids.extend(tokens)
-        return logits[0] if outputs == 1 else logits
+        return logits
 
     def logits(self, ids: Sequence[int], last_only: bool = False) -> NDArray[np.float32]:
         """What the model expects after each token (or the last): float32 [n or 1, vocabulary]."""
@@ -296,12 +296,12 @@ class LLM:
         self._sequence.truncate(0)
         self._ids = []
         if last_only:
-            return self._read(ids, Timings(), None)[None].copy()
+            return self._read(ids, Timings(), None).copy()
         parts = []
         with self.model.interruptible():
             for first in range(0, len(ids), MAX_OUTPUTS):
                 tokens = ids[first : first + MAX_OUTPUTS]
-                parts.append(self._step(tokens, len(tokens)).reshape(len(tokens), -1).copy())
+                parts.append(self._step(tokens, len(tokens)).copy())
         return np.concatenate(parts)
 
     def close(self) -> None:
