@@ -155,10 +155,12 @@ def round_to_int(number: Value) -> Value:
 
 
 def exp(x: Value) -> Value:
-    """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7."""
+    """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN."""
     f, lanes = x.function, x.type.lanes
     log2e = 1 / math.log(2)
-    clamped = x.maximum(-87.3).minimum(88.7)
+    # Not maximum() and minimum(): they would make a number of NaN.
+    clamped = (x < -87.3).select(-87.3, x)
+    clamped = (clamped > 88.7).select(88.7, clamped)
     n = round_to_int(clamped * log2e)
     whole = n.to(f32)
     # ln 2 in two parts keeps the remainder exact.
