@@ -4,6 +4,9 @@ Block (18 bytes): d f16, 16 bytes of nibbles: byte i holds weight i (low) and we
 kvalues_iq4nl in ggml-common.h of ggml-org/llama.cpp.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,23 +19,27 @@ from seventy.jit.types import f32, i32, u8, u16
 VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 
-def looked_up(words: list[Value], offset: int) -> list[Value]:
-    """The values, plus `offset`, of the low nibbles of all words and then of the high ones."""
-    table = [value + offset for value in VALUES]
-    nibbles = [as_bytes(word) & 15 for word in words] + [as_bytes(word) >> 4 for word in words]
-    return [lookup16(nibble, table).view(i32 * words[0].type.lanes) for nibble in nibbles]
+def _values(tile: Tile, index: int, high: int, offset: int) -> Value:
+    word = as_bytes(tile.word(index, first=not high))
+    nibbles = word >> 4 if high else word & 15
+    return lookup16(nibbles, [value + offset for value in VALUES]).view(i32 * tile.lanes)
+
+
+def looked_up(tile: Tile, first: int, offset: int) -> list[Callable[[], Value]]:
+    """What makes the values, plus `offset`, of the low nibbles of four words from `first` on, then of the high ones."""
+    return [partial(_values, tile, first + g, high, offset) for high in range(2) for g in range(4)]
 
 
 def multiply(tile: Tile) -> None:
-    words = [tile.word(g) for g in range(4)]
     if tile.f.isa.dot == "maddubs":
         dots = [tile.zero()] * tile.tokens
-        for g, weights in enumerate(looked_up(words, 0)):
+        for g, values in enumerate(looked_up(tile, 0, 0)):
+            weights = values()
             for t in range(tile.tokens):
                 dots[t] = dot_signed(dots[t], weights, tile.input(0, g, t))
     else:
         # Values + 128 are unsigned; the input section starts each sum at -128 times the sum of its inputs.
-        dots = tile.dots(looked_up(words, 128), 0, [tile.input(3, 0, t) for t in range(tile.tokens)])
+        dots = tile.dots(looked_up(tile, 0, 128), 0, [tile.input(3, 0, t) for t in range(tile.tokens)])
     d = tile.half(0)
     for t, dot in enumerate(dots):
         scaled = dot.to(f32) * tile.input(1, 0, t, f32)

@@ -28,18 +28,19 @@ def multiply(tile: Tile) -> None:
     integer = tile.f.isa.dot == "maddubs"
     sums = [tile.zero(i32 if integer else f32)] * tile.tokens
     for block in range(8):
-        words = [tile.word(1 + 4 * block + g) for g in range(4)]
+        tile.f.keep_order()
         scale = _scale(pairs, nibbles, block)
         if integer:
             both = (scale & 0xFFFF) | (scale << 16)
-            for g, weights in enumerate(looked_up(words, 0)):
+            for g, values in enumerate(looked_up(tile, 1 + 4 * block, 0)):
+                weights = values()
                 for t in range(tile.tokens):
                     products = signed_pair_sums(weights, tile.input(0, 8 * block + g, t))
                     sums[t] = sums[t] + multiply_pairs(products, both)
             continue
         # Values + 128 are unsigned; each sum starts at -128 times the sum of its inputs.
         start = [(tile.input(3, 2 * block, t) + tile.input(3, 2 * block + 1, t)) << 2 for t in range(tile.tokens)]
-        for t, dot in enumerate(tile.dots(looked_up(words, 128), 8 * block, start)):
+        for t, dot in enumerate(tile.dots(looked_up(tile, 1 + 4 * block, 128), 8 * block, start)):
             sums[t] = fma(dot.to(f32), scale.to(f32), sums[t])
     d = tile.half(0)
     for t, total in enumerate(sums):

@@ -4,6 +4,8 @@ Block (84 bytes): 16 bytes of scales (low nibble) and mins (high), 64 bytes of b
 half of 128 weights, weight 32 j + i has its bit pair j in byte 32 n + i.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,16 +29,22 @@ def _mins(tile: Tile, packed: list[Value]) -> list[Value]:
     return sums
 
 
+def _weights(tile: Tile, n: int, j: int, part: int, g: int) -> Value:
+    word = tile.word(4 + 8 * n + 4 * part + g, first=j == 0).view(u32 * tile.lanes)
+    return (word >> (2 * j) if j else word) & 0x03030303
+
+
 def multiply(tile: Tile) -> None:
     packed = [tile.word(i).view(u32 * tile.lanes) for i in range(4)]
     scales = [(word & 0x0F0F0F0F).view(i32 * tile.lanes) for word in packed]
     sums = ScaledSums(tile, limit=4, signed=False)
     for n in range(2):
-        for j in range(4):
-            for part in range(2):
-                words = [tile.word(4 + 8 * n + 4 * part + g).view(u32 * tile.lanes) for g in range(4)]
+        for part in range(2):
+            for j in range(4):
+                tile.f.keep_order()
                 block = 8 * n + 2 * j + part
-                sums.add([(word >> (2 * j)) & 0x03030303 for word in words], 4 * block, scales[block // 4], block % 4)
+                weights = [partial(_weights, tile, n, j, part, g) for g in range(4)]
+                sums.add(weights, 4 * block, scales[block // 4], block % 4)
     d, dmin = tile.half(0), tile.half(1)
     for t, (total, minimum) in enumerate(zip(sums.floats(), _mins(tile, packed), strict=True)):
         block_sum = total * d - minimum * dmin

@@ -5,6 +5,8 @@ Block (110 bytes): 32 bytes of upper bits, 64 bytes of lower bit pairs, 12 bytes
 of scale k is that of byte k (k < 8) or the high one of byte k - 8; its upper bit pair k // 4 is in byte 8 + k % 4.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ from seventy.jit.types import f32, i8, i16, i32, u8, u16, u32
 
 def unpack_scales(tile: Tile) -> list[Value]:
     """Four words of four signed bytes: the scales less 32, in order."""
-    low, middle, pairs = (tile.word(24 + i).view(u32 * tile.lanes) for i in range(3))
+    low, middle, pairs = (tile.word(i).view(u32 * tile.lanes) for i in range(3))
     words = [
         (low & 0x0F0F0F0F) | ((pairs << 4) & 0x30303030),
         (middle & 0x0F0F0F0F) | ((pairs << 2) & 0x30303030),
@@ -27,8 +29,16 @@ def unpack_scales(tile: Tile) -> list[Value]:
     return [(word.view(i8 * (4 * tile.lanes)) - 32).view(i32 * tile.lanes) for word in words]
 
 
+def _weights(tile: Tile, n: int, j: int, part: int, g: int, shift: int) -> Value:
+    """Four weights of 3 bits, shifted left by `shift` within their bytes."""
+    upper = tile.word(3 + 4 * part + g, first=n == j == 0).view(u32 * tile.lanes)
+    pairs = tile.word(11 + 8 * n + 4 * part + g, first=j == 0).view(u32 * tile.lanes)
+    low = _shifted(pairs, shift - 2 * j) & (0x03030303 << shift)
+    return low | (_shifted(upper, 2 + shift - (4 * n + j)) & (0x04040404 << shift))
+
+
 def _shifted(word: Value, left: int) -> Value:
-    return word << left if left >= 0 else word >> -left
+    return word << left if left > 0 else word >> -left if left else word
 
 
 def multiply(tile: Tile) -> None:
@@ -42,15 +52,10 @@ def multiply(tile: Tile) -> None:
         # Eight times the product: the input section's -32 times its sum is then the offset of 4.
         shift = 3
     for n in range(2):
-        for j in range(4):
-            for part in range(2):
-                weights = []
-                for g in range(4):
-                    upper = tile.word(4 * part + g).view(u32 * tile.lanes)
-                    pairs = tile.word(8 + 8 * n + 4 * part + g).view(u32 * tile.lanes)
-                    low = _shifted(pairs, shift - 2 * j) & (0x03030303 << shift)
-                    high = _shifted(upper, 2 + shift - (4 * n + j)) & (0x04040404 << shift)
-                    weights.append(low | high)
+        for part in range(2):
+            for j in range(4):
+                tile.f.keep_order()
+                weights = [partial(_weights, tile, n, j, part, g, shift) for g in range(4)]
                 block = 8 * n + 2 * j + part
                 start = None if sums.integer else [tile.input(3, block, t) for t in range(tile.tokens)]
                 sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
@@ -93,7 +98,8 @@ FORMAT = Format(
     block=256,
     nbytes=110,
     halves=(108,),
-    words=tuple(range(0, 108, 4)),
+    # The scales first, as `multiply` reads them.
+    words=(*range(96, 108, 4), *range(0, 96, 4)),
     activation="q8_256",
     multiply=multiply,
     expand=expand,

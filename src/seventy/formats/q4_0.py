@@ -3,6 +3,8 @@
 Block (18 bytes): d f16, 16 bytes of nibbles: byte i holds weight i (low) and weight 16 + i (high).
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,16 +15,22 @@ from seventy.jit.simd import fma, halves_to_float
 from seventy.jit.types import f32, i8, u8, u16, u32
 
 
+def _nibbles(tile: Tile, index: int, high: int, shift: int) -> Value:
+    """The low or high nibbles of a word, shifted left by `shift` (0 or 4) within their bytes."""
+    word = tile.word(index, first=not high).view(u32 * tile.lanes)
+    right = 4 * high - shift
+    return (word >> right if right > 0 else word << -right if right else word) & (0x0F0F0F0F << shift)
+
+
 def multiply(tile: Tile) -> None:
-    words = [tile.word(g).view(u32 * tile.lanes) for g in range(4)]
+    shift = 0 if tile.f.isa.dot == "maddubs" else 4
+    weights = [partial(_nibbles, tile, g, high, shift) for high in range(2) for g in range(4)]
     # Sixteen times the product: the input section's -128 times its sum is then the offset of 8.
     start = [tile.input(3, 0, t) for t in range(tile.tokens)]
-    if tile.f.isa.dot == "maddubs":
-        weights = [word & 0x0F0F0F0F for word in words] + [(word >> 4) & 0x0F0F0F0F for word in words]
-        dots = [(dot << 4) + offset for dot, offset in zip(tile.dots(weights, 0), start, strict=True)]
-    else:
-        weights = [(word << 4) & 0xF0F0F0F0 for word in words] + [word & 0xF0F0F0F0 for word in words]
+    if shift:
         dots = tile.dots(weights, 0, start)
+    else:
+        dots = [(dot << 4) + offset for dot, offset in zip(tile.dots(weights, 0), start, strict=True)]
     d = tile.half(0) * (1 / 16)
     for t, dot in enumerate(dots):
         scaled = dot.to(f32) * tile.input(1, 0, t, f32)

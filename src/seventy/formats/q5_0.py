@@ -5,6 +5,7 @@ weight 16 + i (high).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +25,20 @@ def where_set(bits: Value, first: int, value: int) -> Value:
     return (source & masks).eq(0).select(bits.function.constant(u8 * n, 0), value).view(bits.type)
 
 
+def _weights(tile: Tile, g: int, high: int, shift: int) -> Value:
+    """Four weights of 5 bits, shifted left by `shift` (0 or 3) within their bytes."""
+    word = tile.word(1 + g, first=not high).view(u32 * tile.lanes)
+    right = 4 * high - shift
+    nibbles = (word >> right if right > 0 else word << -right if right else word) & (0x0F0F0F0F << shift)
+    upper = tile.word(0, first=g == high == 0)
+    return nibbles.view(i32 * tile.lanes) | where_set(upper, 16 * high + 4 * g, 16 << shift)
+
+
 def five_bit_dots(tile: Tile, shift: int, start: Sequence[Value] | None = None) -> list[Value]:
     """Products of q << shift with the block's inputs, plus `start`; upper bits in word 0, nibbles from word 1 on."""
-    mask = 0x0F0F0F0F << shift
-    upper = tile.word(0)
-    weights = []
-    for half in range(2):
-        for g in range(4):
-            word = tile.word(1 + g).view(u32 * tile.lanes)
-            right = 4 * half - shift
-            nibble = (word >> right if right > 0 else word << -right) & mask
-            fifth = where_set(upper, 16 * half + 4 * g, 16 << shift)
-            weights.append(nibble.view(i32 * tile.lanes) | fifth)
+    low, high = ([partial(_weights, tile, g, half, shift) for g in range(4)] for half in range(2))
     # 16-bit sums hold four words of 5-bit weights.
-    return tile.dots(weights[4:], 4, tile.dots(weights[:4], 0, start))
+    return tile.dots(high, 4, tile.dots(low, 0, start))
 
 
 def multiply(tile: Tile) -> None:

@@ -5,6 +5,8 @@ byte i is weight i's of block j), 128 bytes of nibbles: byte i of the c-th 32 ho
 block 2c + 1 (high).
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,17 +18,20 @@ from seventy.jit.simd import fma, halves_to_float
 from seventy.jit.types import f32, u8, u16, u32
 
 
+def _weights(tile: Tile, block: int, g: int) -> Value:
+    nibbles = tile.word(11 + 8 * (block // 2) + g, first=block % 2 == 0).view(u32 * tile.lanes)
+    upper = tile.word(3 + g, first=block == 0).view(u32 * tile.lanes)
+    # Bit `block` of each byte goes to bit 4.
+    moved = upper >> (block - 4) if block > 4 else upper << (4 - block) if block < 4 else upper
+    return ((nibbles >> 4 if block % 2 else nibbles) & 0x0F0F0F0F) | (moved & 0x10101010)
+
+
 def multiply(tile: Tile) -> None:
     scales, mins = unpack_scales((tile.word(0), tile.word(1), tile.word(2)))
     sums = ScaledSums(tile, limit=4, signed=False)
     for block in range(8):
-        weights = []
-        for g in range(8):
-            upper = tile.word(3 + g).view(u32 * tile.lanes)
-            nibbles = tile.word(11 + 8 * (block // 2) + g).view(u32 * tile.lanes)
-            low = (nibbles >> 4 if block % 2 else nibbles) & 0x0F0F0F0F
-            fifth = (upper >> (block - 4) if block > 4 else upper << (4 - block)) & 0x10101010
-            weights.append(low | fifth)
+        tile.f.keep_order()
+        weights = [partial(_weights, tile, block, g) for g in range(8)]
         sums.add(weights, 8 * block, scales[block // 4], block % 4)
     d, dmin = tile.half(0), tile.half(1)
     for t, (total, minimum) in enumerate(zip(sums.floats(), subtract_mins(tile, mins), strict=True)):

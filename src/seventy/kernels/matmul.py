@@ -60,6 +60,8 @@ def _tile(module: Module, format_name: str, width: int) -> Function:
     f = module.function(f"tile{width}", parameters, internal=True)
     weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
     parts = range(PANEL // lanes)
+    # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
+    ahead = 4096 if width >= 4 else 0
     totals = [[f.variable(f32 * lanes, 0) for _ in range(width)] for _ in parts]
     with f.when(has_bias > 0):
         for part in parts:
@@ -74,7 +76,7 @@ def _tile(module: Module, format_name: str, width: int) -> Function:
         address = weights + block * format.panel_block
         here = [x + block * (format.block // c * 4 * width) for x, c in zip(inputs, kind.sections, strict=True)]
         for part in parts:
-            tile = Tile(f, lanes, width, address, part, len(format.halves), here, totals[part])
+            tile = Tile(f, lanes, width, address, part, len(format.halves), here, totals[part], ahead if part == 0 else 0)
             format.multiply(tile)
     for part in parts:
         for t in range(width):

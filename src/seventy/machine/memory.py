@@ -10,16 +10,21 @@ import psutil
 from numpy.typing import NDArray
 
 _MADV_HUGEPAGE = 14
+_HUGE_PAGE = 2 << 20
 
 
 def allocate(nbytes: int) -> NDArray[np.uint8]:
     """Zeroed memory from the system, page-aligned, in huge pages where Linux gives them; freed with the array."""
-    area = mmap.mmap(-1, max(nbytes, mmap.PAGESIZE))
-    if sys.platform == "linux":
-        # A kernel without transparent huge pages refuses; ordinary pages do.
-        with contextlib.suppress(OSError):
-            area.madvise(_MADV_HUGEPAGE)
-    return np.frombuffer(area, np.uint8)
+    if sys.platform != "linux":
+        return np.frombuffer(mmap.mmap(-1, max(nbytes, mmap.PAGESIZE)), np.uint8)[:nbytes]
+    # Private: shared memory, Python's default, is not given huge pages, and small ones halve the read bandwidth.
+    area = mmap.mmap(-1, nbytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A kernel without transparent huge pages refuses; ordinary pages do.
+    with contextlib.suppress(OSError):
+        area.madvise(_MADV_HUGEPAGE)
+    memory = np.frombuffer(area, np.uint8)
+    start = -memory.ctypes.data % (_HUGE_PAGE if nbytes >= _HUGE_PAGE else mmap.PAGESIZE)
+    return memory[start : start + nbytes]
 
 
 def _cgroup_free() -> int | None:
