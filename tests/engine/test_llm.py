@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from models.tiny import write_tiny_llama
+from models.tiny import write_tiny
 from oracle import divergence, float32_logits
 from seventy import LLM, SeventyError
 from seventy.formats import formats
@@ -21,7 +21,7 @@ PROMPT = "One box, the household or the office on it."
 @pytest.mark.parametrize("format", [f.name for f in formats().values()])
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_are_those_of_a_float32_model(format: str, tied: bool, tmp_path: Path) -> None:
-    path = write_tiny_llama(tmp_path / "model.gguf", format, tied)
+    path = write_tiny(tmp_path / "model.gguf", "llama", format, tied)
     with LLM(path, threads=2, context=512) as llm:
         ids = llm.tokenize(PROMPT * 3)
         ours = llm.logits(ids)

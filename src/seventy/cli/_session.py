@@ -15,12 +15,14 @@ from seventy.cli.pull import pull_with_bar
 from seventy.engine import store
 from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
+from seventy.jit.isa import LEVELS
 from seventy.machine.profile import Profile
 
 ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
 Context = Annotated[int, typer.Option(min=1, help="The most tokens that prompt and answer may have together.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical cores when not given.")]
-Isa = Annotated[str | None, typer.Option(help="An ISA level below this CPU's best: generic, avx2, avx512vnni.")]
+Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
+KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token, higher is more varied.")]
@@ -66,11 +68,11 @@ def locate(model: str) -> Path:
     return store.find(model)
 
 
-def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
+def load(model: str, threads: int | None, context: int, isa: str | None, kv: str) -> LLM:
     """The model by name or path, loaded."""
     path = locate(model)
     with bars() as progress:
-        return LLM(path, threads, context, isa=isa, progress=progress)
+        return LLM(path, threads, context, isa=isa, kv=kv, progress=progress)
 
 
 def write(stream: Stream) -> Completion:

@@ -84,7 +84,8 @@ class LLM:
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
     (no more than the model was made for).
-    `isa` is an ISA level below the CPU's best; `progress(what, done, total)` is told how loading goes. Raises
+    `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
+    than half the memory; `progress(what, done, total)` is told how loading goes. Raises
     SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
     """
 
@@ -95,9 +96,10 @@ class LLM:
         context: int = 4096,
         *,
         isa: str | None = None,
+        kv: str = "f16",
         progress: Progress | None = None,
     ) -> None:
-        self.model = Model(path, threads, context, isa_name=isa, progress=progress)
+        self.model = Model(path, threads, context, isa_name=isa, kv=kv, progress=progress)
         self._template: ChatTemplate | None = None
         try:
             metadata = self.model.metadata

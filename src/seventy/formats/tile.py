@@ -34,6 +34,10 @@ class Tile:
         """The index-th 16-bit field of every row, as f32."""
         return halves_to_float(self.f.load(u16 * self.lanes, self.halves, index * 32))
 
+    def raw_half(self, index: int) -> Value:
+        """The index-th 16-bit field of every row, as u16."""
+        return self.f.load(u16 * self.lanes, self.halves, index * 32)
+
     def word(self, index: int, first: bool = True) -> Value:
         """The index-th 32-bit field of every row; `first` unless it has been read before."""
         if self.ahead and first:

@@ -236,6 +236,11 @@ class Function:
             return number
         return Value(self, type, _literal(type, number))
 
+    def vector(self, type: Type, numbers: Sequence[int]) -> Value:
+        """A constant integer vector, lane by lane."""
+        assert len(numbers) == type.lanes and type.kind != "f", f"{len(numbers)} numbers for {type}"
+        return Value(self, type, f"<{', '.join(f'{type.element} {number}' for number in numbers)}>")
+
     def _at(self, address: Value, offset: Operand) -> Value:
         if isinstance(offset, int) and offset == 0:
             return address
