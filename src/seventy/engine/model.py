@@ -79,7 +79,7 @@ class Model:
 
             weights = Weights(gguf)
             self.cache = KVCache(*cache_size, pages(positions))
-            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon)
+            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads)
             architecture.build(self.program, config, weights, context)
             self.weight_bytes = weights.nbytes
             self.library = Library(self.isa)

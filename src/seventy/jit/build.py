@@ -249,6 +249,17 @@ class Function:
         place = self._at(address, offset)
         self.do(f"store {value.type} {value.name}, ptr {place.name}, align {align}")
 
+    def prefetch(self, address: Value, offset: Operand = 0) -> None:
+        """Asks for a cache line that will be read soon; any address is safe."""
+        place = self._at(address, offset)
+        self.module.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.do(f"call void @llvm.prefetch.p0(ptr {place.name}, i32 0, i32 3, i32 1)")
+
+    def keep_order(self) -> None:
+        """Loads before this stay before those after it. LLVM likes to load a whole block at once and then spills;
+        and memory read out of order is read slowly. Costs no instruction."""
+        self.do('fence syncscope("singlethread") acq_rel')
+
     def broadcast(self, type: Type, address: Value, offset: Operand = 0) -> Value:
         """The scalar at an address in every lane of vector `type`; x86 does it while loading."""
         scalar = Type(type.kind, type.bits, 1)
