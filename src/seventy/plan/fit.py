@@ -132,14 +132,22 @@ def _quantile(values: Sequence[float]) -> float:
 
 
 def cross_validate(
-    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = ()
-) -> list[Tested]:
-    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test."""
+    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = (),
+    from_channels: bool = False,
+) -> list[Tested]:  # fmt: skip
+    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test.
+
+    `from_channels` tests only machines whose bandwidth was measured, and predicts them as if it had not been.
+    """
     tested = []
     for group in sorted({row.group for row, _, _ in cases}):
         calibration = fit([case for case in (*cases, *also) if case[0].group != group])
         for row, machine, load in cases:
             if row.group == group:
+                if from_channels:
+                    if machine.measured_gbs is None or row.channels is None:
+                        continue
+                    machine = replace(machine, measured_gbs=None)
                 found = predict(machine, load, row.context or 0, threads=row.threads, calibration=calibration)
                 band = found.decode
                 kind, measured = kind_used(machine), row.decode_tok_s
@@ -214,10 +222,13 @@ def error_tables() -> str:
     head = "| class | n | sources | median error | band holds | band width |\n|---|---|---|---|---|---|"
     also = assumed_cases()
     known = cross_validate(known_cases(), also)
+    from_channels = cross_validate(known_cases(), also, from_channels=True)
     assumed = cross_validate(also, known_cases())
     prompts = cross_validate_prefill(prefill_cases(all_measurements()))
     lines = ["Decode, memory layout known:", "", head, _line("all", known)]
     lines += [_line(kind, [t for t in known if t.kind == kind]) for kind in sorted({t.kind for t in known})]
+    lines += ["", "Decode, the measured machines of that table predicted from their channels instead:", "", head]
+    lines += [_line("all", from_channels)]
     lines += ["", "Decode, layout assumed to be the CPU's most:", "", head, _line("all", assumed)]
     lines += [_line(kind, [t for t in assumed if t.kind == kind]) for kind in sorted({t.kind for t in assumed})]
     lines += ["", "Prefill, llama.cpp builds of 2024 and later:", "", head, _line("all", prompts)]
