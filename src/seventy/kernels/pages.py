@@ -32,6 +32,11 @@ class Layout:
         return 1 if self.kind == "q8_0" else 2
 
     @property
+    def spread(self) -> int:
+        """Over how many elements of queries and keys kernels/rope.py spreads large ones; 0 for none."""
+        return self.head_dim & -self.head_dim if self.kind == "q8_0" else 0
+
+    @property
     def factors(self) -> int:
         """Bytes of the factors of a page's keys."""
         return 2 * PAGE * (self.head_dim // BLOCK) if self.kind == "q8_0" else 0
