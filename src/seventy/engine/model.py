@@ -87,7 +87,7 @@ class Model:
 
             weights = Weights(gguf)
             self.cache = KVCache(*cache_size, pages(positions), kv)
-            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon)
+            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads)
             architecture.build(self.program, config, weights, context)
             weights.refuse_unused()
             self.weight_bytes = weights.nbytes

@@ -19,8 +19,10 @@ from seventy.kernels import activations, attention, embedding, matmul, rope, run
 from seventy.kernels.activations import KINDS
 from seventy.machine.memory import allocate
 
-# A claim should outweigh its atomic addition: about 32 KB of weights, some microseconds.
-_CLAIM_BYTES = 32 << 10
+# A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
+# least eight claims for each thread, so that none waits long for another.
+_CLAIM_BYTES = 1 << 20
+_CLAIMS_PER_THREAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,10 @@ class _Operation:
 class Program:
     """The list and its memory. Inputs of a step are written into `tokens`, `positions`, `tables`, `outputs`."""
 
-    def __init__(self, weights: Weights, cache: KVCache, max_rows: int, max_outputs: int, epsilon: float) -> None:
-        self.weights, self.cache = weights, cache
+    def __init__(
+        self, weights: Weights, cache: KVCache, max_rows: int, max_outputs: int, epsilon: float, threads: int
+    ) -> None:
+        self.weights, self.cache, self.threads = weights, cache, threads
         self.max_rows, self.max_outputs = max_rows, max_outputs
         self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
@@ -157,7 +161,7 @@ class Program:
             panels=matrix.address,
             n_panels=matrix.panels,
             blocks=matrix.blocks,
-            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels // 16)),
+            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels // (_CLAIMS_PER_THREAD * self.threads))),
             input=address,
             capacity=x.capacity,
             output=into.address,

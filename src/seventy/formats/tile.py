@@ -15,37 +15,34 @@ Word = Value | Callable[[], Value]
 class Tile:
     """`lanes` rows of a panel's block times `tokens` rows of activations.
 
-    `weights` points to the block's first lane of this part; `inputs` to the block's share of each activation
-    section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t) bytes; `totals` are the
-    sums to add to, one vector of `lanes` floats a token. `n_halves` is the format's number of 16-bit fields. Each word
-    asks for the one `ahead` bytes further on.
+    `halves` and `words` point to the 16-bit and 32-bit fields of the first of these rows; `inputs` to the block's
+    share of each activation section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t)
+    bytes; `totals` are the sums to add to, one vector of `lanes` floats a token. Each word asks for the one `ahead`
+    bytes further on.
     """
 
     f: Function
     lanes: int
     tokens: int
-    weights: Value
-    part: int
-    n_halves: int
+    halves: Value
+    words: Value
     inputs: Sequence[Value]
     totals: Sequence[Variable]
     ahead: int = 0
 
     def half(self, index: int) -> Value:
         """The index-th 16-bit field of every row, as f32."""
-        raw = self.f.load(u16 * self.lanes, self.weights, index * 32 + self.part * self.lanes * 2)
-        return halves_to_float(raw)
+        return halves_to_float(self.f.load(u16 * self.lanes, self.halves, index * 32))
 
     def raw_half(self, index: int) -> Value:
         """The index-th 16-bit field of every row, as u16."""
-        return self.f.load(u16 * self.lanes, self.weights, index * 32 + self.part * self.lanes * 2)
+        return self.f.load(u16 * self.lanes, self.halves, index * 32)
 
     def word(self, index: int, first: bool = True) -> Value:
         """The index-th 32-bit field of every row; `first` unless it has been read before."""
-        offset = self.n_halves * 32 + index * 64 + self.part * self.lanes * 4
         if self.ahead and first:
-            self.f.prefetch(self.weights, offset + self.ahead)
-        return self.f.load(i32 * self.lanes, self.weights, offset)
+            self.f.prefetch(self.words, index * 64 + self.ahead)
+        return self.f.load(i32 * self.lanes, self.words, index * 64)
 
     def input(self, section: int, unit: int, token: int, type: Type = i32) -> Value:
         """One unit of an activation section, broadcast to every lane."""

@@ -3,11 +3,12 @@
 import contextlib
 import mmap
 import sys
-from pathlib import Path
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+
+from seventy.machine.cgroup import memory_free
 
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE = 2 << 20
@@ -27,25 +28,10 @@ def allocate(nbytes: int) -> NDArray[np.uint8]:
     return memory[start : start + nbytes]
 
 
-def _cgroup_free() -> int | None:
-    """What the control group (a container, a systemd slice) still allows, or None where nothing limits it."""
-    free = None
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        group = Path("/sys/fs/cgroup") / next(line for line in lines if line.startswith("0::"))[3:].lstrip("/")
-        while group != Path("/sys/fs"):
-            with contextlib.suppress(OSError, ValueError):
-                limit = int((group / "memory.max").read_text())
-                here = limit - int((group / "memory.current").read_text())
-                free = here if free is None else min(free, here)
-            group = group.parent
-    return free
-
-
 def available_bytes() -> int:
     """Memory this process can take without swapping: what the system has free, within the cgroup's limit."""
     free = int(psutil.virtual_memory().available)
-    limited = _cgroup_free()
+    limited = memory_free()
     return free if limited is None else max(0, min(free, limited))
 
 
