@@ -108,7 +108,6 @@ class LLM:
                 self._template = ChatTemplate(source, bos, eos)
             self._top_k = TopK(self.model.library)
             self._sequence = self.model.new_sequence()
-            self._ids: list[int] = []
         except BaseException:
             self.close()
             raise
@@ -181,8 +180,8 @@ class LLM:
         """The answer in pieces of text, never within a character.
 
         `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); greedy by default.
-        Without `max_tokens` the answer may fill the context. What the prompt has in common with the last one is
-        not read again. Raises SeventyError when prompt and max_tokens do not fit the context.
+        Without `max_tokens` the answer may fill the context. What the prompt begins with as an earlier one did is
+        not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the context.
         """
         try:
             settings = Sampling(**sampling)
@@ -262,20 +261,13 @@ class LLM:
             yield token
             if timings.generated_tokens == max_tokens:
                 return
-            timings.decode_bytes += self.model.read_bytes(len(self._ids))
+            timings.decode_bytes += self.model.read_bytes(self._sequence.length)
             logits = self._step([token])
 
     def _read(self, ids: list[int], timings: Timings, progress: Progress | None) -> NDArray[np.float32]:
-        """Reads a prompt, but for what it has in common with the sequence; the last row's logits."""
-        common = 0
+        """Reads a prompt, but for what the cache has of it; the last row's logits."""
         # The last token is always read: its logits are wanted.
-        for ours, theirs in zip(self._ids, ids[:-1], strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        self._sequence.truncate(common)
-        self._ids = ids[:common]
-        timings.cached_tokens = common
+        timings.cached_tokens = common = self._sequence.open(ids[:-1])
         for first in range(common, len(ids), MAX_ROWS):
             logits = self._step(ids[first : first + MAX_ROWS])
             if progress:
@@ -285,7 +277,6 @@ class LLM:
     def _step(self, tokens: Sequence[int], outputs: int = 1) -> NDArray[np.float32]:
         """Reads tokens after those before; the logits of the last one, or of the last `outputs`."""
         logits = self.model.step([Rows(self._sequence, tokens, outputs)])
-        self._ids.extend(tokens)
         return logits[0] if outputs == 1 else logits
 
     def logits(self, ids: Sequence[int], last_only: bool = False) -> NDArray[np.float32]:
@@ -293,8 +284,8 @@ class LLM:
         ids = self._checked([int(id) for id in ids])
         if len(ids) > self.context:
             raise SeventyError(f"{len(ids)} tokens do not fit the context of {self.context}")
-        self._sequence.truncate(0)
-        self._ids = []
+        self._sequence.close()
+        self.model.cache.forget()
         if last_only:
             return self._read(ids, Timings(), None)[None].copy()
         parts = []

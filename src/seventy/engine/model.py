@@ -146,7 +146,7 @@ class Model:
             program.counts[:] = n_rows, n_outputs
             self._team.run(self._operations, self._counters)
             for rows in batch:
-                rows.sequence.length += len(rows.tokens)
+                rows.sequence.extend(rows.tokens)
             return program["logits"].floats(n_outputs)
 
     def interruptible(self) -> AbstractContextManager[None]:
