@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -57,12 +58,16 @@ def bars() -> Iterator[Bars]:
         yield Bars(progress, {})
 
 
-def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
-    """The model by name or path; one that is known by name and absent is fetched first."""
+def fetched(model: str) -> Path:
+    """The file of a model by name or path; one that is known by name and absent is fetched first."""
     if model in store.MODELS or model.startswith(("hf:", "ms:", "https://", "http://")):
-        path = pull_with_bar(model)
-    else:
-        path = store.find(model)
+        return pull_with_bar(model)
+    return store.find(model)
+
+
+def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
+    """The model by name or path, loaded with a bar."""
+    path = fetched(model)
     with bars() as progress:
         return LLM(path, threads, context, isa=isa, progress=progress)
 

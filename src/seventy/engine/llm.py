@@ -83,7 +83,7 @@ class LLM:
     """A GGUF model, loaded and ready.
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
-    (no more than the model was made for).
+    (no more than the model was made for), `sequences` how many texts of that length the cache has room for.
     `isa` is an ISA level below the CPU's best; `progress(what, done, total)` is told how loading goes. Raises
     SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
     """
@@ -94,11 +94,13 @@ class LLM:
         threads: int | None = None,
         context: int = 4096,
         *,
+        sequences: int = 1,
         isa: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.model = Model(path, threads, context, isa_name=isa, progress=progress)
+        self.model = Model(path, threads, context, sequences, isa, progress)
         self._template: ChatTemplate | None = None
+        self.template_source = ""
         try:
             metadata = self.model.metadata
             self.tokenizer = Tokenizer.from_metadata(metadata)
@@ -106,7 +108,8 @@ class LLM:
             if isinstance(source, str):
                 bos, eos = (self._special(id) for id in (self.tokenizer.bos_id, self.tokenizer.eos_id))
                 self._template = ChatTemplate(source, bos, eos)
-            self._top_k = TopK(self.model.library)
+                self.template_source = source
+            self.top_k = TopK(self.model.library)
             self._sequence = self.model.new_sequence()
         except BaseException:
             self.close()
@@ -180,8 +183,8 @@ class LLM:
         """The answer in pieces of text, never within a character.
 
         `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); greedy by default.
-        Without `max_tokens` the answer may fill the context. What the prompt begins with as an earlier one did is
-        not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the context.
+        Without `max_tokens` the answer may fill the context. What the prompt has in
+        common with an earlier one is not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the context.
         """
         try:
             settings = Sampling(**sampling)
@@ -247,7 +250,7 @@ class LLM:
         self, ids: list[int], max_tokens: int, settings: Sampling, timings: Timings, progress: Progress | None
     ) -> Iterator[int]:
         """Reads the prompt, then picks a token and reads it, and so on."""
-        sampler = Sampler(settings, self._top_k, ids)
+        sampler = Sampler(settings, self.top_k, ids)
         start = time.perf_counter()
         logits = self._read(ids, timings, progress)
         while True:

@@ -37,7 +37,7 @@ class Buffer:
 
     def floats(self, rows: int) -> NDArray[np.float32]:
         """The first `rows` rows, a view."""
-        whole = self.memory[: rows * self.stride].view(np.float32).reshape(rows, -1)
+        whole = self.memory[: rows * self.stride].view(np.float32).reshape(rows, self.stride // 4)
         return whole[:, : self.columns]
 
 
