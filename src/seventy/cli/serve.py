@@ -1,5 +1,6 @@
 import asyncio
 import ipaddress
+import logging
 import secrets
 import sys
 import threading
@@ -42,6 +43,9 @@ def serve(
     max_seconds: Annotated[float, typer.Option(min=1, help="The longest a request may take.")] = 3600,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running answers get to end at SIGTERM.")] = 30,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
+    pooling: Annotated[
+        str | None, typer.Option(help="Give embeddings from any model: the mean of its states, or the last.")
+    ] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
 ) -> None:
@@ -61,6 +65,8 @@ def serve(
             f"listening on {host} lets everyone on the network in; give --api-key KEY (for example "
             f"{secrets.token_urlsafe(16)}) or, if that is what you want, --insecure-no-api-key"
         )
+    if pooling not in (None, "mean", "last"):
+        raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
     path = session.fetched(model)
     listener = listen.bind(host, port)
 
@@ -73,7 +79,10 @@ def serve(
 
             return LLM(path, threads, context, sequences=parallel, isa=isa, progress=both)
 
-    backend = Backend(name or path.stem, load, parallel, queue, slowdown, max_seconds, log_prompts)
+    if log_prompts:
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("seventy.server").setLevel(logging.INFO)
+    backend = Backend(name or path.stem, load, parallel, queue, slowdown, max_seconds, log_prompts, pooling)
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body)
     server = listen.Server(app.create(backend, rules), grace)
 

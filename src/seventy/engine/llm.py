@@ -183,8 +183,9 @@ class LLM:
         """The answer in pieces of text, never within a character.
 
         `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); greedy by default.
-        Without `max_tokens` the answer may fill the context. What the prompt has in
-        common with an earlier one is not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the context.
+        Without `max_tokens` the answer may fill the context. What the prompt has in common with an earlier one is
+        not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the
+        context.
         """
         try:
             settings = Sampling(**sampling)

@@ -90,12 +90,22 @@ class Failed:
     message: str
 
 
-Event = Progress | Piece | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The states of a text, as many as it has tokens, made one."""
+
+    vector: NDArray[np.float32]
+
+
+Event = Progress | Piece | Embedded | Finished | Failed
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A text to be written after `ids`. `deliver` is called with the events of each step by the engine's thread."""
+    """A text to be written after `ids`. `deliver` is called with the events of each step by the engine's thread.
+
+    With `pooling` nothing is written: the states of the ids are wanted, their `mean` or the `last`.
+    """
 
     ids: Sequence[int]
     max_tokens: int
@@ -107,6 +117,7 @@ class Request:
     top_logprobs: int | None = None
     ignore_eos: bool = False
     constraint: Constraint | None = None
+    pooling: str | None = None
     cancelled: bool = False
 
 
@@ -139,6 +150,7 @@ class _Task:
         self.decoder, self.stops = StreamDecoder(tokenizer), StopStrings(request.stops)
         self.written = 0
         self.cached: int | None = None
+        self.states: NDArray[np.float32] | None = None
         self.submitted = time.monotonic()
         self.started = self.first = 0.0
 
@@ -293,7 +305,7 @@ class Scheduler:
                 del self._waiting[user]
             self._last_turn[user] = next(self._turns)
             # The last token is always read: its logits are wanted.
-            cached = task.sequence.open(task.tokens[:-1])
+            cached = task.sequence.open([] if task.request.pooling == "mean" else task.tokens[:-1])
             if task.cached is None:
                 task.cached, task.started = cached, time.monotonic()
                 self.statistics.prompt_tokens += len(task.tokens)
@@ -334,6 +346,7 @@ class Scheduler:
     def _preempt(self, task: _Task) -> None:
         self._running.remove(task)
         task.sequence.close()
+        task.states = None
         self._waiting.setdefault(task.request.user, deque()).appendleft(task)
         self.statistics.preempted += 1
 
@@ -343,7 +356,8 @@ class Scheduler:
         rows = []
         for task, n in batch:
             at = task.sequence.length
-            rows.append(Rows(task.sequence, task.tokens[at : at + n], int(at + n == len(task.tokens))))
+            outputs = int(at + n == len(task.tokens) and task.request.pooling is None)
+            rows.append(Rows(task.sequence, task.tokens[at : at + n], outputs))
         start = time.monotonic()
         try:
             logits = self.model.step(rows)
@@ -360,11 +374,14 @@ class Scheduler:
         seconds = time.monotonic() - start
         self._pace.record(decoding, n_rows, seconds)
         self._watch(decoding, n_rows, seconds)
-        outputs = iter(logits)
-        for (task, _), row in zip(batch, rows, strict=True):
+        found, first = iter(logits), 0
+        for (task, n), row in zip(batch, rows, strict=True):
+            first += n
             try:
-                if row.outputs:
-                    self._write(task, next(outputs))
+                if task.request.pooling is not None:
+                    self._pool(task, self.model.states(first - n, first))
+                elif row.outputs:
+                    self._write(task, next(found))
                 else:
                     self._outbox.append((task.request, self._progress(task)))
             except Exception as error:
@@ -420,6 +437,16 @@ class Scheduler:
         if ended or stopped or full:
             with self._lock:
                 self._finish(task, "stop" if ended or stopped else "length")
+
+    def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
+        last = states[-1] if task.request.pooling == "last" else states.sum(axis=0)
+        mean = task.request.pooling == "mean"
+        task.states = task.states + last if mean and task.states is not None else last
+        if not task.unread:
+            vector = task.states / len(task.tokens) if mean else task.states
+            self._outbox.append((task.request, Embedded(np.asarray(vector, np.float32))))
+            with self._lock:
+                self._finish(task, "stop")
 
     def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
         """Log probabilities as the model gave them, ready for the token that will be picked."""

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 import seventy
-from seventy.server import chat, completions, status
+from seventy.server import chat, completions, embeddings, ollama, status
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
@@ -31,8 +31,9 @@ def create(backend: Backend, rules: Rules) -> ASGIApp:
     """The ASGI application for a backend that has been started, or will be."""
     app = FastAPI(title="seventy", version=seventy.__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(backend)
-    for router in (chat.router(backend), completions.router(backend), status.router(backend, metrics)):
-        app.include_router(router)
+    for module in (chat, completions, embeddings, ollama):
+        app.include_router(module.router(backend))
+    app.include_router(status.router(backend, metrics))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

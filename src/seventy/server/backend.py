@@ -1,18 +1,21 @@
 """The model behind the server: loading in a thread of its own, then answering requests of the event loop."""
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from seventy.engine.llm import LLM
-from seventy.engine.scheduler import Event, Failed, Finished, QueueFull, Request, Scheduler, TooLong
+from seventy.engine.scheduler import Event, Failed, Finished, Piece, QueueFull, Request, Scheduler, TooLong
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
 from seventy.text.grammar import Grammars
+
+_log = logging.getLogger("seventy.server")
 
 
 @dataclass(slots=True)
@@ -33,8 +36,16 @@ class Loading:
 class Answer:
     """One request on its way through the scheduler, for the event loop that made it."""
 
-    def __init__(self, scheduler: Scheduler, observe: Callable[[Finished], None], max_seconds: float) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        observe: Callable[[Finished], None],
+        max_seconds: float,
+        shown: Callable[[Sequence[int]], str] | None,
+    ) -> None:
+        """`shown` makes texts of tokens for the log, where they are wanted there."""
         self._scheduler, self._observe, self._max_seconds = scheduler, observe, max_seconds
+        self._shown, self._written = shown, list[int]()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._request: Request | None = None
@@ -54,6 +65,8 @@ class Answer:
         except SeventyError as error:
             raise ApiError(503, str(error), "shutting_down", None, {"Retry-After": "10"}) from None
         self._request = request
+        if self._shown is not None:
+            _log.info("prompt: %r", self._shown(request.ids))
         self._timer = self._loop.call_later(self._max_seconds, self.cancel)
 
     def _deliver(self, event: Event) -> None:
@@ -70,6 +83,8 @@ class Answer:
             except TimeoutError:
                 yield None
                 continue
+            if self._shown is not None and isinstance(event, Piece):
+                self._written += event.tokens
             if isinstance(event, Failed):
                 self._end()
                 raise ApiError(500, event.message, "engine_error")
@@ -77,6 +92,8 @@ class Answer:
                 self._end()
                 self.finished = event
                 self._observe(event)
+                if self._shown is not None:
+                    _log.info("answer: %r", self._shown(self._written))
             yield event
 
     def _end(self) -> None:
@@ -102,9 +119,10 @@ class Backend:
         slowdown: float = 2.0,
         max_seconds: float = 3600.0,
         log_prompts: bool = False,
+        pooling: str | None = None,
     ) -> None:
         self.name = name
-        self.log_prompts = log_prompts
+        self.log_prompts, self._pooling = log_prompts, pooling
         self._max_seconds = max_seconds
         self.created = int(time.time())
         self.loading = Loading()
@@ -165,8 +183,16 @@ class Backend:
         share = f"{self.loading.what}, {self.loading.share:.0%}"
         return ApiError(503, f"the model is loading ({share}); try again", "model_loading", None, {"Retry-After": "5"})
 
+    @property
+    def pooling(self) -> str | None:
+        """How this model's states become an embedding: as it was started with, or as its file says."""
+        metadata = self.llm.model.metadata
+        kind = metadata.get(f"{metadata.get('general.architecture')}.pooling_type")
+        return self._pooling or {1: "mean", 3: "last"}.get(kind)
+
     def answer(self) -> Answer:
-        return Answer(self.scheduler, self._observe, self._max_seconds)
+        shown = self.llm.detokenize if self.log_prompts else None
+        return Answer(self.scheduler, self._observe, self._max_seconds, shown)
 
     def _observe(self, finished: Finished) -> None:
         for observer in self.observers:

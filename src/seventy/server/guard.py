@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,7 @@ from seventy.server.errors import ApiError
 # Seen without a key: the page asks for one itself, and who watches a server needs none.
 _OPEN_PATHS = ("/", "/health", "/favicon.ico")
 _OPEN_FOLDER = "/page/"
+_MAX_HEADER_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Guard:
             await send(message)
 
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEADER_BYTES:
+                raise ApiError(431, f"the headers are longer than {_MAX_HEADER_BYTES} bytes", "headers_too_long")
             self._check_host(headers.get("host"))
             self._check_origin(origin, headers.get("host", ""), allowed)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -97,7 +100,8 @@ class Guard:
 
     def _check_host(self, host: str | None) -> None:
         """A name that an attacker's DNS points here is not one of ours (DNS rebinding); addresses cannot be."""
-        name = (urlsplit(f"//{host}").hostname or "") if host and _is_plain(host) else ""
+        parts = _split(f"//{host or ''}")
+        name = parts.hostname or "" if parts else ""
         if name in self._hosts:
             return
         try:
@@ -111,7 +115,8 @@ class Guard:
         """Another site's page may not use this server in its visitor's name, even where it cannot read the answer."""
         if origin is None or allowed:
             return
-        if not _is_plain(origin) or urlsplit(origin).netloc.lower() != host.lower():
+        parts = _split(origin)
+        if parts is None or parts.netloc.lower() != host.lower():
             raise ApiError(403, "pages of other sites may not use this server; start it with --cors", "wrong_origin")
 
     def _user(self, scope: Scope, headers: Mapping[str, str]) -> str:
@@ -164,13 +169,12 @@ class Guard:
             ) from None  # fmt: skip
 
 
-def _is_plain(text: str) -> bool:
-    """urlsplit fails on some brackets, and on nothing of these characters."""
+def _split(address: str) -> SplitResult | None:
+    """None for what is no address: brackets that do not close, characters no name has."""
     try:
-        urlsplit(f"//{text}")
+        return urlsplit(address) if address.isascii() else None
     except ValueError:
-        return False
-    return text.isascii()
+        return None
 
 
 def _digest(key: str) -> bytes:
