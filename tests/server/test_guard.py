@@ -60,7 +60,12 @@ def test_keys_are_wanted_everywhere_but_for_the_page_and_health(guarded: Running
 def test_users_are_the_names_of_keys(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     users = []
     submit = guarded.backend.scheduler.submit
-    monkeypatch.setattr(guarded.backend.scheduler, "submit", lambda request: (users.append(request.user), submit(request)))
+
+    def seen(request: Any) -> None:
+        users.append(request.user)
+        submit(request)
+
+    monkeypatch.setattr(guarded.backend.scheduler, "submit", seen)
     for key in ("secret-a", "secret-b"):
         post(guarded, json.dumps(BODY).encode(), Authorization=f"Bearer {key}")
     assert users == ["anna", "bo"]
