@@ -52,7 +52,9 @@ def _quoted(word: str) -> str:
 def install(
     context: typer.Context,
     model: session.ModelArgument = "smollm2",
-    api_key: Annotated[str | None, typer.Option(help="The key clients must send; kept in a file only you read.")] = None,
+    api_key: Annotated[str | None, typer.Option(help="The key clients must send; kept in a file only you read.")] = (
+        None
+    ),
 ) -> None:
     """Write the unit; further options are those of `seventy serve`."""
     if not sys.platform.startswith("linux"):
