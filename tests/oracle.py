@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seventy import models
 from seventy.engine.gguf import GGUF
 from seventy.formats import formats
-from seventy.models.llama import Config
-from seventy.models.rotary import Rotary
 
 TEXTS = {
     "English": (
@@ -36,7 +35,7 @@ TEXTS = {
 }
 
 
-def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2) -> np.ndarray:
+def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2, q8_kv: bool = False) -> np.ndarray:
     """float32 [n, vocabulary] from llama.cpp; the test is skipped where its wheel is not installed."""
     native = pytest.importorskip("cyllama.llama.llama_cpp", reason="the oracle extra (cyllama) is not installed")
 
@@ -54,6 +53,8 @@ def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2) 
     settings.n_ctx = settings.n_batch = len(ids) + 8
     settings.n_threads = settings.n_threads_batch = threads
     settings.flash_attn_type = int(flash)
+    if q8_kv:
+        settings.type_k = settings.type_v = 8
     context = native.LlamaContext(model, settings, verbose=False)
     batch = native.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
     batch.set_batch(ids, 0, True)
@@ -62,9 +63,12 @@ def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2) 
 
 
 def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
-    """The llama architecture in float32 on the dequantised weights, as plainly as it can be written."""
+    """A dense model in float32 on the dequantised weights, as plainly as it can be written.
+
+    Its numbers are read as the engine reads them; rotary factors are those of a context as short as `ids`.
+    """
     with GGUF(path) as gguf:
-        c = Config.from_metadata(gguf.metadata)
+        c = models.find(gguf.metadata["general.architecture"]).config(gguf.metadata)
 
         def tensor(name: str) -> np.ndarray:
             info = gguf.tensors[name]
@@ -74,13 +78,26 @@ def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
         def norm(x: np.ndarray, name: str) -> np.ndarray:
             return x / np.sqrt((x * x).mean(-1, keepdims=True) + c.epsilon) * tensor(name)
 
+        def linear(x: np.ndarray, name: str) -> np.ndarray:
+            y = x @ tensor(name + ".weight").T
+            return y + tensor(name + ".bias") if name + ".bias" in gguf.tensors else y
+
         n = len(ids)
         factors = tensor("rope_freqs.weight") if "rope_freqs.weight" in gguf.tensors else None
-        cosines, sines = Rotary(c.rope_dim, c.rope_base, c.rope_scale, factors, True).tables(n)
+        if c.rotary.scaling == "longrope":
+            factors = tensor(f"rope_factors_{'long' if n > c.rotary.original else 'short'}.weight")
+        turn = np.exp(1j * np.arange(n)[:, None, None] * c.rotary.frequencies(factors)) * c.rotary.length
+        half = c.rotary.dim // 2
 
         def rotate(x: np.ndarray) -> np.ndarray:
-            partner = x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
-            return x * cosines[:, None] + partner * sines[:, None]
+            rest = x[..., 2 * half :]
+            first, second = np.s_[..., 0 : 2 * half : 2], np.s_[..., 1 : 2 * half : 2]
+            if not c.rotary.interleaved:
+                first, second = np.s_[..., :half], np.s_[..., half : 2 * half]
+            turned = (x[first] + 1j * x[second]) * turn
+            out = np.empty_like(x[..., : 2 * half])
+            out[first], out[second] = turned.real, turned.imag
+            return np.concatenate([out, rest], axis=-1).astype(np.float32)
 
         mask = np.triu(np.full((n, n), -np.inf, np.float32), 1)
         embedding = tensor("token_embd.weight")
@@ -88,17 +105,20 @@ def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
         for layer in range(c.layers):
             block = f"blk.{layer}."
             h = norm(x, block + "attn_norm.weight")
-            q = rotate((h @ tensor(block + "attn_q.weight").T).reshape(n, c.heads, c.head_dim))
-            k = rotate((h @ tensor(block + "attn_k.weight").T).reshape(n, c.kv_heads, c.head_dim))
-            v = (h @ tensor(block + "attn_v.weight").T).reshape(n, c.kv_heads, c.head_dim)
+            q = linear(h, block + "attn_q").reshape(n, c.heads, c.head_dim)
+            k = linear(h, block + "attn_k").reshape(n, c.kv_heads, c.head_dim)
+            v = linear(h, block + "attn_v").reshape(n, c.kv_heads, c.head_dim)
+            if c.head_norms:
+                q, k = norm(q, block + "attn_q_norm.weight"), norm(k, block + "attn_k_norm.weight")
+            q, k = rotate(q), rotate(k)
             k, v = (np.repeat(a, c.heads // c.kv_heads, axis=1) for a in (k, v))
             scores = np.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + mask
             weights = np.exp(scores - scores.max(-1, keepdims=True))
             attended = np.einsum("hqk,khd->qhd", weights / weights.sum(-1, keepdims=True), v).reshape(n, -1)
-            x = x + attended @ tensor(block + "attn_output.weight").T
+            x = x + linear(attended, block + "attn_output")
             h = norm(x, block + "ffn_norm.weight")
-            gate, up = h @ tensor(block + "ffn_gate.weight").T, h @ tensor(block + "ffn_up.weight").T
-            x = x + (gate / (1 + np.exp(-gate)) * up) @ tensor(block + "ffn_down.weight").T
+            gate, up = linear(h, block + "ffn_gate"), linear(h, block + "ffn_up")
+            x = x + linear(gate / (1 + np.exp(-gate)) * up, block + "ffn_down")
         head = tensor("output.weight") if "output.weight" in gguf.tensors else embedding
         return norm(x, "output_norm.weight") @ head.T
 

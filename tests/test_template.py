@@ -175,7 +175,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(source=st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
 def test_any_template_is_text_or_one_sentence(source: str) -> None:
     template = _shared

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from models.tiny import write_tiny_llama
+from models.tiny import write_tiny
 from seventy import LLM
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_llama(tmp_path_factory.mktemp("models") / "tiny.gguf")
+    return write_tiny(tmp_path_factory.mktemp("models") / "tiny.gguf")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from seventy.kernels.attention import PAGE
 
 @pytest.fixture
 def cache() -> KVCache:
-    return KVCache(layers=2, kv_heads=1, head_dim=16, n_pages=8)
+    return KVCache(layers=2, kv_heads=1, head_dim=16, n_pages=8, kind="f16")
 
 
 def write(cache: KVCache, sequence: Sequence, tokens: list[int]) -> None:
@@ -101,7 +101,7 @@ def test_a_full_cache_says_so(cache: KVCache) -> None:
 
 
 def test_random_use_keeps_every_text_whole() -> None:
-    cache, rng = KVCache(layers=1, kv_heads=1, head_dim=16, n_pages=20), random.Random(3)
+    cache, rng = KVCache(layers=1, kv_heads=1, head_dim=16, n_pages=20, kind="f16"), random.Random(3)
     sequences = [Sequence(cache, 4 * PAGE) for _ in range(5)]
     texts = [[rng.randrange(3) for _ in range(4 * PAGE)] for _ in range(3)]
     for _ in range(3000):

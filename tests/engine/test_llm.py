@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from models.tiny import write_tiny_llama
+from models.tiny import write_tiny
 from oracle import divergence, float32_logits
 from seventy import LLM, SeventyError
 from seventy.formats import formats
@@ -21,7 +21,7 @@ PROMPT = "One box, the household or the office on it."
 @pytest.mark.parametrize("format", [f.name for f in formats().values()])
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_are_those_of_a_float32_model(format: str, tied: bool, tmp_path: Path) -> None:
-    path = write_tiny_llama(tmp_path / "model.gguf", format, tied)
+    path = write_tiny(tmp_path / "model.gguf", "llama", format, tied)
     with LLM(path, threads=2, context=512) as llm:
         ids = llm.tokenize(PROMPT * 3)
         ours = llm.logits(ids)
@@ -58,6 +58,11 @@ def test_one_by_one_equals_all_at_once(llm: LLM) -> None:
     assert cached.timings.cached_tokens >= 39
     llm.logits([0])
     assert llm.generate(ids, 20).token_ids == cached.token_ids
+
+
+def test_prompt_of_several_passes(llm: LLM) -> None:
+    ids = list(range(250)) * 3
+    assert np.array_equal(llm.logits(ids, last_only=True)[0], llm.logits(ids)[-1])
 
 
 def test_pieces_make_the_text(llm: LLM) -> None:

@@ -12,14 +12,16 @@ from seventy.jit import compiler
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import LEVELS, Isa, select
 from seventy.kernels.activations import KINDS
+from seventy.kernels.pages import KINDS as KV_KINDS
 
 _TOPK = Kernel("seventy.kernels.topk:build")
 _FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu")
+_ROPES = [(interleaved, not interleaved, kv) for interleaved in (True, False) for kv in KV_KINDS]
 ALL = [
     *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
     *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
-    *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, interleaved)) for interleaved in (True, False)),
-    Kernel("seventy.kernels.attention:build", (2, 3, 64)),
+    *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, *how)) for how in _ROPES),
+    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, kv)) for kv in KV_KINDS),
     Kernel("seventy.kernels.run:build"),
     _TOPK,
 ]  # fmt: skip

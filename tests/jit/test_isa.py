@@ -23,8 +23,15 @@ def test_unknown_level_is_refused_with_those_there_are() -> None:
 def test_level_above_the_cpu_is_refused_with_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isa, "host_features", lambda: frozenset(("sse2", *isa.LEVELS["avx2"].features)))
     assert isa.select().name == "avx2"
-    with pytest.raises(SeventyError, match=r"cannot run avx512vnni: it lacks avx512f, .*it can run: generic, avx2$"):
+    with pytest.raises(SeventyError, match=r"lacks avx512f, .*it can run: generic, avx, avx2$"):
         isa.select("avx512vnni")
+
+
+def test_every_level_is_chosen_where_it_is_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEVENTY_ISA", raising=False)
+    for level in isa.LEVELS.values():
+        monkeypatch.setattr(isa, "host_features", lambda level=level: frozenset(("sse2", *level.features)))
+        assert isa.select() == level
 
 
 def test_cpu_without_any_level_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

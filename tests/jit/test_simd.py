@@ -50,6 +50,8 @@ def test_exp(isa: Isa) -> None:
     inside = x > -87
     assert (np.abs(got - want) <= 2 * np.spacing(want.astype(np.float32)))[inside].all()
     assert (got[x < -87.3] == 0).all()
+    # A number out of NaN would hide damaged weights.
+    assert np.isnan(mapped(isa, np.full(16, np.nan, np.float32), f32, np.float32, simd.exp)).all()
 
 
 def test_round_to_int(isa: Isa) -> None:
@@ -90,6 +92,15 @@ def test_dot_signed_takes_every_weight(isa: Isa) -> None:
     s = np.concatenate([np.full(32, 127), np.full(32, -127), rng.integers(-127, 128, 6336)]).astype(np.int8)
     got = dots(isa, w, s, lambda f, a, b: simd.dot_signed(f.constant(a.type, -3), a, b))
     assert np.array_equal(got, -3 + (w.astype(np.int32) * s).reshape(-1, 4).sum(1))
+
+
+def test_lookup16(isa: Isa) -> None:
+    table = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+    nibbles = np.random.default_rng(5).integers(0, 16, 640).astype(np.uint8)
+    got = dots(isa, nibbles, nibbles, lambda f, a, b: simd.lookup16(simd.as_bytes(a), table).view(a.type))
+    assert np.array_equal(got.view(np.int8), np.array(table, np.int8)[nibbles])
+    got = dots(isa, nibbles, nibbles, lambda f, a, b: simd.lookup16(simd.as_bytes(a), range(128, 256, 8)).view(a.type))
+    assert np.array_equal(got.view(np.uint8), 128 + 8 * nibbles)
 
 
 def test_add_pairs_and_pick_bytes(isa: Isa) -> None:

@@ -5,6 +5,11 @@ import numpy as np
 from seventy.formats import Format
 
 
+def factors(format: Format) -> tuple[int, ...]:
+    """Offsets of the 16-bit fields that are half-precision factors; the others are bits."""
+    return format.halves[:1] if format.name == "IQ4_XS" else format.halves
+
+
 def random_blocks(format: Format, n: int, seed: int = 0) -> np.ndarray:
     """[n, nbytes] u8; the first blocks have the largest and smallest bytes everywhere."""
     rng = np.random.default_rng(seed)
@@ -18,6 +23,6 @@ def random_blocks(format: Format, n: int, seed: int = 0) -> np.ndarray:
     blocks = rng.integers(0, 256, (n, format.nbytes), dtype=np.uint8)
     blocks[: n // 8] = 255
     blocks[n // 8 : n // 4] = 0
-    for offset in format.halves:
+    for offset in factors(format):
         blocks[:, offset : offset + 2] = rng.uniform(-1, 1, (n, 1)).astype(np.float16).view(np.uint8)
     return blocks

@@ -69,3 +69,13 @@ def test_rows_by_map(isa: Isa) -> None:
     x, rows = inputs(9, 64), np.array([8, 0, 3], np.int32)
     got = made(isa, "plain", "f32", 3, 4, 64, a=x, a_stride=x.strides[0], row_map=rows)
     assert np.array_equal(got, twins.activations(x[rows], "f32", 4, tile_widths(isa.lanes)))
+
+
+@pytest.mark.parametrize("kind", ["q8_256", "q8_32"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_stays_none(kind: str, bad: float, isa: Isa) -> None:
+    x = inputs(1, 512)
+    x[0, 300] = bad
+    got = made(isa, "plain", kind, 1, 1, 512, a=x, a_stride=x.strides[0])
+    scales = got.view(np.float32)[128 : 128 + 512 // KINDS[kind].block]
+    assert np.flatnonzero(~np.isfinite(scales)).tolist() == [300 // KINDS[kind].block]

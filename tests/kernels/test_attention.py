@@ -6,20 +6,29 @@ from kernels.call import address, call, count
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import attention, rope
-from seventy.kernels.attention import PAGE, SPLIT
+from seventy.kernels.attention import SPLIT
+from seventy.kernels.pages import KINDS, PAGE, Layout
 from seventy.models.rotary import Rotary
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("kv_heads", "group", "head_dim"), [(1, 1, 64), (2, 3, 64), (2, 8, 128), (1, 9, 96)])
-def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, isa: Isa) -> None:
+def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, kind: str, isa: Isa) -> None:
     rng = np.random.default_rng(head_dim)
     positions = np.array([0, 1, PAGE - 1, PAGE, 5 * PAGE + 7, SPLIT - 1, SPLIT, 2 * SPLIT + 77], np.int32)
     n, n_pages = len(positions), 3 * SPLIT // PAGE
-    cache = rng.standard_normal((kv_heads, n_pages, 2, PAGE * head_dim)).astype(np.float16)
+    layout = Layout(kind, head_dim)
+    cache = np.zeros((kv_heads, n_pages, layout.nbytes), np.uint8)
     # What lies past a row's position must not matter, even where it is no number.
     table = rng.permutation(n_pages).astype(np.int32)
-    cache[:, table[(2 * SPLIT + 77) // PAGE], 0].reshape(kv_heads, head_dim, PAGE)[..., 78 % PAGE :] = np.nan
-    cache[:, table[(2 * SPLIT + 77) // PAGE], 1].reshape(kv_heads, PAGE, head_dim)[:, 78 % PAGE :] = np.nan
+    last = table[(2 * SPLIT + 77) // PAGE]
+    for head in range(kv_heads):
+        for page in range(n_pages):
+            keys, values = (rng.standard_normal((PAGE, head_dim)) for _ in range(2))
+            if page == last:
+                keys[78 % PAGE :] = values[78 % PAGE :] = np.nan
+            with np.errstate(invalid="ignore"):
+                cache[head, page] = twins.pack_page(keys, values, kind)
     queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32) * 3
     out = np.zeros_like(queries)
     scale = np.array([head_dim**-0.5], np.float32)
@@ -27,10 +36,10 @@ def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, isa
         "positions": positions, "tables": np.full(n, address(table), np.int64), "queries": queries,
         "query_stride": queries.strides[0], "cache": cache, "n_pages": n_pages, "scale": scale,
     }  # fmt: skip
-    kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim))
+    kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind))
     call(isa, kernel, attention.ARGUMENTS, threads=3, rows=count(n), output=out, **arguments)
     for row, position in enumerate(positions):
-        want = twins.attention(queries[row], cache, table, position, head_dim**-0.5)
+        want = twins.attention(queries[row], cache, table, position, head_dim**-0.5, layout)
         # Scores of about 10 are right to 1e-6 in f32, so are the weights, and so is a sum of values of about 1.
         np.testing.assert_allclose(out[row], want, rtol=2e-5, atol=1e-5)
 
@@ -45,30 +54,43 @@ def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, isa
     assert np.array_equal(alone[0], out[-1])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("interleaved", [True, False])
 @pytest.mark.parametrize(("head_dim", "rope_dim"), [(64, 64), (128, 128), (96, 48)])
-def test_rope_and_cache(head_dim: int, rope_dim: int, interleaved: bool, isa: Isa) -> None:
+def test_rope_and_cache(head_dim: int, rope_dim: int, interleaved: bool, norm: bool, kind: str, isa: Isa) -> None:
     rng = np.random.default_rng(rope_dim)
-    kv_heads, group, n_pages = 2, 3, 9
+    kv_heads, group, n_pages = 2, 3, 9000
     factors = rng.uniform(1, 8, rope_dim // 2).astype(np.float32)
-    cosines, sines = Rotary(rope_dim, 10000.0, 1.0, factors, interleaved).tables(200)
-    positions = np.array([0, 1, 31, 32, 199], np.int32)
+    rotary = Rotary(rope_dim, 10000.0, interleaved, lengthening=1.25)
+    tables = rotary.tables(1 << 18, factors)
+    assert tables.coarse.nbytes + tables.fine.nbytes < 1 << 20
+    # The last position of a context of 256k still turns by the right angle.
+    positions = np.array([0, 1, 31, 32, 199, 255, 256, (1 << 18) - 1], np.int32)
     n = len(positions)
     queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32)
     keys, values = (rng.standard_normal((n, kv_heads, head_dim)).astype(np.float32) for _ in range(2))
+    weights = rng.uniform(0.5, 2, (2, head_dim)).astype(np.float32)
     table = rng.permutation(n_pages).astype(np.int32)
-    cache = np.zeros((kv_heads, n_pages, 2, PAGE * head_dim), np.float16)
-    want_cache = cache.copy()
-    want_queries = twins.rotate(queries, cosines[positions][:, None], sines[positions][:, None], interleaved)
-    want_keys = twins.rotate(keys, cosines[positions][:, None], sines[positions][:, None], interleaved)
-    for row, position in enumerate(positions):
-        twins.write_cache(want_cache, table, position, want_keys[row], values[row])
+    layout = Layout(kind, head_dim)
+    cache = np.zeros((kv_heads, n_pages, layout.nbytes), np.uint8)
+    want_queries, want_keys = queries, keys
+    if norm:
+        want_queries, want_keys = (twins.rms_norm(x, w, 1e-6) for x, w in ((queries, weights[0]), (keys, weights[1])))
+    angles = positions[:, None, None] * rotary.frequencies(factors)
+    want_queries, want_keys = (twins.rotate(x, angles, 1.25, interleaved) for x in (want_queries, want_keys))
     call(
-        isa, Kernel("seventy.kernels.rope:build", (kv_heads, group, head_dim, rope_dim, interleaved)), rope.ARGUMENTS,
-        threads=2, rows=count(n), positions=positions, tables=np.full(n, address(table), np.int64), cosines=cosines,
-        sines=sines, queries=queries, query_stride=queries.strides[0], keys=keys, values=values,
-        key_stride=keys.strides[0], cache=cache, n_pages=n_pages,
+        isa, Kernel("seventy.kernels.rope:build", (kv_heads, group, head_dim, rope_dim, interleaved, norm, kind)),
+        rope.ARGUMENTS, threads=2, rows=count(n), positions=positions, tables=np.full(n, address(table), np.int64),
+        coarse=tables.coarse, fine=tables.fine, queries=queries, query_stride=queries.strides[0], keys=keys,
+        values=values, key_stride=keys.strides[0], cache=cache, n_pages=n_pages, query_norm=weights[0],
+        key_norm=weights[1], epsilon=np.array([1e-6], np.float32),
     )  # fmt: skip
-    np.testing.assert_allclose(queries, want_queries, rtol=1e-5, atol=1e-6)
-    # Half-precision neighbours where the float falls between two.
-    np.testing.assert_allclose(cache.astype(np.float32), want_cache.astype(np.float32), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(queries, want_queries, rtol=1e-5, atol=3e-6)
+    for row, position in enumerate(positions):
+        for head in range(kv_heads):
+            got = twins.unpack_page(cache[head, table[position // PAGE]], layout)
+            for numbers, want in zip(got, (want_keys[row, head], values[row, head]), strict=True):
+                # Half-precision neighbours where the float falls between two; a step of 127 in a block.
+                most = np.abs(want).max() / 254 * 1.02 if kind == "q8_0" else 1e-6
+                np.testing.assert_allclose(numbers[position % PAGE], want, rtol=1e-3, atol=most)

@@ -4,7 +4,7 @@ import numpy as np
 
 from seventy.formats import Format
 from seventy.kernels.activations import KINDS
-from seventy.kernels.attention import PAGE
+from seventy.kernels.pages import BLOCK, PAGE, Layout
 
 
 def tiles(rows: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -81,35 +81,61 @@ def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     return gate / (1 + np.exp(-np.maximum(gate, -700))) * up
 
 
-def rotate(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, interleaved: bool) -> np.ndarray:
-    """x [..., head_dim] by tables [..., rope_dim]; dimensions past rope_dim stay."""
-    n = cosines.shape[-1]
+def rotate(x: np.ndarray, angles: np.ndarray, length: float, interleaved: bool) -> np.ndarray:
+    """x [..., head_dim] by angles [..., rope_dim / 2]; dimensions past rope_dim stay."""
+    n = 2 * angles.shape[-1]
     turning = x[..., :n].astype(np.float64)
     if interleaved:
-        partner = turning.reshape(*turning.shape[:-1], -1, 2)[..., ::-1].reshape(turning.shape)
+        pairs = turning.reshape(*turning.shape[:-1], -1, 2)
     else:
-        partner = np.concatenate([turning[..., n // 2 :], turning[..., : n // 2]], axis=-1)
-    return np.concatenate([turning * cosines + partner * sines, x[..., n:]], axis=-1)
+        pairs = np.stack([turning[..., : n // 2], turning[..., n // 2 :]], axis=-1)
+    turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles) * length
+    parts = np.stack([turned.real, turned.imag], axis=-1)
+    if interleaved:
+        parts = parts.reshape(turning.shape)
+    else:
+        parts = np.concatenate([parts[..., 0], parts[..., 1]], axis=-1)
+    return np.concatenate([parts, x[..., n:]], axis=-1)
 
 
-def write_cache(cache: np.ndarray, table: np.ndarray, position: int, keys: np.ndarray, values: np.ndarray) -> None:
-    """cache f16 [kv_heads, pages, 2, PAGE * head_dim]; keys and values [kv_heads, head_dim]."""
-    page, slot = table[position // PAGE], position % PAGE
-    for head, (key, value) in enumerate(zip(keys, values, strict=True)):
-        cache[head, page, 0].reshape(-1, PAGE)[:, slot] = key
-        cache[head, page, 1].reshape(PAGE, -1)[slot] = value
+def pack_page(keys: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
+    """The bytes of a page: keys and values [PAGE, head_dim]."""
+    parts = []
+    for numbers, transposed in ((keys, True), (values, False)):
+        if kind == "f16":
+            element, factors = numbers.astype(np.float16), []
+        else:
+            element, scale = quantize(numbers.astype(np.float32), BLOCK)
+            factors = [scale.T.astype(np.float16)]
+        parts += [element.T if transposed else element, *factors]
+    return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
 
 
-def attention(queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float) -> np.ndarray:
-    """queries [heads, head_dim] over positions 0 to `position`, in float64."""
+def unpack_page(page: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values [PAGE, head_dim] as float64."""
+    halves = []
+    for start, factors, transposed in ((0, layout.key_factors, True), (layout.values, layout.value_factors, False)):
+        element = page[start : start + layout.element * PAGE * layout.head_dim]
+        numbers = element.view(np.float16 if layout.kind == "f16" else np.int8).astype(np.float64)
+        numbers = numbers.reshape(-1, PAGE).T if transposed else numbers.reshape(PAGE, -1)
+        if layout.kind == "q8_0":
+            scale = page[factors : factors + layout.factors].view(np.float16).reshape(-1, PAGE).T.astype(np.float64)
+            numbers = numbers * np.repeat(scale, BLOCK, axis=1)
+        halves.append(numbers)
+    return halves[0], halves[1]
+
+
+def attention(
+    queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float, layout: Layout
+) -> np.ndarray:
+    """queries [heads, head_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64."""
     heads, head_dim = queries.shape
     group = heads // len(cache)
     out = np.empty((heads, head_dim))
     pages = table[: position // PAGE + 1]
     for head in range(heads):
-        keys = cache[head // group, pages, 0].reshape(-1, head_dim, PAGE).swapaxes(1, 2).reshape(-1, head_dim)
-        values = cache[head // group, pages, 1].reshape(-1, head_dim)
-        keys, values = (a[: position + 1].astype(np.float64) for a in (keys, values))
+        unpacked = [unpack_page(cache[head // group, page], layout) for page in pages]
+        keys, values = (np.concatenate([page[i] for page in unpacked])[: position + 1] for i in (0, 1))
         scores = keys @ queries[head] * scale
         weights = np.exp(scores - scores.max())
         out[head] = weights / weights.sum() @ values

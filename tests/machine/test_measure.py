@@ -1,5 +1,11 @@
+from pathlib import Path
+
+import numpy as np
+import trees
+
 from seventy.jit.compiler import Library
 from seventy.jit.isa import supported
+from seventy.machine import measure, topology
 from seventy.machine.measure import read_bandwidth, walks
 
 
@@ -12,3 +18,33 @@ def test_chunks_are_whole_steps() -> None:
     for lanes in (4, 8, 16):
         for walk in walks(lanes):
             assert walk.chunk_bytes % walk.pattern.step_bytes == 0
+
+
+def test_each_node_reads_its_own(tmp_path: Path) -> None:
+    machine = topology.read(trees.write(tmp_path, trees.cpus(trees.DUAL)), range(16))
+    memories = {node: np.zeros(64 << 20, np.uint8) for node in (0, 1)}
+    one, two = measure.local_areas(machine, memories, [0, 4, 1, 2])
+    assert (one.cpus, two.cpus) == ([0, 1, 2], [4])
+    assert (len(one.memory), len(two.memory)) == (64 << 20, 16 << 20)
+    assert np.shares_memory(two.memory, memories[1])
+
+
+def test_nodes_read_together() -> None:
+    memory = np.ones(32 << 20, np.uint8)
+    areas = [measure.Area(memory[: 16 << 20], [0]), measure.Area(memory, [0, 0])]
+    for walk in walks(16):
+        assert measure.read_once(Library(supported()[0]), walk, areas) > 0
+
+
+def test_int8_and_float_rates() -> None:
+    for isa in supported():
+        library = Library(isa)
+        assert measure.int8_peak(library, [0], seconds=0) > 0
+        assert measure.float_peak(library, [0], seconds=0) > 0
+
+
+def test_memory_that_comes_slowly() -> None:
+    assert len(measure.touched(80 << 20, [0, 0], seconds=-1)) == 40 << 20
+    memory = measure.touched((16 << 20) + 5, [0])
+    assert len(memory) == (16 << 20) + 5
+    assert memory.all()

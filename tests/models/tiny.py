@@ -1,11 +1,11 @@
-"""A llama model of a few hundred kilobytes with random weights, for tests of the engine."""
+"""Models of a few hundred kilobytes with random weights, for tests of the engine."""
 
 from pathlib import Path
 
 import gguf
 import numpy as np
 
-from kernels.data import random_blocks
+from kernels.data import factors, random_blocks
 from seventy.formats import by_name
 
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, CONTEXT = 256, 512, 4, 2, 2, 2048
@@ -18,20 +18,35 @@ def byte_tokens() -> list[str]:
     return [chr(b) if b in plain else chr(next(shifted)) for b in range(256)]
 
 
-def write_tiny_llama(path: Path, format_name: str = "Q4_K", tied: bool = True, **metadata: object) -> Path:
-    """A file the engine loads; `metadata` replaces values of the llama keys (an int or float each)."""
+def write_tiny(
+    path: Path,
+    architecture: str = "llama",
+    format_name: str = "Q4_K",
+    tied: bool = True,
+    vectors: dict[str, np.ndarray] | None = None,
+    without: tuple[str, ...] = (),
+    **metadata: object,
+) -> Path:
+    """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float or str each).
+
+    `vectors` are further tensors, `without` are the names of those to leave out.
+    """
     rng = np.random.default_rng(0)
     # One merge: a GGUF without any is not one of ours.
     tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), architecture)
     numbers: dict[str, object] = {
         "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FEED_FORWARD,
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": CONTEXT,
         "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0,
     }  # fmt: skip
-    for key, value in (numbers | metadata).items():
-        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
-        add(f"llama.{key}", value)
+    if architecture == "qwen3":
+        # As Qwen3 has them: wider than the residual stream.
+        numbers |= {"attention.key_length": 128, "attention.value_length": 128}
+    numbers |= metadata
+    for key, value in numbers.items():
+        add = {float: writer.add_float32, str: writer.add_string}.get(type(value), writer.add_uint32)
+        add(f"{architecture}.{key}", value)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(tokens)
@@ -46,30 +61,48 @@ def write_tiny_llama(path: Path, format_name: str = "Q4_K", tied: bool = True, *
     format = by_name(format_name)
 
     def matrix(name: str, rows: int, columns: int) -> None:
+        if name in without:
+            return
         blocks = random_blocks(format, rows * columns // format.block, seed=int(rng.integers(1 << 30)))
-        # Every format is linear in its 16-bit fields (or is floats): weights of 0.05 on average.
+        # Weights of 0.05 on average.
         size = 0.05 / float(format.dequantize(blocks).std())
-        fields, type = (format.halves, np.float16) if format.halves else (range(0, format.nbytes, 4), np.float32)
-        for offset in fields:
-            field = blocks[:, offset : offset + np.dtype(type).itemsize]
-            field[:] = (field.copy().view(type) * type(size)).view(np.uint8)
+        if format.name in ("F32", "BF16"):
+            # The upper half of a float is a BF16.
+            floats = format.dequantize(blocks) * np.float32(size)
+            blocks = floats.view(np.uint8).reshape(-1, 4)[:, 4 - format.nbytes :].copy()
+        else:
+            # Every other format is linear in its half-precision fields.
+            for offset in factors(format):
+                field = blocks[:, offset : offset + 2]
+                field[:] = (field.copy().view(np.float16) * np.float16(size)).view(np.uint8)
         kind = gguf.GGMLQuantizationType(format.type_id)
         writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
 
-    def vector(name: str) -> None:
-        writer.add_tensor(name, rng.uniform(0.5, 1.5, HIDDEN).astype(np.float32))
+    def vector(name: str, length: int = HIDDEN) -> None:
+        if name not in without:
+            writer.add_tensor(name, rng.uniform(0.5, 1.5, length).astype(np.float32))
 
     matrix("token_embd.weight", len(tokens), HIDDEN)
     for layer in range(LAYERS):
         block = f"blk.{layer}."
         vector(block + "attn_norm.weight")
         vector(block + "ffn_norm.weight")
-        kv = HIDDEN // HEADS * KV_HEADS
-        shapes = {"attn_q": HIDDEN, "attn_k": kv, "attn_v": kv, "attn_output": HIDDEN, "ffn_gate": FEED_FORWARD}
-        for name, rows in (shapes | {"ffn_up": FEED_FORWARD}).items():
+        head_dim = int(str(numbers.get("attention.key_length", HIDDEN // HEADS)))
+        q, kv = head_dim * HEADS, head_dim * KV_HEADS
+        for name, rows in {"attn_q": q, "attn_k": kv, "attn_v": kv}.items():
             matrix(f"{block}{name}.weight", rows, HIDDEN)
+            if architecture == "qwen2":
+                vector(f"{block}{name}.bias", rows)
+        if architecture == "qwen3":
+            vector(block + "attn_q_norm.weight", head_dim)
+            vector(block + "attn_k_norm.weight", head_dim)
+        matrix(block + "attn_output.weight", HIDDEN, q)
+        matrix(block + "ffn_gate.weight", FEED_FORWARD, HIDDEN)
+        matrix(block + "ffn_up.weight", FEED_FORWARD, HIDDEN)
         matrix(block + "ffn_down.weight", HIDDEN, FEED_FORWARD)
     vector("output_norm.weight")
+    for name, values in (vectors or {}).items():
+        writer.add_tensor(name, values)
     if not tied:
         matrix("output.weight", len(tokens), HIDDEN)
     writer.write_header_to_file()

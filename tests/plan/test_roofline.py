@@ -3,7 +3,7 @@
 import pytest
 
 from seventy.errors import SeventyError
-from seventy.plan.machine import machine_from_parts
+from seventy.plan.machine import machine_from_cpu, machine_from_parts
 from seventy.plan.memory import channels_filled, parse_dimms
 from seventy.plan.roofline import Prediction, predict
 from seventy.plan.wanted import bare_load, catalogue_load
@@ -60,10 +60,23 @@ def test_server_keeps_to_its_rated_speed() -> None:
     assert found.machine.mts == 2400 and "memory_slowed" in {key for key, _ in found.machine.notes}
 
 
+def test_four_ddr5_modules_to_buy_run_slower_than_printed() -> None:
+    four = parse_dimms("4x16@6000")
+    cpu = machine_from_parts("Ryzen 9 7950X", 1, four).cpu
+    assert cpu is not None
+    assert machine_from_cpu(cpu, 1, four).mts == 6000, "an owner says what he sees"
+    assert machine_from_cpu(cpu, 1, four, printed=True).mts == 3600
+    assert machine_from_cpu(cpu, 1, parse_dimms("2x32@6000"), printed=True).mts == 6000
+
+
 def test_unknown_cpu_is_predicted_with_a_wider_band() -> None:
     known, unknown = speed("E5-2680 v4", "4x16@2400"), speed("Mystery 9000", "4x16@2400")
     assert "cpu_unknown" in {key for key, _ in unknown.machine.notes}
     assert unknown.decode.high / unknown.decode.low > known.decode.high / known.decode.low
+
+
+def test_sockets_a_cpu_is_not_listed_for_are_predicted_with_a_word() -> None:
+    assert "too_many_sockets" in {key for key, _ in speed("EPYC 7702P", "16x32@3200", sockets=2).machine.notes}
 
 
 def test_bare_model() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.tiny import write_tiny_llama
+from models.tiny import write_tiny
 from seventy import LLM
 from seventy.server import app, listen
 from seventy.server.backend import Backend
@@ -74,7 +74,7 @@ def serving(
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_llama(tmp_path_factory.mktemp("models") / "tiny.gguf")
+    return write_tiny(tmp_path_factory.mktemp("models") / "tiny.gguf")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from seventy.cli.pull import pull_with_bar
 from seventy.engine import store
 from seventy.engine.llm import LLM, Completion, Stream
+from seventy.engine.model import Model
+from seventy.jit.isa import LEVELS
 from seventy.machine.profile import Profile
 
 ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
 Context = Annotated[int, typer.Option(min=1, help="The most tokens that prompt and answer may have together.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical cores when not given.")]
-Isa = Annotated[str | None, typer.Option(help="An ISA level below this CPU's best: generic, avx2, avx512vnni.")]
+Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
+KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token, higher is more varied.")]
@@ -58,18 +61,18 @@ def bars() -> Iterator[Bars]:
         yield Bars(progress, {})
 
 
-def fetched(model: str) -> Path:
+def locate(model: str) -> Path:
     """The file of a model by name or path; one that is known by name and absent is fetched first."""
     if model in store.MODELS or model.startswith(("hf:", "ms:", "https://", "http://")):
         return pull_with_bar(model)
     return store.find(model)
 
 
-def load(model: str, threads: int | None, context: int, isa: str | None) -> LLM:
-    """The model by name or path, loaded with a bar."""
-    path = fetched(model)
+def load(model: str, threads: int | None, context: int, isa: str | None, kv: str) -> LLM:
+    """The model by name or path, loaded."""
+    path = locate(model)
     with bars() as progress:
-        return LLM(path, threads, context, isa=isa, progress=progress)
+        return LLM(path, threads, context, isa=isa, kv=kv, progress=progress)
 
 
 def write(stream: Stream) -> Completion:
@@ -101,7 +104,7 @@ def report(completion: Completion, limit_gbs: float) -> None:
     _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
 
 
-def machine_limit(llm: LLM) -> tuple[Profile, bool]:
+def machine_limit(model: Model) -> tuple[Profile, bool]:
     """This machine's profile, and whether it had to be measured now (one second)."""
     from seventy.machine import profile
 
@@ -109,7 +112,7 @@ def machine_limit(llm: LLM) -> tuple[Profile, bool]:
     if known is not None:
         return known, False
     with _stderr.status("measuring this machine's memory, one second ..."):
-        return profile.quick(llm.model.library, llm.model.threads), True
+        return profile.quick(model.library, model.threads), True
 
 
 def say(text: str) -> None:

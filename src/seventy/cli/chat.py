@@ -20,16 +20,17 @@ def chat(
     context: session.Context = 4096,
     threads: session.Threads = None,
     isa: session.Isa = None,
+    kv: session.KV = "f16",
     verbose: session.Verbose = False,
 ) -> None:
     """Talk with a model; Ctrl-C stops the answer, not the program."""
     with contextlib.suppress(ImportError):
         # Line editing and history at the prompt, where Python has it.
         import readline  # noqa: F401
-    with session.load(model, threads, context, isa) as llm:
+    with session.load(model, threads, context, isa, kv) as llm:
         if verbose:
             session.describe(llm)
-        profile, first = session.machine_limit(llm)
+        profile, first = session.machine_limit(llm.model)
         session.say(_HELP)
         start = [{"role": "system", "content": system}] if system else []
         messages = list(start)

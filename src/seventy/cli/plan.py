@@ -1,19 +1,130 @@
-"""`seventy plan`: what to buy."""
+"""`seventy plan`: what to buy, or what to add to what one has."""
 
-from typing import Annotated
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seventy.errors import SeventyError
+
+if TYPE_CHECKING:
+    from seventy.catalog.prices import PriceBook
+
+REGION_OF = {"CNY": "CN", "USD": "US"}
+
 
 def plan(
-    article: Annotated[bool, typer.Option("--article", help="The article's builds, side by side with ours.")] = False,
+    article: Annotated[bool, typer.Option("--article", help="The article's builds beside our predictions.")] = False,
+    model: Annotated[str, typer.Option(help="A model of the catalogue.")] = "llama-3.3-70b",
+    quant: Annotated[str, typer.Option(help="Q4_K_M, Q8_0 ...")] = "Q4_K_M",
+    params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
+    active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
+    weights_gib: Annotated[float | None, typer.Option(help="Size of the weights in GiB.")] = None,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of context to hold in memory.")] = 4096,
+    engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
+    budget: Annotated[float | None, typer.Option(min=1, help="The most to spend.")] = None,
+    currency: Annotated[str | None, typer.Option(help="CNY or USD; chooses the region.")] = None,
+    region: Annotated[str | None, typer.Option(help="Whose prices: CN or US.")] = None,
+    date: Annotated[str | None, typer.Option(help="Prices as of this month, as in 2025-02.")] = None,
+    ram_factor: Annotated[float, typer.Option(help="Multiply memory prices.")] = 1.0,
+    prices: Annotated[Path | None, typer.Option(help="Your own prices (TOML).")] = None,
+    parts: Annotated[Path | None, typer.Option(help="Your own CPUs and platforms (TOML).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Quiet machines only.")] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="Silent machines only.")] = False,
+    max_watts: Annotated[float | None, typer.Option(help="The most watts under load.")] = None,
+    max_litres: Annotated[float | None, typer.Option(help="The largest body.")] = None,
+    min_tok_s: Annotated[float | None, typer.Option(help="The slowest decode.")] = None,
+    target_tok_s: Annotated[float | None, typer.Option(help="The cheapest machine that decodes this fast.")] = None,
+    place: Annotated[str | None, typer.Option(help="home, office or rack.")] = None,
+    hours_per_day: Annotated[float, typer.Option(min=0, max=24, help="Hours under load; on all day.")] = 6.0,
+    tariff: Annotated[float | None, typer.Option(min=0, help="Price of a kWh.")] = None,
+    years: Annotated[float, typer.Option(min=0.1, help="Years of use.")] = 3.0,
+    best: Annotated[str, typer.Option(help="speed, price, value, running-cost or quiet.")] = "speed",
+    own_drive: Annotated[bool, typer.Option("--own-drive", help="An SSD is there already.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 8,
+    from_: Annotated[str | None, typer.Option("--from", help='What you have: "E5-2680 v4 + 1x64@2400".')] = None,
+    here: Annotated[bool, typer.Option("--here", help="What to add to this machine.")] = False,
+    models: Annotated[bool, typer.Option("--models", help="List the models of the catalogue.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Say what to buy: whole machines ranked by predicted tokens per second."""
+    from seventy.plan import answers, show, wanted
     from seventy.plan.words import language
 
     speak = language(lang)
     if article:
-        from seventy.plan.article import article_text
+        from seventy.plan.article import article_json, article_text
 
-        print(article_text(speak))
+        print(json.dumps(article_json(), ensure_ascii=False, indent=2) if json_out else article_text(speak))
+        return
+    if models:
+        print(answers.models_text(speak))
+        return
+    if engine not in ("llama.cpp", "seventy"):
+        raise SeventyError(f"--engine {engine!r} is not known; it is llama.cpp or seventy.")
+    if params is not None or weights_gib is not None:
+        if params is None or weights_gib is None:
+            raise SeventyError("A bare model needs both --params (billions) and --weights-gib (size of the weights).")
+        load = wanted.bare_load(params, active_params, weights_gib, quant)
+    else:
+        load = wanted.catalogue_load(model, quant)
+    book = _book(currency, region, date, ram_factor, prices)
+    if from_ is not None or here:
+        from seventy.plan import here as this
+        from seventy.plan.upgrade import Upgrade, as_json, as_text
+
+        machine, dimms = this.what_is_here() if from_ is None else this.machine_from_text(from_)
+        have = Upgrade(machine, dimms, load, context, engine)
+        print(json.dumps(as_json(have, book, speak), ensure_ascii=False, indent=2) if json_out
+              else as_text(have, book, speak))  # fmt: skip
+        return
+
+    from seventy.catalog.own import own_parts
+    from seventy.plan.cost import Usage
+    from seventy.plan.rank import AIMS, PLACES, Wishes
+    from seventy.plan.shop import shop
+
+    if best not in AIMS:
+        raise SeventyError(f"--best {best!r} is none of {', '.join(AIMS)}.")
+    if place is not None and place not in PLACES:
+        raise SeventyError(f"--place {place!r} is none of {', '.join(PLACES)}.")
+    if tariff is None:
+        known = book.electricity()
+        if known is None:
+            raise SeventyError(f"No price of electricity is known for {book.region}; give --tariff.")
+        tariff = known.each
+    own_cpus, own_platforms = own_parts(parts) if parts is not None else ([], [])
+    aim = "price" if target_tok_s is not None else best
+    wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
+    usage = Usage(hours_per_day, tariff, years)
+    found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms)
+    if html is not None:
+        html.write_text(show.html(found, speak), encoding="utf-8")
+        print(f"{html}", file=sys.stderr)
+    if json_out:
+        print(json.dumps(answers.plan_json(found, speak, top), ensure_ascii=False, indent=2))
+    else:
+        print(show.text(found, speak, top))
+
+
+def _book(currency: str | None, region: str | None, date: str | None, ram_factor: float, prices: Path | None
+          ) -> "PriceBook":  # fmt: skip
+    """The prices to plan with; a currency chooses its region, and the two must agree."""
+    from seventy.catalog.own import own_prices
+    from seventy.catalog.prices import SNAPSHOTS, PriceBook
+
+    if currency is not None and currency.upper() not in REGION_OF and prices is None:
+        known = ", ".join(REGION_OF)
+        raise SeventyError(f"There are no prices in {currency}; known are {known}; bring your own with --prices FILE.")
+    where = (region or REGION_OF.get((currency or "CNY").upper(), "own")).upper()
+    money = (currency or SNAPSHOTS.get(where, ("CNY", ""))[0]).upper()
+    if where in SNAPSHOTS and money != SNAPSHOTS[where][0]:
+        raise SeventyError(f"The prices of {where} are in {SNAPSHOTS[where][0]}, not {money}; they are never mixed.")
+    own = own_prices(prices, where, money) if prices is not None else []
+    return PriceBook(where, date, ram_factor, own)
+
+

@@ -29,6 +29,7 @@ def run(
     context: session.Context = 4096,
     threads: session.Threads = None,
     isa: session.Isa = None,
+    kv: session.KV = "f16",
     verbose: session.Verbose = False,
 ) -> None:
     """Ask a model once; the answer alone goes to stdout."""
@@ -38,7 +39,7 @@ def run(
         prompt = _from_stdin(model)
     if not prompt.strip():
         raise SeventyError("the prompt is empty; write it after the model's name or on stdin")
-    with session.load(model, threads, context, isa) as llm:
+    with session.load(model, threads, context, isa, kv) as llm:
         if verbose:
             session.describe(llm)
         messages = [{"role": "system", "content": system}] if system else []
@@ -60,7 +61,7 @@ def run(
                 seed=seed,
             )
         completion = session.write(stream)
-        profile, first = session.machine_limit(llm)
+        profile, first = session.machine_limit(llm.model)
         session.report(completion, profile.read_bandwidth_gbs)
         if first:
             session.promise(profile)

@@ -48,6 +48,7 @@ def serve(
     ] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
+    kv: session.KV = "f16",
 ) -> None:
     """Serve a model: OpenAI's and Ollama's API, and a page to chat at /."""
     # The server takes a second to import; other commands do without it.
@@ -67,7 +68,7 @@ def serve(
         )
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
-    path = session.fetched(model)
+    path = session.locate(model)
     listener = listen.bind(host, port)
 
     def load(progress: Progress) -> LLM:
@@ -77,7 +78,7 @@ def serve(
                 progress(what, done, total)
                 bars(what, done, total)
 
-            return LLM(path, threads, context, sequences=parallel, isa=isa, progress=both)
+            return LLM(path, threads, context, sequences=parallel, isa=isa, kv=kv, progress=both)
 
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")

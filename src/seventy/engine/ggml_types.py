@@ -51,6 +51,7 @@ GGML_TYPES: dict[int, GGMLType] = {
     39: GGMLType("MXFP4", 32, 17),
     40: GGMLType("NVFP4", 64, 36),
     41: GGMLType("Q1_0", 128, 18),
+    42: GGMLType("Q2_0", 64, 18),
 }
 
 # Once had a number in ggml and were taken out again: files that hold them must be made anew.

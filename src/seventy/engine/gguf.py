@@ -108,10 +108,20 @@ class GGUFArray:
         """All strings; bytes that are not UTF-8 become U+FFFD. TypeError when they are numbers."""
         if self._offsets is None:
             raise TypeError(f"an array of GGUF type {self.type} holds no strings")
-        buffer = self._buffer
-        starts = self._offsets.tolist()
-        ends = [*starts[1:], self._end] if starts else []
-        return [str(buffer[start + 8 : end], "utf-8", "replace") for start, end in zip(starts, ends, strict=True)]
+        # All at once: lengths out, a byte no string has in their place, and split. String by string takes 4x as long.
+        starts = np.frombuffer(self._offsets, np.uint32) - self._start
+        data = np.frombuffer(self._buffer, np.uint8, self._end - self._start, self._start)
+        is_text = np.ones(len(data), bool)
+        for byte in range(8):
+            is_text[starts + byte] = False
+        used = np.bincount(data[is_text], minlength=128)
+        separator = int(np.argmin(used[:128]))
+        if used[separator] or not self._count:
+            return [self[i] for i in range(self._count)]
+        data = data.copy()
+        data[starts] = separator
+        is_text[starts] = True
+        return data[is_text][1:].tobytes().decode("utf-8", "replace").split(chr(separator))
 
     def numpy(self) -> np.ndarray:
         """All numbers, as a read-only view. TypeError when they are strings."""

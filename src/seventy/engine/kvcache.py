@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
-from seventy.kernels.attention import PAGE, page_bytes
+from seventy.kernels.pages import PAGE, Layout
 from seventy.machine.memory import allocate
 
 
@@ -32,13 +32,15 @@ class _Node:
 class KVCache:
     """`n_pages` pages of PAGE positions for every layer and KV head; memory is touched when it is first written.
 
-    For one thread at a time, as the steps that write it.
+    `kind` is how keys and values are kept: f16 or q8_0 (kernels/pages.py). For one thread at a time, as the steps that
+    write it.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, n_pages: int) -> None:
-        self.n_pages = n_pages
-        self.layer_bytes = kv_heads * n_pages * page_bytes(head_dim)
-        self.position_bytes = layers * kv_heads * page_bytes(head_dim) // PAGE
+    def __init__(self, layers: int, kv_heads: int, head_dim: int, n_pages: int, kind: str) -> None:
+        self.n_pages, self.kind = n_pages, kind
+        page_bytes = Layout(kind, head_dim).nbytes
+        self.layer_bytes = kv_heads * n_pages * page_bytes
+        self.position_bytes = layers * kv_heads * page_bytes // PAGE
         self._memory = allocate(layers * self.layer_bytes)
         self._pages = self._memory[: layers * self.layer_bytes].reshape(layers * kv_heads, n_pages, -1)
         self._free = list(range(n_pages))[::-1]
@@ -46,9 +48,9 @@ class KVCache:
         self._idle: OrderedDict[_Node, None] = OrderedDict()
 
     @staticmethod
-    def nbytes(layers: int, kv_heads: int, head_dim: int, positions: int) -> int:
+    def nbytes(layers: int, kv_heads: int, head_dim: int, positions: int, kind: str) -> int:
         """Memory of a cache for so many positions."""
-        return layers * kv_heads * pages(positions) * page_bytes(head_dim)
+        return layers * kv_heads * pages(positions) * Layout(kind, head_dim).nbytes
 
     def layer(self, index: int) -> int:
         """The address of a layer's pages."""

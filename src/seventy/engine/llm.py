@@ -84,7 +84,8 @@ class LLM:
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
     (no more than the model was made for), `sequences` how many texts of that length the cache has room for.
-    `isa` is an ISA level below the CPU's best; `progress(what, done, total)` is told how loading goes. Raises
+    `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
+    than half the memory; `progress(what, done, total)` is told how loading goes. Raises
     SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
     """
 
@@ -96,9 +97,10 @@ class LLM:
         *,
         sequences: int = 1,
         isa: str | None = None,
+        kv: str = "f16",
         progress: Progress | None = None,
     ) -> None:
-        self.model = Model(path, threads, context, sequences, isa, progress)
+        self.model = Model(path, threads, context, sequences, isa, kv, progress)
         self._template: ChatTemplate | None = None
         self.template_source = ""
         try:
@@ -255,7 +257,7 @@ class LLM:
         start = time.perf_counter()
         logits = self._read(ids, timings, progress)
         while True:
-            token = sampler.pick(logits)
+            token = sampler.pick(logits[0])
             sampler.accept(token)
             timings.generated_tokens += 1
             now = time.perf_counter()
@@ -269,19 +271,19 @@ class LLM:
             logits = self._step([token])
 
     def _read(self, ids: list[int], timings: Timings, progress: Progress | None) -> NDArray[np.float32]:
-        """Reads a prompt, but for what the cache has of it; the last row's logits."""
+        """Reads a prompt, but for what the cache has of it; the last row's logits [1, vocabulary]."""
         # The last token is always read: its logits are wanted.
         timings.cached_tokens = common = self._sequence.open(ids[:-1])
         for first in range(common, len(ids), MAX_ROWS):
-            logits = self._step(ids[first : first + MAX_ROWS])
+            logits = self._step(ids[first : first + MAX_ROWS], int(first + MAX_ROWS >= len(ids)))
             if progress:
                 progress("reading the prompt", min(first + MAX_ROWS, len(ids)) - common, len(ids) - common)
         return logits
 
     def _step(self, tokens: Sequence[int], outputs: int = 1) -> NDArray[np.float32]:
-        """Reads tokens after those before; the logits of the last one, or of the last `outputs`."""
+        """Reads tokens after those before; the logits [outputs, vocabulary] of the last ones."""
         logits = self.model.step([Rows(self._sequence, tokens, outputs)])
-        return logits[0] if outputs == 1 else logits
+        return logits
 
     def logits(self, ids: Sequence[int], last_only: bool = False) -> NDArray[np.float32]:
         """What the model expects after each token (or the last): float32 [n or 1, vocabulary]."""
@@ -291,12 +293,12 @@ class LLM:
         self._sequence.close()
         self.model.cache.forget()
         if last_only:
-            return self._read(ids, Timings(), None)[None].copy()
+            return self._read(ids, Timings(), None).copy()
         parts = []
         with self.model.interruptible():
             for first in range(0, len(ids), MAX_OUTPUTS):
                 tokens = ids[first : first + MAX_OUTPUTS]
-                parts.append(self._step(tokens, len(tokens)).reshape(len(tokens), -1).copy())
+                parts.append(self._step(tokens, len(tokens)).copy())
         return np.concatenate(parts)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from seventy.engine.weights import Weights
 from seventy.errors import SeventyError
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels.attention import PAGE
+from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine.memory import available_bytes
 from seventy.machine.topology import physical_cores
 
@@ -49,7 +49,7 @@ class Model:
     """Weights, cache, compiled program and threads.
 
     `context` is the longest sequence, at most what the model was made for; `sequences` is how many of that length
-    the cache can hold.
+    the cache can hold; `kv` is how it keeps keys and values, as f16 or q8_0.
     """
 
     def __init__(
@@ -59,28 +59,37 @@ class Model:
         context: int = 4096,
         sequences: int = 1,
         isa_name: str | None = None,
+        kv: str = "f16",
         progress: Progress | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
+        if kv not in KINDS:
+            raise SeventyError(f"the KV cache can be kept as {' or '.join(KINDS)}, not as {kv!r}")
         self.isa = isa.select(isa_name)
         self.threads = threads or len(physical_cores())
         self._team: Team | None = None
         with GGUF(path) as gguf:
             self.metadata: Any = gguf.metadata
             architecture = models.find(gguf.metadata.get("general.architecture"))
-            self.config = config = architecture.Config.from_metadata(gguf.metadata)
+            self.config = config = architecture.config(gguf.metadata)
             if context < 1:
                 raise SeventyError(f"context must be at least 1 token, not {context}")
             self.context = context = min(context, config.context)
+            if kv == "q8_0" and config.head_dim % BLOCK:
+                raise SeventyError(
+                    f"this model's heads have {config.head_dim} elements, and a KV cache as q8_0 needs a multiple of "
+                    f"{BLOCK}; keep it as f16"
+                )
             cache_size = (config.layers, config.kv_heads, config.head_dim)
             positions = sequences * pages(context) * PAGE
-            self._check_memory(gguf, KVCache.nbytes(*cache_size, positions))
+            self._check_memory(gguf, KVCache.nbytes(*cache_size, positions, kv))
 
             weights = Weights(gguf)
-            self.cache = KVCache(*cache_size, pages(positions))
-            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon)
+            self.cache = KVCache(*cache_size, pages(positions), kv)
+            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads)
             architecture.build(self.program, config, weights, context)
+            weights.refuse_unused()
             self.weight_bytes = weights.nbytes
             self.library = Library(self.isa)
             self._prepare(weights, progress)
@@ -145,9 +154,15 @@ class Model:
                 row, output = row + n, output + rows.outputs
             program.counts[:] = n_rows, n_outputs
             self._team.run(self._operations, self._counters)
+            logits = program["logits"].floats(n_outputs)
+            if not np.isfinite(logits.sum(axis=-1)).all():
+                raise SeventyError(
+                    "the model's answer is not a number (NaN or infinity): its weights are damaged, or the file was "
+                    "made wrongly; get it again or take another quant"
+                )
             for rows in batch:
                 rows.sequence.extend(rows.tokens)
-            return program["logits"].floats(n_outputs)
+            return logits
 
     def states(self, first: int, last: int) -> NDArray[np.float32]:
         """What the last step made of its rows `first` to `last`, normalised: float32 [rows, hidden]."""

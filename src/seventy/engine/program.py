@@ -19,8 +19,10 @@ from seventy.kernels import activations, attention, embedding, matmul, rope, run
 from seventy.kernels.activations import KINDS
 from seventy.machine.memory import allocate
 
-# A claim should outweigh its atomic addition: about 32 KB of weights, some microseconds.
-_CLAIM_BYTES = 32 << 10
+# A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
+# least eight claims for each thread, so that none waits long for another.
+_CLAIM_BYTES = 1 << 20
+_CLAIMS_PER_THREAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ class Buffer:
         """The first `rows` rows, a view."""
         whole = self.memory[: rows * self.stride].view(np.float32).reshape(rows, self.stride // 4)
         return whole[:, : self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryTables:
+    """What kernels/rope.py turns `dim` dimensions of each head by."""
+
+    coarse: NDArray[np.float32]
+    fine: NDArray[np.float32]
+    dim: int
+    interleaved: bool
 
 
 @dataclass(slots=True)
@@ -66,8 +78,10 @@ class _Operation:
 class Program:
     """The list and its memory. Inputs of a step are written into `tokens`, `positions`, `tables`, `outputs`."""
 
-    def __init__(self, weights: Weights, cache: KVCache, max_rows: int, max_outputs: int, epsilon: float) -> None:
-        self.weights, self.cache = weights, cache
+    def __init__(
+        self, weights: Weights, cache: KVCache, max_rows: int, max_outputs: int, epsilon: float, threads: int
+    ) -> None:
+        self.weights, self.cache, self.threads = weights, cache, threads
         self.max_rows, self.max_outputs = max_rows, max_outputs
         self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
@@ -147,7 +161,7 @@ class Program:
             panels=matrix.address,
             n_panels=matrix.panels,
             blocks=matrix.blocks,
-            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels // 16)),
+            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels // (_CLAIMS_PER_THREAD * self.threads))),
             input=address,
             capacity=x.capacity,
             output=into.address,
@@ -163,26 +177,27 @@ class Program:
         values: Buffer,
         layer: int,
         head_dim: int,
-        cosines: NDArray[np.float32],
-        sines: NDArray[np.float32],
-        interleaved: bool,
+        tables: RotaryTables,
+        norms: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     ) -> None:
         """RoPE on queries (in place) and keys; keys and values go into the layer's cache.
 
-        The tables are [positions, rope_dim], as kernels/rope.py wants them.
+        `norms` are the weights of an RMSNorm of each query's and each key's head, before that.
         """
         kv_heads, group = keys.columns // head_dim, queries.columns // keys.columns
-        self._constants += [cosines, sines]
+        self._constants += [tables.coarse, tables.fine]
+        parameters = (kv_heads, group, head_dim, tables.dim, tables.interleaved, norms is not None, self.cache.kind)
+        query_norm, key_norm = norms if norms else (None, None)
         self._add(
-            Kernel("seventy.kernels.rope:build", (kv_heads, group, head_dim, cosines.shape[1], interleaved)),
+            Kernel("seventy.kernels.rope:build", parameters),
             rope.ARGUMENTS,
             reads=(queries.name, keys.name, values.name),
             writes=(queries.name, keys.name, f"cache {layer}"),
             rows=queries.count,
             positions=self.positions.ctypes.data,
             tables=self.tables.ctypes.data,
-            cosines=cosines.ctypes.data,
-            sines=sines.ctypes.data,
+            coarse=tables.coarse.ctypes.data,
+            fine=tables.fine.ctypes.data,
             queries=queries.address,
             query_stride=queries.stride,
             keys=keys.address,
@@ -190,6 +205,9 @@ class Program:
             key_stride=keys.stride,
             cache=self.cache.layer(layer),
             n_pages=self.cache.n_pages,
+            query_norm=0 if query_norm is None else query_norm.ctypes.data,
+            key_norm=0 if key_norm is None else key_norm.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
         )
 
     def attention(
@@ -199,7 +217,7 @@ class Program:
         self._constants.append(np.array([scale], np.float32))
         group = queries.columns // (kv_heads * head_dim)
         self._add(
-            Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim)),
+            Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, self.cache.kind)),
             attention.ARGUMENTS,
             reads=(queries.name, f"cache {layer}"),
             writes=(into.name,),

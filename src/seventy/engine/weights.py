@@ -98,6 +98,16 @@ class Weights:
             self._matrices[name] = Matrix(name, self._format(info), rows, columns, self._places[name], info.nbytes)
         return self._matrices[name]
 
+    def refuse_unused(self) -> None:
+        """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
+        unused = [name for name in self._gguf.tensors if name not in self._matrices and name not in self._vectors]
+        if unused:
+            more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+            raise SeventyError(
+                f"{self._gguf.path} has tensors that its architecture has no use for: {', '.join(unused[:3])}{more}; "
+                f"this engine would answer wrongly without them"
+            )
+
     def vector(self, name: str, length: int) -> NDArray[np.float32]:
         """A norm's weights or a bias, padded with zeros to whole panels; read at once."""
         if name not in self._vectors:

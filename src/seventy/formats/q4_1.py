@@ -3,6 +3,8 @@
 Block (20 bytes): d f16, m f16, 16 bytes of nibbles: byte i holds weight i (low) and weight 16 + i (high).
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +15,13 @@ from seventy.jit.simd import fma, halves_to_float
 from seventy.jit.types import f32, u8, u16, u32
 
 
+def _nibbles(tile: Tile, index: int, high: int) -> Value:
+    word = tile.word(index, first=not high).view(u32 * tile.lanes)
+    return (word >> 4 if high else word) & 0x0F0F0F0F
+
+
 def multiply(tile: Tile) -> None:
-    words = [tile.word(g).view(u32 * tile.lanes) for g in range(4)]
-    weights = [word & 0x0F0F0F0F for word in words] + [(word >> 4) & 0x0F0F0F0F for word in words]
+    weights = [partial(_nibbles, tile, g, high) for high in range(2) for g in range(4)]
     d, m = tile.half(0), tile.half(1)
     for t, dot in enumerate(tile.dots(weights, 0)):
         total = fma(dot.to(f32) * tile.input(1, 0, t, f32), d, tile.totals[t].get())

@@ -4,6 +4,8 @@ Block (144 bytes): d f16, dmin f16, 12 bytes of packed scales and mins, 128 byte
 holds weight i of block 2c (low) and of block 2c + 1 (high).
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,15 +36,18 @@ def subtract_mins(tile: Tile, mins: list[Value]) -> list[Value]:
     return sums
 
 
+def _nibbles(tile: Tile, index: int, high: int) -> Value:
+    word = tile.word(index, first=not high).view(u32 * tile.lanes)
+    return (word >> 4 if high else word) & 0x0F0F0F0F
+
+
 def multiply(tile: Tile) -> None:
     scales, mins = unpack_scales((tile.word(0), tile.word(1), tile.word(2)))
     sums = ScaledSums(tile, limit=8, signed=False)
-    for c in range(4):
-        words = [tile.word(3 + 8 * c + g) for g in range(8)]
-        low = [word & 0x0F0F0F0F for word in words]
-        high = [(word.view(u32 * tile.lanes) >> 4) & 0x0F0F0F0F for word in words]
-        for block, weights in ((2 * c, low), (2 * c + 1, high)):
-            sums.add(weights, 8 * block, scales[block // 4], block % 4)
+    for block in range(8):
+        tile.f.keep_order()
+        weights = [partial(_nibbles, tile, 3 + 8 * (block // 2) + g, block % 2) for g in range(8)]
+        sums.add(weights, 8 * block, scales[block // 4], block % 4)
     d, dmin = tile.half(0), tile.half(1)
     for t, (total, minimum) in enumerate(zip(sums.floats(), subtract_mins(tile, mins), strict=True)):
         block_sum = total * d - minimum * dmin

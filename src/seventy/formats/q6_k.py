@@ -4,6 +4,8 @@ Block (210 bytes): 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 sca
 weights, weight 32 j + i has its nibble in byte 32 (j % 2) + i (low for j < 2) and its bit pair j in byte i.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,28 +16,53 @@ from seventy.jit.simd import fma, halves_to_float
 from seventy.jit.types import f32, i8, i16, u8, u16, u32
 
 
+def _order() -> tuple[int, ...]:
+    """Fields in the order `multiply` reads them: the scales, then for each 16 of 128 weights what its weights need."""
+    scales = range(192, 208, 4)
+    rest = (
+        place
+        for n in range(2)
+        for part in range(2)
+        for g in range(4)
+        for place in (64 * n + 16 * part + 4 * g, 64 * n + 32 + 16 * part + 4 * g, 128 + 32 * n + 16 * part + 4 * g)
+    )
+    return (*scales, *rest)
+
+
+_WORDS = _order()
+# Words for 64 weights: four groups of two words of nibbles and one of bit pairs.
+_PER_PART = 12
+
+
+def _weights(tile: Tile, words: int, pair: int, half: int) -> Value:
+    """Weights of 32 (pair + 2 half) on, from a group of three words."""
+    nibbles = tile.word(words + pair, first=half == 0).view(u32 * tile.lanes)
+    bits = tile.word(words + 2, first=pair == half == 0).view(u32 * tile.lanes)
+    # Bit pair 0 goes from bits 0-1 of its byte to 4-5, pair 3 from 6-7.
+    shift = 2 * (pair + 2 * half) - 4
+    moved = bits >> shift if shift > 0 else bits << -shift if shift else bits
+    return ((nibbles >> 4 if half else nibbles) & 0x0F0F0F0F) | (moved & 0x30303030)
+
+
 def multiply(tile: Tile) -> None:
     sums = ScaledSums(tile, limit=2, signed=True)
-    scales = [tile.word(48 + i) for i in range(4)]
+    scales = [tile.word(i) for i in range(4)]
     if sums.integer:
         # (s0, s2) and (s1, s3) of each word as 16-bit pairs; the activation's pairs lie in this order.
         wide = [word.view(i16 * (2 * tile.lanes)) for word in scales]
         sums.add_offsets([pair for word in wide for pair in ((word << 8) >> 8, word >> 8)], section=4, factor=-32)
     for n in range(2):
-        for j in range(4):
-            for part in range(2):
-                weights = []
-                for g in range(4):
-                    low = tile.word(16 * n + 8 * (j % 2) + 4 * part + g).view(u32 * tile.lanes)
-                    high = tile.word(32 + 8 * n + 4 * part + g).view(u32 * tile.lanes)
-                    nibble = (low if j < 2 else low >> 4) & 0x0F0F0F0F
-                    bits = (high << 4, high << 2, high, high >> 2)[j] & 0x30303030
-                    weights.append(nibble | bits)
-                block = 8 * n + 2 * j + part
-                start = None
-                if not sums.integer:
-                    start = [tile.input(3, block, t) for t in range(tile.tokens)]
-                sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
+        for part in range(2):
+            for pair in range(2):
+                for half in range(2):
+                    tile.f.keep_order()
+                    words = 4 + _PER_PART * (2 * n + part)
+                    weights = [partial(_weights, tile, words + 3 * g, pair, half) for g in range(4)]
+                    block = 8 * n + 2 * (pair + 2 * half) + part
+                    start = None
+                    if not sums.integer:
+                        start = [tile.input(3, block, t) for t in range(tile.tokens)]
+                    sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
     d = tile.half(0)
     for t, total in enumerate(sums.floats()):
         tile.totals[t].set(fma(total * d, tile.input(1, 0, t, f32), tile.totals[t].get()))
@@ -70,7 +97,7 @@ FORMAT = Format(
     block=256,
     nbytes=210,
     halves=(208,),
-    words=tuple(range(0, 208, 4)),
+    words=_WORDS,
     activation="q8_256",
     multiply=multiply,
     expand=expand,

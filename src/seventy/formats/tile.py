@@ -1,40 +1,48 @@
 """What a format sees while it multiplies one block of a panel by a tile of tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from seventy.jit.build import Function, Value, Variable
 from seventy.jit.simd import add_pairs, dot_bytes, fma, halves_to_float, multiply_pairs, pair_sums, pick_bytes
 from seventy.jit.types import Type, f32, i8, i16, i32, u16
 
+# A word of weights, or what makes it.
+Word = Value | Callable[[], Value]
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
     """`lanes` rows of a panel's block times `tokens` rows of activations.
 
-    `weights` points to the block's first lane of this part; `inputs` to the block's share of each activation
-    section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t) bytes; `totals` are the
-    sums to add to, one vector of `lanes` floats a token. `n_halves` is the format's number of 16-bit fields.
+    `halves` and `words` point to the 16-bit and 32-bit fields of the first of these rows; `inputs` to the block's
+    share of each activation section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t)
+    bytes; `totals` are the sums to add to, one vector of `lanes` floats a token. Each word asks for the one `ahead`
+    bytes further on.
     """
 
     f: Function
     lanes: int
     tokens: int
-    weights: Value
-    part: int
-    n_halves: int
+    halves: Value
+    words: Value
     inputs: Sequence[Value]
     totals: Sequence[Variable]
+    ahead: int = 0
 
     def half(self, index: int) -> Value:
         """The index-th 16-bit field of every row, as f32."""
-        raw = self.f.load(u16 * self.lanes, self.weights, index * 32 + self.part * self.lanes * 2)
-        return halves_to_float(raw)
+        return halves_to_float(self.f.load(u16 * self.lanes, self.halves, index * 32))
 
-    def word(self, index: int) -> Value:
-        """The index-th 32-bit field of every row."""
-        offset = self.n_halves * 32 + index * 64 + self.part * self.lanes * 4
-        return self.f.load(i32 * self.lanes, self.weights, offset)
+    def raw_half(self, index: int) -> Value:
+        """The index-th 16-bit field of every row, as u16."""
+        return self.f.load(u16 * self.lanes, self.halves, index * 32)
+
+    def word(self, index: int, first: bool = True) -> Value:
+        """The index-th 32-bit field of every row; `first` unless it has been read before."""
+        if self.ahead and first:
+            self.f.prefetch(self.words, index * 64 + self.ahead)
+        return self.f.load(i32 * self.lanes, self.words, index * 64)
 
     def input(self, section: int, unit: int, token: int, type: Type = i32) -> Value:
         """One unit of an activation section, broadcast to every lane."""
@@ -46,7 +54,7 @@ class Tile:
     def add(self, token: int, value: Value) -> None:
         self.totals[token].set(self.totals[token].get() + value)
 
-    def dots(self, weights: Sequence[Value], unit: int, start: Sequence[Value] | None = None) -> list[Value]:
+    def dots(self, weights: Sequence[Word], unit: int, start: Sequence[Value] | None = None) -> list[Value]:
         """Unsigned weight words times input words unit, unit + 1, ...: an i32 vector for each token, exactly.
 
         On maddubs 8-word sums must fit 16 bits, as those of 4-bit weights do.
@@ -54,20 +62,31 @@ class Tile:
         sums = list(start) if start else [self.zero()] * self.tokens
         if self.f.isa.dot == "maddubs":
             ones = self.f.constant(i16 * (2 * self.lanes), 1)
-            for t in range(self.tokens):
-                pairs = self._pair_sums(weights, unit, t)
-                sums[t] = sums[t] + multiply_pairs(pairs, ones)
-            return sums
-        for g, weight in enumerate(weights):
+            pairs = self.pair_sums(weights, unit)
+            return [total + multiply_pairs(pair, ones) for total, pair in zip(sums, pairs, strict=True)]
+        for g, weight in self._one_by_one(weights):
             for t in range(self.tokens):
                 sums[t] = dot_bytes(sums[t], weight, self.input(0, unit + g, t))
         return sums
 
-    def _pair_sums(self, weights: Sequence[Value], unit: int, token: int) -> Value:
-        total = pair_sums(weights[0], self.input(0, unit, token))
-        for g, weight in enumerate(weights[1:], 1):
-            total = total + pair_sums(weight, self.input(0, unit + g, token))
-        return total
+    def pair_sums(self, weights: Sequence[Word], unit: int) -> list[Value]:
+        """For each token the 16-bit sums of pairs over all the words (maddubs only)."""
+        totals: list[Value] = []
+        for g, weight in self._one_by_one(weights):
+            for t in range(self.tokens):
+                pair = pair_sums(weight, self.input(0, unit + g, t))
+                if g:
+                    totals[t] = totals[t] + pair
+                else:
+                    totals.append(pair)
+        return totals
+
+    def _one_by_one(self, weights: Sequence[Word]) -> Iterator[tuple[int, Value]]:
+        """Each word made when it is used; with few registers LLVM must not make them all at once."""
+        for g, weight in enumerate(weights):
+            if self.lanes < 16 and self.tokens > 1 and g % 2 == 0:
+                self.f.keep_order()
+            yield g, weight() if callable(weight) else weight
 
 
 class ScaledSums:
@@ -83,7 +102,7 @@ class ScaledSums:
         self.sums = [tile.zero(i32 if self.integer else f32)] * tile.tokens
 
     def add(
-        self, weights: Sequence[Value], unit: int, scales: Value, byte: int, start: Sequence[Value] | None = None
+        self, weights: Sequence[Word], unit: int, scales: Value, byte: int, start: Sequence[Value] | None = None
     ) -> None:
         """Adds byte `byte` of `scales` times (weights times inputs from `unit` on, plus `start`)."""
         tile = self.tile
@@ -91,10 +110,8 @@ class ScaledSums:
             assert start is None, "an integer sum has no start"
             scale = self._scale_pairs(scales, byte)
             for first in range(0, len(weights), self.limit):
-                part = weights[first : first + self.limit]
-                for t in range(tile.tokens):
-                    pairs = tile._pair_sums(part, unit + first, t)
-                    self.sums[t] = self.sums[t] + multiply_pairs(pairs, scale)
+                pairs = tile.pair_sums(weights[first : first + self.limit], unit + first)
+                self.sums = [s + multiply_pairs(pair, scale) for s, pair in zip(self.sums, pairs, strict=True)]
             return
         scale = (_signed_byte(scales, byte) if self.signed else pick_bytes(scales, byte)).to(f32)
         for t, dot in enumerate(tile.dots(weights, unit, start)):

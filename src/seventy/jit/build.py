@@ -236,6 +236,11 @@ class Function:
             return number
         return Value(self, type, _literal(type, number))
 
+    def vector(self, type: Type, numbers: Sequence[int]) -> Value:
+        """A constant integer vector, lane by lane."""
+        assert len(numbers) == type.lanes and type.kind != "f", f"{len(numbers)} numbers for {type}"
+        return Value(self, type, f"<{', '.join(f'{type.element} {number}' for number in numbers)}>")
+
     def _at(self, address: Value, offset: Operand) -> Value:
         if isinstance(offset, int) and offset == 0:
             return address
@@ -248,6 +253,17 @@ class Function:
     def store(self, value: Value, address: Value, offset: Operand = 0, align: int = 1) -> None:
         place = self._at(address, offset)
         self.do(f"store {value.type} {value.name}, ptr {place.name}, align {align}")
+
+    def prefetch(self, address: Value, offset: Operand = 0) -> None:
+        """Asks for a cache line that will be read soon; any address is safe."""
+        place = self._at(address, offset)
+        self.module.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.do(f"call void @llvm.prefetch.p0(ptr {place.name}, i32 0, i32 3, i32 1)")
+
+    def keep_order(self) -> None:
+        """Loads before this stay before those after it. LLVM likes to load a whole block at once and then spills;
+        and memory read out of order is read slowly. Costs no instruction."""
+        self.do('fence syncscope("singlethread") acq_rel')
 
     def broadcast(self, type: Type, address: Value, offset: Operand = 0) -> Value:
         """The scalar at an address in every lane of vector `type`; x86 does it while loading."""

@@ -84,11 +84,13 @@ def _optimised(kernel: Kernel, isa: Isa) -> tuple[binding.ModuleRef, binding.Tar
     module = binding.parse_assembly(text)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=2)
-    # A kernel's loops are as its author wrote them.
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    passes = binding.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    # Few passes, by name: the usual ones hoist and share what the kernel's author meant to do again, and then spill.
+    passes = binding.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_dead_code_elimination_pass()
+    passes.run(module, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()))
     return module, machine
 
 

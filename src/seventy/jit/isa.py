@@ -39,7 +39,11 @@ LEVELS = {
     level.name: level
     for level in (
         Isa("generic", ("sse2",), 4, "widen"),
+        # Sandy and Ivy Bridge: integers of 128 bits only, no FMA, and half of them no F16C.
+        Isa("avx", _AVX, 4, "maddubs"),
         Isa("avx2", _AVX2, 8, "maddubs"),
+        Isa("avxvnni", (*_AVX2, "avxvnni"), 8, "vnni"),
+        Isa("avx512", _AVX512, 16, "maddubs"),
         Isa("avx512vnni", (*_AVX512, "avx512vnni"), 16, "vnni"),
     )
 }

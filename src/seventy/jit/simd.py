@@ -4,7 +4,7 @@ Everything here works on vectors of `isa.lanes` 32-bit lanes, and on scalars whe
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from seventy.jit.build import Operand, Value
 from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
@@ -74,14 +74,37 @@ def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
     f, n = total.function, total.type.lanes
     assert f.isa.dot != "vnni", "vnni multiplies unsigned bytes"
     if f.isa.dot == "maddubs":
-        w, s = as_bytes(weights, i8), as_bytes(signed, i8)
-        size = w.type.lanes
-        magnitude = f.call(f"llvm.abs.v{size}i8", w.type, w, f.constant(Type("u", 1), 0))
-        name = {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}[size]
-        turned = f.call(f"llvm.x86.{name}", s.type, s, w)
-        return dot_bytes(total, magnitude.view(i32 * n), turned.view(i32 * n))
+        return total + multiply_pairs(signed_pair_sums(weights, signed), f.constant(i16 * (2 * n), 1))
     w, s = weights.view(i16 * (2 * n)), signed.view(i16 * (2 * n))
     return total + multiply_pairs((w << 8) >> 8, (s << 8) >> 8) + multiply_pairs(w >> 8, s >> 8)
+
+
+def signed_pair_sums(weights: Value, signed: Value) -> Value:
+    """Products of signed bytes added in pairs into 16 bits; `signed` holds no -128 (maddubs only; saturates)."""
+    f, n = signed.function, signed.type.nbytes
+    w, s = as_bytes(weights, i8), as_bytes(signed, i8)
+    magnitude = f.call(f"llvm.abs.v{n}i8", w.type, w, f.constant(Type("u", 1), 0))
+    if n == 64:
+        # There is no psign of 512 bits.
+        turned = (w < 0).select(-s, s)
+    else:
+        name = {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}[n]
+        turned = f.call(f"llvm.x86.{name}", s.type, s, w)
+    return pair_sums(magnitude.view(weights.type), turned.view(signed.type))
+
+
+def lookup16(nibbles: Value, table: Sequence[int]) -> Value:
+    """table[n] for every byte n (0 to 15), as i8 (for unsigned tables: their bits)."""
+    f, n = nibbles.function, nibbles.type.nbytes
+    known = [(number + 128) % 256 - 128 for number in table]
+    if "ssse3" in f.isa.features:
+        name = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}[n]
+        return f.call(f"llvm.x86.{name}", i8 * n, f.vector(i8 * n, known * (n // 16)), nibbles.view(i8 * n))
+    level: list[Value] = [f.constant(i8 * n, number) for number in known]
+    for bit in range(4):
+        clear = (nibbles & (1 << bit)).eq(0)
+        level = [clear.select(low, high) for low, high in zip(level[::2], level[1::2], strict=True)]
+    return level[0]
 
 
 def pick_bytes(words: Value, index: int) -> Value:
@@ -132,10 +155,12 @@ def round_to_int(number: Value) -> Value:
 
 
 def exp(x: Value) -> Value:
-    """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7."""
+    """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN."""
     f, lanes = x.function, x.type.lanes
     log2e = 1 / math.log(2)
-    clamped = x.maximum(-87.3).minimum(88.7)
+    # Not maximum() and minimum(): they would make a number of NaN.
+    clamped = (x < -87.3).select(-87.3, x)
+    clamped = (clamped > 88.7).select(88.7, clamped)
     n = round_to_int(clamped * log2e)
     whole = n.to(f32)
     # ln 2 in two parts keeps the remainder exact.

@@ -74,7 +74,7 @@ def build(module: Module, source: str, kind_name: str) -> None:
             line.set(f.load(i32, row_map, row * 4).to(i64))
         a = k("a", pointer) + line.get() * k("a_stride")
         b = k("b", pointer) + line.get() * k("b_stride")
-        factor = _inverse_rms(k, a, columns) if source == "norm" else None
+        factor = inverse_rms(k, a, columns) if source == "norm" else None
 
         def read(offset: Value, lanes: int) -> Value:
             x = f.load(f32 * lanes, a, offset) if lanes else f.load(f32, a, offset)
@@ -95,7 +95,7 @@ def build(module: Module, source: str, kind_name: str) -> None:
                 _quantize(f, kind, block, read, put)
 
 
-def _inverse_rms(k: Kernel, a: Value, columns: Value) -> Value:
+def inverse_rms(k: Kernel, a: Value, columns: Value) -> Value:
     """1 / sqrt(mean(a^2) + epsilon); columns past the last 16 are added one by one."""
     f = k.f
     total = f.variable(f32 * _LANES, 0)
@@ -114,12 +114,13 @@ def _inverse_rms(k: Kernel, a: Value, columns: Value) -> Value:
 def _quantize(f: Function, kind: Kind, block: Value, read: Read, put: Put) -> None:
     vectors = kind.block // _LANES
     buffer = f.memory(kind.block * 4)
-    largest = f.variable(f32 * _LANES, 0)
+    # The largest as bits: there NaN is above all numbers, so that it becomes the scale and is not lost.
+    largest = f.variable(i32 * _LANES, 0)
     with f.loop(vectors) as v:
         x = read((block * vectors + v) * (4 * _LANES), _LANES)
         f.store(x, buffer, v * (4 * _LANES))
-        largest.set(f.call(f"llvm.fabs.v{_LANES}f32", x.type, x).maximum(largest.get()))
-    amax = max_lanes(largest.get())
+        largest.set((x.view(i32 * _LANES) & 0x7FFFFFFF).maximum(largest.get()))
+    amax = max_lanes(largest.get()).view(f32)
     scale = amax * (1 / 127)
     inverse = (amax > 0).select(127.0 / amax, 0.0).splat(_LANES)
 

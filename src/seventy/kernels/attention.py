@@ -1,16 +1,15 @@
-"""Grouped-query attention over a paged f16 KV cache.
+"""Grouped-query attention over a paged KV cache (kernels/pages.py).
 
-A page holds PAGE positions of one KV head of one layer: keys as [head_dim, PAGE], so that a vector is as many
-positions and a score needs no sum across lanes; then values as [PAGE, head_dim]. The context is read in splits of
-SPLIT positions whose softmax sums are merged in order, however the work is shared out (Dao, FlashAttention-2).
+The context is read in splits of SPLIT positions whose softmax sums are merged in order, however the work is shared
+out (Dao, FlashAttention-2).
 """
 
 from seventy.jit.build import Function, Module, Value
 from seventy.jit.simd import exp, fma, halves_to_float, max_lanes, sum_lanes
-from seventy.jit.types import f32, i32, i64, pointer, u16
+from seventy.jit.types import f32, i8, i32, i64, pointer, u16
 from seventy.kernels.abi import Kernel
+from seventy.kernels.pages import BLOCK, PAGE, Layout
 
-PAGE = 32
 SPLIT = 512
 _PAGES = SPLIT // PAGE
 _LOWEST = -3e38
@@ -18,19 +17,10 @@ _LOWEST = -3e38
 ARGUMENTS = ("rows", "positions", "tables", "queries", "query_stride", "cache", "n_pages", "scale", "output")
 
 
-def page_bytes(head_dim: int) -> int:
-    """Bytes of the keys and values of a page of one KV head."""
-    return 2 * 2 * PAGE * head_dim
-
-
-def page_address(cache: Value, n_pages: Value, head: Value, page: Value, head_dim: int) -> Value:
-    """A layer's cache holds its KV heads one after the other, each with all its pages."""
-    return cache + (head * n_pages + page) * page_bytes(head_dim)
-
-
-def build(module: Module, kv_heads: int, group: int, head_dim: int) -> None:
+def build(module: Module, kv_heads: int, group: int, head_dim: int, kv: str) -> None:
     """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row."""
-    attend = _split(module, group, head_dim)
+    layout = Layout(kv, head_dim)
+    attend = _split(module, group, layout)
     k = Kernel(module, ARGUMENTS)
     f = k.f
     queries = f.memory(4 * group * head_dim)
@@ -48,7 +38,7 @@ def build(module: Module, kv_heads: int, group: int, head_dim: int) -> None:
         with f.loop(group) as g:
             f.store(f.constant(f32, _LOWEST), maxima, g * 4)
             f.store(f.constant(f32, 0), totals, g * 4)
-        keys = page_address(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0), head_dim)
+        keys = layout.page(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0))
         with f.loop(0, length, SPLIT) as first:
             here = (length - first).minimum(SPLIT)
             f.call(attend.name, None, queries, keys, table + first // PAGE * 4, here, sums, maxima, totals)
@@ -60,32 +50,50 @@ def build(module: Module, kv_heads: int, group: int, head_dim: int) -> None:
                 f.store(f.load(f32 * 16, sums, place) * inverse, output, place)
 
 
-def _split(module: Module, group: int, head_dim: int) -> Function:
+def _split(module: Module, group: int, layout: Layout) -> Function:
     """Adds one split to the sums, maxima and totals of `group` heads."""
-    lanes = module.isa.lanes
+    lanes, head_dim = module.isa.lanes, layout.head_dim
+    quantized = layout.kind == "q8_0"
+    # So many elements of a key or value share a factor.
+    span = BLOCK if quantized else head_dim
     parameters = [pointer, pointer, pointer, i64, pointer, pointer, pointer]
     f = module.function("split", parameters, internal=True)
     queries, keys, table, length, sums, maxima, totals = f.arguments
     scores = f.memory(4 * group * SPLIT)
     pages = (length + (PAGE - 1)) // PAGE
-    bytes_of_page = page_bytes(head_dim)
     # As many heads and vectors at once as registers hold.
     many = 8 if lanes == 16 else 4
     vectors = 2 if lanes > 4 else 1
     heads = [range(first, min(first + many, group)) for first in range(0, group, many)]
 
+    def page_of(p: Value) -> Value:
+        return keys + f.load(i32, table, p * 4).to(i64) * layout.nbytes
+
+    def number(address: Value, index: Value) -> Value:
+        """`lanes` elements of keys or values, as floats but for their factor."""
+        if quantized:
+            return f.load(i8 * lanes, address, index).to(f32)
+        return halves_to_float(f.load(u16 * lanes, address, index * 2))
+
     with f.loop(pages) as p:
-        page = keys + f.load(i32, table, p * 4).to(i64) * bytes_of_page
+        page = page_of(p)
         for some in heads:
             with f.loop(0, PAGE, lanes * vectors) as start:
                 dots = {(g, v): f.variable(f32 * lanes, 0) for g in some for v in range(vectors)}
-                with f.loop(head_dim) as i:
-                    for v in range(vectors):
-                        half = f.load(u16 * lanes, page, (i * PAGE + start + v * lanes) * 2)
-                        key = halves_to_float(half)
-                        for g in some:
-                            query = f.broadcast(f32 * lanes, queries + i * 4, g * head_dim * 4)
-                            dots[g, v].set(fma(key, query, dots[g, v].get()))
+                with f.loop(0, head_dim, span) as first:
+                    parts = {place: f.variable(f32 * lanes, 0) for place in dots} if quantized else dots
+                    with f.loop(first, first + span) as i:
+                        for v in range(vectors):
+                            key = number(page, i * PAGE + start + v * lanes)
+                            for g in some:
+                                query = f.broadcast(f32 * lanes, queries + i * 4, g * head_dim * 4)
+                                parts[g, v].set(fma(key, query, parts[g, v].get()))
+                    if quantized:
+                        for v in range(vectors):
+                            place = (first // BLOCK * PAGE + start + v * lanes) * 2
+                            factor = halves_to_float(f.load(u16 * lanes, page + layout.key_factors, place))
+                            for g in some:
+                                dots[g, v].set(fma(parts[g, v].get(), factor, dots[g, v].get()))
                 for (g, v), dot in dots.items():
                     f.store(dot.get(), scores, (p * PAGE + start + v * lanes) * 4 + g * SPLIT * 4)
 
@@ -114,21 +122,29 @@ def _split(module: Module, group: int, head_dim: int) -> Function:
             place = head * (4 * head_dim) + i
             f.store(f.load(f32 * 16, sums, place) * shrink.splat(16), sums, place)
 
-    wide = next(n for n in (vectors, 1) if head_dim % (n * lanes) == 0)
+    wide = next(n for n in (vectors, 1) if span % (n * lanes) == 0)
+    scaled = f.memory(4 * group * SPLIT) if quantized else scores
     for some in heads:
-        with f.loop(0, head_dim, lanes * wide) as column:
-            acc = {
-                (g, v): f.variable(f32 * lanes, f.load(f32 * lanes, sums + column * 4, (g * head_dim + v * lanes) * 4))
-                for g in some for v in range(wide)
-            }  # fmt: skip
-            with f.loop(pages) as p:
-                page = keys + f.load(i32, table, p * 4).to(i64) * bytes_of_page + 2 * PAGE * head_dim
-                with f.loop((length - p * PAGE).minimum(PAGE)) as i:
-                    for v in range(wide):
-                        value = halves_to_float(f.load(u16 * lanes, page, (i * head_dim + column + v * lanes) * 2))
+        with f.loop(0, head_dim, span) as first:
+            if quantized:
+                with f.loop(pages) as p:
+                    page = page_of(p) + layout.value_factors
+                    with f.loop(0, PAGE, lanes) as i:
+                        factor = halves_to_float(f.load(u16 * lanes, page, (first // BLOCK * PAGE + i) * 2))
                         for g in some:
-                            weight = f.broadcast(f32 * lanes, scores + (p * PAGE + i) * 4, g * SPLIT * 4)
-                            acc[g, v].set(fma(value, weight, acc[g, v].get()))
-            for (g, v), variable in acc.items():
-                f.store(variable.get(), sums + column * 4, (g * head_dim + v * lanes) * 4)
+                            place = (p * PAGE + i) * 4 + g * SPLIT * 4
+                            f.store(f.load(f32 * lanes, scores, place) * factor, scaled, place)
+            with f.loop(first, first + span, lanes * wide) as column:
+                places = {(g, v): column * 4 + (g * head_dim + v * lanes) * 4 for g in some for v in range(wide)}
+                acc = {at: f.variable(f32 * lanes, f.load(f32 * lanes, sums, places[at])) for at in places}
+                with f.loop(pages) as p:
+                    page = page_of(p) + layout.values
+                    with f.loop((length - p * PAGE).minimum(PAGE)) as i:
+                        for v in range(wide):
+                            value = number(page, i * head_dim + column + v * lanes)
+                            for g in some:
+                                weight = f.broadcast(f32 * lanes, scaled + (p * PAGE + i) * 4, g * SPLIT * 4)
+                                acc[g, v].set(fma(value, weight, acc[g, v].get()))
+                for at, variable in acc.items():
+                    f.store(variable.get(), sums, places[at])
     return f

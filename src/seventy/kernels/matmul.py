@@ -4,9 +4,12 @@ Threads claim chunks of panels; a panel is multiplied by all tiles of tokens whi
 sum is built in the same order whatever the tile, so a row's result does not depend on its company.
 """
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 from seventy.formats import PANEL, by_name
 from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Module
+from seventy.jit.build import Function, Module, Value, Variable
 from seventy.jit.types import f32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_widths
 from seventy.kernels.activations import KINDS, section_bases
@@ -59,24 +62,36 @@ def _tile(module: Module, format_name: str, width: int) -> Function:
     parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections)]
     f = module.function(f"tile{width}", parameters, internal=True)
     weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
-    parts = range(PANEL // lanes)
-    totals = [[f.variable(f32 * lanes, 0) for _ in range(width)] for _ in parts]
+    parts = PANEL // lanes
+    # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
+    ahead = 4096 if width >= 4 else 0
+    vector = f32 * lanes
+    # The sums of all 16 rows; where a vector holds fewer, the parts take turns in the registers.
+    sums = f.memory(4 * PANEL * width)
+
+    def each() -> Iterator[tuple[Value, Value, Value]]:
+        """Every part of every token: where its sum is, its output and its bias."""
+        for part in range(parts):
+            for t in range(width):
+                place = sums + 4 * lanes * (part * width + t)
+                yield place, output + stride * t + 4 * lanes * part, bias + 4 * lanes * part
+
+    for place, _, _ in each():
+        f.store(f.constant(vector, 0), place)
     with f.when(has_bias > 0):
-        for part in parts:
-            value = f.load(f32 * lanes, bias, part * lanes * 4)
-            for t in range(width):
-                totals[part][t].set(value)
+        for place, _, source in each():
+            f.store(f.load(vector, source), place)
     with f.when(accumulate > 0):
-        for part in parts:
-            for t in range(width):
-                totals[part][t].set(f.load(f32 * lanes, output + stride * t, part * lanes * 4))
+        for place, source, _ in each():
+            f.store(f.load(vector, source), place)
     with f.loop(blocks) as block:
         address = weights + block * format.panel_block
         here = [x + block * (format.block // c * 4 * width) for x, c in zip(inputs, kind.sections, strict=True)]
-        for part in parts:
-            tile = Tile(f, lanes, width, address, part, len(format.halves), here, totals[part])
-            format.multiply(tile)
-    for part in parts:
-        for t in range(width):
-            f.store(totals[part][t].get(), output + stride * t, part * lanes * 4)
+        with f.loop(parts) if parts > 1 else nullcontext(f.constant(i64, 0)) as part:
+            row = part * (4 * lanes)
+            totals = [Variable(f, vector, sums + row * width + 4 * lanes * t) for t in range(width)]
+            halves, words = address + part * (2 * lanes), address + row + 32 * len(format.halves)
+            format.multiply(Tile(f, lanes, width, halves, words, here, totals, ahead))
+    for place, target, _ in each():
+        f.store(f.load(vector, place), target)
     return f

@@ -1,63 +1,89 @@
 """Rotary position embedding of queries and keys, and the way of keys and values into the cache."""
 
 from seventy.jit.build import Function, Module, Value
-from seventy.jit.simd import float_to_halves, fma
+from seventy.jit.simd import fma
 from seventy.jit.types import f32, i32, i64, pointer
 from seventy.kernels.abi import Kernel
-from seventy.kernels.attention import PAGE, page_address
+from seventy.kernels.activations import inverse_rms
+from seventy.kernels.pages import PAGE, Layout
+
+# A position is STEP * coarse + fine.
+STEP = 256
 
 ARGUMENTS = (
-    "rows", "positions", "tables", "cosines", "sines", "queries", "query_stride", "keys", "values", "key_stride",
-    "cache", "n_pages",
+    "rows", "positions", "tables", "coarse", "fine", "queries", "query_stride", "keys", "values", "key_stride",
+    "cache", "n_pages", "query_norm", "key_norm", "epsilon",
 )  # fmt: skip
 
 
-def build(module: Module, kv_heads: int, group: int, head_dim: int, rope_dim: int, interleaved: bool) -> None:
-    """Turns `group` queries and one key of every KV head by the row's position, stores key and value as f16.
+def build(
+    module: Module, kv_heads: int, group: int, head_dim: int, rope_dim: int, interleaved: bool, norm: bool, kv: str
+) -> None:
+    """Turns `group` queries and one key of every KV head by the row's position, stores key and value in the cache.
 
-    The rotation is x * cosine + partner * sine, with the sine's sign in the table (row: rope_dim floats of each);
-    the partner of element i is its neighbour (interleaved, Llama) or i +- rope_dim / 2 (Qwen and others).
+    The angle of a position is the sum of a coarse and a fine one, so that two small tables serve any context: row i
+    of `coarse` holds the cosines and then the sines (rope_dim / 2 each) of position STEP * i, of `fine` those of
+    position i. Element i turns with its neighbour (interleaved, Llama) or with i + rope_dim / 2 (Qwen and others).
+    With `norm`, each head is first divided by its root mean square and multiplied by `query_norm` or `key_norm`.
     """
+    layout = Layout(kv, head_dim)
     k = Kernel(module, ARGUMENTS)
     f = k.f
+    cosines, sines = f.memory(2 * rope_dim), f.memory(2 * rope_dim)
     with k.claim(k.count("rows") * kv_heads) as item:
         row, head = item // kv_heads, item % kv_heads
         position = f.load(i32, k("positions", pointer), row * 4).to(i64)
-        cosines = k("cosines", pointer) + position * (4 * rope_dim)
-        sines = k("sines", pointer) + position * (4 * rope_dim)
+        coarse = k("coarse", pointer) + position // STEP * (4 * rope_dim)
+        fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
+        _add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
         queries = k("queries", pointer) + row * k("query_stride") + head * (4 * group * head_dim)
         keys = k("keys", pointer) + row * k("key_stride") + head * (4 * head_dim)
         values = k("values", pointer) + row * k("key_stride") + head * (4 * head_dim)
         with f.loop(group) as g:
+            if norm:
+                _norm(k, queries + g * (4 * head_dim), k("query_norm", pointer), head_dim)
             _rotate(f, queries + g * (4 * head_dim), cosines, sines, rope_dim, interleaved)
+        if norm:
+            _norm(k, keys, k("key_norm", pointer), head_dim)
         _rotate(f, keys, cosines, sines, rope_dim, interleaved)
+        number = f.load(i32, f.load(pointer, k("tables", pointer), row * 8), position // PAGE * 4).to(i64)
+        page = layout.page(k("cache", pointer), k("n_pages"), head, number)
+        layout.store(f, page, position % PAGE, keys, values)
 
-        page = f.load(i32, f.load(pointer, k("tables", pointer), row * 8), position // PAGE * 4).to(i64)
-        slot = position % PAGE
-        key_page = page_address(k("cache", pointer), k("n_pages"), head, page, head_dim)
-        value_page = key_page + 2 * PAGE * head_dim
-        with f.loop(head_dim) as i:
-            half = float_to_halves(f.load(f32, keys, i * 4))
-            f.store(half, key_page, (i * PAGE + slot) * 2)
-        with f.loop(0, head_dim, 16) as i:
-            half = float_to_halves(f.load(f32 * 16, values, i * 4))
-            f.store(half, value_page, (slot * head_dim + i) * 2)
+
+def _lanes(span: int) -> int:
+    return next(n for n in (16, 8, 4, 2, 1) if span % n == 0)
+
+
+def _add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: Value, half: int) -> None:
+    vector = f32 * _lanes(half)
+    with f.loop(0, 4 * half, vector.nbytes) as i:
+        c, s = f.load(vector, coarse, i), f.load(vector, coarse, i + 4 * half)
+        c1, s1 = f.load(vector, fine, i), f.load(vector, fine, i + 4 * half)
+        f.store(fma(-s, s1, c * c1), cosines, i)
+        f.store(fma(c, s1, s * c1), sines, i)
+
+
+def _norm(k: Kernel, x: Value, weight: Value, head_dim: int) -> None:
+    f = k.f
+    factor = inverse_rms(k, x, f.constant(i64, head_dim)).splat(16)
+    with f.loop(0, 4 * head_dim, 64) as i:
+        f.store(f.load(f32 * 16, x, i) * factor * f.load(f32 * 16, weight, i), x, i)
 
 
 def _rotate(f: Function, x: Value, cosines: Value, sines: Value, rope_dim: int, interleaved: bool) -> None:
     half = rope_dim // 2
-    span = rope_dim if interleaved else half
-    lanes = next(n for n in (16, 8, 4, 2, 1) if span % n == 0)
-    vector = f32 * lanes
-    with f.loop(0, 4 * span, 4 * lanes) as i:
+    lanes = _lanes(half)
+    with f.loop(0, half, lanes) as i:
+        c, s = f.load(f32 * lanes, cosines, i * 4), f.load(f32 * lanes, sines, i * 4)
         if interleaved:
-            here = f.load(vector, x, i)
-            partner = here.shuffle([j ^ 1 for j in range(lanes)])
-            turned = fma(partner, f.load(vector, sines, i), here * f.load(vector, cosines, i))
-            f.store(turned, x, i)
+            both = f.load(f32 * (2 * lanes), x, i * 8)
+            a, b = (both.shuffle(range(first, 2 * lanes, 2)) for first in (0, 1))
         else:
-            places = (i, i + 4 * half)
-            first, second = (f.load(vector, x, place) for place in places)
-            for place, here, partner in zip(places, (first, second), (second, first), strict=True):
-                turned = fma(partner, f.load(vector, sines, place), here * f.load(vector, cosines, place))
-                f.store(turned, x, place)
+            a, b = f.load(f32 * lanes, x, i * 4), f.load(f32 * lanes, x, (i + half) * 4)
+        first, second = fma(-b, s, a * c), fma(b, c, a * s)
+        if interleaved:
+            f.store(first.shuffle([j // 2 + lanes * (j % 2) for j in range(2 * lanes)], second), x, i * 8)
+        else:
+            f.store(first, x, i * 4)
+            f.store(second, x, (i + half) * 4)

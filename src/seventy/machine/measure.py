@@ -1,4 +1,4 @@
-"""What this machine can do: how fast it reads its memory.
+"""What this machine can do: how fast it reads its memory, how fast it multiplies.
 
 Knows nothing of models; the limits it finds are those that kernels are compared with.
 """
@@ -6,7 +6,7 @@ Knows nothing of models; the limits it finds are those that kernels are compared
 import ctypes
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,105 +14,234 @@ from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels.bandwidth import ARGUMENTS, Pattern
-from seventy.machine import together
+from seventy.jit.isa import Isa
+from seventy.kernels import bandwidth, peak
+from seventy.kernels.bandwidth import Pattern
+from seventy.machine import together, topology
 from seventy.machine.memory import allocate, available_bytes
-from seventy.machine.topology import last_level_cache_bytes, physical_cores, pin_thread
+from seventy.machine.topology import Topology, pin_thread
 
 _MEGABYTE = 1 << 20
+# Whole chunks and whole huge pages.
+_MULTIPLE = 8 * _MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A pattern of reading, and how many bytes a thread claims at once (0: an equal share of everything)."""
+    """A pattern of reading, and how many bytes a thread claims at once."""
 
     pattern: Pattern
     chunk_bytes: int
 
 
 def walks(lanes: int) -> list[Walk]:
-    """The ways of reading that were fastest somewhere; which of them wins differs between machines and moments."""
+    """The ways of reading that were fastest somewhere; which of them wins differs between machines and moments.
+
+    On Zen 4 one core reads 26 GB/s by 256-bit loads from two or four places, 23 from one, 19 by 512-bit loads.
+    """
     wide, narrow = lanes, min(lanes, 8)
     return [
         Walk(Pattern(narrow, streams=2, lines=4), 2 * _MEGABYTE),
+        Walk(Pattern(narrow, streams=4, lines=4), 8 * _MEGABYTE),
         Walk(Pattern(narrow, streams=1, lines=4), 2 * _MEGABYTE),
-        Walk(Pattern(wide, streams=2, lines=2), 0),
-        Walk(Pattern(narrow, streams=1, lines=4), 128 << 10),
-        Walk(Pattern(narrow, streams=4, lines=4), 0),
+        Walk(Pattern(narrow, streams=2, lines=8), 2 * _MEGABYTE),
+        Walk(Pattern(wide, streams=4, lines=2), 2 * _MEGABYTE),
         Walk(Pattern(wide, streams=1, lines=4, ahead=2048), 2 * _MEGABYTE),
     ]
 
 
-def buffer_bytes() -> int:
+def buffer_bytes(machine: Topology) -> int:
     """Enough to leave no cache with a share that counts: 16 times the last level, but a quarter of what is free."""
-    wanted = max(512 * _MEGABYTE, 16 * last_level_cache_bytes())
-    wanted = min(wanted, available_bytes() // 4)
+    free = available_bytes()
+    wanted = min(max(512 * _MEGABYTE, 16 * machine.last_level_cache_bytes), free // 4)
     if wanted < 64 * _MEGABYTE:
-        free = available_bytes() / 1e6
-        raise SeventyError(f"measuring memory needs 256 MB and {free:.0f} MB are free; close something and try again")
-    return wanted // (8 * _MEGABYTE) * (8 * _MEGABYTE)
+        raise SeventyError(
+            f"measuring memory needs 256 MB, and {free / 1e6:.0f} MB are free; close something and try again"
+        )
+    return wanted
 
 
-def touched(nbytes: int, cpus: Sequence[int]) -> NDArray[np.uint8]:
-    """Memory written by threads on these CPUs, hence on their nodes, each an equal part."""
+def touched(nbytes: int, cpus: Sequence[int], seconds: float = 5.0) -> NDArray[np.uint8]:
+    """Memory written by threads on these CPUs, hence on their node.
+
+    At least half of `nbytes`, where a host that lends memory only when it is used takes more than `seconds`.
+    """
     memory = allocate(nbytes)
-    part = -(-nbytes // len(cpus))
+    end = time.perf_counter() + seconds
+    lock = threading.Lock()
+    written = 0
 
-    def write(start: int, cpu: int) -> None:
+    def write(cpu: int) -> None:
+        nonlocal written
         pin_thread({cpu})
-        # Unlike numpy's fill it lets the other threads run.
-        ctypes.memset(memory.ctypes.data + start, 1, min(part, nbytes - start))
+        while True:
+            with lock:
+                late = time.perf_counter() > end and written >= nbytes // 2
+                if late or written >= nbytes:
+                    return
+                start, written = written, written + _MULTIPLE
+            # Unlike numpy's fill it lets the other threads run.
+            ctypes.memset(memory.ctypes.data + start, 1, min(_MULTIPLE, nbytes - start))
 
-    team = [threading.Thread(target=write, args=item) for item in zip(range(0, nbytes, part), cpus, strict=False)]
+    team = [threading.Thread(target=write, args=(cpu,), daemon=True) for cpu in cpus]
     for thread in team:
         thread.start()
     for thread in team:
         thread.join()
-    return memory
+    return memory[:written]
 
 
-def read_once(library: Library, walk: Walk, memory: NDArray[np.uint8], cpus: Sequence[int]) -> float:
-    """GB/s (1e9) of one pass over `memory` by one thread on each of `cpus`."""
-    threads = len(cpus)
+def node_memories(machine: Topology, nbytes: int) -> dict[int, NDArray[np.uint8]]:
+    """About `nbytes` in all, as much on every node that has usable cores."""
+    cpus: dict[int, list[int]] = {}
+    for core in machine.usable:
+        cpus.setdefault(core.node, []).append(core.cpus[0])
+    share = max(_MULTIPLE, nbytes // len(cpus) // _MULTIPLE * _MULTIPLE)
+    return {node: touched(share, here) for node, here in cpus.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Memory, and the CPUs whose threads read it."""
+
+    memory: NDArray[np.uint8]
+    cpus: Sequence[int]
+
+
+def local_areas(machine: Topology, memories: Mapping[int, NDArray[np.uint8]], cpus: Sequence[int]) -> list[Area]:
+    """Each CPU reads its own node's memory, all of them about as much."""
+    groups: dict[int, list[int]] = {}
+    for cpu in cpus:
+        groups.setdefault(machine.node_of(cpu), []).append(cpu)
+    most = max(len(group) for group in groups.values())
+    return [
+        Area(memories[node][: max(1, len(memories[node]) * len(group) // most // _MULTIPLE) * _MULTIPLE], group)
+        for node, group in groups.items()
+    ]
+
+
+def read_once(library: Library, walk: Walk, areas: Sequence[Area]) -> float:
+    """GB/s (1e9) of one pass over all areas at once, by one thread on each CPU."""
+    arrived, sums = np.zeros(8, np.int64), np.zeros(sum(len(area.cpus) for area in areas), np.uint32)
     step = walk.pattern.step_bytes
-    chunk = walk.chunk_bytes or max(step, len(memory) // threads // step * step)
-    arrived, counter, sums = np.zeros(8, np.int64), np.zeros(8, np.int64), np.zeros(threads, np.uint32)
-    words = {
-        "buffer": memory.ctypes.data,
-        "chunks": len(memory) // chunk,
-        "chunk_bytes": chunk,
-        "arrived": arrived.ctypes.data,
-        "sums": sums.ctypes.data,
-    }
-    arguments = np.array([words[name] for name in ARGUMENTS], np.int64)
+    calls: list[together.Call] = []
+    nbytes = 0
+    for area in areas:
+        # Some chunks for every thread, or the last ones to be claimed are waited for.
+        chunk = min(walk.chunk_bytes, len(area.memory) // (8 * len(area.cpus))) // step * step
+        chunks = len(area.memory) // chunk
+        values = {
+            "buffer": area.memory.ctypes.data,
+            "chunks": chunks,
+            "chunk_bytes": chunk,
+            "arrived": arrived.ctypes.data,
+            "sums": sums.ctypes.data,
+        }
+        arguments = np.array([values[name] for name in bandwidth.ARGUMENTS], np.int64)
+        counter = np.zeros(8, np.int64)
+        calls += [together.Call(cpu, arguments, counter) for cpu in area.cpus]
+        nbytes += chunks * chunk
     function = library.address(Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)))
-    calls = [together.Call(cpu, arguments.ctypes.data, counter.ctypes.data) for cpu in cpus]
-    seconds = together.run(function, calls)
-    return words["chunks"] * chunk / seconds / 1e9
+    return nbytes / together.run(function, calls) / 1e9
 
 
-def read_samples(
-    library: Library, memory: NDArray[np.uint8], cpus: Sequence[int], seconds: float
-) -> Iterator[tuple[Walk, float]]:
-    """Passes over `memory` in every way of reading by turns, each at least once, until the time is over."""
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """GB/s (1e9) of many passes, by way of reading."""
+
+    passes: Sequence[Sequence[float]]
+
+    @property
+    def best_gbs(self) -> float:
+        return max(max(way) for way in self.passes)
+
+    @property
+    def typical_gbs(self) -> float:
+        """The median of the way that is best by its median: what is reached most of the time."""
+        return max(sorted(way)[len(way) // 2] for way in self.passes)
+
+
+def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> Samples:
+    """Passes in every way of reading by turns, each at least once, until the time is over."""
     ways = walks(library.isa.lanes)
     library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
+    passes: list[list[float]] = [[] for _ in ways]
     end = time.perf_counter() + seconds
-    first = True
-    while first or time.perf_counter() < end:
-        for walk in ways:
-            yield walk, read_once(library, walk, memory, cpus)
-            if not first and time.perf_counter() > end:
-                return
-        first = False
+    while not passes[-1] or time.perf_counter() < end:
+        for walk, samples in zip(ways, passes, strict=True):
+            samples.append(read_once(library, walk, areas))
+    return Samples(passes)
+
+
+def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> Samples:
+    """Passes by `threads` threads, pinned to physical cores, over their own nodes' memory."""
+    machine = topology.read()
+    cores = machine.spread()
+    memories = node_memories(machine, nbytes or buffer_bytes(machine))
+    areas = local_areas(machine, memories, [cores[i % len(cores)] for i in range(threads)])
+    return read_samples(library, areas, seconds)
 
 
 def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> float:
-    """The most GB/s (1e9) that `threads` threads, pinned to physical cores, read from memory.
+    """The most GB/s (1e9) that `threads` threads read from memory.
 
     Best of many passes over `nbytes` (by default far more than the caches hold), in several patterns.
     """
-    cores = physical_cores()
-    cpus = [cores[i % len(cores)] for i in range(threads)]
-    memory = touched(nbytes or buffer_bytes(), cpus)
-    return max(gbs for _, gbs in read_samples(library, memory, cpus, seconds))
+    return read_local(library, threads, seconds, nbytes).best_gbs
+
+
+def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:
+    """GOPS (1e9 operations/s, two a multiply-add) of kernels/peak.py on these CPUs, and the seconds it took."""
+    threads = len(cpus)
+    xs, ys = peak.shape(library.isa.dot == "vnni")
+    steps = 8 * peak.GROUP
+    vector_bytes = 4 * lanes
+    # As floats, bytes of 1 would be numbers whose products are denormal, and slow.
+    one = np.ones(1, np.float32).view(np.uint8) if kind == "f32" else np.ones(4, np.uint8)
+    x, y = np.tile(one, steps * xs * lanes), np.tile(one, ys * lanes)
+    arrived, sums = np.zeros(8, np.int64), np.zeros(threads * xs * ys * vector_bytes, np.uint8)
+    words = {
+        "x": x.ctypes.data,
+        "x_bytes": len(x),
+        "y": y.ctypes.data,
+        "passes": passes,
+        "arrived": arrived.ctypes.data,
+        "sums": sums.ctypes.data,
+    }
+    arguments = np.array([words[name] for name in peak.ARGUMENTS], np.int64)
+    function = library.address(Kernel("seventy.kernels.peak:build", (kind, lanes, xs, ys)))
+    seconds = together.run(function, [together.Call(cpu, arguments, np.zeros(8, np.int64)) for cpu in cpus])
+    steps //= peak.GROUP if kind == "nibbles" else 1
+    return threads * passes * steps * peak.operations(kind, lanes, xs * ys) / seconds / 1e9, seconds
+
+
+def _peak(library: Library, ways: Sequence[tuple[str, int]], cpus: Sequence[int], seconds: float) -> float:
+    passes = dict.fromkeys(ways, 1)
+    best, end = 0.0, time.perf_counter() + seconds
+    while True:
+        for kind, lanes in ways:
+            gops, took = multiply_once(library, kind, lanes, cpus, passes[kind, lanes])
+            # Runs of 10 ms or more: long beside a thread's start, short beside what else the machine does.
+            if took < 0.01:
+                passes[kind, lanes] *= 4
+                end = max(end, time.perf_counter() + seconds / 2)
+            else:
+                best = max(best, gops)
+        if best and time.perf_counter() > end:
+            return best
+
+
+def widths(isa: Isa) -> list[int]:
+    """Lanes of the vectors to try: some CPUs clock down under 512 bits."""
+    return [isa.lanes, 8] if isa.lanes == 16 else [isa.lanes]
+
+
+def int8_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
+    """The most GOPS at which these CPUs, one thread on each, multiply bytes and add the products, at this ISA level."""
+    kinds = ["bytes", "nibbles"] if library.isa.dot == "maddubs" else ["bytes"]
+    return _peak(library, [(kind, lanes) for kind in kinds for lanes in widths(library.isa)], cpus, seconds)
+
+
+def float_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
+    """The same of f32."""
+    return _peak(library, [("f32", lanes) for lanes in widths(library.isa)], cpus, seconds)

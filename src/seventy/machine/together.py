@@ -6,6 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.errors import SeventyError
 from seventy.machine.topology import pin_thread
 
 SIGNATURE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)
@@ -16,27 +20,48 @@ class Call:
     """A thread's part: the CPU it runs on, and what the kernel (kernels/abi.py) is given."""
 
     cpu: int
-    arguments: int
-    counter: int
+    arguments: NDArray[np.int64]
+    counter: NDArray[np.int64]
 
 
 def run(function: int, calls: Sequence[Call]) -> float:
     """Calls the kernel at this address once a thread; the seconds from the last start to the last end.
 
-    A kernel that waits for all threads before it begins is timed without their start.
+    A kernel that waits for all threads before it begins is timed without their start. Raises SeventyError where a
+    CPU cannot be used.
     """
     kernel = SIGNATURE(function)
     begun, ended = [0.0] * len(calls), [0.0] * len(calls)
+    # In the kernel threads would wait for ever for one that could not come.
+    gate = threading.Barrier(len(calls))
+    problems: list[str] = []
 
     def work(index: int, call: Call) -> None:
-        pin_thread({call.cpu})
+        try:
+            pin_thread({call.cpu})
+            gate.wait()
+        except OSError as error:
+            problems.append(f"a thread cannot run on CPU {call.cpu}: {error.strerror}")
+            gate.abort()
+            return
+        except threading.BrokenBarrierError:
+            return
         begun[index] = time.perf_counter()
-        kernel(call.arguments, call.counter, index, len(calls))
+        kernel(call.arguments.ctypes.data, call.counter.ctypes.data, index, len(calls))
         ended[index] = time.perf_counter()
 
     team = [threading.Thread(target=work, args=item, daemon=True) for item in enumerate(calls)]
+    started: list[threading.Thread] = []
     for thread in team:
-        thread.start()
-    for thread in team:
+        try:
+            thread.start()
+        except RuntimeError:
+            problems.append(f"the system allows {len(started)} more threads and {len(team)} are needed")
+            gate.abort()
+            break
+        started.append(thread)
+    for thread in started:
         thread.join()
+    if problems:
+        raise SeventyError(f"{problems[0]}; try again, or with fewer CPUs: taskset -c 0 seventy measure")
     return max(ended) - max(begun)

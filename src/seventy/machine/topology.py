@@ -1,66 +1,225 @@
-"""The CPUs this process may use."""
+"""Sockets, NUMA nodes, cores and caches, and which of them this process may use.
 
+Read from Linux's /sys and /proc; where they are absent (Windows, macOS) psutil gives the number of cores.
+`root` is the folder that holds sys/ and proc/.
+"""
+
+import contextlib
 import os
 import platform
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-_CPUS = Path("/sys/devices/system/cpu")
+import psutil
+
+from seventy.machine.cgroup import ROOT, cpu_quota
+
+_CPUS = Path("sys/devices/system/cpu")
 
 
-def allowed_cpus() -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A physical core: its online logical CPUs, and where it is. `kind` is 'performance' or 'efficiency' on CPUs
+    that have both, else ''.
+    """
+
+    cpus: tuple[int, ...]
+    socket: int
+    node: int
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A NUMA node; `memory_bytes` is 0 where the system does not say."""
+
+    number: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """One cache and the logical CPUs that share it; `kind` is data, instruction or unified."""
+
+    level: int
+    kind: str
+    nbytes: int
+    cpus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The machine's online CPUs; `allowed` are the logical CPUs this process may run on, `quota` how many CPUs'
+    worth of time it gets (None: no limit).
+    """
+
+    cores: tuple[Core, ...]
+    nodes: tuple[Node, ...]
+    caches: tuple[Cache, ...]
+    allowed: tuple[int, ...]
+    quota: float | None = None
+
+    @property
+    def sockets(self) -> int:
+        return len({core.socket for core in self.cores})
+
+    @property
+    def threads_per_core(self) -> int:
+        return max(len(core.cpus) for core in self.cores)
+
+    @property
+    def usable(self) -> tuple[Core, ...]:
+        """Cores with an allowed CPU, those CPUs only, as many as the quota allows."""
+        allowed = set(self.allowed)
+        cores = [
+            Core(cpus, core.socket, core.node, core.kind)
+            for core in self.cores
+            if (cpus := tuple(cpu for cpu in core.cpus if cpu in allowed))
+        ]
+        return tuple(cores[: len(cores) if self.quota is None else max(1, int(self.quota))])
+
+    @property
+    def last_level_cache_bytes(self) -> int:
+        """The caches of the highest level, together; 0 where the system does not say."""
+        last = max((cache.level for cache in self.caches), default=0)
+        return sum(cache.nbytes for cache in self.caches if cache.level == last)
+
+    def node_of(self, cpu: int) -> int:
+        return next((core.node for core in self.cores if cpu in core.cpus), 0)
+
+    def spread(self) -> list[int]:
+        """One logical CPU of each usable core: performance cores first, then by turns from each last-level cache,
+        so that the first few already reach every memory controller (a chiplet or a socket has a limit of its own).
+        """
+        last = max((cache.level for cache in self.caches), default=0)
+        place = {cpu: cache.cpus for cache in self.caches if cache.level == last for cpu in cache.cpus}
+        taken: dict[object, int] = {}
+        turns = []
+        for core in self.usable:
+            group = core.node, place.get(core.cpus[0]), core.kind
+            turns.append((core.kind == "efficiency", taken.get(group, 0), core.cpus[0]))
+            taken[group] = taken.get(group, 0) + 1
+        return [cpu for _, _, cpu in sorted(turns)]
+
+
+def parse_list(text: str) -> tuple[int, ...]:
+    """CPU numbers from the kernel's notation: 0-3,8 is 0, 1, 2, 3, 8."""
+    numbers: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(numbers)
+
+
+def _text(file: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return file.read_text().strip()
+    return None
+
+
+def _number(file: Path, default: int) -> int:
+    text = _text(file)
+    return int(text) if text and text.lstrip("-").isdigit() else default
+
+
+def allowed_cpus() -> tuple[int, ...]:
     """Logical CPUs in the process's affinity mask, or all of them where the system has no such mask."""
     if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Whole CPUs' worth of time the control group grants, or None where it grants all."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return None
+def read(root: Path = ROOT, allowed: Sequence[int] | None = None) -> Topology:
+    """The machine as it is now; `allowed` in place of the process's affinity."""
+    allowed = tuple(allowed_cpus() if allowed is None else allowed)
+    online = parse_list(_text(root / _CPUS / "online") or "")
+    if not online:
+        return _without_sysfs(allowed)
+    node_of = {cpu: node for node, cpus in _nodes(root).items() for cpu in cpus}
+    members: dict[tuple[int, int, int], list[int]] = {}
+    for cpu in online:
+        folder = root / _CPUS / f"cpu{cpu}/topology"
+        # Without a core_id every CPU is a core. A socket numbers its cores anew, and so does a die of some.
+        socket = max(0, _number(folder / "physical_package_id", 0))
+        key = socket, _number(folder / "die_id", 0), _number(folder / "core_id", -1 - cpu)
+        members.setdefault(key, []).append(cpu)
+    kinds = _kinds(root, online)
+    cores = [
+        Core(tuple(cpus), socket, node_of.get(cpus[0], 0), kinds.get(cpus[0], ""))
+        for (socket, _, _), cpus in members.items()
+    ]
+    nodes = [Node(number, _node_memory(root, number)) for number in sorted({*node_of.values()} or {0})]
+    return Topology(tuple(cores), tuple(nodes), _caches(root, online), allowed, cpu_quota(root))
 
 
-def physical_cores(root: Path = _CPUS) -> list[int]:
-    """One logical CPU of each allowed physical core, in order, as many as the control group's quota allows."""
-    seen, cores = set(), []
-    for cpu in allowed_cpus():
-        folder = root / f"cpu{cpu}" / "topology"
-        try:
-            core = ((folder / "physical_package_id").read_text(), (folder / "core_id").read_text())
-        except OSError:
-            core = (str(cpu), "")
-        if core not in seen:
-            seen.add(core)
-            cores.append(cpu)
-    return cores[: _quota() or len(cores)]
+def _without_sysfs(allowed: tuple[int, ...]) -> Topology:
+    count = min(psutil.cpu_count(logical=False) or len(allowed), len(allowed))
+    cores = tuple(Core(allowed[i::count], 0, 0) for i in range(count))
+    return Topology(cores, (Node(0, 0),), (), allowed)
 
 
-def cpu_name(root: Path = Path("/proc")) -> str:
+def _nodes(root: Path) -> dict[int, tuple[int, ...]]:
+    """Nodes that have CPUs; those that are memory only (CXL, HBM) read for nobody."""
+    nodes = {}
+    for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
+        cpus = parse_list(_text(folder / "cpulist") or "")
+        if cpus:
+            nodes[int(folder.name[4:])] = cpus
+    return nodes
+
+
+def _node_memory(root: Path, number: int) -> int:
+    text = _text(root / f"sys/devices/system/node/node{number}/meminfo") or ""
+    match = re.search(r"MemTotal:\s*(\d+) kB", text)
+    return int(match[1]) << 10 if match else 0
+
+
+def _kinds(root: Path, online: Collection[int]) -> dict[int, str]:
+    """Performance and efficiency cores: Intel has a PMU for each, others differ in capacity."""
+    fast = parse_list(_text(root / "sys/devices/cpu_core/cpus") or "")
+    slow = parse_list(_text(root / "sys/devices/cpu_atom/cpus") or "")
+    if fast and slow:
+        return dict.fromkeys(fast, "performance") | dict.fromkeys(slow, "efficiency")
+    capacity = {cpu: _number(root / _CPUS / f"cpu{cpu}/cpu_capacity", 1024) for cpu in online}
+    # Cores of one kind differ by a few percent where the system ranks them by their best clock.
+    border = 0.75 * max(capacity.values())
+    if min(capacity.values()) > border:
+        return {}
+    return {cpu: "performance" if value > border else "efficiency" for cpu, value in capacity.items()}
+
+
+def _caches(root: Path, online: Collection[int]) -> tuple[Cache, ...]:
+    units = {"K": 10, "M": 20, "G": 30}
+    found: dict[Cache, None] = {}
+    for cpu in online:
+        for folder in sorted((root / _CPUS / f"cpu{cpu}/cache").glob("index[0-9]*")):
+            size = _text(folder / "size") or ""
+            if size[:-1].isdigit() and size[-1] in units:
+                cpus = parse_list(_text(folder / "shared_cpu_list") or str(cpu))
+                kind = (_text(folder / "type") or "unified").lower()
+                found[Cache(_number(folder / "level", 0), kind, int(size[:-1]) << units[size[-1]], cpus)] = None
+    return tuple(found)
+
+
+def physical_cores(root: Path = ROOT, allowed: Sequence[int] | None = None) -> list[int]:
+    """One logical CPU of each physical core this process may use, in order, as many as its quota allows."""
+    return [core.cpus[0] for core in read(root, allowed).usable]
+
+
+def cpu_name(root: Path = ROOT) -> str:
     """The CPU as it calls itself."""
-    try:
-        match = re.search(r"^model name\s*:\s*(.+)$", (root / "cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    return match[1].strip() if match else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    if match:
+        return " ".join(match[1].split())
+    if sys.platform == "win32":
+        import winreg
 
-
-def last_level_cache_bytes(root: Path = _CPUS) -> int:
-    """The largest caches of all CPUs this process may use, together; 0 where the system does not say."""
-    found: dict[str, tuple[int, int]] = {}
-    for cpu in allowed_cpus():
-        for folder in (root / f"cpu{cpu}" / "cache").glob("index*"):
-            try:
-                level, shared = int((folder / "level").read_text()), (folder / "shared_cpu_list").read_text()
-                found[f"{level} {shared}"] = level, int((folder / "size").read_text().strip().rstrip("K")) << 10
-            except (OSError, ValueError):
-                continue
-    last = max((level for level, _ in found.values()), default=0)
-    return sum(size for level, size in found.values() if level == last)
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\CentralProcessor\0") as key:
+            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
+    return platform.processor() or platform.machine()
 
 
 def pin_thread(cpus: Collection[int]) -> Collection[int]:

@@ -1,6 +1,6 @@
 """Architectures: one file each, named as GGUF's `general.architecture` names it, found by import.
 
-A file offers `Config.from_metadata(metadata)` and `build(program, config, weights, positions)`.
+A file offers `config(metadata)`, the model's numbers, and `build(program, config, weights, positions)`.
 """
 
 import pkgutil
@@ -9,7 +9,7 @@ from types import ModuleType
 
 from seventy.errors import SeventyError
 
-_SHARED = {"metadata", "rotary"}
+_SHARED = {"dense", "metadata", "rotary"}
 
 
 def architectures() -> list[str]:

@@ -21,6 +21,10 @@ class Metadata:
             raise SeventyError(f"the model's metadata lacks {self._prefix}{key}; get the file again")
         return value
 
+    def raw(self, key: str) -> Any:
+        """What the file says, or None."""
+        return self._metadata.get(self._prefix + key)
+
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -38,6 +42,10 @@ class Metadata:
         if not isinstance(value, str):
             raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a text")
         return value
+
+    def context(self) -> int:
+        """The longest context the model was made for."""
+        return self.integer("context_length", 1, 1 << 24)
 
     def vocabulary(self) -> int:
         """The number of tokens."""

@@ -1,6 +1,12 @@
 """A prediction as a person or a program reads it."""
 
+from seventy.catalog.api_prices import api_prices_of
+from seventy.catalog.models import all_models
+from seventy.plan.advice import notes
+from seventy.plan.rank import Offer
 from seventy.plan.roofline import Band, Prediction
+from seventy.plan.shop import Plan
+from seventy.plan.tables import table
 from seventy.plan.words import number, say
 
 
@@ -87,3 +93,64 @@ def as_text(found: Prediction, lang: str) -> str:
         f"{say('p_why', lang)}: {reason(found, lang)}",
         f"{say('p_memory', lang)}: {fit}",
     ])  # fmt: skip
+
+
+def offer_json(offer: Offer, currency: str) -> dict[str, object]:
+    build, cost = offer.build, offer.cost
+    return {
+        "name": build.name, "platform": build.platform.name, "cpu": build.cpu.name, "sockets": build.sockets,
+        "memory": str(build.dimms), "channels": build.channels[0], "channels_total": build.channels[1],
+        "price": round(build.price, 2), "price_low": round(build.price_low, 2),
+        "price_high": round(build.price_high, 2), "currency": currency, "without_price": build.blanks,
+        "parts": [
+            {
+                "part": part.label, "count": part.count, "each": part.price.each * part.factor if part.price else None,
+                "date": part.price.date if part.price else None, "region": part.price.region if part.price else None,
+                "source": part.price.source if part.price else None,
+                "condition": part.price.condition if part.price else None, "months_stale": part.stale_months,
+            }
+            for part in build.parts
+        ],
+        "decode_tok_s": band_json(build.prediction.decode), "prefill_tok_s": band_json(build.prediction.prefill),
+        "time_to_first_token_s": band_json(build.prediction.first_token_s),
+        "idle_w": cost.idle_w, "load_w": cost.load_w, "watts_estimated": cost.estimated,
+        "kwh_per_day": round(cost.kwh_per_day, 2), "electricity_per_year": round(cost.electricity_per_year, 2),
+        "cost_over_years": round(cost.over_years, 2), "per_million_tokens": round(cost.million_tokens, 2),
+        "electricity_per_million_tokens": round(cost.million_tokens_electricity, 2),
+        "noise": build.platform.noise_class or None, "litres": build.platform.volume_l,
+        "gives_up": [key.removeprefix("x_") for key, _ in offer.breaks],
+    }  # fmt: skip
+
+
+def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
+    """The answer of `seventy plan --json`; money in the snapshot's currency."""
+    currency = plan.book.currency
+    chosen = plan.ranked[0] if plan.ranked else None
+    warned = notes(chosen, plan.load, plan.wishes, plan.book, plan.engine) if chosen else []
+    return {
+        "model": plan.load.name, "quant": plan.load.quant, "context": plan.context, "engine": plan.engine,
+        "prices": {"region": plan.book.region, "currency": currency, "month": plan.book.month,
+                   "ram_factor": plan.book.ram_factor},
+        "usage": {"hours_per_day": plan.usage.hours_per_day, "tariff": plan.usage.tariff, "years": plan.usage.years},
+        "looked_at": plan.census.looked_at, "too_small": plan.census.too_small, "unpriced": plan.census.unpriced,
+        "priced": len(plan.census.builds), "within_limits": len(plan.kept), "seconds": round(plan.seconds, 2),
+        "builds": [offer_json(offer, currency) for offer in plan.ranked[:top]],
+        "front": [offer_json(offer, currency) for offer in plan.front],
+        "warnings": [say(key, lang, values) for key, values in warned],
+        "nearest": [offer_json(offer, currency) for offer in plan.nearest],
+        "api_prices": [
+            {"provider": row.provider, "output_per_million": row.output_per_million,
+             "input_per_million": row.input_per_million, "currency": row.currency, "date": row.date}
+            for row in api_prices_of(plan.load.name)
+        ],
+    }  # fmt: skip
+
+
+def models_text(lang: str) -> str:
+    """The models of the catalogue with their sizes at Q4_K_M."""
+    rows = [
+        [model.name, number(model.params_b), number(model.active_params_b),
+         number(model.size_gb["Q4_K_M"]) if "Q4_K_M" in model.size_gb else "-", ", ".join(model.size_gb)]
+        for model in all_models()
+    ]  # fmt: skip
+    return table([say(key, lang) for key in ("m_model", "m_params", "m_active", "m_size", "m_quants")], rows, "lrrrl")

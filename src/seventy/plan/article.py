@@ -2,8 +2,14 @@
 
 from seventy.catalog.article import Article, ArticleBuild, the_article
 from seventy.catalog.cpus import Cpu, all_cpus
+from seventy.catalog.platforms import all_platforms
+from seventy.catalog.prices import PriceBook
+from seventy.plan.answers import band_json
+from seventy.plan.builds import Build, enumerate_builds
+from seventy.plan.cost import Usage, cost_of
 from seventy.plan.machine import machine_from_cpu, machine_from_parts
 from seventy.plan.memory import Dimms, parse_dimms
+from seventy.plan.rank import Wishes, best, offers
 from seventy.plan.roofline import Prediction, predict
 from seventy.plan.tables import table
 from seventy.plan.wanted import catalogue_load
@@ -85,10 +91,73 @@ def mistake_text(lang: str) -> str:
     })  # fmt: skip
 
 
+def same_money_text(lang: str) -> str:
+    """What the catalogue would have bought for the price of each of the article's builds, at the same prices."""
+    article = the_article()
+    load = catalogue_load(article.model, article.quant)
+    book = PriceBook("CN", article.date)
+    census = enumerate_builds(load, 4096, "llama.cpp", book, all_platforms(), all_cpus())
+    own_drive = enumerate_builds(load, 4096, "llama.cpp", book, all_platforms(), all_cpus(), own_drive=True)
+    lines = [say("a_same", lang)]
+    tariff = book.electricity()
+    usage = Usage(6.0, tariff.each if tariff else 0.55, 3.0)
+    for build in article.builds:
+        # The machine ordered was priced without its SSD, which he had.
+        priced = own_drive if build.total_cny == article.ordered_cny else census
+        found = offers(priced.builds, Wishes(budget=build.total_cny), usage)
+        chosen = best([offer for offer in found if not offer.breaks], "speed")
+        quiet = [offer for offer in chosen if not offer.build.platform.rack]
+        for key, offer in (("a_same_any", chosen[0] if chosen else None), ("a_same_home", quiet[0] if quiet else None)):
+            if offer is not None and not (key == "a_same_home" and offer is chosen[0]):
+                lines.append(say(key, lang, {
+                    "name": build.name, "budget": build.total_cny, "build": offer.build.name,
+                    "price": offer.build.price, "speed": offer.build.prediction.decode.mid,
+                    "kwh": offer.cost.kwh_per_day}))  # fmt: skip
+    return "\n".join(lines)
+
+
+def power_text(lang: str) -> str:
+    """Kilowatt-hours a day of the article's builds, beside what it says itself."""
+    article = the_article()
+    bodies = {body.name: body for body in all_platforms()}
+    load = catalogue_load(article.model, article.quant)
+    figures = []
+    for build in article.builds[:5]:
+        machine = machine_from_parts(build.cpu, build.sockets, parse_dimms(build.memory))
+        assert machine.cpu is not None, build.cpu
+        whole = Build(
+            bodies[build.platform], machine.cpu, build.sockets, parse_dimms(build.memory), (),
+            build.total_cny, build.total_cny, build.total_cny, predict(machine, load),
+        )  # fmt: skip
+        figures.append(f"{build.name} {cost_of(whole, Usage(6.0, 0.55, 1.0)).kwh_per_day:.1f}")
+    return say("a_power", lang, {"figures": ", ".join(figures)})
+
+
 def article_text(lang: str, room: int | None = None) -> str:
     article = the_article()
     return "\n\n".join([
         say("a_title", lang, {"date": article.date, "source": article.source}),
-        builds_table(lang, room), mistake_text(lang), needs_text(lang),
+        builds_table(lang, room), mistake_text(lang), needs_text(lang), power_text(lang), same_money_text(lang),
         say("a_ranking", lang), ranking_table(lang, room),
     ])  # fmt: skip
+
+
+def article_json() -> dict[str, object]:
+    """The same as data."""
+    article = the_article()
+    return {
+        "source": article.source, "date": article.date, "model": article.model, "quant": article.quant,
+        "builds": [
+            {
+                "name": build.name, "cpu": build.cpu, "sockets": build.sockets, "memory": build.memory,
+                "total_cny": build.total_cny, "decode_tok_s": band_json(predicted(build, article).decode),
+                "filled_decode_tok_s": band_json(predicted(build, article, filled=True).decode),
+            }
+            for build in article.builds
+        ],
+        "ranking": [
+            {"cpu": name, "passmark": mark, "price_cny": price or None, "decode_tok_s": band_json(
+                cpu_speed(next(cpu for cpu in all_cpus() if cpu.name == name), article).decode)}
+            for name, mark, price in article.ranking
+        ],
+    }  # fmt: skip

@@ -62,7 +62,7 @@ def load_of(row: Measurement) -> Load | None:
         read_gb = file_gb * min(1.0, row.active_params_b / row.params_b)
         layers, kv = row.layers, 0.0
     return Load(row.model, row.quant, row.params_b, row.active_params_b, file_gb, read_gb, kv, layers or
-                guess_layers(row.params_b))  # fmt: skip
+                guess_layers(row.params_b, row.active_params_b))  # fmt: skip
 
 
 def machine_of(row: Measurement) -> Machine | None:
@@ -98,7 +98,7 @@ def kind_used(machine: Machine) -> str:
 
 
 def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
-    """Share of each class: the median over sources of each source's median; spread: what holds 85 % of its rows."""
+    """Share of each class: the median over machines of each machine's median; spread: what holds 85 % of its rows."""
     by_kind: dict[str, dict[str, list[float]]] = {}
     for row, machine, load in cases:
         full = predict(machine, load, row.context or 0, threads=row.threads)
@@ -106,7 +106,7 @@ def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
             continue
         seconds = 1 / row.decode_tok_s - full.barrier_ms / 1e3
         share = full.memory_ms / 1e3 / max(seconds, 1e-4) * full.share
-        by_kind.setdefault(kind_used(machine), {}).setdefault(row.group, []).append(min(share, 1.1))
+        by_kind.setdefault(kind_used(machine), {}).setdefault(f"{row.group} {row.cpu}", []).append(min(share, 1.1))
     shares = {kind: median(median(found) for found in groups.values()) for kind, groups in by_kind.items()}
     everywhere = median(shares.values())
     shares = {kind: shares.get(kind, everywhere) for kind in CALIBRATION.shares}
@@ -132,14 +132,22 @@ def _quantile(values: Sequence[float]) -> float:
 
 
 def cross_validate(
-    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = ()
-) -> list[Tested]:
-    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test."""
+    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = (),
+    from_channels: bool = False,
+) -> list[Tested]:  # fmt: skip
+    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test.
+
+    `from_channels` tests only machines whose bandwidth was measured, and predicts them as if it had not been.
+    """
     tested = []
     for group in sorted({row.group for row, _, _ in cases}):
         calibration = fit([case for case in (*cases, *also) if case[0].group != group])
         for row, machine, load in cases:
             if row.group == group:
+                if from_channels:
+                    if machine.measured_gbs is None or row.channels is None:
+                        continue
+                    machine = replace(machine, measured_gbs=None)
                 found = predict(machine, load, row.context or 0, threads=row.threads, calibration=calibration)
                 band = found.decode
                 kind, measured = kind_used(machine), row.decode_tok_s
@@ -198,3 +206,49 @@ def known_cases() -> list[tuple[Measurement, Machine, Load]]:
 def assumed_cases() -> list[tuple[Measurement, Machine, Load]]:
     """What is fitted on besides: every channel is assumed filled at the CPU's rated speed."""
     return usable(all_measurements(), known_layout=False)
+
+
+def _line(name: str, tested: Sequence[Tested]) -> str:
+    errors = [test.error for test in tested]
+    held = sum(test.held for test in tested) / len(tested)
+    width = median(test.high / test.low for test in tested)
+    groups = len({test.row.group for test in tested})
+    return (f"| {name} | {len(tested)} | {groups} | {100 * median(errors):.0f} % | {100 * held:.0f} % | "
+            f"{width:.2f}x |")  # fmt: skip
+
+
+def error_tables() -> str:
+    """The errors docs/prediction.md publishes, as Markdown."""
+    head = "| class | n | sources | median error | band holds | band width |\n|---|---|---|---|---|---|"
+    also = assumed_cases()
+    known = cross_validate(known_cases(), also)
+    from_channels = cross_validate(known_cases(), also, from_channels=True)
+    assumed = cross_validate(also, known_cases())
+    prompts = cross_validate_prefill(prefill_cases(all_measurements()))
+    lines = ["Decode, memory layout known:", "", head, _line("all", known)]
+    lines += [_line(kind, [t for t in known if t.kind == kind]) for kind in sorted({t.kind for t in known})]
+    lines += ["", "Decode, the measured machines of that table predicted from their channels instead:", "", head]
+    lines += [_line("all", from_channels)]
+    lines += ["", "Decode, layout assumed to be the CPU's most:", "", head, _line("all", assumed)]
+    lines += [_line(kind, [t for t in assumed if t.kind == kind]) for kind in sorted({t.kind for t in assumed})]
+    lines += ["", "Prefill, llama.cpp builds of 2024 and later:", "", head, _line("all", prompts)]
+    laid_out = [t for t in prompts if t.row.known_layout]
+    lines.append(_line("memory layout known", laid_out))
+    lines += [_line(kind, [t for t in prompts if t.kind == kind]) for kind in sorted({t.kind for t in prompts})]
+    return "\n".join(lines)
+
+
+def left_out() -> dict[str, int]:
+    """How many measurements test nothing, by the rule that leaves them out."""
+    counted: dict[str, int] = {}
+    for row in all_measurements():
+        if row.exclude:
+            rule = row.exclude.split(":")[0]
+        elif row.layout == "unknown":
+            rule = "memory layout unknown"
+        else:
+            known = machine_of(row) is not None and load_of(row) is not None
+            rule = "" if known else "CPU or model size unknown"
+        if rule:
+            counted[rule] = counted.get(rule, 0) + 1
+    return dict(sorted(counted.items()))

@@ -9,8 +9,8 @@ from typing import Any
 
 from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.errors import SeventyError
-from seventy.plan.machine import Machine, machine_from_cpu
-from seventy.plan.memory import Dimms, peak_gbs
+from seventy.plan.machine import Machine, machine_from_cpu, machine_from_parts
+from seventy.plan.memory import Dimms, parse_dimms, peak_gbs
 
 
 def profile_path() -> Path:
@@ -21,7 +21,7 @@ def profile_path() -> Path:
 
 
 def read_profile(path: Path | None = None) -> dict[str, Any]:
-    """The measured profile, or nothing: `read_bandwidth_gbs` and `int8_gops` are used where they are there."""
+    """The measured profile, or nothing; `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs` are used."""
     path = path or profile_path()
     if not path.exists():
         return {}
@@ -35,6 +35,15 @@ def read_profile(path: Path | None = None) -> dict[str, Any]:
     return profile
 
 
+def profile_number(profile: dict[str, Any], key: str) -> float | None:
+    """A figure of the profile, None where it is not there; of a table (one figure per instruction set) the highest."""
+    value = profile.get(key)
+    if isinstance(value, dict):
+        figures = [figure for figure in value.values() if isinstance(figure, int | float)]
+        value = max(figures, default=None)
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
 def _cpuinfo(text: str) -> tuple[str, int]:
     """CPU name and sockets from /proc/cpuinfo."""
     names = re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -42,21 +51,35 @@ def _cpuinfo(text: str) -> tuple[str, int]:
     return (names[0].strip() if names else "unknown CPU"), sockets
 
 
+# The best set of vector instructions that counts, by flags of /proc/cpuinfo.
+_ISA_FLAGS = (
+    ("amx", "amx_int8"), ("avx512vnni", "avx512_vnni"), ("avx512", "avx512bw"), ("avxvnni", "avx_vnni"),
+    ("avx2", "avx2"), ("avx", "avx"), ("i8mm", "i8mm"), ("dotprod", "asimddp"), ("neon", "asimd"),
+)  # fmt: skip
+
+
+def _isa(text: str) -> str:
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = set(found.group(1).split()) if found else set()
+    return next((isa for isa, flag in _ISA_FLAGS if flag in flags), "sse")
+
+
 def this_machine() -> Machine:
     """What is known of the machine this runs on; bandwidth is the CPU's most unless it was measured."""
     psutil: Any = importlib.import_module("psutil")
     source = Path("/proc/cpuinfo")
-    name, sockets = _cpuinfo(source.read_text(encoding="utf-8")) if source.exists() else ("unknown CPU", 1)
-    memory_gb = round(psutil.virtual_memory().total / 1e9, 1)
+    text = source.read_text(encoding="utf-8") if source.exists() else ""
+    name, sockets = _cpuinfo(text)
+    memory_gb = round(psutil.virtual_memory().total / 2**30, 1)
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     profile = read_profile()
-    measured = profile.get("read_bandwidth_gbs")
+    measured, int8 = profile_number(profile, "read_bandwidth_gbs"), profile_number(profile, "int8_gops")
     cpu, _ = find_cpu(name, all_cpus())
     if cpu is not None:
         base = machine_from_cpu(cpu, min(sockets, cpu.max_sockets), None)
     else:
         base = Machine(
-            name, None, "two sockets" if sockets > 1 else "desktop", sockets, cores, 2.5, "avx2", "",
+            name, None, "two sockets" if sockets > 1 else "desktop", sockets, cores, 2.5, _isa(text), "",
             2 * sockets, 2 * sockets, 2400, peak_gbs(2 * sockets, 2400), memory_gb,
             notes=(("cpu_unknown", {"cpu": name}),),
         )  # fmt: skip
@@ -65,18 +88,21 @@ def this_machine() -> Machine:
         notes += (("not_measured", {}),)
     return replace(
         base, name=name, cores=cores, memory_gb=memory_gb, notes=notes,
-        measured_gbs=float(measured) if measured else None,
-        measured_int8_gops=float(profile["int8_gops"]) if profile.get("int8_gops") else None,
+        measured_gbs=measured, measured_int8_gops=int8, ssd_gbs=profile_number(profile, "disk_read_gbs") or 3.0,
     )  # fmt: skip
 
 
-def machine_from_text(text: str) -> tuple[str, int, Dimms | None]:
-    """Reads "2x E5-2680 v4 + 4x16@2400": CPU, sockets, modules (for `plan --from`)."""
-    from seventy.plan.memory import parse_dimms
+def what_is_here() -> tuple[Machine, Dimms | None]:
+    """This machine for `plan --here`: its modules are not known to an ordinary user."""
+    return this_machine(), None
 
+
+def machine_from_text(text: str) -> tuple[Machine, Dimms | None]:
+    """Reads "2x E5-2680 v4 + 4x16@2400": CPUs and modules, for `plan --from`."""
     parts = [part.strip() for part in re.split(r"[+,;]", text) if part.strip()]
     if not parts:
         raise SeventyError('--from needs a machine, as in --from "E5-2680 v4 + 1x64@2400".')
     match = re.match(r"(\d)\s*[x×]\s+(.+)", parts[0])
     sockets, cpu = (int(match.group(1)), match.group(2)) if match else (1, parts[0])
-    return cpu, sockets, parse_dimms(parts[1]) if len(parts) > 1 else None
+    dimms = parse_dimms(parts[1]) if len(parts) > 1 else None
+    return machine_from_parts(cpu, sockets, dimms), dimms

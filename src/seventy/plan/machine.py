@@ -1,13 +1,14 @@
 """A machine as the prediction sees it: cores, clock, channels that hold memory, and how sure we are of each."""
 
+import re
 from dataclasses import dataclass
 
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.errors import SeventyError
 from seventy.plan.memory import Dimms, channels_filled, modules_per_channel, peak_gbs
 
-# What a socket takes when nothing else is known of the CPU: channels by the number of modules a person names.
-_GUESSED_CHANNELS = {1: 1, 2: 2, 3: 3, 4: 4, 6: 6, 8: 8, 12: 12}
+# Channels a socket is taken to have when nothing is known of the CPU: as many as it has modules.
+_GUESSED_CHANNELS = (1, 2, 3, 4, 6, 8, 12)
 # Two modules on a DDR5 desktop channel: board makers' tables allow 3600 (Zen 4, Raptor Lake) to 4800.
 _DDR5_TWO_PER_CHANNEL_MTS = 3600
 
@@ -18,7 +19,8 @@ class Machine:
 
     `kind` is the class whose share of peak bandwidth was measured: server, two sockets, desktop, mobile, apple, arm.
     `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
-    measured read bandwidth that replaces the peak. `notes` are message keys with their values.
+    measured read bandwidth that replaces the peak, `measured_int8_gops` a measured limit of int8 operations.
+    `memory_gb` is as modules are labelled (GiB). `notes` are message keys with their values.
     """
 
     name: str
@@ -64,8 +66,13 @@ def kind_of(cpu: Cpu, sockets: int) -> str:
     return "desktop"
 
 
-def speed_of(cpu: Cpu, dimms: Dimms, sockets: int) -> tuple[int, list[tuple[str, dict[str, object]]]]:
-    """MT/s the modules run at, with the reasons where that is not what is printed on them."""
+def speed_of(
+    cpu: Cpu, dimms: Dimms, sockets: int, printed: bool = False
+) -> tuple[int, list[tuple[str, dict[str, object]]]]:
+    """MT/s the modules run at, with the reasons where that is not what was given.
+
+    `printed` says that their speed is what is printed on them (modules to buy), not what an owner sees them run at.
+    """
     notes: list[tuple[str, dict[str, object]]] = []
     rated = dimms.mts or cpu.mem_speed_mts
     alternatives = [cpu.mem_speed_mts] + [int(part.split("-")[-1]) for part in cpu.mem_second.split(";") if part]
@@ -75,7 +82,8 @@ def speed_of(cpu: Cpu, dimms: Dimms, sockets: int) -> tuple[int, list[tuple[str,
         notes.append(("memory_slowed", {"rated": rated, "cpu": cpu.name, "runs": max(alternatives)}))
         return max(alternatives), notes
     two_deep = modules_per_channel(dimms.count, sockets, cpu.mem_channels) > 1
-    if dimms.mts is None and two_deep and cpu.mem_type == "DDR5" and not cpu.server_memory:
+    guessed = dimms.mts is None or (printed and rated > _DDR5_TWO_PER_CHANNEL_MTS)
+    if guessed and two_deep and cpu.mem_type == "DDR5" and not cpu.server_memory:
         notes.append(("two_per_channel", {"runs": _DDR5_TWO_PER_CHANNEL_MTS}))
         return _DDR5_TWO_PER_CHANNEL_MTS, notes
     return rated, notes
@@ -91,11 +99,13 @@ def machine_from_parts(
     return machine_from_cpu(cpu, sockets, dimms, ssd_gbs)
 
 
-def machine_from_cpu(cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0) -> Machine:
+def machine_from_cpu(
+    cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0, printed: bool = False
+) -> Machine:
     """A machine of a catalogued CPU; without modules, its channels are taken as filled at the rated speed."""
-    if sockets > cpu.max_sockets:
-        raise SeventyError(f"{cpu.name} works in at most {cpu.max_sockets} socket(s), not {sockets}; lower --sockets.")
     notes: list[tuple[str, dict[str, object]]] = []
+    if sockets > cpu.max_sockets:
+        notes.append(("too_many_sockets", {"cpu": cpu.name, "most": cpu.max_sockets, "sockets": sockets}))
     total = cpu.mem_channels * sockets
     if dimms is None:
         channels, mts = total, cpu.mem_speed_mts
@@ -103,7 +113,7 @@ def machine_from_cpu(cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float
             notes.append(("memory_assumed", {"channels": total, "mts": mts}))
     else:
         channels = total if cpu.soldered else channels_filled(dimms.count, sockets, cpu.mem_channels)
-        mts, slowed = speed_of(cpu, dimms, sockets)
+        mts, slowed = speed_of(cpu, dimms, sockets, printed)
         notes += slowed
         if channels < total:
             notes.append(("channels_empty", {"empty": total - channels, "total": total}))
@@ -134,7 +144,9 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
             f"The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}"
         )
     per_socket = max(1, dimms.count // sockets)
-    channels = sockets * max(n for n in _GUESSED_CHANNELS if n <= per_socket)
+    consumer = sockets == 1 and re.search(r"\b(core|ryzen|pentium|celeron|athlon|n\d{2,3})\b", name.lower())
+    most = 2 if consumer and "threadripper" not in name.lower() else 12
+    channels = sockets * max(n for n in _GUESSED_CHANNELS if n <= min(per_socket, most))
     mts = dimms.mts or 2400
     if dimms.mts is None:
         notes.append(("memory_assumed", {"channels": channels, "mts": mts}))

@@ -18,16 +18,16 @@ OVERHEAD_GB = 2.0
 # KV cache is read by attention kernels at about a third of the rate of weights (T5810 rows N013-N015).
 KV_READ_COST = 3.0
 PROMPT_TOKENS = 1000
-# Quants whose weights are looked up in a codebook; ik_llama.cpp's IQ2_K to IQ4_K are plain tables and are not.
-CODEBOOKS = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M")
+GIB = 1.073741824
+# Quants whose weights take more unpacking than arithmetic; ik_llama.cpp's IQ2_K to IQ4_K do not.
+LOW_BIT = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "Q2_", "Q3_")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """A model to run: sizes in GB (1e9 bytes), KV cache in bytes per token of context.
 
-    `read_gb` is what one token reads of the weights; `exotic` marks 1- to 3-bit codebook quants, whose decoding
-    costs more arithmetic than bandwidth.
+    `read_gb` is what one token reads of the weights.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Load:
         return self.active_params_b < 0.95 * self.params_b
 
     @property
-    def exotic(self) -> bool:
-        return self.quant.upper().removeprefix("UD-").startswith(CODEBOOKS)
+    def low_bit(self) -> bool:
+        return self.quant.upper().removeprefix("UD-").startswith(LOW_BIT)
 
     def memory_gb(self, context: int) -> float:
         """What must fit in memory at this context."""
@@ -115,17 +115,20 @@ def predict(
     workers = min(threads, machine.cores) if threads else machine.cores
     bandwidth = calibration.bandwidth(machine, engine)
     peak = machine.measured_gbs or machine.peak_gbs
-    effective = min(peak * bandwidth.share, workers * calibration.core_gbs(machine))
+    effective = peak * bandwidth.share
+    if machine.measured_gbs is None:
+        # What was measured, was measured with these cores.
+        effective = min(effective, workers * calibration.core_gbs(machine))
     kv_gb = load.kv_bytes_per_token * context / 1e9
     memory_s = (load.read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
-    compute_s = operations / calibration.decode_ops_per_s(machine, load.exotic, workers)
+    compute_s = operations / calibration.decode_ops_per_s(machine, load.low_bit, workers)
     barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
     needs = load.memory_gb(context)
-    fits = machine.memory_gb is None or needs <= machine.memory_gb
+    fits = machine.memory_gb is None or holds(machine.memory_gb, needs)
     ssd_s = 0.0
     if machine.memory_gb is not None and not fits:
-        missing = min(1.0, (needs - machine.memory_gb) / load.file_gb)
+        missing = min(1.0, (needs - machine.memory_gb * GIB) / load.file_gb)
         ssd_s = load.read_gb * missing / machine.ssd_gbs
     seconds = max(memory_s, compute_s) + barrier_s + ssd_s
     spread = bandwidth.spread if fits else max(bandwidth.spread, 2.0)
@@ -147,10 +150,16 @@ def predict(
     )  # fmt: skip
 
 
-def guess_layers(params_b: float) -> int:
-    """Layers of a dense transformer of this size, where nobody says: 32 at 8 B, 80 at 70 B, 126 at 405 B."""
+def holds(memory_gb: float, needs_gb: float) -> bool:
+    """Whether modules sold as so many GB (which are GiB) hold so many GB of 1e9 bytes."""
+    return memory_gb * GIB >= needs_gb
+
+
+def guess_layers(params_b: float, active_params_b: float | None = None) -> int:
+    """Layers of a transformer where nobody says: dense 32 at 8 B, 73 at 70 B, 132 at 405 B.
+
+    Mixtures of experts are wide, not deep: 35 at 30 B with 3 B active, 64 from 160 B on (DeepSeek R1 has 61).
+    """
+    if active_params_b is not None and active_params_b < 0.95 * params_b:
+        return max(24, min(64, round(32 * (math.sqrt(params_b * active_params_b) / 8) ** 0.38)))
     return max(12, round(32 * (params_b / 8) ** 0.38 * (1 if params_b < 200 else 0.93)))
-
-
-def geometric_middle(low: float, high: float) -> float:
-    return math.sqrt(low * high)

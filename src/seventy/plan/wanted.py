@@ -1,14 +1,13 @@
 """The model a person wants to run: from the catalogue, from bare numbers, or from a GGUF file."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 from seventy.catalog.models import BITS_PER_WEIGHT, find_model
 from seventy.errors import SeventyError
-from seventy.plan.roofline import Load, guess_layers
-
-GIB = 1.073741824
+from seventy.plan.roofline import GIB, Load, guess_layers
 
 
 def catalogue_load(name: str, quant: str) -> Load:
@@ -20,7 +19,7 @@ def catalogue_load(name: str, quant: str) -> Load:
     quant = known[quant.upper()]
     return Load(
         model.name, quant, model.params_b, model.active_params_b, model.size(quant), model.read_per_token(quant),
-        (model.kv_kib_per_token or 0.0) * 1024, model.layers or guess_layers(model.params_b),
+        (model.kv_kib_per_token or 0.0) * 1024, model.layers or guess_layers(model.params_b, model.active_params_b),
     )  # fmt: skip
 
 
@@ -34,8 +33,14 @@ def bare_load(params_b: float, active_params_b: float | None, weights_gib: float
     file_gb = weights_gib * GIB
     return Load(
         f"{params_b:g}B model", quant, params_b, active, file_gb, file_gb * active / params_b,
-        0.0, guess_layers(params_b),
+        0.0, guess_layers(params_b, active),
     )  # fmt: skip
+
+
+def _quant_of(stem: str) -> str:
+    """The quant a file's name tells, as nearly all do: "model-Q4_K_M" or "model.i1-IQ2_XXS"."""
+    found = re.findall(r"(?<![a-z])((?:i?q\d[a-z0-9_]*|b?f16|f32|mxfp4))(?![a-z0-9])", stem.lower())
+    return str(found[-1]).upper() if found else stem
 
 
 def gguf_load(path: Path) -> Load:
@@ -64,7 +69,7 @@ def gguf_load(path: Path) -> Load:
     kv_heads = number("attention.head_count_kv", heads)
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     return Load(
-        str(meta.get("general.name", path.name)), path.stem, elements / 1e9,
+        str(meta.get("general.name", path.name)), _quant_of(path.stem), elements / 1e9,
         (elements - expert_elements * (1 - share)) / 1e9, total / 1e9, (total - table - expert * (1 - share)) / 1e9,
         layers * kv_heads * head_width * 2 * 2, layers,
     )  # fmt: skip

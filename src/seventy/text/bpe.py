@@ -42,7 +42,7 @@ class BytePairEncoder:
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         self._library.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
 
-    def encode(self, text: str, after_special: bool) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         return self._library.encode(text, add_special_tokens=False).ids
 
     @staticmethod

@@ -10,31 +10,26 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 SPACE = "▁"
-_CACHED_WORDS = 1 << 16
+_CACHED_WORDS, _CACHED_CHARACTERS = 1 << 16, 64
 
 
 class SentencePieceEncoder:
     """Text without special tokens to ids.
 
-    `ids` is every token's text and `scores` are by id. `space_prefix`: text at the start and after a special token
-    gets a space in front.
+    `ids` has every token by its text, `scores` are by id; `unknown` stands for bytes that have no token.
     """
 
-    def __init__(
-        self, ids: Mapping[str, int], scores: Sequence[float], space_prefix: bool, unknown: int | None
-    ) -> None:
+    def __init__(self, ids: Mapping[str, int], scores: Sequence[float], unknown: int | None) -> None:
         self._ids = ids
         self._scores = scores
-        self._space_prefix = space_prefix
-        self._byte_ids = [ids.get(f"<0x{byte:02X}>", ids.get(chr(byte), unknown)) for byte in range(256)]
+        alone = {byte: ids[chr(byte)] for byte in range(128) if chr(byte) in ids}
+        self._byte_ids = [ids.get(f"<0x{byte:02X}>", alone.get(byte, unknown)) for byte in range(256)]
         # No merge crosses two characters that no token has side by side: the text may be cut there, and words that
         # come again (in all usual vocabularies a word is cut at its spaces) are looked up.
         self._inside = {text[i : i + 2] for text in ids for i in range(len(text) - 1)}
-        self._word = lru_cache(_CACHED_WORDS)(self._merge)
+        self._known = lru_cache(_CACHED_WORDS)(self._merge)
 
-    def encode(self, text: str, after_special: bool) -> list[int]:
-        if self._space_prefix and after_special:
-            text = " " + text
+    def encode(self, text: str) -> list[int]:
         text = text.replace(" ", SPACE)
         inside, word, output, start = self._inside, self._word, list[int](), 0
         for i in range(1, len(text)):
@@ -43,6 +38,9 @@ class SentencePieceEncoder:
                 start = i
         output += word(text[start:])
         return output
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        return self._known(word) if len(word) <= _CACHED_CHARACTERS else self._merge(word)
 
     def _merge(self, word: str) -> tuple[int, ...]:
         ids, scores = self._ids, self._scores

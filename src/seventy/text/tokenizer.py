@@ -10,18 +10,18 @@ from seventy.errors import SeventyError
 from seventy.text.bpe import BytePairEncoder
 from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SentencePieceEncoder
-from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary
+from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_of
 
 
 class _Encoder(Protocol):
-    def encode(self, text: str, after_special: bool) -> list[int]: ...
+    def encode(self, text: str) -> list[int]: ...
 
     @staticmethod
     def token_bytes(text: str) -> bytes: ...
 
 
 class Tokenizer:
-    """`encode` adds nothing to the text: whether a beginning-of-text token belongs in front is `add_bos`.
+    """`encode` adds no special token: whether a beginning-of-text token belongs in front is `add_bos`.
 
     `end_ids` are all tokens that end an answer. Ids outside of the vocabulary are a SeventyError.
     """
@@ -31,14 +31,14 @@ class Tokenizer:
         self.eos_id = vocabulary.eos_id
         self.end_ids = vocabulary.end_ids
         self.add_bos = add_bos and self.bos_id is not None
-        self._vocabulary = vocabulary
+        self._tokens = vocabulary.tokens
+        self._kinds = vocabulary.kinds
         self._encoder = encoder
         self._space_prefix = space_prefix
-        specials = [(vocabulary.tokens[token], token) for token in vocabulary.specials()]
-        self._specials = specials
+        self._specials = [(vocabulary.tokens[token], token) for token in vocabulary.specials()]
         # Found in the text even where special tokens are not parsed.
         hidden = CONTROL | UNKNOWN
-        self._user_defined = [(text, token) for text, token in specials if not vocabulary.kinds[token] & hidden]
+        self._user_defined = [(text, token) for text, token in self._specials if not self._kinds[token] & hidden]
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
@@ -69,12 +69,12 @@ class Tokenizer:
         if np.isnan(scores).any():
             raise SeventyError("tokenizer.ggml.scores has values that are no numbers; download the model again")
         space_prefix = vocabulary.flag("add_space_prefix", True)
-        encoder = SentencePieceEncoder(vocabulary.ids, scores.tolist(), space_prefix, vocabulary.unknown_id)
+        encoder = SentencePieceEncoder(vocabulary.ids, scores.tolist(), vocabulary.unknown_id)
         return cls(vocabulary, encoder, vocabulary.flag("add_bos_token", True), space_prefix)
 
     @property
     def vocab_size(self) -> int:
-        return len(self._vocabulary.tokens)
+        return len(self._tokens)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """`special`: control tokens written in the text, like <|im_end|>, become those tokens."""
@@ -89,7 +89,7 @@ class Tokenizer:
             if isinstance(part, int):
                 output.append(part)
             else:
-                output += self._encoder.encode(part, after_special)
+                output += self._encoder.encode(f" {part}" if self._space_prefix and after_special else part)
             after_special = isinstance(part, int)
         return output
 
@@ -103,18 +103,17 @@ class Tokenizer:
     def token_text(self, token: int) -> str:
         """The token as it is written in the vocabulary."""
         self._check(token)
-        return self._vocabulary.tokens[token]
+        return self._tokens[token]
 
     def token_bytes(self, token: int, skip_special: bool = False) -> bytes:
         """The bytes the token adds to a text; `skip_special`: none for control tokens."""
         self._check(token)
-        vocabulary = self._vocabulary
-        kind = int(vocabulary.kinds[token])
+        text, kind = self._tokens[token], int(self._kinds[token])
         if kind & (CONTROL | UNKNOWN | USER_DEFINED):
-            return b"" if skip_special and kind & (CONTROL | UNKNOWN) else vocabulary.tokens[token].encode()
+            return b"" if skip_special and kind & (CONTROL | UNKNOWN) else text.encode()
         if kind & NORMAL:
-            return self._encoder.token_bytes(vocabulary.tokens[token])
-        return vocabulary.byte(token) if kind & BYTE else b""
+            return self._encoder.token_bytes(text)
+        return byte_of(text) if kind & BYTE else b""
 
     def _check(self, token: int) -> None:
         if not 0 <= token < self.vocab_size:

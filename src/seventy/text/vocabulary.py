@@ -93,11 +93,6 @@ class Vocabulary:
         ids = np.flatnonzero(self.kinds & (CONTROL | USER_DEFINED | UNKNOWN)).tolist()
         return sorted(ids, key=lambda token: -len(self.tokens[token].encode()))
 
-    def byte(self, token: int) -> bytes:
-        """The byte of a byte token, nothing when its text is not like <0x0A>."""
-        match = _BYTE_TOKEN.fullmatch(self.tokens[token])
-        return bytes.fromhex(match[1]) if match else b""
-
     def _special(self, key: str, defaults: Mapping[str, int]) -> int | None:
         for value in (self._metadata.get(f"tokenizer.ggml.{key}"), defaults.get(key)):
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self.tokens):
@@ -145,3 +140,9 @@ class Vocabulary:
                 self.kinds[token] |= CONTROL
                 return token
         return None
+
+
+def byte_of(text: str) -> bytes:
+    """The byte a byte token stands for, nothing when its text is not like <0x0A>."""
+    match = _BYTE_TOKEN.fullmatch(text)
+    return bytes.fromhex(match[1]) if match else b""

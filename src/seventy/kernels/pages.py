@@ -1,0 +1,88 @@
+"""How keys and values lie in the pages of the KV cache.
+
+A page holds PAGE positions of one KV head of one layer: keys as [head_dim, PAGE], so that a vector is as many
+positions and a score needs no sum across lanes; then values as [PAGE, head_dim]. As f16, or as q8_0: int8 with one
+f16 factor for 32 elements of a position; a page's factors [head_dim / 32, PAGE] follow its keys, and its values.
+"""
+
+from dataclasses import dataclass
+
+from seventy.jit.build import Function, Value
+from seventy.jit.simd import float_to_halves, max_lanes, round_to_int
+from seventy.jit.types import f32, i8
+
+PAGE = 32
+BLOCK = 32
+KINDS = ("f16", "q8_0")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of a page begin, in bytes; `kind` is one of KINDS."""
+
+    kind: str
+    head_dim: int
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+        assert self.kind == "f16" or self.head_dim % BLOCK == 0, f"heads of {self.head_dim} in blocks of {BLOCK}"
+
+    @property
+    def element(self) -> int:
+        return 1 if self.kind == "q8_0" else 2
+
+    @property
+    def factors(self) -> int:
+        """Bytes of the factors of a page's keys."""
+        return 2 * PAGE * (self.head_dim // BLOCK) if self.kind == "q8_0" else 0
+
+    @property
+    def key_factors(self) -> int:
+        return self.element * PAGE * self.head_dim
+
+    @property
+    def values(self) -> int:
+        return self.key_factors + self.factors
+
+    @property
+    def value_factors(self) -> int:
+        return self.values + self.key_factors
+
+    @property
+    def nbytes(self) -> int:
+        return 2 * self.values
+
+    def page(self, cache: Value, n_pages: Value, head: Value, page: Value) -> Value:
+        """The address of a page; a layer's cache holds its KV heads one after the other, each with all its pages."""
+        return cache + (head * n_pages + page) * self.nbytes
+
+    def store(self, f: Function, page: Value, slot: Value, key: Value, value: Value) -> None:
+        """Writes the floats at `key` and `value` as position `slot` of the page."""
+        if self.kind == "f16":
+            with f.loop(self.head_dim) as i:
+                half = float_to_halves(f.load(f32, key, i * 4))
+                f.store(half, page, (i * PAGE + slot) * 2)
+            with f.loop(0, self.head_dim, 16) as i:
+                half = float_to_halves(f.load(f32 * 16, value, i * 4))
+                f.store(half, page + self.values, (slot * self.head_dim + i) * 2)
+            return
+        with f.loop(self.head_dim // BLOCK) as block:
+            for source, factors in ((key, self.key_factors), (value, self.value_factors)):
+                numbers, factor = _quantized(f, source + block * (4 * BLOCK))
+                f.store(float_to_halves(factor), page + factors, (block * PAGE + slot) * 2)
+                for part, q in enumerate(numbers):
+                    first = block * BLOCK + 16 * part
+                    if source is value:
+                        f.store(q, page + self.values, slot * self.head_dim + first)
+                        continue
+                    for lane in range(16):
+                        f.store(q.lane(lane), page, (first + lane) * PAGE + slot)
+
+
+def _quantized(f: Function, source: Value) -> tuple[list[Value], Value]:
+    """32 floats as two vectors of 16 i8 and their factor, as Q8_0 rounds them."""
+    vectors = [f.load(f32 * 16, source, 64 * part) for part in range(2)]
+    sizes = [f.call("llvm.fabs.v16f32", v.type, v) for v in vectors]
+    largest = max_lanes(sizes[0].maximum(sizes[1]))
+    inverse = (largest > 0).select(127.0 / largest, 0.0).splat(16)
+    return [round_to_int(v * inverse).to(i8) for v in vectors], largest * (1 / 127)

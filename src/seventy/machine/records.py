@@ -1,0 +1,45 @@
+"""Frozen dataclasses from JSON, checked: what a file of a user's machine says is not believed unseen."""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def from_json(kind: type[T], data: object, where: str = "the record") -> T:
+    """`data` (of json.loads) as a dataclass of its annotations: numbers, texts, optionals, tuples, dicts, dataclasses.
+
+    Raises ValueError for a missing or unknown key and for a value of another type.
+    """
+    result: T = _convert(kind, data, where)
+    return result
+
+
+def _convert(kind: Any, data: Any, where: str) -> Any:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _dataclass(kind, data, where)
+    if origin is types.UnionType:
+        assert parts[1:] == (types.NoneType,), f"{kind} is no optional"
+        return None if data is None else _convert(parts[0], data, where)
+    if origin is tuple and isinstance(data, list):
+        return tuple(_convert(parts[0], value, f"{where}[{i}]") for i, value in enumerate(data))
+    if origin is dict and isinstance(data, dict):
+        return {name: _convert(parts[1], value, f"{where}.{name}") for name, value in data.items()}
+    if kind is float and type(data) in (int, float):
+        return float(data)
+    if type(data) is not kind:
+        raise ValueError(f"{where} is {data!r}, not of type {getattr(kind, '__name__', kind)}")
+    return data
+
+
+def _dataclass(kind: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} is {data!r}, not a table")
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    if set(data) != set(names):
+        raise ValueError(f"{where} has missing or unknown keys: {', '.join(sorted(set(data) ^ set(names)))}")
+    return kind(**{name: _convert(hints[name], data[name], f"{where}.{name}") for name in names})

@@ -1,0 +1,149 @@
+"""The plan as one HTML file: sortable table, SVG charts, no network, English or Chinese."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from seventy.catalog.prices import PriceBook
+from seventy.plan.builds import short_cpu
+from seventy.plan.cost import Usage
+from seventy.plan.rank import Offer
+from seventy.plan.show import money, noise_word
+from seventy.plan.words import number, say
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
+LINES = ("#0b6e4f", "#2a6fbb", "#b3541e", "#7b4fa3", "#7a7f26")
+MOST_YEARS = 5
+MOST_ROWS = 400
+
+
+def steps(top: float, about: int = 5) -> list[float]:
+    """Round figures from 0 past `top` for an axis."""
+    raw = max(top, 1e-9) / about
+    unit = 10 ** math.floor(math.log10(raw))
+    size = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw)
+    return [size * i for i in range(math.ceil(top / size) + 1)]
+
+
+class Chart:
+    """A small SVG with two axes from zero; colours come from the page's style."""
+
+    def __init__(self, most_x: float, most_y: float, label_x: str, label_y: str) -> None:
+        self.ticks_x, self.ticks_y = steps(most_x), steps(most_y)
+        self.marks: list[str] = []
+        for value in self.ticks_x:
+            x = self.x(value)
+            self.marks.append(f'<line class="axis" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>'
+                              f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
+                              f"{short(value)}</text>")
+        for value in self.ticks_y:
+            y = self.y(value)
+            self.marks.append(f'<line class="axis" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
+                              f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
+        self.marks.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT}" text-anchor="end">{escape(label_x)}</text>'
+                          f'<text x="4" y="{TOP - 18}">{escape(label_y)}</text>')  # fmt: skip
+
+    def x(self, value: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * value / self.ticks_x[-1]
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / self.ticks_y[-1]
+
+    def svg(self, label: str) -> str:
+        return (f'<svg viewBox="0 -20 {WIDTH} {HEIGHT + 24}" role="img" aria-label="{escape(label)}">'
+                + "".join(self.marks) + "</svg>")  # fmt: skip
+
+
+def short(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 10000 else f"{value:g}"
+
+
+def front_chart(shown: Sequence[Offer], front: Sequence[Offer], book: PriceBook, lang: str) -> str:
+    """Every build as a dot, the front as a line of steps; beyond four times the front's middle price is cut."""
+    prices = sorted(offer.build.price for offer in front)
+    most = min(max(offer.build.price for offer in shown), 4 * prices[len(prices) // 2])
+    inside = [offer for offer in shown if offer.build.price <= most]
+    chart = Chart(most, max(offer.build.prediction.decode.mid for offer in inside),
+                  say("r_front_x", lang, {"currency": book.currency}), say("r_front_y", lang))  # fmt: skip
+    best = {id(offer) for offer in front}
+    for offer in inside:
+        if id(offer) not in best:
+            chart.marks.append(dot(chart, offer, "var(--dot)", 3))
+    line = [offer for offer in front if offer.build.price <= most]
+    points = " ".join(f"{chart.x(o.build.price):.1f},{chart.y(o.build.prediction.decode.mid):.1f}" for o in line)
+    chart.marks.append(f'<polyline points="{points}" fill="none" stroke="var(--front)" stroke-width="1.5"/>')
+    chart.marks += [dot(chart, offer, "var(--front)", 5) for offer in line]
+    return chart.svg(say("r_front", lang))
+
+
+def dot(chart: Chart, offer: Offer, colour: str, radius: int) -> str:
+    build = offer.build
+    title = f"{build.name}: {money(build.price)}, {number(build.prediction.decode.mid)} tok/s"
+    return (f'<circle cx="{chart.x(build.price):.1f}" cy="{chart.y(build.prediction.decode.mid):.1f}" r="{radius}" '
+            f'fill="{colour}"><title>{escape(title)}</title></circle>')  # fmt: skip
+
+
+def years_chart(offers: Sequence[Offer], book: PriceBook, lang: str) -> tuple[str, str]:
+    """Price plus electricity, year by year, of the first few builds; the chart and its legend."""
+    ends = [offer.build.price + offer.cost.electricity_per_year * MOST_YEARS for offer in offers]
+    chart = Chart(MOST_YEARS, max(ends), say("r_years_x", lang),
+                  say("r_years_y", lang, {"currency": book.currency}))  # fmt: skip
+    legend = []
+    for offer, end, colour in zip(offers, ends, LINES, strict=False):
+        chart.marks.append(f'<line x1="{chart.x(0):.1f}" y1="{chart.y(offer.build.price):.1f}" '
+                           f'x2="{chart.x(MOST_YEARS):.1f}" y2="{chart.y(end):.1f}" stroke="{colour}" '
+                           f'stroke-width="2"/>')  # fmt: skip
+        legend.append(f'<span><span class="key" style="background:{colour}"></span>{escape(offer.build.name)}</span>')
+    return chart.svg(say("r_years", lang)), "".join(legend)
+
+
+def row(offer: Offer, on_front: bool, lang: str) -> str:
+    build, cost = offer.build, offer.cost
+    have, total = build.channels
+    decode, about = build.prediction.decode, "~" if cost.estimated else ""
+    ranged = "~" if build.price_low != build.price_high else ""
+    litres = build.platform.volume_l
+    cells: list[tuple[str, object]] = [
+        (build.platform.name, build.platform.name), (f"{build.sockets}x {short_cpu(build.cpu)}", build.cpu.name),
+        (str(build.dimms), build.dimms.total_gb), (f"{have:g}/{total:g}", have / total),
+        (ranged + money(build.price) + ("+" if build.blanks else ""), build.price), (number(decode.mid), decode.mid),
+        (f"{number(decode.low)}-{number(decode.high)}", decode.low),
+        (number(build.prediction.prefill.mid), build.prediction.prefill.mid),
+        (f"{about}{cost.idle_w:.0f}/{cost.load_w:.0f}", cost.load_w), (f"{cost.kwh_per_day:.1f}", cost.kwh_per_day),
+        (money(cost.over_years), cost.over_years), (money(cost.million_tokens), cost.million_tokens),
+        (f"{litres:g}" if litres else say("unknown", lang), litres or 1e9),
+        (noise_word(build.platform.noise_class, lang), build.platform.noise_class),
+    ]  # fmt: skip
+    shown = "".join(f'<td data-value="{escape(str(value))}">{escape(text)}</td>' for text, value in cells)
+    return f'<tr class="{"front" if on_front else ""}">{shown}</tr>'
+
+
+def report(
+    title: str, headline: str, best_lines: str, census: str, ranked: Sequence[Offer], shown: Sequence[Offer],
+    front: Sequence[Offer], usage: Usage, book: PriceBook, lang: str,
+) -> str:  # fmt: skip
+    """The whole file. `ranked` leads the cost chart, `shown` fills table and dots, `best_lines` is plain text."""
+    template = Template((files("seventy.plan") / "report.html").read_text(encoding="utf-8"))
+    years, legend = years_chart(ranked[: len(LINES)], book, lang)
+    heads = ("c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",
+             "c_kwh", "c_years", "c_million", "c_litres", "c_noise")  # fmt: skip
+    best = {id(offer) for offer in front}
+    paragraphs = [f'<p class="{"stale" if line.startswith("!") else "soft"}">{escape(line.lstrip("! "))}</p>'
+                  for line in headline.splitlines()]  # fmt: skip
+    return template.substitute(
+        lang="zh-CN" if lang == "zh" else "en", title=escape(title), headline="".join(paragraphs),
+        front_title=escape(say("r_front", lang)), front_chart=front_chart(shown, front, book, lang),
+        on_front=escape(say("r_on_front", lang)), off_front=escape(say("r_off_front", lang)),
+        years_title=escape(say("r_years", lang)), years_chart=years, years_legend=legend,
+        best_title=escape(say("r_best", lang)),
+        best="".join(f"<li>{escape(line.strip())}</li>" for line in best_lines.splitlines()),
+        all_title=escape(say("r_all", lang)), sort_hint=escape(say("r_sort", lang) + " " + say("t_marks", lang)),
+        head="".join(f'<th><button type="button">{escape(say(key, lang, {"years": f"{usage.years:g}"}))}</button></th>'
+                     for key in heads),
+        rows="\n".join(row(offer, id(offer) in best, lang) for offer in shown[:MOST_ROWS]),
+        how=escape(say("r_how", lang)), census=escape(census.replace("\n", " ")),
+    )  # fmt: skip
+
+

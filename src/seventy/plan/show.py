@@ -1,0 +1,209 @@
+"""A plan for a terminal: headline, table, the best build in full, the front, and what was left out."""
+
+import datetime
+from collections.abc import Sequence
+
+from seventy.catalog.api_prices import api_prices_of
+from seventy.catalog.prices import Part, PriceBook, months
+from seventy.errors import SeventyError
+from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
+from seventy.plan.builds import Census, short_cpu
+from seventy.plan.cost import Usage
+from seventy.plan.rank import Offer, Wishes, front, order
+from seventy.plan.roofline import Load
+from seventy.plan.shop import Plan
+from seventy.plan.tables import clip, table, terminal_width
+from seventy.plan.words import number, say
+
+
+def headline(load: Load, book: PriceBook, lang: str, today: datetime.date | None = None) -> str:
+    """Which model, which prices, and how old they are."""
+    today = today or datetime.date.today()
+    age = today.year * 12 + today.month - 1 - months(book.month)
+    text = say("h_line", lang, {"model": load.name, "quant": load.quant, "gb": load.file_gb, "region": book.region,
+                                "currency": book.currency, "month": book.month})  # fmt: skip
+    if age >= 12:
+        text += "\n" + say("h_stale", lang, {"age": age})
+    if book.ram_factor != 1.0:
+        text += "\n" + say("h_factor", lang, {"factor": book.ram_factor})
+    return text
+
+
+def money(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else number(value)
+
+
+def noise_word(noise: str, lang: str) -> str:
+    return say("noise_" + (noise or "unknown"), lang)
+
+
+def offer_cells(offer: Offer, lang: str) -> list[str]:
+    """The columns of the table for one offer."""
+    build, cost = offer.build, offer.cost
+    have, total = build.channels
+    decode = build.prediction.decode
+    about = "~" if cost.estimated else ""
+    return [
+        build.platform.name, f"{build.sockets}x {short_cpu(build.cpu)}", str(build.dimms), f"{have:g}/{total:g}",
+        f"{'~' if build.price_low != build.price_high else ''}{money(build.price)}"
+        f"{'+' if build.blanks else ''}{'*' if build.oldest_months else ''}",
+        number(decode.mid), f"{number(decode.low)}-{number(decode.high)}", number(build.prediction.prefill.mid),
+        f"{about}{cost.idle_w:.0f}/{cost.load_w:.0f}", f"{cost.kwh_per_day:.1f}", money(cost.over_years),
+        noise_word(build.platform.noise_class, lang),
+    ]  # fmt: skip
+
+
+def offers_table(offers: Sequence[Offer], usage: Usage, lang: str, room: int | None = None) -> str:
+    head = [say(key, lang, {"years": f"{usage.years:g}"}) for key in (
+        "c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",
+        "c_kwh", "c_years", "c_noise")]  # fmt: skip
+    room = room or terminal_width()
+    rows = [offer_cells(offer, lang) for offer in offers]
+    # A narrow terminal loses the columns a buyer can best do without.
+    kept = list(range(len(head))) if room >= 118 else [0, 1, 2, 3, 4, 5, 6, 9, 11] if room >= 96 else [0, 1, 2, 3, 4, 5]
+    sides = "lllrrrrrrrrl"
+    shown = [[row[i] for i in kept] for row in rows]
+    return table([head[i] for i in kept], shown, "".join(sides[i] for i in kept), room)
+
+
+def part_line(part: Part, currency: str, lang: str) -> str:
+    row = part.price
+    if row is None or part.total is None:
+        return f"  {part.count} x {part.label}: {say('d_no_price', lang)}"
+    price = (f"{money(row.low * part.factor)} - {money(row.high * part.factor)}"
+             if row.ranged and row.low and row.high else money(row.each * part.factor))  # fmt: skip
+    old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months else ""
+    condition = say("cond_" + row.condition, lang) + ", " if row.condition in ("new", "used") else ""
+    return f"  {part.count} x {part.label}: {price} {currency} ({condition}{row.date}, {clip(row.source, 70)}){old}"
+
+
+def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBook, engine: str, lang: str) -> str:
+    """The chosen build in full."""
+    build, cost, found = offer.build, offer.cost, offer.build.prediction
+    have, total = build.channels
+    lines = [say("d_title", lang, {"name": build.name, "price": money(build.price), "currency": book.currency})]
+    lines += [part_line(part, book.currency, lang) for part in build.parts]
+    lines.append(say("d_speed", lang, {
+        "decode": found.decode.mid, "low": found.decode.low, "high": found.decode.high, "prefill": found.prefill.mid,
+        "first": found.first_token_s.mid, "have": have, "total": total}))  # fmt: skip
+    lines.append(say("d_power", lang, {
+        "about": say("d_about", lang) if cost.estimated else "", "idle": cost.idle_w, "load": cost.load_w,
+        "kwh": cost.kwh_per_day, "hours": usage.hours_per_day, "year": money(cost.electricity_per_year),
+        "currency": book.currency, "tariff": usage.tariff, "years": f"{usage.years:g}",
+        "over": money(cost.over_years)}))  # fmt: skip
+    lines.append(say("d_million", lang, {"all": money(cost.million_tokens), "currency": book.currency,
+                                         "power": money(cost.million_tokens_electricity)})
+                 + api_text(load, book, lang))  # fmt: skip
+    body = build.platform
+    lines.append(say("d_body", lang, {
+        "noise": noise_word(body.noise_class, lang),
+        "litres": f"{body.volume_l:g}" if body.volume_l else say("unknown", lang)}))  # fmt: skip
+    more = growth(build, book)
+    second = ""
+    if more.second_cpu:
+        price = more.second_cpu_price
+        second = say("d_second", lang) if price is None else say("d_second_price", lang, {
+            "price": money(price), "currency": book.currency})  # fmt: skip
+    lines.append(say("d_growth", lang, {"free": more.free_slots, "most": more.max_gb, "second": second,
+                                        "pcie": more.pcie or say("unknown", lang)}))  # fmt: skip
+    if more.big_price is not None:
+        lines.append(say("d_big", lang, {"modules": more.big_modules, "price": money(more.big_price),
+                                         "currency": book.currency}))  # fmt: skip
+    if more.gpu_low and more.gpu_high:
+        lines.append(say("d_gpu", lang, {"low": money(more.gpu_low), "high": money(more.gpu_high),
+                                         "currency": more.gpu_currency, "idle": P106_IDLE_W,
+                                         "load": P106_LOAD_W}))  # fmt: skip
+    lines += ["! " + say(key, lang, values) for key, values in notes(offer, load, wishes, book, engine)]
+    return "\n".join(lines)
+
+
+def api_text(load: Load, book: PriceBook, lang: str) -> str:
+    """What the same model costs at an API: near the snapshot's month and now."""
+    rows = api_prices_of(load.name)
+    if not rows:
+        return say("d_api_none", lang)
+    at = months(book.month)
+    then = min(rows, key=lambda row: (abs(months(row.date) - at), row.output_per_million))
+    now = min(rows, key=lambda row: (-months(row.date), row.output_per_million))
+    shown = list(dict.fromkeys([then, now]))
+    prices = [f"{number(row.output_per_million)} {row.currency} ({row.model}, {row.provider.split('/')[0]}, {row.date})"
+              for row in shown]  # fmt: skip
+    return say("d_api", lang, {"prices": "; ".join(prices)})
+
+
+def front_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
+    lines = [say("f_title", lang)]
+    for offer in offers:
+        lines.append(f"  {money(offer.build.price):>8} {book.currency}  {number(offer.build.prediction.decode.mid):>5} "
+                     f"{say('p_unit', lang)}  {offer.build.name}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def census_text(census: Census, kept: int, seconds: float, lang: str) -> str:
+    lines = [say("z_counted", lang, {"looked": f"{census.looked_at:,}", "seconds": f"{seconds:.2f}",
+                                     "small": f"{census.too_small:,}", "unpriced": f"{census.unpriced:,}",
+                                     "priced": f"{len(census.builds):,}", "kept": f"{kept:,}"})]  # fmt: skip
+    priced = {build.platform.name for build in census.builds}
+    lacking = [name for name in census.unpriced_platforms if name not in priced]
+    if lacking:
+        lines.append(say("z_unpriced", lang, {"count": len(lacking), "names": ", ".join(lacking[:5])}))
+    return "\n".join(lines)
+
+
+def nearest_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
+    """What comes nearest to wishes that nothing meets, and what each gives up."""
+    lines = [say("n_title", lang)]
+    for offer in offers:
+        decode = offer.build.prediction.decode
+        lines.append(say("n_line", lang, {"name": offer.build.name, "price": money(offer.build.price),
+                                          "currency": book.currency, "speed": decode.mid}))  # fmt: skip
+        for key, values in offer.breaks:
+            shown = dict(values)
+            for name in ("noise", "most"):
+                if key.startswith("x_noise") and name in shown:
+                    shown[name] = noise_word(str(shown[name]), lang)
+            if key == "x_budget":
+                shown = {name: money(float(str(value))) for name, value in values.items()}
+            lines.append("    - " + say(key, lang, {**shown, "currency": book.currency}))
+    return "\n".join(lines)
+
+
+def text(plan: Plan, lang: str, top: int) -> str:
+    """The answer of `seventy plan`."""
+    blocks = [headline(plan.load, plan.book, lang)]
+    if plan.ranked:
+        shown = offers_table(plan.ranked[:top], plan.usage, lang)
+        blocks.append(shown + "\n" + say("t_marks", lang) if set("~+*") & set(shown) else shown)
+        blocks.append(best_text(plan, lang))
+        blocks.append(front_text(plan.front, plan.book, lang))
+    elif plan.nearest:
+        blocks.append(nearest_text(plan.nearest, plan.book, lang))
+    else:
+        blocks.append(say("n_none", lang))
+    if plan.smaller is not None:
+        offer = plan.smaller
+        small = offer.build.prediction
+        blocks.append(say("n_smaller", lang, {
+            "model": small.load.name, "quant": small.load.quant, "speed": small.decode.mid, "name": offer.build.name,
+            "price": money(offer.build.price), "currency": plan.book.currency}))  # fmt: skip
+    blocks.append(census_text(plan.census, len(plan.kept), plan.seconds, lang))
+    return "\n\n".join(blocks)
+
+
+def best_text(plan: Plan, lang: str) -> str:
+    return detail(plan.ranked[0], plan.load, plan.wishes, plan.usage, plan.book, plan.engine, lang)
+
+
+def html(plan: Plan, lang: str) -> str:
+    """The answer as one HTML file; where nothing meets the wishes, of what comes nearest."""
+    from seventy.plan.report import report
+
+    shown = sorted(plan.kept, key=order(plan.aim)) if plan.kept else list(plan.nearest)
+    if not shown:
+        raise SeventyError(say("n_none", lang))
+    chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
+    return report(
+        say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
+        headline(plan.load, plan.book, lang), chosen, census_text(plan.census, len(plan.kept), plan.seconds, lang),
+        plan.ranked or plan.nearest, shown, plan.front or front(shown), plan.usage, plan.book, lang,
+    )  # fmt: skip

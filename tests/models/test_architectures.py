@@ -1,0 +1,98 @@
+"""Small random models of every architecture and kind of positions, against numpy and against llama.cpp."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.tiny import CONTEXT, write_tiny
+from oracle import divergence, float32_logits, llama_cpp_logits
+from seventy import LLM, SeventyError
+from seventy.models import architectures
+
+IDS = [(17 * i * i + 3 * i) % 259 for i in range(150)]
+FACTORS = np.linspace(1, 8, 32).astype(np.float32)
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64}
+LONGROPE = {"rope.scaling.type": "longrope", "rope.scaling.attn_factor": 1.1}
+SHORT_AND_LONG = {"rope_factors_short.weight": FACTORS[:] / 2 + 0.5, "rope_factors_long.weight": FACTORS}
+CASES = {
+    "llama": ("llama", {}, {}),
+    "qwen2": ("qwen2", {}, {}),
+    "qwen3": ("qwen3", {}, {}),
+    "linear": ("llama", {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, {}),
+    "linear by default": ("qwen2", {"rope.scaling.factor": 2.0}, {}),
+    "none whatever the factor": ("llama", {"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, {}),
+    "yarn": ("qwen2", YARN, {}),
+    "yarn interleaved": ("llama", {**YARN, "rope.scaling.attn_factor": 0.9}, {}),
+    "Llama 3": ("llama", {}, {"rope_freqs.weight": FACTORS}),
+    "longrope, short": ("llama", {**LONGROPE, "rope.scaling.original_context_length": 1024}, SHORT_AND_LONG),
+    "longrope, long": ("llama", {**LONGROPE, "rope.scaling.original_context_length": 64}, SHORT_AND_LONG),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_those_of_numpy_and_of_llama_cpp(case: str, tmp_path: Path) -> None:
+    architecture, metadata, vectors = CASES[case]
+    path = write_tiny(tmp_path / "model.gguf", architecture, "F32", vectors=vectors, **metadata)
+    with LLM(path, threads=2, context=512) as llm:
+        ours = llm.logits(IDS)
+    plain = float32_logits(path, IDS)
+    kl, top1 = divergence(plain, ours)
+    # F32 weights leave the half-precision cache as the only difference.
+    assert kl < 1e-6 and top1 > 0.99
+    kl, top1 = divergence(llama_cpp_logits(path, IDS, flash=False), ours)
+    assert kl < 1e-6 and top1 > 0.99
+
+
+def test_every_architecture_is_among_the_cases() -> None:
+    assert {architecture for architecture, _, _ in CASES.values()} == set(architectures())
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_quantized_weights(architecture: str, tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", architecture, "Q4_K", tied=False)
+    with LLM(path, threads=2, context=512) as llm:
+        ours = llm.logits(IDS)
+    theirs = llama_cpp_logits(path, IDS, flash=False)
+    plain = float32_logits(path, IDS)
+    # As near to the exact model as llama.cpp is.
+    assert divergence(plain, ours)[0] <= 1.1 * divergence(plain, theirs)[0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "metadata", "sentence"),
+    [
+        ("llama", {"rope.scaling.type": "su"}, "positions by 'su', which this engine does not know; it knows"),
+        ("qwen2", {"attention.sliding_window": 1024}, f"looks back 1024 of its {CONTEXT} tokens only"),
+        ("llama", {"expert_count": 8}, "has a mixture of experts .expert_count = 8.; this engine does not"),
+        ("llama", {"logit_scale": 0.5}, "has scaled logits"),
+        ("qwen3", {"attention.value_length": 64}, "values of 64; the engine needs"),
+        ("llama", {"attention.head_count_kv": 3}, "4 heads of 64 and 3 of keys and values"),
+        ("llama", {"attention.head_count": 0}, "head_count is 0, not a number from 1 to 4096"),
+        ("llama", {"attention.head_count": 4096, "attention.key_length": 1024}, "4096 heads of 1024"),
+        ("llama", {"attention.head_count": 4_000_000_000}, "head_count is 4000000000, not a number from 1 to 4096"),
+        ("llama", {"block_count": 4_000_000_000}, "block_count is 4000000000, not a number"),
+        ("llama", {"block_count": 3}, "has no tensor blk.2.attn_norm.weight, which its architecture needs"),
+        ("llama", {"block_count": 1}, "has no use for: blk.1.attn_norm.weight, .* and 6 more"),
+        ("llama", {"context_length": 0}, "context_length is 0, not a number"),
+        ("llama", {"embedding_length": 512}, r"shape \[259, 256\], its metadata says \[259, 512\]"),
+        ("llama", {"feed_forward_length": 256}, r"shape \[512, 256\], its metadata says \[256, 256\]"),
+        ("llama", {"rope.freq_base": 0.0}, "rope.freq_base is 0.0, not a positive number"),
+        ("llama", {"rope.freq_base": float("nan")}, "rope.freq_base is nan, not a positive number"),
+        ("llama", {"rope.dimension_count": 63}, "turns 63 dimensions"),
+        ("llama", {"attention.layer_norm_rms_epsilon": "small"}, "rms_epsilon is 'small', not a positive number"),
+        ("falcon", {}, "does not know the architecture 'falcon'; it knows: llama, qwen2, qwen3"),
+    ],
+)  # fmt: skip
+def test_what_the_engine_does_not_do_is_refused_with_words(
+    architecture: str, metadata: dict, sentence: str, tmp_path: Path
+) -> None:
+    path = write_tiny(tmp_path / "model.gguf", architecture, **metadata)
+    with pytest.raises(SeventyError, match=sentence):
+        LLM(path, threads=1)
+
+
+def test_a_window_as_long_as_the_context_is_none(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", "qwen2", **{"attention.sliding_window": CONTEXT})
+    with LLM(path, threads=1) as llm:
+        assert llm.context == CONTEXT

@@ -1,0 +1,48 @@
+"""The HTML report is one file without network, in both languages, and its table matches the plan."""
+
+import re
+
+import pytest
+
+from seventy.catalog.prices import PriceBook
+from seventy.plan import show
+from seventy.plan.cost import Usage
+from seventy.plan.rank import Wishes
+from seventy.plan.report import steps
+from seventy.plan.shop import Plan, shop
+from seventy.plan.wanted import catalogue_load
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"), Wishes(budget=6000),
+                Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
+
+
+@pytest.mark.parametrize("lang, word", [("en", "Speed over price"), ("zh", "速度与价格")])
+def test_report_is_self_contained(plan: Plan, lang: str, word: str) -> None:
+    page = show.html(plan, lang)
+    assert word in page and page.count("<svg") == 2 and "$" not in page.split("<script>")[0].replace("$2", "")
+    loaded = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import', page)
+    assert all(a.startswith("data:") for a, _ in loaded), "nothing is fetched"
+    assert page.count('<tr class="front">') == len(plan.front)
+    assert page.count("<tr class=") == len(plan.kept)
+
+
+def test_rows_carry_numbers_to_sort_by(plan: Plan) -> None:
+    page = show.html(plan, "en")
+    first = page.split("<tbody>")[1].split("</tr>")[0]
+    prices = re.findall(r'data-value="([\d.]+)"', first)
+    assert len(prices) >= 8
+
+
+def test_nearest_is_reported_where_nothing_fits() -> None:
+    found = shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"), Wishes(budget=300),
+                 Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
+    assert "Nothing meets all of this" in show.html(found, "en")
+
+
+@pytest.mark.parametrize("top", [0.37, 1.0, 4.2, 99, 20000])
+def test_axis_steps_reach_the_top_in_few_round_steps(top: float) -> None:
+    found = steps(top)
+    assert found[0] == 0 and found[-1] >= top and 3 <= len(found) <= 8

@@ -1,0 +1,87 @@
+"""Models from a GGUF file and machines from /proc/cpuinfo and a measured profile."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from seventy.errors import SeventyError
+from seventy.plan import here
+from seventy.plan.roofline import guess_layers
+from seventy.plan.wanted import _quant_of, catalogue_load, gguf_load
+
+
+def tensor(name: str, shape: tuple[int, ...], nbytes: int) -> SimpleNamespace:
+    return SimpleNamespace(name=name, shape=shape, type="Q4_K", offset=0, nbytes=nbytes)
+
+
+@pytest.fixture
+def fake_gguf(monkeypatch: pytest.MonkeyPatch) -> dict[str, SimpleNamespace]:
+    tensors = {
+        "token_embd.weight": tensor("token_embd.weight", (4096, 100_000), 200_000_000),
+        "output.weight": tensor("output.weight", (4096, 100_000), 300_000_000),
+        "blk.0.ffn_up_exps.weight": tensor("blk.0.ffn_up_exps.weight", (4096, 1000, 64), 160_000_000),
+        "blk.0.attn_q.weight": tensor("blk.0.attn_q.weight", (4096, 4096), 10_000_000),
+    }
+    metadata = {
+        "general.architecture": "llama", "general.name": "Tiny", "llama.block_count": 2, "llama.expert_count": 64,
+        "llama.expert_used_count": 8, "llama.attention.head_count": 32, "llama.attention.head_count_kv": 8,
+        "llama.embedding_length": 4096,
+    }  # fmt: skip
+    module = ModuleType("seventy.engine.gguf")
+    module.GGUF = lambda path: SimpleNamespace(metadata=metadata, tensors=tensors)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "seventy.engine.gguf", module)
+    return tensors
+
+
+def test_a_gguf_file_is_read_by_its_tensors(fake_gguf: dict[str, SimpleNamespace]) -> None:
+    load = gguf_load(Path("tiny.gguf"))
+    assert load.file_gb == pytest.approx(0.67)
+    assert load.read_gb == pytest.approx(0.67 - 0.2 - 0.16 * 7 / 8), "no embedding table, an eighth of the experts"
+    assert load.kv_bytes_per_token == 2 * 8 * 128 * 2 * 2 and load.layers == 2
+    assert load.mixture is (load.active_params_b < 0.95 * load.params_b)
+
+
+def test_tied_embeddings_are_read_whole(fake_gguf: dict[str, SimpleNamespace]) -> None:
+    del fake_gguf["output.weight"]
+    assert gguf_load(Path("tiny.gguf")).read_gb == pytest.approx(0.37 - 0.16 * 7 / 8)
+
+
+@pytest.mark.parametrize(
+    "stem, quant",
+    [("Llama-3.3-70B-Instruct-Q4_K_M", "Q4_K_M"), ("smollm2-135m-instruct-q4_1", "Q4_1"),
+     ("DeepSeek-R1-UD-IQ2_XXS", "IQ2_XXS"), ("qwen2.5-7b-f16", "F16"), ("mystery", "mystery")],
+)  # fmt: skip
+def test_quant_from_the_file_name(stem: str, quant: str) -> None:
+    assert _quant_of(stem) == quant
+
+
+def test_quants_in_any_case_and_unknown_ones() -> None:
+    assert catalogue_load("70b", "q4_k_m").quant == "Q4_K_M"
+    with pytest.raises(SeventyError, match="No quant 'Q9'"):
+        catalogue_load("70b", "Q9")
+
+
+def test_layers_where_nobody_says() -> None:
+    assert [guess_layers(8), guess_layers(30.5, 3.3), guess_layers(671, 37)] == [32, 35, 64]
+
+
+def test_profile_is_used_and_a_broken_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = tmp_path / "machine.json"
+    monkeypatch.setattr(here, "profile_path", lambda: profile)
+    assert here.this_machine().measured_gbs is None
+    profile.write_text(json.dumps({"read_bandwidth_gbs": 17.5, "int8_gops": 900}))
+    machine = here.this_machine()
+    assert machine.measured_gbs == 17.5 and machine.measured_int8_gops == 900
+    profile.write_text(json.dumps({"int8_gops": {"generic": 90, "avx2": 360}, "disk_read_gbs": 0.9}))
+    assert (here.this_machine().measured_int8_gops, here.this_machine().ssd_gbs) == (360, 0.9)
+    profile.write_text("{")
+    with pytest.raises(SeventyError, match="delete it and measure again"):
+        here.this_machine()
+
+
+def test_machine_from_text() -> None:
+    machine, dimms = here.machine_from_text("2x E5-2680 v4 + 4x16@2400")
+    assert machine.sockets == 2 and machine.channels == 4 and str(dimms) == "4x16@2400"
