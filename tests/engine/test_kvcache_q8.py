@@ -6,7 +6,6 @@ import pytest
 from models.tiny import write_tiny
 from oracle import divergence
 from seventy import LLM, SeventyError
-from seventy.engine.kvcache import KVCache, Sequence
 
 IDS = [(7 * i * i + i) % 259 for i in range(700)]
 
@@ -54,15 +53,3 @@ def test_the_context_may_be_as_long_as_the_model_allows_and_no_longer(tmp_path: 
         assert llm.context == 131072
         # Memory that was not written to was not given.
         assert llm.model.cache.n_pages == 131072 // 32
-
-
-def test_a_full_cache_is_refused_and_pages_come_back() -> None:
-    cache = KVCache(1, 1, 64, 3, "f16")
-    first, second = Sequence(cache, 96), Sequence(cache, 96)
-    first.reserve(64)
-    second.reserve(32)
-    with pytest.raises(SeventyError, match="all 96 positions are in use"):
-        second.reserve(33)
-    first.truncate(0)
-    second.reserve(96)
-    assert cache.free_pages == 0
