@@ -15,19 +15,16 @@ _WORKER = Path(__file__).with_name("_llama_cpp_worker.py")
 
 
 class LlamaCpp:
-    """llama.cpp through the llama-cpp-python of a Python (this one by default), as its users have it built."""
+    """llama.cpp through the llama-cpp-python of a Python, as its users have it built."""
 
     name = "llama.cpp"
     does = frozenset({"prefill", "decode", "batch"})
 
-    def __init__(self, path: Path, threads: int, context: int, sequences: int, python: str = sys.executable) -> None:
+    def __init__(self, path: Path, threads: int, context: int, sequences: int, python: str) -> None:
         command = [python, str(_WORKER)]
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        except OSError as error:
-            raise SeventyError(f"cannot start {python}: {error.strerror}; name a Python or a llama-bench") from None
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         settings = {"path": str(path), "threads": threads, "context": context, "sequences": sequences}
         try:
             self.version: str = self._ask(settings)["version"]
@@ -71,15 +68,18 @@ class LlamaCpp:
         self._process.communicate()
 
 
-def find(against: str, path: Path, threads: int, context: int, sequences: int) -> LlamaCpp | LlamaBench:
-    """The peer a user names: `llama.cpp` (in this Python), a Python that has it, or a llama-bench."""
-    if against == "llama.cpp":
-        return LlamaCpp(path, threads, context, sequences)
-    command = shutil.which(Path(against).expanduser())
+def program(against: str) -> str:
+    """The program a user names as a peer: `llama.cpp` is this Python. Raises SeventyError where there is none."""
+    command = sys.executable if against == "llama.cpp" else shutil.which(Path(against).expanduser())
     if command is None:
         raise SeventyError(
             f"{against} is no program; --against takes llama.cpp, a Python that has it, or a llama-bench"
         )
+    return command
+
+
+def find(command: str, path: Path, threads: int, context: int, sequences: int) -> LlamaCpp | LlamaBench:
+    """The peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python."""
     if "llama-bench" in Path(command).name:
         return LlamaBench(path, threads, command)
     return LlamaCpp(path, threads, context, sequences, command)

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from seventy.bench import card as cards
-from seventy.bench import plot
+from seventy.bench import peers, plot
 from seventy.bench.card import Card
 from seventy.bench.quants import quant_name
 from seventy.bench.run import Bench, Wish, needed
@@ -48,13 +48,14 @@ def bench(
         raise SeventyError("--against needs a file that both can read, and --synthetic makes none; name a .gguf file")
     if layers and not synthetic:
         raise SeventyError(f"--layers {layers} is for --synthetic; a file has the layers it has")
+    peer = peers.program(against) if against else None
     source = _synthetic(synthetic, quant, layers, wish) if synthetic else session.locate(model)
     with session.bars() as progress:
         loaded = Bench.load(source, wish, threads, isa, progress)
     try:
         profile, _ = session.machine_limit(loaded.model)
         with session.bars() as progress:
-            card = loaded.run(profile, against, progress)
+            card = loaded.run(profile, peer, progress)
     finally:
         loaded.model.close()
     name = source.name if isinstance(source, Path) else source.path
