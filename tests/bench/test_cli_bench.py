@@ -68,3 +68,15 @@ def test_one_sentence(cache: Path, tiny: Path, arguments: tuple[str, ...], why: 
     done = bench(cache, tiny, *arguments)
     assert done.returncode == 1
     assert why in done.stderr and "Traceback" not in done.stderr
+
+
+def test_shapes_as_a_file_give_rows_for_the_docs(cache: Path, tmp_path: Path) -> None:
+    scripts, path = Path(__file__).parents[2] / "benchmarks", tmp_path / "shapes.gguf"
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    write = [sys.executable, scripts / "write_shapes.py", "smollm2-135m", "Q4_0", "2", path]
+    subprocess.run(write, check=True, timeout=120)
+    show = [sys.executable, scripts / "performance.py", path, *QUICK]
+    done = subprocess.run(show, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"`seventy bench {path} --prefill 32" in done.stdout
+    assert "| prefill 32 |" in done.stdout and "Q4_0" in done.stdout

@@ -70,7 +70,7 @@ class LlamaCpp:
 
 def program(against: str) -> str:
     """The program a user names as a peer: `llama.cpp` is this Python. Raises SeventyError where there is none."""
-    command = sys.executable if against == "llama.cpp" else shutil.which(Path(against).expanduser())
+    command = sys.executable if against == "llama.cpp" else shutil.which(str(Path(against).expanduser()))
     if command is None:
         raise SeventyError(
             f"{against} is no program; --against takes llama.cpp, a Python that has it, or a llama-bench"
