@@ -1,6 +1,7 @@
 """Runs in a Python that has llama-cpp-python: answers one JSON line with another. Imports nothing of seventy.
 
-Line 1: {"path", "threads", "context"}; then {"what": "prefill" | "decode", "tokens", "depth"} -> {"seconds"}.
+Line 1: {"path", "threads", "context", "sequences"}; then {"what": "prefill", "tokens"}, {"what": "decode", "tokens",
+"depth"} or {"what": "batch", "rows", "depth", "passes"} -> {"seconds"}.
 """
 
 import ctypes
@@ -21,35 +22,52 @@ def main() -> None:
     parameters.n_ctx = settings["context"]
     parameters.n_batch = parameters.n_ubatch = 512
     parameters.n_threads = parameters.n_threads_batch = settings["threads"]
+    parameters.n_seq_max = settings["sequences"]
+    # Else every sequence could have only its part of the context.
+    parameters.kv_unified = True
     context = native.llama_init_from_model(model, parameters) if model else None
     if not context:
         print(json.dumps({"error": "llama.cpp could not load the model"}), flush=True)
         return
     vocabulary = native.llama_vocab_n_tokens(native.llama_model_get_vocab(model))
     print(json.dumps({"version": native.__version__}), flush=True)
+    batch = native.llama_batch_init(512, 0, 1)
 
-    def read(tokens: list[int]) -> None:
-        for first in range(0, len(tokens), 512):
-            part = tokens[first : first + 512]
-            array = (native.llama_token * len(part))(*part)
-            if native.llama_decode(context, native.llama_batch_get_one(array, len(part))):
-                raise RuntimeError("llama_decode failed")
+    def decode(rows: list[tuple[int, int, int]], logits: int) -> None:
+        """Reads (token, position, sequence) rows in one pass; logits of the last `logits` of them."""
+        batch.n_tokens = len(rows)
+        for i, (token, position, sequence) in enumerate(rows):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, position, 1, sequence
+            batch.logits[i] = i >= len(rows) - logits
+        if native.llama_decode(context, batch):
+            raise RuntimeError("llama_decode failed")
 
-    def random_tokens(n: int) -> list[int]:
-        return [random.randrange(vocabulary) for _ in range(n)]
+    def random_rows(first: int, n: int, sequence: int = 0) -> list[tuple[int, int, int]]:
+        return [(random.randrange(vocabulary), position, sequence) for position in range(first, first + n)]
+
+    def read(rows: list[tuple[int, int, int]]) -> None:
+        for first in range(0, len(rows), 512):
+            decode(rows[first : first + 512], int(first + 512 >= len(rows)))
 
     for line in sys.stdin:
         task = json.loads(line)
         native.llama_memory_clear(native.llama_get_memory(context), True)
-        prompt = random_tokens(task["tokens"])
-        if task["depth"]:
-            read(random_tokens(task["depth"]))
-        start = time.perf_counter()
         if task["what"] == "prefill":
-            read(prompt)
+            passes = [random_rows(0, task["tokens"])]
         else:
-            for token in prompt:
-                read([token])
+            sequences = range(task.get("rows", 1))
+            count = task.get("passes") or task["tokens"]
+            for sequence in sequences:
+                read(random_rows(0, task["depth"], sequence))
+            at = range(task["depth"], task["depth"] + count)
+            passes = [[row for s in sequences for row in random_rows(position, 1, s)] for position in at]
+        native.llama_synchronize(context)
+        start = time.perf_counter()
+        for rows in passes:
+            if task["what"] == "prefill":
+                read(rows)
+            else:
+                decode(rows, len(rows))
         native.llama_synchronize(context)
         print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
 

@@ -1,71 +1,115 @@
 """What is timed: the engine's own passes, without a tokenizer or a sampler around them."""
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from seventy.engine.kvcache import Sequence
 from seventy.engine.model import MAX_ROWS, Model, Rows
 
 
+class Counter(Protocol):
+    """Counts energy while it is open."""
+
+    @property
+    def joules(self) -> float: ...
+
+
+Meter = Callable[[], AbstractContextManager[Counter]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one task took; `joules` is None where nobody counted."""
+
+    seconds: float
+    joules: float | None = None
+
+
 class Engine(Protocol):
-    """One side of a comparison. Every call begins with an empty cache and gives seconds."""
+    """One side of a comparison. Every call begins with an empty cache; what comes before the task is not timed.
+
+    `does` are the kinds of task it can be asked.
+    """
 
     name: str
+    does: frozenset[str]
 
-    def prefill(self, tokens: int) -> float:
+    def prefill(self, tokens: int) -> Timing:
         """Reading a prompt of so many random tokens, logits of the last one."""
         ...
 
-    def decode(self, tokens: int, depth: int) -> float:
-        """Reading so many random tokens one by one after `depth` others (which are not timed)."""
+    def decode(self, tokens: int, depth: int) -> Timing:
+        """Reading so many random tokens one by one after `depth` others."""
         ...
 
-    def batch(self, rows: int) -> float:
-        """One pass over so many rows at a small depth, logits of the last one."""
+    def batch(self, rows: int, depth: int, passes: int) -> Timing:
+        """Passes over one random token of each of `rows` sequences, `depth` tokens long, logits of each."""
         ...
 
     def close(self) -> None: ...
 
 
 class Seventy:
-    """Our engine, in this process."""
+    """Our engine, in this process; without its `head`, no pass gives logits."""
 
-    name = "seventy"
+    does = frozenset({"prefill", "decode", "batch"})
 
-    def __init__(self, model: Model, seed: int = 0) -> None:
+    def __init__(self, model: Model, meter: Meter | None = None, head: bool = True, seed: int = 0) -> None:
         self.model = model
+        self.name = "seventy" if head else "seventy without its head"
+        self._meter, self._outputs = meter, int(head)
         self._random = np.random.default_rng(seed)
-        self._sequence = model.new_sequence()
 
     def _tokens(self, n: int) -> list[int]:
         tokens: list[int] = self._random.integers(0, self.model.config.vocabulary, n).tolist()
         return tokens
 
-    def _read(self, tokens: list[int]) -> None:
+    def _read(self, sequence: Sequence, tokens: list[int], outputs: int) -> None:
         for first in range(0, len(tokens), MAX_ROWS):
             part = tokens[first : first + MAX_ROWS]
-            self.model.step([Rows(self._sequence, part, int(first + MAX_ROWS >= len(tokens)))])
+            self.model.step([Rows(sequence, part, outputs if first + MAX_ROWS >= len(tokens) else 0)])
 
-    def prefill(self, tokens: int) -> float:
-        self._sequence.truncate(0)
-        prompt = self._tokens(tokens)
-        start = time.perf_counter()
-        self._read(prompt)
-        return time.perf_counter() - start
+    def _time(self, work: Callable[[], None]) -> Timing:
+        with self._meter() if self._meter else nullcontext() as counter:
+            start = time.perf_counter()
+            work()
+            seconds = time.perf_counter() - start
+        return Timing(seconds, counter.joules if counter else None)
 
-    def decode(self, tokens: int, depth: int) -> float:
-        self._sequence.truncate(0)
-        if depth:
-            self._read(self._tokens(depth))
-        answer = self._tokens(tokens)
-        start = time.perf_counter()
-        for token in answer:
-            self._read([token])
-        return time.perf_counter() - start
+    def prefill(self, tokens: int) -> Timing:
+        sequence, prompt = self.model.new_sequence(), self._tokens(tokens)
+        try:
+            return self._time(lambda: self._read(sequence, prompt, self._outputs))
+        finally:
+            sequence.truncate(0)
 
-    def batch(self, rows: int) -> float:
-        return self.prefill(rows)
+    def decode(self, tokens: int, depth: int) -> Timing:
+        return self._passes(1, depth, tokens)
+
+    def batch(self, rows: int, depth: int, passes: int) -> Timing:
+        return self._passes(rows, depth, passes)
+
+    def _passes(self, rows: int, depth: int, passes: int) -> Timing:
+        sequences = [self.model.new_sequence() for _ in range(rows)]
+        steps = [self._tokens(rows) for _ in range(passes)]
+
+        def work() -> None:
+            for tokens in steps:
+                batch = zip(sequences, tokens, strict=True)
+                self.model.step([Rows(sequence, [token], self._outputs) for sequence, token in batch])
+
+        try:
+            for sequence in sequences:
+                self._read(sequence, self._tokens(depth), 0)
+            return self._time(work)
+        finally:
+            for sequence in sequences:
+                sequence.truncate(0)
 
     def close(self) -> None:
         self.model.close()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from seventy.bench.engine import Engine
+from seventy.bench.engine import Engine, Timing
 
 # Threads of both sides go to sleep a few milliseconds after their last work.
 _PAUSE_SECONDS = 0.05
@@ -13,32 +13,42 @@ _PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`prefill` of n tokens, `decode` of n tokens at a depth, or one `batch` of n rows."""
+    """`prefill` of n tokens, `decode` of n tokens at a depth, or `batch`: passes over n sequences at a depth."""
 
     what: str
     n: int
     depth: int = 0
+    passes: int = 1
 
     @property
     def label(self) -> str:
         if self.what == "decode":
             return f"decode at {self.depth}"
-        return f"prefill {self.n}" if self.what == "prefill" else f"{self.n} rows at once"
+        return f"prefill {self.n}" if self.what == "prefill" else f"{self.n} users"
 
-    def run(self, engine: Engine) -> float:
-        """Tokens per second."""
+    @property
+    def tokens(self) -> int:
+        return self.n * self.passes
+
+    @property
+    def length(self) -> int:
+        """Positions of the longest sequence."""
+        return self.depth + (self.passes if self.what == "batch" else self.n)
+
+    def run(self, engine: Engine) -> Timing:
         if self.what == "decode":
-            return self.n / engine.decode(self.n, self.depth)
-        return self.n / (engine.prefill(self.n) if self.what == "prefill" else engine.batch(self.n))
+            return engine.decode(self.n, self.depth)
+        return engine.prefill(self.n) if self.what == "prefill" else engine.batch(self.n, self.depth, self.passes)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The repeats of one task on one engine, tokens per second."""
+    """The repeats of one task on one engine: tokens per second, and joules per token where they were counted."""
 
     task: Task
     engine: str
     samples: tuple[float, ...]
+    joules: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -46,11 +56,15 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """Half the distance of the quartiles, as a share of the median."""
-        if len(self.samples) < 2:
-            return 0.0
-        low, _, high = statistics.quantiles(self.samples, n=4)
-        return (high - low) / 2 / self.median
+        return spread(self.samples)
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Half the distance of the quartiles, as a share of the median."""
+    if len(samples) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return (high - low) / 2 / statistics.median(samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,7 @@ class Ratio:
     @classmethod
     def of(cls, ours: Figure, theirs: Figure) -> "Ratio":
         pairs = sorted(a / b for a, b in zip(ours.samples, theirs.samples, strict=True))
-        quartiles = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else pairs * 3
+        quartiles = statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else pairs * 3
         return cls(statistics.median(pairs), quartiles[0], quartiles[2])
 
 
@@ -73,18 +87,24 @@ def measure(
     tasks: Sequence[Task],
     repeats: int,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Iterator[list[Figure]]:
-    """For each task the figure of each engine, after one warm-up each; the engines take turns."""
+) -> Iterator[dict[str, Figure]]:
+    """For each task the figures by engine, of those that can do it, after one warm-up each; they take turns."""
     total, done = len(tasks) * (repeats + 1), 0
     for task in tasks:
-        samples: list[list[float]] = [[] for _ in engines]
+        able = [engine for engine in engines if task.what in engine.does]
+        timings: dict[str, list[Timing]] = {engine.name: [] for engine in able}
         for repeat in range(repeats + 1):
-            for engine, found in zip(engines, samples, strict=True):
+            for engine in able:
                 time.sleep(_PAUSE_SECONDS)
-                speed = task.run(engine)
+                timing = task.run(engine)
                 if repeat:
-                    found.append(speed)
+                    timings[engine.name].append(timing)
             done += 1
             if progress:
                 progress(task.label, done, total)
-        yield [Figure(task, engine.name, tuple(found)) for engine, found in zip(engines, samples, strict=True)]
+        yield {name: _figure(task, name, found) for name, found in timings.items()}
+
+
+def _figure(task: Task, name: str, timings: Sequence[Timing]) -> Figure:
+    joules = tuple(timing.joules / task.tokens for timing in timings if timing.joules is not None)
+    return Figure(task, name, tuple(task.tokens / timing.seconds for timing in timings), joules)

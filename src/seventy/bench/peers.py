@@ -1,28 +1,36 @@
 """Other engines on the same model, each in a process of its own that sleeps while we are timed."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from seventy.bench.engine import Timing
+from seventy.bench.llama_bench import LlamaBench
 from seventy.errors import SeventyError
 
 _WORKER = Path(__file__).with_name("_llama_cpp_worker.py")
 
 
 class LlamaCpp:
-    """llama.cpp through the llama-cpp-python of a Python (this one by default), as its users have it built."""
+    """llama.cpp through the llama-cpp-python of a Python, as its users have it built."""
 
     name = "llama.cpp"
+    does = frozenset({"prefill", "decode", "batch"})
 
-    def __init__(self, path: Path, threads: int, context: int, python: str = sys.executable) -> None:
+    def __init__(self, path: Path, threads: int, context: int, sequences: int, python: str) -> None:
         command = [python, str(_WORKER)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        answer = self._ask({"path": str(path), "threads": threads, "context": context})
-        self.name = f"llama.cpp (llama-cpp-python {answer['version']})"
+        settings = {"path": str(path), "threads": threads, "context": context, "sequences": sequences}
+        try:
+            self.version: str = self._ask(settings)["version"]
+        except BaseException:
+            self.close()
+            raise
 
     def _ask(self, task: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout and self._process.stderr
@@ -43,18 +51,35 @@ class LlamaCpp:
             raise SeventyError(answer["error"])
         return answer
 
-    def _time(self, what: str, tokens: int, depth: int = 0) -> float:
-        return float(self._ask({"what": what, "tokens": tokens, "depth": depth})["seconds"])
+    def _time(self, what: str, **task: int) -> Timing:
+        return Timing(float(self._ask({"what": what, **task})["seconds"]))
 
-    def prefill(self, tokens: int) -> float:
-        return self._time("prefill", tokens)
+    def prefill(self, tokens: int) -> Timing:
+        return self._time("prefill", tokens=tokens)
 
-    def decode(self, tokens: int, depth: int) -> float:
-        return self._time("decode", tokens, depth)
+    def decode(self, tokens: int, depth: int) -> Timing:
+        return self._time("decode", tokens=tokens, depth=depth)
 
-    def batch(self, rows: int) -> float:
-        return self._time("prefill", rows)
+    def batch(self, rows: int, depth: int, passes: int) -> Timing:
+        return self._time("batch", rows=rows, depth=depth, passes=passes)
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+def program(against: str) -> str:
+    """The program a user names as a peer: `llama.cpp` is this Python. Raises SeventyError where there is none."""
+    command = sys.executable if against == "llama.cpp" else shutil.which(str(Path(against).expanduser()))
+    if command is None:
+        raise SeventyError(
+            f"{against} is no program; --against takes llama.cpp, a Python that has it, or a llama-bench"
+        )
+    return command
+
+
+def find(command: str, path: Path, threads: int, context: int, sequences: int) -> LlamaCpp | LlamaBench:
+    """The peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python."""
+    if "llama-bench" in Path(command).name:
+        return LlamaBench(path, threads, command)
+    return LlamaCpp(path, threads, context, sequences, command)

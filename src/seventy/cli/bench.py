@@ -1,92 +1,106 @@
-import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from seventy.bench.engine import Engine, Seventy
-from seventy.bench.measure import Figure, Ratio, Task, measure
-from seventy.bench.peers import LlamaCpp
+from seventy.bench import card as cards
+from seventy.bench import peers, plot
+from seventy.bench.card import Card
+from seventy.bench.quants import quant_name
+from seventy.bench.run import Bench, Wish, needed
+from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers
+from seventy.bench.table import table
 from seventy.cli import _session as session
-from seventy.engine.model import Model
-from seventy.machine.profile import Profile
+from seventy.errors import SeventyError
+from seventy.machine.memory import available_bytes
+
+_AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
 
 
 def bench(
     model: session.ModelArgument = "smollm2",
+    synthetic: Annotated[str | None, typer.Option(help="A catalogue model's shapes, random weights, no file.")] = None,
+    quant: Annotated[str, typer.Option(help="The quant of --synthetic.")] = "Q4_K_M",
+    layers: Annotated[int | None, typer.Option(min=1, help="Layers of --synthetic; all when they fit.")] = None,
     prefill: Annotated[list[int] | None, typer.Option(min=1, help="Prompt lengths; may be given again.")] = None,
     decode_at: Annotated[list[int] | None, typer.Option(min=0, help="Depths to decode at; may be given again.")] = None,
-    rows: Annotated[list[int] | None, typer.Option(min=1, help="Rows in one pass; may be given again.")] = None,
+    users: Annotated[
+        list[int] | None, typer.Option(min=1, max=64, help="Users decoding at once; may be given again.")
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a decode measurement.")] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each, after a warm-up.")] = 5,
-    against: Annotated[str | None, typer.Option(help="llama.cpp, or a Python that has llama-cpp-python.")] = None,
+    against: Annotated[str | None, typer.Option(help=_AGAINST)] = None,
+    watts: Annotated[float | None, typer.Option(min=0.1, help="What a meter at the wall shows under load.")] = None,
+    tariff: Annotated[float | None, typer.Option(min=0, help="Yuan per kWh: tells yuan per million tokens.")] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="The roofline, as .svg or .png.")] = None,
+    report: Annotated[Path | None, typer.Option(help="A result card (JSON) that others can compare.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result card on stdout.")] = False,
 ) -> None:
-    """Time a model here: prompts, answers, several rows at once, each beside the machine's limit."""
-    path = session.locate(model)
-    tasks = [
-        *(Task("prefill", n) for n in prefill or (128, 512)),
-        *(Task("batch", n) for n in rows or (2, 4, 8)),
-        *(Task("decode", tokens, depth) for depth in decode_at or (0,)),
-    ]
-    context = max(task.n + task.depth for task in tasks)
+    """Time a model here: prompts, answers, several users at once, each beside the machine's limit."""
+    wish = Wish(prefill or (), decode_at or (), users or (), tokens, repeats, watts, tariff)
+    if plot_file:
+        plot.check(plot_file)
+    if synthetic and against:
+        raise SeventyError("--against needs a file that both can read, and --synthetic makes none; name a .gguf file")
+    if layers and not synthetic:
+        raise SeventyError(f"--layers {layers} is for --synthetic; a file has the layers it has")
+    peer = peers.program(against) if against else None
+    source = _synthetic(synthetic, quant, layers, wish) if synthetic else session.locate(model)
     with session.bars() as progress:
-        ours = Seventy(Model(path, threads, context, isa_name=isa, progress=progress))
-    engines: list[Engine] = [ours]
+        loaded = Bench.load(source, wish, threads, isa, progress)
     try:
-        profile = session.machine_limit(ours.model)
-        if against:
-            engines.append(LlamaCpp(path, ours.model.threads, max(context, 512), _python(against)))
+        profile, _ = session.machine_limit(loaded.model)
         with session.bars() as progress:
-            figures = list(measure(engines, tasks, repeats, progress))
-        if as_json:
-            print(json.dumps([_as_json(each) for each in figures], indent=1))
-        else:
-            _print(figures, ours.model, profile[0], path)
+            card = loaded.run(profile, peer, progress)
     finally:
-        for engine in engines:
-            engine.close()
+        loaded.model.close()
+    name = source.name if isinstance(source, Path) else source.path
+    if as_json:
+        print(card.text(), end="")
+    else:
+        Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, _title(card, name)))
+        for line in _notes(card):
+            session.say(line)
+    if plot_file:
+        plot.write(card, plot_file, name)
+    if report:
+        cards.write(card, report)
 
 
-def _python(against: str) -> str:
-    return sys.executable if against == "llama.cpp" else shutil.which(against) or against
+def _synthetic(name: str, quant: str, layers: int | None, wish: Wish) -> Synthetic:
+    shape, quant = find_shape(name), quant_name(quant)
+    context = max(needed(task) for task in wish.tasks(shape.context))
+    count = fitting_layers(shape, quant, context, available_bytes(), layers)
+    if count < shape.layers:
+        session.say(f"{shape.name} has {shape.layers} layers; {count} are made, and the rest is extrapolated")
+    return Synthetic(shape, quant, choose_layers(shape, quant, count))
 
 
-def _as_json(figures: list[Figure]) -> dict[str, object]:
-    task = figures[0].task
-    found: dict[str, object] = {"what": task.what, "n": task.n, "depth": task.depth}
-    for figure in figures:
-        found[figure.engine] = {"tok_s": figure.median, "spread": figure.spread, "samples": figure.samples}
-    if len(figures) > 1:
-        ratio = Ratio.of(*figures)
-        found["ratio"] = {"median": ratio.median, "low": ratio.low, "high": ratio.high}
-    return found
+def _title(card: Card, name: str) -> str:
+    layers = ""
+    if card.model.layers < card.model.whole_layers:
+        layers = f", {card.model.layers} of {card.model.whole_layers} layers"
+    return (
+        f"{name}{layers}, {card.threads} threads, {card.isa}\n{card.weight_bytes / 1e9:.2f} GB of weights, loaded in "
+        f"{card.load_seconds:.1f} s; at most {card.peak_memory_bytes / 1e9:.2f} GB of memory"
+    )
 
 
-def _print(figures: list[list[Figure]], model: Model, profile: Profile, path: Path) -> None:
-    limit = profile.read_bandwidth_gbs
-    title = f"{path.name}, {model.threads} threads, {model.isa.name}; memory limit {limit:.1f} GB/s"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for figure in figures[0]:
-        table.add_column(f"{figure.engine}\ntok/s", justify="right")
-    for name in ("GB/s", "of limit", *(["ratio"] if len(figures[0]) > 1 else [])):
-        table.add_column(name, justify="right")
-    for each in figures:
-        task, ours = each[0].task, each[0]
-        passes = ours.median / (1 if task.what == "decode" else task.n)
-        gbs = passes * model.read_bytes(task.depth) / 1e9
-        cells = [task.label, *(f"{figure.median:.2f} ±{figure.spread:.0%}" for figure in each)]
-        cells += [f"{gbs:.1f}", f"{gbs / limit:.0%}"] if task.what != "prefill" else ["", ""]
-        if len(each) > 1:
-            ratio = Ratio.of(*each)
-            cells.append(f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})")
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
-
+def _notes(card: Card) -> list[str]:
+    notes = []
+    if not card.machine.int8_gops:
+        notes.append("This machine's int8 peak is not known; for shares of it, run once: seventy measure")
+    if card.model.layers < card.model.whole_layers:
+        notes.append(
+            f"Extrapolated: the time of {card.model.layers} layers for all {card.model.whole_layers}, and the head's, "
+            f"both measured; GB/s and GOPS are of what ran."
+        )
+    if card.energy and card.energy.source == "rapl":
+        notes.append("Joules are what CPU and memory counted (RAPL); the box at the wall takes more: --watts")
+    if card.energy is None:
+        notes.append("This machine counts no joules; for J/token give a wall meter's figure: --watts")
+    return notes

@@ -1,4 +1,4 @@
-"""A model ready to run: from a GGUF file to logits for a batch of rows."""
+"""A model ready to run: from its tensors to logits for a batch of rows."""
 
 import os
 import threading
@@ -18,8 +18,9 @@ from seventy.engine.kvcache import KVCache, pages
 from seventy.engine.kvcache import Sequence as CachedSequence
 from seventy.engine.needs import MAX_OUTPUTS, MAX_ROWS, needs
 from seventy.engine.program import Program
+from seventy.engine.source import Source
 from seventy.engine.team import Aborted, Team
-from seventy.engine.weights import Weights
+from seventy.engine.weights import Matrix, Weights
 from seventy.errors import SeventyError
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
@@ -46,13 +47,14 @@ class Rows:
 class Model:
     """Weights, cache, compiled program and threads.
 
-    `context` is the longest sequence, at most what the model was made for; `sequences` is how many of that length
-    the cache can hold; `kv` is how it keeps keys and values, as f16 or q8_0.
+    `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
+    model was made for; `sequences` is how many of that length the cache can hold; `kv` is how it keeps keys and
+    values, as f16 or q8_0.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Source,
         threads: int | None = None,
         context: int = 4096,
         sequences: int = 1,
@@ -67,10 +69,10 @@ class Model:
         self.isa = isa.select(isa_name)
         self.threads = threads or len(physical_cores())
         self._team: Team | None = None
-        with GGUF(path) as gguf:
-            self.metadata: Any = gguf.metadata
-            architecture = models.find(gguf.metadata.get("general.architecture"))
-            self.config = config = architecture.config(gguf.metadata)
+        with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
+            self.metadata: Any = tensors.metadata
+            architecture = models.find(tensors.metadata.get("general.architecture"))
+            self.config = config = architecture.config(tensors.metadata)
             if context < 1:
                 raise SeventyError(f"context must be at least 1 token, not {context}")
             self.context = context = min(context, config.context)
@@ -81,9 +83,9 @@ class Model:
                 )
             cache_size = (config.layers, config.kv_heads, config.head_dim)
             positions = sequences * pages(context) * PAGE
-            self._check_memory(gguf, positions, kv)
+            self._check_memory(tensors, positions, kv)
 
-            weights = Weights(gguf)
+            weights = Weights(tensors)
             self.cache = KVCache(*cache_size, pages(positions), kv)
             self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads)
             architecture.build(self.program, config, weights, context)
@@ -95,14 +97,14 @@ class Model:
         self._team = Team(self.library, self.threads)
         self._step = threading.Lock()
 
-    def _check_memory(self, gguf: GGUF, positions: int, kv: str) -> None:
+    def _check_memory(self, source: Source, positions: int, kv: str) -> None:
         """Refuses, before anything is loaded, what would make the machine swap."""
-        need, have = needs(gguf, self.config, positions, kv), available_bytes()
+        need, have = needs(source, self.config, positions, kv), available_bytes()
         if need.total > have:
             raise SeventyError(
-                f"{gguf.path} needs {need.total / 1e9:.1f} GB of memory ({need.cache / 1e9:.1f} GB of it for a context "
-                f"of {self.context}) and {have / 1e9:.1f} GB are free; close other programs, take a smaller context or "
-                f"quant, or see: seventy plan"
+                f"{source.path} needs {need.total / 1e9:.1f} GB of memory ({need.cache / 1e9:.1f} GB of it for a "
+                f"context of {self.context}) and {have / 1e9:.1f} GB are free; close other programs, take a smaller "
+                f"context or quant, or see: seventy plan"
             )
 
     def _prepare(self, weights: Weights, progress: Progress | None) -> None:
@@ -182,6 +184,16 @@ class Model:
     def read_bytes(self, positions: int) -> int:
         """Bytes of memory one decoded token reads: every matrix once, and the cache of so many positions."""
         return self.program.bytes_per_pass + positions * self.cache.position_bytes
+
+    def operations(self, rows: int, outputs: int) -> int:
+        """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""
+        head = self.config.vocabulary * self.config.hidden
+        blocks = sum(matrix.rows * matrix.columns for matrix in self.matrices if matrix.name.startswith("blk."))
+        return 2 * (rows * blocks + outputs * head)
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        return self.program.weights.matrices
 
     def close(self) -> None:
         """Ends the threads and frees the memory; twice is once."""

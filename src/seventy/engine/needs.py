@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from seventy.engine.gguf import GGUF
 from seventy.engine.kvcache import KVCache
+from seventy.engine.source import Source
 from seventy.engine.weights import packed_bytes
 from seventy.models.dense import Config
 
@@ -26,13 +26,13 @@ class Needs:
         return self.weights + self.cache + self.rows
 
 
-def needs(gguf: GGUF, config: Config, positions: int, kv: str = "f16") -> Needs:
+def needs(source: Source, config: Config, positions: int, kv: str = "f16") -> Needs:
     """What running the model takes with a cache of so many positions."""
     c = config
     # x, queries, keys, values, attended, gate, up; and beside them what of them is written as int8 or again as floats.
     columns = 2 * c.hidden + (3 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.feed_forward
     return Needs(
-        weights=sum(packed_bytes(info) for info in gguf.tensors.values()),
+        weights=sum(packed_bytes(info) for info in source.tensors.values()),
         cache=KVCache.nbytes(c.layers, c.kv_heads, c.head_dim, positions, kv),
         rows=4 * (MAX_ROWS * columns + MAX_OUTPUTS * c.vocabulary),
     )

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.engine.ggml_types import GGML_TYPES
-from seventy.engine.gguf import GGUF, TensorInfo
+from seventy.engine.gguf import TensorInfo
+from seventy.engine.source import Source
 from seventy.errors import SeventyError
 from seventy.formats import PANEL, Format, formats
 from seventy.jit.compiler import Kernel, Library
@@ -73,11 +74,11 @@ class Weights:
     Raises SeventyError for a tensor that is missing, of a type the engine does not know, or of the wrong shape.
     """
 
-    def __init__(self, gguf: GGUF) -> None:
-        self._gguf = gguf
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._matrices: dict[str, Matrix] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        sizes = {info.name: packed_bytes(info) for info in gguf.tensors.values() if len(info.shape) == 2}
+        sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) == 2}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
         place = int(self._arena.ctypes.data)
@@ -86,15 +87,15 @@ class Weights:
             place += size
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
-        info = self._gguf.tensors.get(name)
+        info = self._source.tensors.get(name)
         if info is None:
-            raise SeventyError(f"{self._gguf.path} has no tensor {name}, which its architecture needs; get it again")
+            raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
         if info.shape != shape:
             raise SeventyError(f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}")
         return info
 
     def has(self, name: str) -> bool:
-        return name in self._gguf.tensors
+        return name in self._source.tensors
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix:
         """The matrix of this name, which must have this shape; its panels are filled by `load`."""
@@ -105,11 +106,11 @@ class Weights:
 
     def refuse_unused(self) -> None:
         """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
-        unused = [name for name in self._gguf.tensors if name not in self._matrices and name not in self._vectors]
+        unused = [name for name in self._source.tensors if name not in self._matrices and name not in self._vectors]
         if unused:
             more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
             raise SeventyError(
-                f"{self._gguf.path} has tensors that its architecture has no use for: {', '.join(unused[:3])}{more}; "
+                f"{self._source.path} has tensors that its architecture has no use for: {', '.join(unused[:3])}{more}; "
                 f"this engine would answer wrongly without them"
             )
 
@@ -118,7 +119,7 @@ class Weights:
         if name not in self._vectors:
             info = self._info(name, (length,))
             format = format_of(info)
-            values = format.dequantize(self._gguf.read(info).reshape(-1, format.nbytes)).reshape(-1)
+            values = format.dequantize(self._source.read(info).reshape(-1, format.nbytes)).reshape(-1)
             padded = np.zeros(-(-length // PANEL) * PANEL, np.float32)
             padded[:length] = values
             self._vectors[name] = padded
@@ -128,6 +129,11 @@ class Weights:
     def nbytes(self) -> int:
         """Bytes of the matrices in use, as in the file."""
         return sum(matrix.nbytes for matrix in self._matrices.values())
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Those asked for so far."""
+        return tuple(self._matrices.values())
 
     def kernels(self) -> list[Kernel]:
         names = sorted({matrix.format.name for matrix in self._matrices.values()})
@@ -143,18 +149,18 @@ class Weights:
         def read(chunk: tuple[Matrix, int, int]) -> None:
             nonlocal done
             matrix, first, count = chunk
-            info = self._gguf.tensors[matrix.name]
+            info = self._source.tensors[matrix.name]
             row_bytes = matrix.format.row_bytes(matrix.columns)
-            rows = self._gguf.pread(info, first * row_bytes, count * row_bytes, _buffer(count * row_bytes))
+            rows = self._source.pread(info, first * row_bytes, count * row_bytes, _buffer(count * row_bytes))
             panel_bytes = matrix.blocks * matrix.format.panel_block
             for start in range(0, count, PANEL):
                 target = matrix.address + (first + start) // PANEL * panel_bytes
                 pack[matrix.format.name](
                     rows.ctypes.data + start * row_bytes, row_bytes, min(PANEL, count - start), matrix.blocks, target
                 )
-            if drop:
+            if drop and (file := self._source.fileno(info)) is not None:
                 place = info.offset + first * row_bytes
-                os.posix_fadvise(self._gguf.fileno(info), place, count * row_bytes, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(file, place, count * row_bytes, os.POSIX_FADV_DONTNEED)
             with lock:
                 done += count * row_bytes
                 if progress:

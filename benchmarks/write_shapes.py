@@ -1,0 +1,40 @@
+"""Writes a catalogue model's exact shapes with random weights as a GGUF file, which llama.cpp can load, too.
+
+usage: python benchmarks/write_shapes.py MODEL QUANT LAYERS FILE.gguf    (llama-3.3-70b Q4_K_M 4 /tmp/l4.gguf)
+Needs gguf (the test extra). The file has a vocabulary's size and no vocabulary: it can be timed, not talked to.
+"""
+
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from seventy.bench.quants import quant_name
+from seventy.bench.synthetic import Synthetic, choose_layers, find_shape
+
+
+def main(name: str, quant: str, layers: int, path: Path) -> None:
+    shape, quant = find_shape(name), quant_name(quant)
+    source = Synthetic(shape, quant, choose_layers(shape, quant, layers))
+    writer = gguf.GGUFWriter(str(path), shape.architecture)
+    for key, value in source.metadata.items():
+        if key != "general.architecture":
+            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
+    writer.add_tokenizer_model("no_vocab")
+    for info in source.tensors.values():
+        kind = gguf.GGMLQuantizationType(info.type)
+        # With bytes as its type the shape would be taken as bytes, too.
+        writer.add_tensor_info(info.name, info.shape, np.dtype(np.float32), info.nbytes, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for info in source.tensors.values():
+        writer.write_tensor_data(source.read(info))
+    writer.close()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,269 @@
+"""A result card: what a run of `bench` found, in a form that others can compare and a catalogue can import.
+
+JSON of the dataclasses below. It holds no free text and nothing that names the machine's owner: every text is one of
+a known set or matches a narrow pattern, and slots lose the names their board gives them. What is read is not
+believed: unknown keys, wrong types, figures that contradict each other or the machine's limit are refused.
+"""
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from seventy.bench.measure import Task, spread
+from seventy.errors import SeventyError
+from seventy.formats import formats
+from seventy.jit.isa import LEVELS
+from seventy.machine.profile import Profile
+from seventy.machine.records import from_json
+
+VERSION = 1
+TASKS = ("prefill", "decode", "batch")
+# Above it a figure is a mistake: a limit measured on a busy machine is too low, but not by more.
+MOST_SHARE = 1.5
+# A model that fits in a cache may beat the memory's limit by any factor.
+_CACHED = 4
+_WORDS = re.compile(r"[\w .,:()@+/-]{0,80}", re.ASCII)
+_VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Repeats of one measurement: all of them, their median, and half the quartiles' distance as a share of it."""
+
+    values: tuple[float, ...]
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Samples":
+        return cls(tuple(values), statistics.median(values), spread(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """The peer on the same task, tokens per second, and ours to its, from pairs that ran one after the other."""
+
+    tokens_per_second: Samples
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One task: `n` tokens of a prompt, `n` tokens decoded at `depth`, or `passes` over `n` sequences at `depth`.
+
+    `gbs` (1e9 bytes/s) counts weights as in the file, once a pass, and the cache; `gops` (1e9 operations/s, two a
+    multiply-add) counts the matrices; `operations_per_byte` is of weights read. `whole_model` is the extrapolation
+    to all layers where some were left out, `joules_per_token` is None where nobody counted.
+    """
+
+    what: str
+    n: int
+    depth: int
+    passes: int
+    tokens_per_second: Samples
+    gbs: float
+    gops: float
+    operations_per_byte: float
+    whole_model: Samples | None
+    joules_per_token: Samples | None
+    versus: Versus | None
+
+    @property
+    def label(self) -> str:
+        return Task(self.what, self.n, self.depth, self.passes).label
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What was run; `format_bytes` are the bytes of its matrices by tensor type, `whole_layers` those it should have.
+
+    `synthetic` is true of random weights.
+    """
+
+    architecture: str
+    layers: int
+    whole_layers: int
+    hidden: int
+    vocabulary: int
+    context: int
+    format_bytes: dict[str, int]
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Who counted: `wall` (a constant power, in `watts`) or `rapl`; the tariff is the user's."""
+
+    source: str
+    watts: float | None
+    cny_per_kwh: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    version: int
+    seventy: str
+    date: str
+    machine: Profile
+    isa: str
+    threads: int
+    repeats: int
+    kv: str
+    model: ModelShape
+    load_seconds: float
+    peak_memory_bytes: int
+    peer: Peer | None
+    energy: Energy | None
+    results: tuple[Result, ...]
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(self.model.format_bytes.values())
+
+    @property
+    def int8_limit_gops(self) -> float | None:
+        """The measured peak at this ISA level; None where it was not measured or the weights are floats."""
+        floats = sum(self.model.format_bytes.get(name, 0) for name in ("F32", "F16", "BF16"))
+        return None if 2 * floats > self.weight_bytes else self.machine.int8_gops.get(self.isa)
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def anonymous(profile: Profile) -> Profile:
+    """The profile without the names its board gives to slots."""
+    slots = tuple(replace(slot, name="") for slot in profile.slots.slots)
+    return replace(profile, slots=replace(profile.slots, slots=slots))
+
+
+def write(card: Card, path: Path) -> None:
+    """Raises SeventyError where the card would be refused by `read`, or cannot be written."""
+    _refuse(card, path)
+    try:
+        path.write_text(card.text(), encoding="utf-8")
+    except OSError as error:
+        raise SeventyError(f"cannot write {path}: {error.strerror}; take another place for --report") from None
+
+
+def read(path: Path) -> Card:
+    """A card from its file. Raises SeventyError for whatever is not one."""
+    try:
+        card = from_json(Card, json.loads(path.read_text(encoding="utf-8")), "the card")
+    except OSError as error:
+        raise SeventyError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise SeventyError(f"{path} is no result card: {error}") from None
+    _refuse(card, path)
+    return card
+
+
+def _refuse(card: Card, path: Path) -> None:
+    problem = next(problems(card), None)
+    if problem:
+        raise SeventyError(
+            f"{path} is no result card that can be believed: {problem}; measure again on a quiet machine"
+        )
+
+
+def problems(card: Card) -> Iterator[str]:
+    """What is wrong with a card, if anything."""
+    if card.version != VERSION:
+        yield f"its version is {card.version}, not {VERSION}"
+    try:
+        date.fromisoformat(card.date)
+    except ValueError:
+        yield f"its date is {card.date!r}"
+    yield from _texts(asdict(card), "the card")
+    yield from _names(card)
+    shape = card.model
+    for name, number in {
+        "threads": card.threads, "repeats": card.repeats, "layers": shape.layers, "hidden": shape.hidden,
+        "vocabulary": shape.vocabulary, "context": shape.context, "peak memory": card.peak_memory_bytes,
+        "weights": card.weight_bytes, "results": len(card.results),
+    }.items():  # fmt: skip
+        if number < 1:
+            yield f"{name}: {number}"
+    if shape.whole_layers < shape.layers:
+        yield f"{shape.layers} layers of {shape.whole_layers}"
+    if not _positive(card.load_seconds):
+        yield f"load_seconds: {card.load_seconds}"
+    for result in card.results:
+        yield from _result_problems(card, result)
+
+
+def _names(card: Card) -> Iterator[str]:
+    if card.isa not in LEVELS:
+        yield f"there is no ISA level {card.isa!r}"
+    if card.kv not in ("f16", "q8_0"):
+        yield f"there is no cache of kind {card.kv!r}"
+    if not re.fullmatch(r"[a-z0-9_-]{1,40}", card.model.architecture):
+        yield f"there is no architecture {card.model.architecture!r}"
+    unknown = set(card.model.format_bytes) - {entry.name for entry in formats().values()}
+    if unknown:
+        yield f"there is no tensor type {min(unknown)!r}"
+    if not _VERSION.fullmatch(card.seventy):
+        yield f"there is no version {card.seventy!r}"
+    if card.peer and (card.peer.name != "llama.cpp" or not _VERSION.fullmatch(card.peer.version)):
+        yield f"there is no peer {card.peer.name!r} {card.peer.version!r}"
+    if card.energy and card.energy.source not in ("wall", "rapl"):
+        yield f"nothing called {card.energy.source!r} counts energy"
+
+
+def _result_problems(card: Card, result: Result) -> Iterator[str]:
+    where = f"{result.what} {result.n} at {result.depth}"
+    if result.what not in TASKS or result.n < 1 or result.depth < 0 or result.passes < 1:
+        yield f"there is no task {where}"
+    versus, optional = result.versus, (result.whole_model, result.joules_per_token)
+    for samples in (result.tokens_per_second, *optional, versus and versus.tokens_per_second):
+        if samples and not _consistent(samples, card.repeats):
+            yield f"{where}: {card.repeats} repeats do not give {samples.median} of {list(samples.values)}"
+    numbers = [result.gbs, result.gops, result.operations_per_byte]
+    if versus:
+        numbers += [versus.ratio, versus.ratio_low, versus.ratio_high]
+    for number in numbers:
+        if not _positive(number):
+            yield f"{where}: {number} is no rate"
+    cached = card.weight_bytes < _CACHED * card.machine.last_level_cache_bytes
+    limits = (result.gbs, card.machine.read_bandwidth_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
+    for rate, limit, unit in limits:
+        if limit and rate > MOST_SHARE * limit and not (cached and unit == "GB/s"):
+            yield f"{where}: {rate:.1f} {unit} on a machine whose limit is {limit:.1f}"
+
+
+def _consistent(samples: Samples, repeats: int) -> bool:
+    if len(samples.values) != repeats or not all(map(_positive, samples.values)):
+        return False
+    right = Samples.of(samples.values)
+    return math.isclose(samples.median, right.median, rel_tol=1e-6) and abs(samples.spread - right.spread) < 1e-6
+
+
+def _positive(number: float) -> bool:
+    return number > 0 and math.isfinite(number)
+
+
+def _texts(value: Any, where: str) -> Iterator[str]:
+    """Texts that say more than a name or a number can."""
+    if isinstance(value, str) and not _WORDS.fullmatch(value):
+        yield f"{where} is {value[:60]!r}"
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(name, where)
+            yield from _texts(part, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part, where)

@@ -1,0 +1,67 @@
+"""From timings to a result: bytes and operations per second, extrapolation, energy, the ratio to a peer."""
+
+from collections.abc import Mapping
+
+from seventy.bench.card import Result, Samples, Versus
+from seventy.bench.measure import Figure, Ratio, Task
+from seventy.engine.model import MAX_ROWS, Model
+
+
+def operations(model: Model, task: Task) -> int:
+    """Operations of the matrices in one run of the task; of a prompt only the last token has logits."""
+    return model.operations(task.tokens, 1 if task.what == "prefill" else task.tokens)
+
+
+def weight_bytes(model: Model, task: Task) -> int:
+    """Bytes of weights one run of the task reads: every matrix once a pass, the head once a prompt."""
+    once = model.read_bytes(0)
+    if task.what != "prefill":
+        return once * (task.n if task.what == "decode" else task.passes)
+    passes = -(-task.n // MAX_ROWS)
+    return once + (passes - 1) * sum(m.nbytes for m in model.matrices if m.name.startswith("blk."))
+
+
+def cache_bytes(model: Model, task: Task) -> int:
+    """Bytes of the cache one run of the task reads; of a prompt, which reads it tile by tile, none are counted."""
+    if task.what == "prefill":
+        return 0
+    sequences, steps = (1, task.n) if task.what == "decode" else (task.n, task.passes)
+    positions = sum(task.depth + step + 1 for step in range(steps))
+    return sequences * positions * (model.read_bytes(1) - model.read_bytes(0))
+
+
+def extrapolate(whole: Figure, blocks: Figure, scale: float) -> Samples:
+    """Tokens per second of a model whose layers take `scale` times those measured, and whose head is the same.
+
+    `whole` ran with the head, `blocks` without it; each pair one after the other.
+    """
+    values = []
+    for with_head, without in zip(whole.samples, blocks.samples, strict=True):
+        head = max(0.0, 1 / with_head - 1 / without)
+        values.append(1 / (scale / without + head))
+    return Samples.of(values)
+
+
+def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | None) -> Result:
+    """What the figures of one task, by engine, amount to; `layer_scale` where the model lacks layers."""
+    ours = figures["seventy"]
+    task, theirs, blocks = ours.task, figures.get("llama.cpp"), figures.get("seventy without its head")
+    runs = ours.median / task.tokens
+    weights, ops = weight_bytes(model, task), operations(model, task)
+    versus = None
+    if theirs:
+        ratio = Ratio.of(ours, theirs)
+        versus = Versus(Samples.of(theirs.samples), ratio.median, ratio.low, ratio.high)
+    return Result(
+        what=task.what,
+        n=task.n,
+        depth=task.depth,
+        passes=task.passes,
+        tokens_per_second=Samples.of(ours.samples),
+        gbs=runs * (weights + cache_bytes(model, task)) / 1e9,
+        gops=runs * ops / 1e9,
+        operations_per_byte=ops / weights,
+        whole_model=extrapolate(ours, blocks, layer_scale) if blocks and layer_scale else None,
+        joules_per_token=Samples.of(ours.joules) if ours.joules else None,
+        versus=versus,
+    )

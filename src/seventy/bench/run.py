@@ -1,0 +1,155 @@
+"""A whole run of `bench`: which tasks, on which model, against whom, and the card that comes of it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import seventy
+from seventy.bench import energy, peers
+from seventy.bench.card import VERSION, Card, Energy, ModelShape, Peer, anonymous
+from seventy.bench.engine import Engine, Seventy
+from seventy.bench.figures import result
+from seventy.bench.measure import Task, measure
+from seventy.bench.synthetic import Synthetic
+from seventy.engine.kvcache import pages
+from seventy.engine.model import Model, Progress
+from seventy.errors import SeventyError
+from seventy.kernels.pages import PAGE
+from seventy.machine.memory import peak_rss_bytes
+from seventy.machine.profile import Profile
+
+PROMPTS, DEPTHS, USERS = (128, 512), (0, 1024), (2, 4, 8)
+# Users who have just begun: more shows attention, not batching.
+USER_DEPTH = 16
+_KV = "f16"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for; empty where he leaves it to us."""
+
+    prompts: Sequence[int] = ()
+    depths: Sequence[int] = ()
+    users: Sequence[int] = ()
+    tokens: int = 32
+    repeats: int = 5
+    watts: float | None = None
+    cny_per_kwh: float | None = None
+
+    def tasks(self, context: int) -> list[Task]:
+        """Those that fit a model of this context. Raises SeventyError where one that was asked for does not."""
+        kinds: list[tuple[Sequence[int], Sequence[int], Callable[[int], Task]]] = [
+            (self.prompts, PROMPTS, lambda n: Task("prefill", n)),
+            (self.users, USERS, lambda n: Task("batch", n, USER_DEPTH, max(1, self.tokens // 4))),
+            (self.depths, DEPTHS, lambda depth: Task("decode", self.tokens, depth)),
+        ]
+        found = []
+        for wanted, default, make in kinds:
+            for task in map(make, wanted or default):
+                if needed(task) <= context:
+                    found.append(task)
+                elif wanted:
+                    raise SeventyError(
+                        f"{task.label} needs a context of {needed(task)} tokens, and this model's longest is {context}"
+                    )
+        return found
+
+
+def needed(task: Task) -> int:
+    """Positions of the cache a task takes; sequences take whole pages."""
+    return pages(task.length) * PAGE * task.n if task.what == "batch" else task.length
+
+
+@dataclass(slots=True)
+class Bench:
+    """A loaded model and what it took to load it."""
+
+    model: Model
+    wish: Wish
+    tasks: list[Task]
+    synthetic: Synthetic | None
+    path: Path | None
+    load_seconds: float
+
+    @classmethod
+    def load(
+        cls,
+        source: Path | Synthetic,
+        wish: Wish,
+        threads: int | None,
+        isa: str | None,
+        progress: Progress | None = None,
+    ) -> "Bench":
+        longest = max(needed(task) for task in wish.tasks(1 << 30))
+        start = time.perf_counter()
+        model = Model(source, threads, longest, isa_name=isa, kv=_KV, progress=progress)
+        seconds = time.perf_counter() - start
+        try:
+            tasks = wish.tasks(model.context)
+        except BaseException:
+            model.close()
+            raise
+        synthetic = source if isinstance(source, Synthetic) else None
+        return cls(model, wish, tasks, synthetic, source if isinstance(source, Path) else None, seconds)
+
+    @property
+    def layer_scale(self) -> float | None:
+        """Set where layers are missing."""
+        partial = self.synthetic and len(self.synthetic.layers) < self.synthetic.shape.layers
+        return self.synthetic.layer_scale if self.synthetic and partial else None
+
+    def run(self, profile: Profile, against: str | None = None, progress: Progress | None = None) -> Card:
+        """Measures every task, taking turns with the peer."""
+        meter = energy.meter(self.wish.watts)
+        engines: list[Engine] = [Seventy(self.model, meter)]
+        if self.layer_scale:
+            engines.append(Seventy(self.model, head=False))
+        with contextlib.ExitStack() as stack:
+            peer = None
+            if against:
+                assert self.path, "a peer needs a file"
+                most = max((task.n for task in self.tasks if task.what == "batch"), default=1)
+                other = peers.find(against, self.path, self.model.threads, max(self.model.context, 512), most)
+                stack.callback(other.close)
+                engines.append(other)
+                peer = Peer(other.name, other.version)
+            figures = list(measure(engines, self.tasks, self.wish.repeats, progress))
+        counted = None
+        if meter:
+            wall = self.wish.watts is not None
+            counted = Energy("wall" if wall else "rapl", self.wish.watts, self.wish.cny_per_kwh)
+        return Card(
+            version=VERSION,
+            seventy=seventy.__version__,
+            date=datetime.now(UTC).date().isoformat(),
+            machine=anonymous(profile),
+            isa=self.model.isa.name,
+            threads=self.model.threads,
+            repeats=self.wish.repeats,
+            kv=_KV,
+            model=self._shape(),
+            load_seconds=self.load_seconds,
+            peak_memory_bytes=peak_rss_bytes(),
+            peer=peer,
+            energy=counted,
+            results=tuple(result(self.model, each, self.layer_scale) for each in figures),
+        )
+
+    def _shape(self) -> ModelShape:
+        config = self.model.config
+        format_bytes: dict[str, int] = {}
+        for matrix in self.model.matrices:
+            format_bytes[matrix.format.name] = format_bytes.get(matrix.format.name, 0) + matrix.nbytes
+        return ModelShape(
+            architecture=str(self.model.metadata["general.architecture"]),
+            layers=config.layers,
+            whole_layers=self.synthetic.shape.layers if self.synthetic else config.layers,
+            hidden=config.hidden,
+            vocabulary=config.vocabulary,
+            context=self.model.context,
+            format_bytes=format_bytes,
+            synthetic=self.synthetic is not None,
+        )

@@ -1,0 +1,82 @@
+"""`seventy bench` from end to end."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seventy.bench import card as cards
+
+QUICK = ("--prefill", "32", "--users", "2", "--decode-at", "0", "--tokens", "4", "--repeats", "2")
+Result = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of its own: the tests' limits are not this machine's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def bench(cache: Path, *arguments: str | Path) -> Result:
+    command = [sys.executable, "-m", "seventy", "bench", *map(str, arguments)]
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_all_at_once(cache: Path, tiny: Path, llama_bench: Path, tmp_path: Path) -> None:
+    files = ("--plot", tmp_path / "roof.svg", "--report", tmp_path / "card.json")
+    done = bench(cache, tiny, *QUICK, "--against", llama_bench, "--watts", "50", "--tariff", "0.6", *files)
+    assert done.returncode == 0, done.stderr
+    for text in ("loaded in", "prefill 32", "2 users", "decode at 0", "GB/s", "GOPS", "llama.cpp", "J/token"):
+        assert text in done.stdout
+    assert "seventy measure" in done.stderr
+    card = cards.read(tmp_path / "card.json")
+    assert len(card.results) == 3 and card.peer
+    assert (tmp_path / "roof.svg").read_text().startswith("<svg")
+    # Nothing of who ran it where.
+    assert "tiny.gguf" not in card.text() and os.uname().nodename not in card.text()
+
+
+def test_json_is_the_card(cache: Path, tiny: Path, tmp_path: Path) -> None:
+    done = bench(cache, tiny, *QUICK, "--json")
+    (tmp_path / "card.json").write_text(done.stdout)
+    assert cards.read(tmp_path / "card.json").repeats == 2
+
+
+def test_synthetic(cache: Path) -> None:
+    done = bench(cache, "--synthetic", "smollm2-135m", "--quant", "q4_0", "--layers", "3", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 30 layers" in done.stdout and "extrapolated" in done.stdout
+    assert "3 are made, and the rest is extrapolated" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--plot", "roof.jpg"), "neither .svg nor .png"),
+        (("--layers", "3"), "is for --synthetic"),
+        (("--synthetic", "smollm2-135m", "--against", "llama.cpp"), "needs a file"),
+        (("--synthetic", "smollm2-135m", "--layers", "31"), "has 30 layers"),
+        (("--synthetic", "smollm2-135m", "--quant", "Q9"), "are not known"),
+        (("--prefill", "4096"), "needs a context of 4096"),
+        (("--against", "/no/such"), "is no program"),
+    ],
+)
+def test_one_sentence(cache: Path, tiny: Path, arguments: tuple[str, ...], why: str) -> None:
+    done = bench(cache, tiny, *arguments)
+    assert done.returncode == 1
+    assert why in done.stderr and "Traceback" not in done.stderr
+
+
+def test_shapes_as_a_file_give_rows_for_the_docs(cache: Path, tmp_path: Path) -> None:
+    scripts, path = Path(__file__).parents[2] / "benchmarks", tmp_path / "shapes.gguf"
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    write = [sys.executable, scripts / "write_shapes.py", "smollm2-135m", "Q4_0", "2", path]
+    subprocess.run(write, check=True, timeout=120)
+    show = [sys.executable, scripts / "performance.py", path, *QUICK]
+    done = subprocess.run(show, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"`seventy bench {path} --prefill 32" in done.stdout
+    assert "| prefill 32 |" in done.stdout and "Q4_0" in done.stdout

@@ -1,0 +1,84 @@
+"""What a speed stands for: bytes and operations, counted by hand on the tiny model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.tiny import FEED_FORWARD, HEADS, HIDDEN, KV_HEADS, LAYERS
+from seventy.bench import figures
+from seventy.bench.energy import Wall, cny_per_million_tokens
+from seventy.bench.measure import Figure, Task
+from seventy.engine.model import Model
+
+VOCABULARY = 259
+HEAD = VOCABULARY * HIDDEN
+BLOCKS = LAYERS * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * HIDDEN * KV_HEADS // HEADS + 3 * HIDDEN * FEED_FORWARD)
+Q4_K_BYTES = 144 / 256
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Iterator[Model]:
+    with Model(tiny, 2, 512) as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize(
+    ("task", "blocks", "heads"),
+    [(Task("prefill", 300), 300, 1), (Task("decode", 5, 7), 5, 5), (Task("batch", 4, 16, 3), 12, 12)],
+)
+def test_operations(model: Model, task: Task, blocks: int, heads: int) -> None:
+    assert figures.operations(model, task) == 2 * (blocks * BLOCKS + heads * HEAD)
+
+
+@pytest.mark.parametrize(
+    ("task", "blocks", "heads"),
+    [
+        (Task("prefill", 300), 2, 1),
+        (Task("prefill", 256), 1, 1),
+        (Task("decode", 5), 5, 5),
+        (Task("batch", 4, 16, 3), 3, 3),
+    ],
+)
+def test_weight_bytes(model: Model, task: Task, blocks: int, heads: int) -> None:
+    assert figures.weight_bytes(model, task) == Q4_K_BYTES * (blocks * BLOCKS + heads * HEAD)
+
+
+def test_cache_bytes(model: Model) -> None:
+    position = LAYERS * 2 * 2 * KV_HEADS * HIDDEN // HEADS
+    assert figures.cache_bytes(model, Task("prefill", 300)) == 0
+    assert figures.cache_bytes(model, Task("decode", 3, 10)) == (11 + 12 + 13) * position
+    assert figures.cache_bytes(model, Task("batch", 4, 16, 2)) == 4 * (17 + 18) * position
+
+
+def test_result(model: Model) -> None:
+    task = Task("decode", 4, 0)
+    ours = Figure(task, "seventy", (90.0, 100.0, 110.0), (0.5, 0.6, 0.7))
+    theirs = Figure(task, "llama.cpp", (45.0, 50.0, 55.0))
+    found = figures.result(model, {"seventy": ours, "llama.cpp": theirs}, None)
+    assert found.tokens_per_second.median == 100
+    assert found.gops == pytest.approx(100 * 2 * (BLOCKS + HEAD) / 1e9)
+    assert found.operations_per_byte == pytest.approx(2 / Q4_K_BYTES)
+    # On average 2.5 positions are read.
+    position = model.read_bytes(1) - model.read_bytes(0)
+    assert found.gbs == pytest.approx(100 * (model.read_bytes(0) + 2.5 * position) / 1e9)
+    assert found.versus and found.versus.ratio == 2
+    assert found.joules_per_token and found.joules_per_token.median == 0.6
+    assert found.whole_model is None
+
+
+def test_extrapolation_scales_the_layers_and_not_the_head() -> None:
+    task = Task("decode", 1)
+    # A head of 0.2 s on layers of 0.8 s: ten times the layers are 8 s.
+    found = figures.extrapolate(Figure(task, "", (1.0, 1.0)), Figure(task, "", (1.25, 1.25)), 10.0)
+    assert found.median == pytest.approx(1 / 8.2)
+    # A head that noise made negative is none.
+    assert figures.extrapolate(Figure(task, "", (1.0,)), Figure(task, "", (0.9,)), 2.0).median == pytest.approx(0.45)
+
+
+def test_energy() -> None:
+    with Wall(100.0) as meter:
+        pass
+    assert meter.joules >= 0
+    # 3.6 J a token is 1 Wh for 1000 of them, 1 kWh for a million.
+    assert cny_per_million_tokens(3.6, 0.6) == pytest.approx(0.6)

@@ -1,0 +1,77 @@
+"""Who runs beside us, and what is said when he does not."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from seventy.bench import peers
+from seventy.bench.llama_bench import LlamaBench, parse
+from seventy.errors import SeventyError
+
+WANTED = {"n_prompt": 0, "n_gen": 32, "n_depth": 1024, "n_threads": 2}
+TEST = {**WANTED, "build_commit": "8cf427ff", "samples_ns": [1067431600], "samples_ts": [29.978]}
+
+
+def test_parse() -> None:
+    assert parse(json.dumps([TEST]), WANTED) == ("8cf427ff", 1.0674316)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", json.dumps([TEST, TEST]), '[{"build_commit": "x"}]'])
+def test_parse_refuses(text: str) -> None:
+    with pytest.raises(SeventyError, match="understood"):
+        parse(text, WANTED)
+
+
+@pytest.mark.parametrize("other", [{"n_threads": 4}, {"n_depth": 0}, {"samples_ns": [0]}])
+def test_parse_refuses_another_test(other: dict[str, object]) -> None:
+    with pytest.raises(SeventyError, match="when asked for"):
+        parse(json.dumps([TEST | other]), WANTED)
+
+
+def test_llama_bench(llama_bench: Path) -> None:
+    peer = peers.find(str(llama_bench), Path("model.gguf"), 2, 512, 8)
+    assert isinstance(peer, LlamaBench) and peer.version == "8cf427ff"
+    assert peer.prefill(128).seconds == peer.decode(8, 64).seconds == 0.07213564
+    assert "batch" not in peer.does
+
+
+def test_a_llama_bench_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "llama-bench"
+    path.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('error: failed to load model')\n")
+    path.chmod(0o755)
+    with pytest.raises(SeventyError, match="failed to load model"):
+        peers.find(str(path), Path("model.gguf"), 2, 512, 8)
+
+
+def test_no_such_program() -> None:
+    with pytest.raises(SeventyError, match="is no program"):
+        peers.program("/no/such/python")
+
+
+def test_programs(llama_bench: Path) -> None:
+    assert peers.program("llama.cpp") == sys.executable
+    assert peers.program(str(llama_bench)) == str(llama_bench)
+
+
+def test_a_python_without_it(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    with pytest.raises(SeventyError, match="pip install llama-cpp-python"):
+        peers.find(str(python), Path("model.gguf"), 2, 512, 8)
+
+
+def test_llama_cpp_python(tiny: Path) -> None:
+    """With SEVENTY_TEST_LLAMA_CPP, a Python that has llama-cpp-python."""
+    python = os.environ.get("SEVENTY_TEST_LLAMA_CPP")
+    if not python:
+        pytest.skip("SEVENTY_TEST_LLAMA_CPP names no Python that has llama-cpp-python")
+    peer = peers.find(python, tiny, 2, 600, 8)
+    try:
+        times = [peer.prefill(520), peer.decode(8, 530), peer.batch(8, 16, 3), peer.batch(1, 0, 1)]
+        assert all(timing.seconds > 0 for timing in times)
+    finally:
+        peer.close()
