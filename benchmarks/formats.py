@@ -16,9 +16,8 @@ from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import matmul
 from seventy.kernels.activations import KINDS
-from seventy.machine import measure, together
+from seventy.machine import measure, together, topology
 from seventy.machine.memory import allocate
-from seventy.machine.topology import physical_cores
 
 ROWS, COLUMNS = 28672, 8192
 PASSES = 7
@@ -31,7 +30,7 @@ class Product:
         self._function = library.address(Kernel("seventy.kernels.matmul:build", (format.name,)))
         self._cpus = cpus
         size = ROWS * format.row_bytes(COLUMNS)
-        copies = -(-max(measure.buffer_bytes() // 2, 512 << 20) // size)
+        copies = -(-max(8 * topology.read().last_level_cache_bytes, 512 << 20) // size)
         # Ones in every byte: small numbers in any format, none of them denormal as a float.
         self._weights = measure.touched(copies * size, cpus)
         copies = len(self._weights) // size
@@ -72,7 +71,7 @@ def main() -> None:
     parser.add_argument("formats", nargs="*", help="names, as GGUF has them; all when none is given")
     given = parser.parse_args()
     library = Library(isa.select(given.isa))
-    cpus = physical_cores()[: given.threads]
+    cpus = topology.physical_cores()[: given.threads]
     chosen = [by_name(name) for name in given.formats] or sorted(formats().values(), key=lambda f: f.nbytes / f.block)
     print(f"{library.isa.name}, {len(cpus)} threads, {ROWS} x {COLUMNS}; GB/s of file bytes, median of {PASSES}")
     print(f"{'format':8} {'bits':>5} {'1 row':>7} {'memory':>7} {'share':>6} {'4 rows':>7} {'64 rows':>8}")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from models.tiny import write_tiny_llama
+from models.tiny import write_tiny
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_llama(tmp_path_factory.mktemp("cli") / "tiny.gguf")
+    return write_tiny(tmp_path_factory.mktemp("cli") / "tiny.gguf")
 
 
 Result = subprocess.CompletedProcess[str]
