@@ -3,7 +3,8 @@
 usage: python benchmarks/formats.py [--isa LEVEL] [--threads N] [FORMAT ...]
 
 The matrix is a 70B model's largest, 28672 x 8192, as many times over as no cache can hold; GB/s (1e9) count the
-file's bytes. Run it on a quiet machine: bandwidth is measured again before each format, for it moves.
+file's bytes. Run it on a quiet machine: bandwidth is measured again before each format, for it moves. The column
+`cached` is one thread on a megabyte of weights, best of many passes: what the kernel could do if memory could.
 """
 
 import argparse
@@ -26,16 +27,14 @@ PASSES = 7
 class Product:
     """A matrix in this format, with inputs and outputs for up to `capacity` rows."""
 
-    def __init__(self, library: Library, format: Format, cpus: list[int], capacity: int) -> None:
+    def __init__(self, library: Library, format: Format, cpus: list[int], capacity: int, nbytes: int) -> None:
         self._function = library.address(Kernel("seventy.kernels.matmul:build", (format.name,)))
         self._cpus = cpus
-        size = ROWS * format.row_bytes(COLUMNS)
-        copies = -(-max(8 * topology.read().last_level_cache_bytes, 512 << 20) // size)
+        size = PANEL * format.row_bytes(COLUMNS)
         # Ones in every byte: small numbers in any format, none of them denormal as a float.
-        self._weights = measure.touched(copies * size, cpus)
-        copies = len(self._weights) // size
-        self.nbytes = copies * size
-        panels = copies * ROWS // PANEL
+        self._weights = measure.touched(max(1, nbytes // size) * size, cpus)
+        panels = len(self._weights) // size
+        self.nbytes = panels * size
         self._inputs = allocate(KINDS[format.activation].nbytes(capacity, COLUMNS))
         self._outputs = allocate(4 * capacity * panels * PANEL)
         self._count = np.zeros(8, np.int64)
@@ -53,15 +52,15 @@ class Product:
         }
         self._arguments = np.array([words.get(name, 0) for name in matmul.ARGUMENTS], np.int64)
 
-    def seconds(self, rows: int) -> float:
-        """Median of some passes."""
+    def seconds(self, rows: int, passes: int = PASSES) -> list[float]:
+        """How long each of some passes took."""
         self._count[0] = rows
         times = []
-        for _ in range(PASSES):
+        for _ in range(passes):
             counter = np.zeros(16, np.int64)
             calls = [together.Call(cpu, self._arguments, counter) for cpu in self._cpus]
             times.append(together.run(self._function, calls))
-        return statistics.median(times)
+        return times
 
 
 def main() -> None:
@@ -71,19 +70,23 @@ def main() -> None:
     parser.add_argument("formats", nargs="*", help="names, as GGUF has them; all when none is given")
     given = parser.parse_args()
     library = Library(isa.select(given.isa))
+    caches = 8 * topology.read().last_level_cache_bytes
     cpus = topology.physical_cores()[: given.threads]
     chosen = [by_name(name) for name in given.formats] or sorted(formats().values(), key=lambda f: f.nbytes / f.block)
     print(f"{library.isa.name}, {len(cpus)} threads, {ROWS} x {COLUMNS}; GB/s of file bytes, median of {PASSES}")
-    print(f"{'format':8} {'bits':>5} {'1 row':>7} {'memory':>7} {'share':>6} {'4 rows':>7} {'64 rows':>8}")
+    print("format    bits   1 row  memory  share  cached  4 rows   64 rows")
     for format in chosen:
         limit = measure.read_bandwidth(library, len(cpus), 0.5)
-        product = Product(library, format, cpus, 64)
-        one, four, many = (product.seconds(rows) for rows in (1, 4, 64))
+        small = Product(library, format, cpus[:1], 1, 1 << 20)
+        cached = small.nbytes / min(small.seconds(1, 300)) / 1e9
+        matrix = ROWS * format.row_bytes(COLUMNS)
+        product = Product(library, format, cpus, 64, -(-max(caches, 512 << 20) // matrix) * matrix)
+        one, four, many = (statistics.median(product.seconds(rows)) for rows in (1, 4, 64))
         gbs = product.nbytes / one / 1e9
         gops = 2 * 64 * product.nbytes / format.nbytes * format.block / many / 1e9
         print(
             f"{format.name:8} {8 * format.nbytes / format.block:5.2f} {gbs:7.1f} {limit:7.1f} {gbs / limit:6.0%} "
-            f"{four / one:6.2f}x {gops:5.0f} GOPS",
+            f"{cached:7.1f} {four / one:6.2f}x {gops:4.0f} GOPS",
             flush=True,
         )
 
