@@ -1,68 +1,125 @@
-from pathlib import Path
+import random
 
 import numpy as np
 import pytest
 
-from models.tiny import write_tiny
-from oracle import divergence
-from seventy import LLM, SeventyError
+from seventy import SeventyError
 from seventy.engine.kvcache import KVCache, Sequence
-
-IDS = [(7 * i * i + i) % 259 for i in range(700)]
-
-
-def test_bytes_take_little_more_than_half_the_memory_and_say_nearly_the_same(tmp_path: Path) -> None:
-    # Floats as weights: the cache is then the only thing that rounds.
-    path = write_tiny(tmp_path / "model.gguf", "llama", "F32")
-    logits, sizes = {}, {}
-    for kv in ("f16", "q8_0"):
-        with LLM(path, threads=2, context=1024, kv=kv) as llm:
-            logits[kv] = llm.logits(IDS)
-            sizes[kv] = llm.model.cache.position_bytes
-    assert sizes["q8_0"] == sizes["f16"] * 17 // 32
-    kl, top1 = divergence(logits["f16"], logits["q8_0"])
-    assert kl < 2e-4 * np.var(logits["f16"], axis=-1).mean() and top1 > 0.95
+from seventy.kernels.attention import PAGE
 
 
-def test_a_row_does_not_depend_on_its_company(tiny: Path) -> None:
-    with LLM(tiny, threads=2, context=1024, kv="q8_0") as llm:
-        together = llm.logits(IDS)
-        for n in (1, 33, 300):
-            assert np.array_equal(llm.logits(IDS[:n], last_only=True)[0], together[n - 1])
+@pytest.fixture
+def cache() -> KVCache:
+    return KVCache(layers=2, kv_heads=1, head_dim=16, n_pages=8, kind="f16")
 
 
-@pytest.mark.parametrize("head_dim", [48, 80])
-def test_heads_that_are_no_whole_blocks_are_refused(head_dim: int, tmp_path: Path) -> None:
-    path = write_tiny(
-        tmp_path / "model.gguf", "llama", "Q8_0",
-        **{"attention.key_length": head_dim, "attention.value_length": head_dim},
-    )  # fmt: skip
-    with pytest.raises(SeventyError, match=rf"heads have {head_dim} elements, .* keep it as f16"):
-        LLM(path, threads=1, kv="q8_0")
-    with LLM(path, threads=1, context=64) as llm:
-        assert len(llm.logits([1, 2, 3])) == 3
+def write(cache: KVCache, sequence: Sequence, tokens: list[int]) -> None:
+    """As a step does: the page of each position is marked with what was read up to there."""
+    start = sequence.length
+    sequence.reserve(start + len(tokens))
+    whole = [*sequence.tokens, *tokens]
+    for at in range(start, len(whole)):
+        page = sequence._table[at // PAGE]
+        cache._pages.view(np.uint32)[:, page, at % PAGE] = hash(tuple(whole[: at + 1])) & 0xFFFFFFFF
+    sequence.extend(tokens)
 
 
-def test_unknown_kind_is_refused(tiny: Path) -> None:
-    with pytest.raises(SeventyError, match="kept as f16 or q8_0, not as 'int4'"):
-        LLM(tiny, kv="int4")
+def check(cache: KVCache, sequence: Sequence) -> None:
+    for at in range(sequence.length):
+        wanted = hash(tuple(sequence.tokens[: at + 1])) & 0xFFFFFFFF
+        assert (cache._pages.view(np.uint32)[:, sequence._table[at // PAGE], at % PAGE] == wanted).all()
 
 
-def test_the_context_may_be_as_long_as_the_model_allows_and_no_longer(tmp_path: Path) -> None:
-    path = write_tiny(tmp_path / "model.gguf", context_length=131072)
-    with LLM(path, threads=1, context=1 << 20, kv="q8_0") as llm:
-        assert llm.context == 131072
-        # Memory that was not written to was not given.
-        assert llm.model.cache.n_pages == 131072 // 32
+def test_a_prefix_is_read_once(cache: KVCache) -> None:
+    first, second = Sequence(cache, 200), Sequence(cache, 200)
+    write(cache, first, list(range(70)))
+    assert second.open(list(range(100))) == 2 * PAGE
+    write(cache, second, [7] * 10)
+    check(cache, first)
+    check(cache, second)
+    assert cache.free_pages == 8 - 3 - 1
+    # The end of the first text is in no page of the tree while it goes on, and is afterwards.
+    first.close()
+    third = Sequence(cache, 200)
+    assert third.open([*range(70), 5]) == 70
+    check(cache, third)
+    second.close()
+    third.close()
+    assert cache.free_pages == 8
 
 
-def test_a_full_cache_is_refused_and_pages_come_back() -> None:
-    cache = KVCache(1, 1, 64, 3, "f16")
-    first, second = Sequence(cache, 96), Sequence(cache, 96)
-    first.reserve(64)
-    second.reserve(32)
-    with pytest.raises(SeventyError, match="all 96 positions are in use"):
-        second.reserve(33)
-    first.truncate(0)
-    second.reserve(96)
-    assert cache.free_pages == 0
+def test_the_beginning_of_a_page_is_copied(cache: KVCache) -> None:
+    sequence = Sequence(cache, 200)
+    write(cache, sequence, list(range(50)))
+    sequence.close()
+    assert sequence.open([*range(40), 99]) == 40
+    write(cache, sequence, [99])
+    check(cache, sequence)
+    other = Sequence(cache, 200)
+    # What was there before is still there for another.
+    assert other.open(list(range(50))) == 50
+    check(cache, other)
+
+
+def test_two_that_write_the_same_share_it(cache: KVCache) -> None:
+    a, b = Sequence(cache, 200), Sequence(cache, 200)
+    for sequence in (a, b):
+        write(cache, sequence, list(range(64)))
+    assert cache.free_pages == 8 - 2
+    check(cache, b)
+
+
+def test_truncating_does_not_touch_what_others_read(cache: KVCache) -> None:
+    a, b = Sequence(cache, 200), Sequence(cache, 200)
+    write(cache, a, list(range(64)))
+    b.open(list(range(64)))
+    a.truncate(40)
+    write(cache, a, [1, 2, 3])
+    check(cache, a)
+    check(cache, b)
+
+
+def test_the_longest_unused_goes_first(cache: KVCache) -> None:
+    sequence = Sequence(cache, 8 * PAGE)
+    for first in (1000, 2000, 3000):
+        write(cache, sequence, list(range(first, first + 64)))
+        sequence.close()
+    write(cache, sequence, list(range(4 * PAGE)))
+    sequence.close()
+    assert sequence.open(list(range(1000, 1064))) < 64
+    assert sequence.open(list(range(3000, 3064))) == 64
+    sequence.close()
+    cache.forget()
+    assert (cache.free_pages, cache.idle_pages) == (8, 0)
+    assert sequence.open(list(range(3000, 3064))) == 0
+
+
+def test_a_full_cache_says_so(cache: KVCache) -> None:
+    sequence = Sequence(cache, 1000)
+    with pytest.raises(SeventyError, match="all 256 positions are in use"):
+        sequence.reserve(257)
+
+
+def test_random_use_keeps_every_text_whole() -> None:
+    cache, rng = KVCache(layers=1, kv_heads=1, head_dim=16, n_pages=20, kind="f16"), random.Random(3)
+    sequences = [Sequence(cache, 4 * PAGE) for _ in range(5)]
+    texts = [[rng.randrange(3) for _ in range(4 * PAGE)] for _ in range(3)]
+    for _ in range(3000):
+        sequence, text = rng.choice(sequences), rng.choice(texts)
+        action = rng.randrange(4)
+        if action == 0:
+            sequence.open(text[: rng.randrange(4 * PAGE)])
+        elif action == 1:
+            sequence.close()
+        elif action == 2:
+            sequence.truncate(rng.randrange(4 * PAGE))
+        else:
+            n = rng.randrange(4 * PAGE - sequence.length + 1)
+            follow = text[: sequence.length] == sequence.tokens
+            write(cache, sequence, text[sequence.length : sequence.length + n] if follow else [4] * n)
+        check(cache, sequence)
+        held = {page for s in sequences for page in s._table[: len(s._shared) + s._owned].tolist()}
+        assert cache.free_pages == 20 - len(held)
+    for sequence in sequences:
+        sequence.close()
+    assert cache.free_pages == 20

@@ -83,7 +83,7 @@ class LLM:
     """A GGUF model, loaded and ready.
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
-    (no more than the model was made for).
+    (no more than the model was made for), `sequences` how many texts of that length the cache has room for.
     `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
     than half the memory; `progress(what, done, total)` is told how loading goes. Raises
     SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
@@ -95,12 +95,14 @@ class LLM:
         threads: int | None = None,
         context: int = 4096,
         *,
+        sequences: int = 1,
         isa: str | None = None,
         kv: str = "f16",
         progress: Progress | None = None,
     ) -> None:
-        self.model = Model(path, threads, context, isa_name=isa, kv=kv, progress=progress)
+        self.model = Model(path, threads, context, sequences, isa, kv, progress)
         self._template: ChatTemplate | None = None
+        self.template_source = ""
         try:
             metadata = self.model.metadata
             self.tokenizer = Tokenizer.from_metadata(metadata)
@@ -108,9 +110,9 @@ class LLM:
             if isinstance(source, str):
                 bos, eos = (self._special(id) for id in (self.tokenizer.bos_id, self.tokenizer.eos_id))
                 self._template = ChatTemplate(source, bos, eos)
-            self._top_k = TopK(self.model.library)
+                self.template_source = source
+            self.top_k = TopK(self.model.library)
             self._sequence = self.model.new_sequence()
-            self._ids: list[int] = []
         except BaseException:
             self.close()
             raise
@@ -183,8 +185,9 @@ class LLM:
         """The answer in pieces of text, never within a character.
 
         `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); greedy by default.
-        Without `max_tokens` the answer may fill the context. What the prompt has in common with the last one is
-        not read again. Raises SeventyError when prompt and max_tokens do not fit the context.
+        Without `max_tokens` the answer may fill the context. What the prompt has in common with an earlier one is
+        not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the
+        context.
         """
         try:
             settings = Sampling(**sampling)
@@ -250,7 +253,7 @@ class LLM:
         self, ids: list[int], max_tokens: int, settings: Sampling, timings: Timings, progress: Progress | None
     ) -> Iterator[int]:
         """Reads the prompt, then picks a token and reads it, and so on."""
-        sampler = Sampler(settings, self._top_k, ids)
+        sampler = Sampler(settings, self.top_k, ids)
         start = time.perf_counter()
         logits = self._read(ids, timings, progress)
         while True:
@@ -264,20 +267,13 @@ class LLM:
             yield token
             if timings.generated_tokens == max_tokens:
                 return
-            timings.decode_bytes += self.model.read_bytes(len(self._ids))
+            timings.decode_bytes += self.model.read_bytes(self._sequence.length)
             logits = self._step([token])
 
     def _read(self, ids: list[int], timings: Timings, progress: Progress | None) -> NDArray[np.float32]:
-        """Reads a prompt, but for what it has in common with the sequence; the last row's logits [1, vocabulary]."""
-        common = 0
+        """Reads a prompt, but for what the cache has of it; the last row's logits [1, vocabulary]."""
         # The last token is always read: its logits are wanted.
-        for ours, theirs in zip(self._ids, ids[:-1], strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        self._sequence.truncate(common)
-        self._ids = ids[:common]
-        timings.cached_tokens = common
+        timings.cached_tokens = common = self._sequence.open(ids[:-1])
         for first in range(common, len(ids), MAX_ROWS):
             logits = self._step(ids[first : first + MAX_ROWS], int(first + MAX_ROWS >= len(ids)))
             if progress:
@@ -287,7 +283,6 @@ class LLM:
     def _step(self, tokens: Sequence[int], outputs: int = 1) -> NDArray[np.float32]:
         """Reads tokens after those before; the logits [outputs, vocabulary] of the last ones."""
         logits = self.model.step([Rows(self._sequence, tokens, outputs)])
-        self._ids.extend(tokens)
         return logits
 
     def logits(self, ids: Sequence[int], last_only: bool = False) -> NDArray[np.float32]:
@@ -295,8 +290,8 @@ class LLM:
         ids = self._checked([int(id) for id in ids])
         if len(ids) > self.context:
             raise SeventyError(f"{len(ids)} tokens do not fit the context of {self.context}")
-        self._sequence.truncate(0)
-        self._ids = []
+        self._sequence.close()
+        self.model.cache.forget()
         if last_only:
             return self._read(ids, Timings(), None).copy()
         parts = []

@@ -158,8 +158,16 @@ class Model:
                     "made wrongly; get it again or take another quant"
                 )
             for rows in batch:
-                rows.sequence.length += len(rows.tokens)
+                rows.sequence.extend(rows.tokens)
             return logits
+
+    def states(self, first: int, last: int) -> NDArray[np.float32]:
+        """What the last step made of its rows `first` to `last`, normalised: float32 [rows, hidden]."""
+        config = self.config
+        rows = self.program["x"].floats(last)[first:].astype(np.float32)
+        scale = np.sqrt(np.mean(rows * rows, axis=1, keepdims=True) + config.epsilon)
+        weight = self.program.weights.vector("output_norm.weight", config.hidden)[: config.hidden]
+        return np.asarray(rows / scale * weight, np.float32)
 
     def interruptible(self) -> AbstractContextManager[None]:
         """A context in which Ctrl-C stops a running step."""

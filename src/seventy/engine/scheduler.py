@@ -1,0 +1,510 @@
+"""Several users at once: a step carries one token of every running answer and pieces of prompts that come in.
+
+One thread runs the steps; `submit` and `cancel` are for any other. Requests wait in a queue per user and are taken in
+turn; a running request that finds no page of the cache left gives up its own for an older one and goes on later (what
+it had read is still in the cache, as long as there is room). A row's result does not depend on its company, so a text
+under load is the text alone. This module knows neither HTTP nor asyncio.
+"""
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.engine.kvcache import Sequence as CachedSequence
+from seventy.engine.kvcache import pages
+from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Rows
+from seventy.engine.pace import Pace
+from seventy.engine.sampler import Sampler, Sampling, TopK
+from seventy.errors import SeventyError
+from seventy.kernels.attention import PAGE
+from seventy.text.grammar import Constraint
+from seventy.text.stops import StopStrings
+from seventy.text.tokenizer import StreamDecoder, Tokenizer
+
+
+class QueueFull(SeventyError):
+    """Too many wait already; `retry_after` is a guess in seconds of when it is worth another try."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooLong(SeventyError):
+    """Prompt and answer can never fit the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A written token, its log probability before penalties and limits, and the likeliest in its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the prompt is read; `cached` tokens of it cost nothing. `queued` requests were before this one when it
+    had not begun."""
+
+    done: int
+    total: int
+    cached: int
+    seconds_left: float | None
+    queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text to be shown, and the tokens written since the last piece, whose text may come later."""
+
+    text: str
+    tokens: tuple[int, ...]
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end: `reason` is `stop`, `length` or `cancelled`; times in seconds."""
+
+    reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    written_tokens: int
+    queued_seconds: float
+    prompt_seconds: float
+    decode_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It went wrong on this side; the message is for the user."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The states of a text, as many as it has tokens, made one."""
+
+    vector: NDArray[np.float32]
+
+
+Event = Progress | Piece | Embedded | Finished | Failed
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A text to be written after `ids`. `deliver` is called with the events of each step by the engine's thread.
+
+    With `pooling` nothing is written: the states of the ids are wanted, their `mean` or the `last`.
+    """
+
+    ids: Sequence[int]
+    max_tokens: int
+    deliver: Callable[[Event], None]
+    sampling: Sampling = field(default_factory=Sampling)
+    stops: Sequence[str] = ()
+    user: str = ""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int | None = None
+    ignore_eos: bool = False
+    constraint: Constraint | None = None
+    pooling: str | None = None
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counters since the start, and what is happening now."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    written_tokens: int = 0
+    steps: int = 0
+    rows: int = 0
+    preempted: int = 0
+    cancelled: int = 0
+    running: int = 0
+    queued: int = 0
+    last_batch: int = 0
+    decode_tokens_per_second: float = 0.0
+    prompt_tokens_per_second: float = 0.0
+
+
+class _Task:
+    """A request on its way. `tokens` are its prompt and what was written; the sequence holds those read so far."""
+
+    def __init__(self, request: Request, sequence: CachedSequence, tokenizer: Tokenizer, top_k: TopK) -> None:
+        self.request, self.sequence = request, sequence
+        self.tokens = list(request.ids)
+        self.sampler = Sampler(request.sampling, top_k, request.ids)
+        self.decoder, self.stops = StreamDecoder(tokenizer), StopStrings(request.stops)
+        self.written = 0
+        self.cached: int | None = None
+        self.states: NDArray[np.float32] | None = None
+        self.submitted = time.monotonic()
+        self.started = self.first = 0.0
+
+    @property
+    def unread(self) -> int:
+        return len(self.tokens) - self.sequence.length
+
+    @property
+    def decoding(self) -> bool:
+        return self.unread == 1 and self.written > 0
+
+
+class Scheduler:
+    """Runs requests on a model, at most `parallel` at once, and `queue` waiting.
+
+    `slowdown`: how many times longer a step may take than one of the running answers alone while prompts are read
+    beside them: near 1 the answers keep their pace and prompts wait, large numbers the other way round.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        top_k: TopK,
+        parallel: int = 4,
+        queue: int = 64,
+        slowdown: float = 2.0,
+    ) -> None:
+        if not 1 <= parallel <= MAX_OUTPUTS:
+            raise SeventyError(f"parallel must be from 1 to {MAX_OUTPUTS}, not {parallel}")
+        if queue < 1 or not slowdown >= 1:
+            raise SeventyError(f"queue and slowdown must be at least 1, not {queue} and {slowdown:g}")
+        self.model, self.parallel, self.queue = model, parallel, queue
+        self.statistics = Statistics()
+        self._tokenizer, self._top_k = tokenizer, top_k
+        self._pace = Pace(slowdown)
+        # Guards what other threads see: the queues, the running ones, the batch of the step that runs now.
+        self._lock = threading.Condition()
+        self._waiting: dict[str, deque[_Task]] = {}
+        self._running: list[_Task] = []
+        self._batch: list[_Task] = []
+        self._turns = itertools.count(1)
+        self._last_turn: dict[str, int] = {}
+        self._seconds_per_request = 1.0
+        self._closing = False
+        self._outbox: list[tuple[Request, Event]] = []
+        self._thread = threading.Thread(target=self._work, name="seventy-engine", daemon=True)
+        self._thread.start()
+
+    # For other threads
+
+    def submit(self, request: Request) -> None:
+        """Takes a request. Raises TooLong, QueueFull, or SeventyError when the engine is closing."""
+        n, context = len(request.ids), self.model.context
+        if n + request.max_tokens > context:
+            raise TooLong(
+                f"the prompt has {n} tokens and {request.max_tokens} more are to be written, but the context is "
+                f"{context} tokens; shorten the prompt or ask for fewer tokens"
+            )
+        task = _Task(request, self.model.new_sequence(), self._tokenizer, self._top_k)
+        with self._lock:
+            if self._closing:
+                raise SeventyError("the server is shutting down; try again when it is back")
+            waiting = sum(map(len, self._waiting.values()))
+            mine = self._waiting.get(request.user, ())
+            # One user alone may fill the queue to the half: the others get in.
+            if waiting >= self.queue or (len(mine) >= -(-self.queue // 2) and self.queue > 1):
+                retry = max(1, round(self._seconds_per_request * (waiting + 1) / self.parallel))
+                raise QueueFull(
+                    f"{waiting} requests are waiting, {len(mine)} of them yours; try again in {retry} s", retry
+                )
+            self._waiting.setdefault(request.user, deque()).append(task)
+            self.statistics.requests += 1
+            self._count()
+            ahead = waiting if len(self._running) >= self.parallel else 0
+            self._lock.notify()
+        if ahead:
+            request.deliver(Progress(0, n, 0, None, ahead))
+
+    def cancel(self, request: Request) -> None:
+        """Ends a request: its pages are free before the next step, and a step of it alone stops at once."""
+        with self._lock:
+            request.cancelled = True
+            if self._batch and all(task.request.cancelled for task in self._batch):
+                self.model.abort()
+            self._lock.notify()
+
+    @property
+    def busy(self) -> bool:
+        with self._lock:
+            return bool(self._running or self._waiting)
+
+    def close(self) -> None:
+        """Cancels everything and ends the thread."""
+        with self._lock:
+            self._closing = True
+            for task in itertools.chain(self._running, *self._waiting.values()):
+                task.request.cancelled = True
+            self.model.abort()
+            self._lock.notify()
+        self._thread.join()
+
+    # The engine's thread
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._waiting or self._running or self._closing):
+                    self.statistics.last_batch = 0
+                    self._lock.wait()
+                self._drop_cancelled()
+                if self._closing:
+                    self._deliver()
+                    return
+                self._admit()
+                batch = self._plan()
+                self._batch = [task for task, _ in batch]
+                self._count()
+            if batch:
+                self._step(batch)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for request, event in outbox:
+            request.deliver(event)
+
+    def _count(self) -> None:
+        self.statistics.running = len(self._running)
+        self.statistics.queued = sum(map(len, self._waiting.values()))
+
+    def _drop_cancelled(self) -> None:
+        for task in [task for task in self._running if task.request.cancelled]:
+            self._finish(task, "cancelled")
+        for user, tasks in list(self._waiting.items()):
+            for task in [task for task in tasks if task.request.cancelled]:
+                tasks.remove(task)
+                self._finish(task, "cancelled")
+            if not tasks:
+                del self._waiting[user]
+
+    def _admit(self) -> None:
+        """Takes the next ones from the queue: of the user with fewest running, then whose turn is longest ago."""
+        while len(self._running) < self.parallel and self._waiting:
+            users = [task.request.user for task in self._running]
+            order = sorted(self._waiting, key=lambda user: (users.count(user), self._last_turn.get(user, 0)))
+            user = next((user for user in order if self._may_start(self._waiting[user][0])), None)
+            if user is None:
+                return
+            task = self._waiting[user].popleft()
+            if not self._waiting[user]:
+                del self._waiting[user]
+            self._last_turn[user] = next(self._turns)
+            # The last token is always read: its logits are wanted.
+            cached = task.sequence.open([] if task.request.pooling == "mean" else task.tokens[:-1])
+            if task.cached is None:
+                task.cached, task.started = cached, time.monotonic()
+                self.statistics.prompt_tokens += len(task.tokens)
+                self.statistics.cached_tokens += cached
+            self._running.append(task)
+
+    def _may_start(self, task: _Task) -> bool:
+        """Not while there is no room for its prompt, nor while another reads what both begin with."""
+        if self._running and self.model.cache.free_pages < pages(len(task.tokens)) + len(self._running):
+            return False
+        for other in self._running:
+            if not other.decoding and other.tokens[:PAGE] == task.tokens[:PAGE]:
+                common = _common(other.tokens, task.tokens)
+                if common // PAGE * PAGE > other.sequence.length:
+                    return False
+        return True
+
+    def _plan(self) -> list[tuple[_Task, int]]:
+        """Who is in the next step, and with how many tokens."""
+        decoding = [task for task in self._running if task.decoding]
+        reading = [task for task in self._running if not task.decoding]
+        batch = [(task, 1) for task in decoding]
+        if reading:
+            room = self._pace.prompt_rows(len(decoding))
+            batch += _share(reading, room)
+        while (short := self._missing_pages(batch)) > 0:
+            # The youngest makes room: it waits for the others and loses no text.
+            youngest = self._running[-1]
+            assert len(self._running) > 1, f"{short} pages short for one sequence alone"
+            self._preempt(youngest)
+            batch = [(task, n) for task, n in batch if task is not youngest]
+        return batch
+
+    def _missing_pages(self, batch: Sequence[tuple[_Task, int]]) -> int:
+        wanted = sum(task.sequence.missing_pages(task.sequence.length + n) for task, n in batch)
+        return wanted - self.model.cache.free_pages
+
+    def _preempt(self, task: _Task) -> None:
+        self._running.remove(task)
+        task.sequence.close()
+        task.states = None
+        self._waiting.setdefault(task.request.user, deque()).appendleft(task)
+        self.statistics.preempted += 1
+
+    def _step(self, batch: list[tuple[_Task, int]]) -> None:
+        decoding = sum(task.decoding for task, _ in batch)
+        n_rows = sum(n for _, n in batch)
+        rows = []
+        for task, n in batch:
+            at = task.sequence.length
+            outputs = int(at + n == len(task.tokens) and task.request.pooling is None)
+            rows.append(Rows(task.sequence, task.tokens[at : at + n], outputs))
+        start = time.monotonic()
+        try:
+            logits = self.model.step(rows)
+        except Aborted:
+            return
+        except Exception as error:
+            with self._lock:
+                for task, _ in batch:
+                    self._fail(task, error)
+            return
+        finally:
+            with self._lock:
+                self._batch = []
+        seconds = time.monotonic() - start
+        self._pace.record(decoding, n_rows, seconds)
+        self._watch(decoding, n_rows, seconds)
+        found, first = iter(logits), 0
+        for (task, n), row in zip(batch, rows, strict=True):
+            first += n
+            try:
+                if task.request.pooling is not None:
+                    self._pool(task, self.model.states(first - n, first))
+                elif row.outputs:
+                    self._write(task, next(found))
+                else:
+                    self._outbox.append((task.request, self._progress(task)))
+            except Exception as error:
+                with self._lock:
+                    self._fail(task, error)
+
+    def _watch(self, decoding: int, n_rows: int, seconds: float) -> None:
+        s = self.statistics
+        s.steps += 1
+        s.rows += n_rows
+        s.last_batch = n_rows
+        if decoding:
+            s.decode_tokens_per_second += (decoding / seconds - s.decode_tokens_per_second) / 8
+        if n_rows > decoding:
+            s.prompt_tokens_per_second += ((n_rows - decoding) / seconds - s.prompt_tokens_per_second) / 4
+
+    def _progress(self, task: _Task) -> Progress:
+        total, done, cached = len(task.tokens), task.sequence.length, task.cached or 0
+        elapsed = time.monotonic() - task.started
+        left = elapsed / (done - cached) * (total - done) if done > cached else None
+        return Progress(done, total, cached, left)
+
+    def _write(self, task: _Task, logits: NDArray[np.float32]) -> None:
+        """Picks the next token from the logits, and says so."""
+        request = task.request
+        if not task.written:
+            task.first = time.monotonic()
+            self._outbox.append((request, self._progress(task)))
+        score = None
+        if request.top_logprobs is not None:
+            score = self._score(logits, request.top_logprobs)
+        if request.logit_bias:
+            ids = np.fromiter(request.logit_bias, np.int64)
+            logits[ids] += np.fromiter(request.logit_bias.values(), np.float32)
+        if request.constraint is not None:
+            request.constraint.mask(logits)
+        token = task.sampler.pick(logits)
+        task.sampler.accept(token)
+        if request.constraint is not None:
+            request.constraint.accept(token)
+        task.tokens.append(token)
+        task.written += 1
+        self.statistics.written_tokens += 1
+
+        ended = token in self._tokenizer.end_ids and not request.ignore_eos
+        text, stopped = ("", False) if ended else task.stops.push(task.decoder.push(token))
+        full = task.written >= request.max_tokens
+        if (ended or full) and not stopped:
+            last, stopped = task.stops.push(task.decoder.flush())
+            text += last + task.stops.flush()
+        scores = () if score is None or ended else (score(token),)
+        self._outbox.append((request, Piece(text, () if ended else (token,), scores)))
+        if ended or stopped or full:
+            with self._lock:
+                self._finish(task, "stop" if ended or stopped else "length")
+
+    def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
+        last = states[-1] if task.request.pooling == "last" else states.sum(axis=0)
+        mean = task.request.pooling == "mean"
+        task.states = task.states + last if mean and task.states is not None else last
+        if not task.unread:
+            vector = task.states / len(task.tokens) if mean else task.states
+            self._outbox.append((task.request, Embedded(np.asarray(vector, np.float32))))
+            with self._lock:
+                self._finish(task, "stop")
+
+    def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
+        """Log probabilities as the model gave them, ready for the token that will be picked."""
+        largest = float(logits.max())
+        total = largest + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
+        values, ids = self._top_k(logits, n_top) if n_top else (np.empty(0), np.empty(0))
+        top = tuple((int(i), float(v) - total) for i, v in zip(ids, values, strict=True))
+        raw = logits.copy()
+        return lambda token: Score(token, float(raw[token]) - total, top)
+
+    def _finish(self, task: _Task, reason: str) -> None:
+        """With the lock held."""
+        now = time.monotonic()
+        if task in self._running:
+            self._running.remove(task)
+        task.sequence.close()
+        started, first = task.started or now, task.first or now
+        if reason == "cancelled":
+            self.statistics.cancelled += 1
+        else:
+            self._seconds_per_request += (now - started - self._seconds_per_request) / 8
+        self._count()
+        event = Finished(
+            reason, len(task.request.ids), task.cached or 0, task.written,
+            started - task.submitted, first - started, now - first,
+        )  # fmt: skip
+        self._outbox.append((task.request, event))
+
+    def _fail(self, task: _Task, error: Exception) -> None:
+        if task in self._running:
+            self._running.remove(task)
+        task.sequence.close()
+        self._count()
+        message = str(error) if isinstance(error, SeventyError) else f"the engine failed ({error!r}); this is a bug"
+        self._outbox.append((task.request, Failed(message)))
+
+
+def _share(tasks: Sequence[_Task], rows: int) -> list[tuple[_Task, int]]:
+    """Shares out rows among prompts: as many to each user, and to each user's oldest first."""
+    users: dict[str, deque[_Task]] = {}
+    for task in tasks:
+        users.setdefault(task.request.user, deque()).append(task)
+    given: dict[_Task, int] = {}
+    while rows and users:
+        part = max(1, rows // len(users))
+        for user, mine in list(users.items()):
+            n = min(part, mine[0].unread - given.get(mine[0], 0), rows)
+            if n:
+                given[mine[0]] = given.get(mine[0], 0) + n
+                rows -= n
+            if given.get(mine[0], 0) == mine[0].unread:
+                mine.popleft()
+            if not mine:
+                del users[user]
+    return list(given.items())
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    n = min(len(a), len(b))
+    different = np.flatnonzero(np.asarray(a[:n]) != np.asarray(b[:n]))
+    return int(different[0]) if len(different) else n

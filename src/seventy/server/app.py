@@ -1,0 +1,63 @@
+"""The application: routes behind the guard."""
+
+import logging
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+import seventy
+from seventy.server import chat, completions, embeddings, ollama, status
+from seventy.server.backend import Backend
+from seventy.server.errors import ApiError, validation_error
+from seventy.server.guard import Guard, Rules
+from seventy.server.metrics import Metrics
+
+_PAGE = Path(__file__).with_name("page")
+# The page takes nothing from elsewhere, and what a model writes can do nothing in it.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_log = logging.getLogger("seventy.server")
+
+
+def create(backend: Backend, rules: Rules) -> ASGIApp:
+    """The ASGI application for a backend that has been started, or will be."""
+    app = FastAPI(title="seventy", version=seventy.__version__, docs_url=None, redoc_url=None)
+    metrics = Metrics(backend)
+    for module in (chat, completions, embeddings, ollama):
+        app.include_router(module.router(backend))
+    app.include_router(status.router(backend, metrics))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(_PAGE / "index.html", headers={"Content-Security-Policy": _POLICY})
+
+    app.mount("/page", StaticFiles(directory=_PAGE), "page")
+
+    @app.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return validation_error(list(error.errors())).response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        said = {404: f"there is nothing at {request.url.path[:200]}", 405: "this address takes another method"}
+        message = said.get(error.status_code, str(error.detail))
+        return ApiError(error.status_code, message, None, None, error.headers).response()
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        _log.error("%s %s failed", request.method, request.url.path)
+        return ApiError(500, "the server failed at this request; its log says more").response()
+
+    return Guard(app, rules)

@@ -1,0 +1,369 @@
+"""/v1/chat/completions"""
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request as HttpRequest
+
+from seventy.engine.sampler import Sampling
+from seventy.engine.scheduler import Finished, Piece, Progress, Score
+from seventy.server.backend import Answer, Backend
+from seventy.server.errors import ApiError
+from seventy.server.schemas import ChatBody, Message, NamedTool, ResponseFormat, SamplingBody
+from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
+from seventy.text import reasoning, tools
+from seventy.text.grammar import Constraint, Grammars
+from seventy.text.tokenizer import Tokenizer
+
+
+def usage(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Tokens of all choices of a request; the prompt counts once."""
+    ends = [answer.finished for answer in answers if answer.finished]
+    prompt = max((end.prompt_tokens for end in ends), default=0)
+    written = sum(end.written_tokens for end in ends)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": min((end.cached_tokens for end in ends), default=0)},
+    }
+
+
+def timings(finished: Finished) -> dict[str, float]:
+    """Where the time went, as llama.cpp's server names it; an extension."""
+    read = finished.prompt_tokens - finished.cached_tokens
+    decode = finished.decode_seconds
+    return {
+        "cache_n": finished.cached_tokens,
+        "prompt_n": read,
+        "prompt_ms": round(1e3 * finished.prompt_seconds, 3),
+        "prompt_per_second": round(read / finished.prompt_seconds, 3) if finished.prompt_seconds else 0.0,
+        "predicted_n": finished.written_tokens,
+        "predicted_ms": round(1e3 * decode, 3),
+        "predicted_per_second": round((finished.written_tokens - 1) / decode, 3) if decode > 0 else 0.0,
+        "queued_ms": round(1e3 * finished.queued_seconds, 3),
+    }
+
+
+def score(value: Score, tokenizer: Tokenizer) -> dict[str, Any]:
+    def one(token: int, logprob: float) -> dict[str, Any]:
+        data = tokenizer.token_bytes(token)
+        # JSON has no infinity: what cannot come is very unlikely.
+        return {"token": data.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(data)}
+
+    return one(value.token, value.logprob) | {"top_logprobs": [one(*top) for top in value.top]}
+
+
+def text_of(message: Message, at: int) -> str | None:
+    """The text of a message, whose content may be a list of parts."""
+    if not isinstance(message.content, list):
+        return message.content
+    for part in message.content:
+        if part.type not in ("text", "input_text") or part.text is None:
+            raise ApiError(
+                400, f"this model reads text only, not {part.type[:40]!r}", "unsupported_content", f"messages.{at}"
+            )
+    return "".join(part.text or "" for part in message.content)
+
+
+def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as chat templates take them: arguments of calls as objects, `developer` as `system`."""
+    plain = []
+    for at, message in enumerate(messages):
+        one: dict[str, Any] = {"role": message.role, "content": text_of(message, at)}
+        if message.role == "developer":
+            one["role"] = "system"
+        elif message.role == "function":
+            one["role"] = "tool"
+        if message.tool_calls:
+            one["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": _function(call.function.name, call.function.arguments)}
+                for call in message.tool_calls
+            ]
+            one["content"] = one["content"] or ""
+        elif one["content"] is None:
+            one["content"] = ""
+        for name in ("name", "tool_call_id", "reasoning_content"):
+            if (value := getattr(message, name)) is not None:
+                one[name] = value
+        plain.append(one)
+    return plain
+
+
+def _function(name: str, arguments: str) -> dict[str, Any]:
+    try:
+        value = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ApiError(400, f"the arguments of call {name[:64]!r} are no JSON object", "invalid_value", "messages")
+    return {"name": name, "arguments": value}
+
+
+def constraint(grammars: Grammars, body: SamplingBody, format: ResponseFormat | None) -> Constraint | None:
+    """What the answer must look like, of the request's several ways to say it. Takes time: not in the event loop."""
+    if format is not None and format.type == "json_object":
+        return grammars.json()
+    if format is not None and format.json_schema is not None and format.type == "json_schema":
+        return grammars.json_schema(format.json_schema.definition)
+    pattern = format.regex if format is not None and format.type == "regex" else body.regex
+    if pattern is not None:
+        return grammars.regex(pattern)
+    text = format.grammar if format is not None and format.type == "grammar" else body.grammar
+    return grammars.lark(text) if text is not None else None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A chat request made ready for the engine."""
+
+    ids: list[int]
+    inside_reasoning: bool
+    tool_names: list[str]
+    tool_style: str
+    constraints: list[Constraint | None]
+
+
+def prepare(backend: Backend, body: ChatBody) -> Prepared:
+    """Renders and reads the conversation, and makes the constraints. Takes time: not in the event loop."""
+    llm = backend.llm
+    offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+    choice = body.tool_choice or "auto"
+    if choice == "none":
+        offered = []
+    if isinstance(choice, NamedTool):
+        if all(tool["function"]["name"] != choice.function.name for tool in offered):
+            raise ApiError(400, f"tool_choice names {choice.function.name[:64]!r}: no tool", None, "tool_choice")
+    elif choice == "required" and not offered:
+        raise ApiError(400, "tool_choice is required, but there are no tools", None, "tool_choice")
+
+    style, messages = tools.style(llm.template_source), plain_messages(body.messages)
+    variables = dict(body.chat_template_kwargs or {})
+    for name in ("messages", "tools", "add_generation_prompt", "documents", "bos_token", "eos_token"):
+        variables.pop(name, None)
+    if "tools" not in llm.template_source:
+        prompt = llm.render(tools.describe(messages, offered), **variables)
+    else:
+        if style == tools.LLAMA3:
+            messages = tools.one_call_each(messages)
+        prompt = llm.render(messages, tools=offered or None, **variables)
+
+    must = isinstance(choice, NamedTool) or choice == "required"
+    if must:
+        wanted = offered
+        if isinstance(choice, NamedTool):
+            wanted = [tool for tool in offered if tool["function"]["name"] == choice.function.name]
+        parallel = body.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
+        lark = tools.grammar(wanted, style, parallel)
+        constraints: list[Constraint | None] = [backend.grammars.lark(lark) for _ in range(body.n or 1)]
+    else:
+        constraints = [constraint(backend.grammars, body, body.response_format) for _ in range(body.n or 1)]
+    inside = reasoning.opens_reasoning(prompt)
+    if inside and constraints[0] is not None:
+        # What must have a form cannot begin with thinking.
+        prompt, inside = prompt.rstrip() + f"\n\n{reasoning.CLOSE}\n\n", False
+    return Prepared(llm.prompt_ids(prompt), inside, [t["function"]["name"] for t in offered], style, constraints)
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer, from the engine's events to what goes into messages and deltas."""
+
+    index: int
+    answer: Answer
+    tokenizer: Tokenizer
+    thinking: reasoning.Reasoning
+    calls: tools.ToolCalls | None
+    parallel: bool
+    finish_reason: str | None = None
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    _skip: bool = False
+
+    async def deltas(self, progress: bool, every_seconds: float | None) -> AsyncIterator[dict[str, Any] | None]:
+        """Deltas and, where asked for, `prompt_progress`; None when nothing came for a while."""
+        async for item in self.answer.events(every_seconds):
+            if item is None:
+                yield None
+            elif isinstance(item, Progress):
+                if progress:
+                    yield {"prompt_progress": _progress(item)}
+            elif isinstance(item, Piece):
+                self.scores += [score(value, self.tokenizer) for value in item.scores]
+                for delta in self._read(item.text):
+                    yield delta
+            elif isinstance(item, Finished):
+                for delta in self._end(item):
+                    yield delta
+
+    def _read(self, text: str) -> list[dict[str, Any]]:
+        if not text:
+            return []
+        thought, said = self.thinking.push(text)
+        return self._split(thought, self.calls.push(said) if self.calls and said else [tools.Text(said)])
+
+    def _end(self, finished: Finished) -> list[dict[str, Any]]:
+        thought, said = self.thinking.flush()
+        parts: list[tools.Part] = [tools.Text(said)]
+        if self.calls:
+            parts = [*(self.calls.push(said) if said else ()), *self.calls.flush()]
+        self.finish_reason = "stop" if self._skip else finished.reason
+        if self.calls and self.calls.calls and self.finish_reason == "stop":
+            self.finish_reason = "tool_calls"
+        if finished.reason == "cancelled" and not self._skip:
+            self.finish_reason = "stop"
+        return self._split(thought, parts)
+
+    def _split(self, thought: str, parts: Sequence[tools.Part]) -> list[dict[str, Any]]:
+        deltas: list[dict[str, Any]] = []
+        if thought:
+            deltas.append({"reasoning_content": thought})
+        for part in parts:
+            if isinstance(part, tools.Text):
+                if part.text:
+                    deltas.append({"content": part.text})
+                continue
+            if part.index and not self.parallel:
+                # One call was wanted: the others need not be written to their end.
+                self._skip = True
+                self.answer.cancel()
+                continue
+            if isinstance(part, tools.CallStart):
+                call = {"index": part.index, "id": f"call_{secrets.token_hex(12)}", "type": "function"}
+                deltas.append({"tool_calls": [call | {"function": {"name": part.name, "arguments": ""}}]})
+            elif part.text:
+                deltas.append({"tool_calls": [{"index": part.index, "function": {"arguments": part.text}}]})
+        return deltas
+
+    def take_scores(self) -> list[dict[str, Any]]:
+        scores, self.scores = self.scores, []
+        return scores
+
+
+def _progress(item: Progress) -> dict[str, Any]:
+    return {
+        "total": item.total, "processed": item.done, "cache": item.cached, "seconds_left": item.seconds_left,
+        "queued": item.queued,
+    }  # fmt: skip
+
+
+async def open_choices(backend: Backend, body: ChatBody, user: str) -> list[Choice]:
+    """Takes a request into the queue, all of its choices or none."""
+    llm = backend.llm
+    if body.top_logprobs is not None and not body.logprobs:
+        raise ApiError(400, "top_logprobs needs logprobs to be true", "invalid_value", "top_logprobs")
+    prepared: Prepared = await backend.apart(prepare, backend, body)
+    check_bias(body, llm.tokenizer)
+    room = llm.context - len(prepared.ids)
+    max_tokens = body.max_completion_tokens or body.max_tokens or max(1, room)
+    choices: list[Choice] = []
+    try:
+        for index, limit in enumerate(prepared.constraints):
+            answer = backend.answer()
+            answer.submit(
+                ids=prepared.ids, max_tokens=max_tokens, sampling=sampling(body, index), stops=body.stops(), user=user,
+                logit_bias=body.bias(), top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+                ignore_eos=body.ignore_eos, constraint=limit,
+            )  # fmt: skip
+            calls = tools.ToolCalls(prepared.tool_names, prepared.tool_style) if prepared.tool_names else None
+            thinking = reasoning.Reasoning(prepared.inside_reasoning)
+            parallel = body.parallel_tool_calls is not False
+            choices.append(Choice(index, answer, llm.tokenizer, thinking, calls, parallel))
+    except ApiError:
+        for choice in choices:
+            choice.answer.cancel()
+        raise
+    return choices
+
+
+def sampling(body: SamplingBody, index: int) -> Sampling:
+    """Several choices of one seed are to differ."""
+    options = body.sampling()
+    if options["seed"] is not None:
+        options["seed"] = (options["seed"] + index) % (1 << 64)
+    return Sampling(**options)
+
+
+def check_bias(body: SamplingBody, tokenizer: Tokenizer) -> None:
+    if wrong := next((id for id in body.bias() if id >= tokenizer.vocab_size), None):
+        raise ApiError(400, f"logit_bias: token {wrong} is not in the vocabulary of {tokenizer.vocab_size}", None)
+
+
+def router(backend: Backend) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/v1/chat/completions", tags=["OpenAI"])
+    async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
+        """An answer to a conversation."""
+        choices = await open_choices(backend, body, request.state.user)
+        answers = [choice.answer for choice in choices]
+        head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name}
+        if body.stream:
+            return EventStream(_stream(head, choices, body), answers)
+        return JSONResponse(await while_connected(request, answers, _whole(head, choices, bool(body.logprobs))))
+
+    return routes
+
+
+async def _stream(head: dict[str, Any], choices: list[Choice], body: ChatBody) -> AsyncIterator[bytes]:
+    head = head | {"object": "chat.completion.chunk"}
+
+    def chunk(choice: Choice, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        scores = {"content": choice.take_scores()} if body.logprobs else None
+        return event(
+            head | {"choices": [{"index": choice.index, "delta": delta, "logprobs": scores, "finish_reason": reason}]}
+        )
+
+    async def of(choice: Choice) -> AsyncIterator[bytes]:
+        yield chunk(choice, {"role": "assistant", "content": ""})
+        async for delta in choice.deltas(body.return_progress, KEEP_ALIVE_SECONDS):
+            if delta is None:
+                yield KEEP_ALIVE
+            elif "prompt_progress" in delta:
+                yield event(head | {"choices": [], **delta})
+            else:
+                yield chunk(choice, delta)
+        yield chunk(choice, {}, choice.finish_reason)
+
+    async for data in merged([of(choice) for choice in choices]):
+        yield data
+    answers = [choice.answer for choice in choices]
+    if body.stream_options and body.stream_options.include_usage:
+        finished = answers[0].finished
+        assert finished is not None
+        yield event(head | {"choices": [], "usage": usage(answers), "timings": timings(finished)})
+    yield DONE
+
+
+async def _whole(head: dict[str, Any], choices: list[Choice], logprobs: bool) -> dict[str, Any]:
+    results = []
+    for choice in choices:
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        async for delta in choice.deltas(False, None):
+            _add(message, delta or {})
+        if message["content"] is None and "tool_calls" not in message:
+            message["content"] = ""
+        result = {"index": choice.index, "message": message, "finish_reason": choice.finish_reason}
+        results.append(result | {"logprobs": {"content": choice.take_scores()} if logprobs else None})
+    answers = [choice.answer for choice in choices]
+    assert answers[0].finished is not None
+    head = head | {"object": "chat.completion", "choices": results, "usage": usage(answers)}
+    return head | {"timings": timings(answers[0].finished)}
+
+
+def _add(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Puts a delta to the message it belongs to."""
+    for key in ("content", "reasoning_content"):
+        if key in delta:
+            message[key] = (message.get(key) or "") + delta[key]
+    for call in delta.get("tool_calls", ()):
+        calls = message.setdefault("tool_calls", [])
+        if "id" in call:
+            calls.append({"id": call["id"], "type": "function", "function": dict(call["function"])})
+        else:
+            calls[-1]["function"]["arguments"] += call["function"]["arguments"]

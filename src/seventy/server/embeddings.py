@@ -1,0 +1,64 @@
+"""/v1/embeddings: texts as vectors, from models made for it."""
+
+import base64
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from numpy.typing import NDArray
+from starlette.requests import Request as HttpRequest
+
+from seventy.engine.scheduler import Embedded
+from seventy.server.backend import Answer, Backend
+from seventy.server.errors import ApiError
+from seventy.server.schemas import EmbeddingBody
+from seventy.server.streams import while_connected
+
+_MAX_INPUTS = 256
+
+
+def router(backend: Backend) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/v1/embeddings", tags=["OpenAI"])
+    async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
+        """A vector of length 1 for each text."""
+        pooling = backend.pooling
+        if pooling is None:
+            raise ApiError(
+                400, f"{backend.name} is not made for embeddings; serve one that is, or start with --pooling mean",
+                "no_embeddings", "model",
+            )  # fmt: skip
+        given: Any = body.input
+        texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+        if len(texts) > _MAX_INPUTS:
+            raise ApiError(400, f"at most {_MAX_INPUTS} texts can be sent at once, not {len(texts)}", None, "input")
+        answers: list[Answer] = []
+        try:
+            for text in texts:
+                ids = await backend.apart(backend.llm.prompt_ids, text)
+                answers.append(backend.answer())
+                answers[-1].submit(ids=ids, max_tokens=0, user=request.state.user, pooling=pooling)
+        except BaseException:
+            for answer in answers:
+                answer.cancel()
+            raise
+        return JSONResponse(await while_connected(request, answers, _collect(backend.name, answers, body)))
+
+    return routes
+
+
+async def _collect(name: str, answers: list[Answer], body: EmbeddingBody) -> dict[str, Any]:
+    data, tokens = [], 0
+    for index, answer in enumerate(answers):
+        vector: NDArray[np.float32] = np.zeros(0, np.float32)
+        async for item in answer.events():
+            if isinstance(item, Embedded):
+                vector = item.vector[: body.dimensions]
+        vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        raw = vector.astype("<f4")
+        encoded = base64.b64encode(raw.tobytes()).decode() if body.encoding_format == "base64" else raw.tolist()
+        data.append({"object": "embedding", "index": index, "embedding": encoded})
+        tokens += answer.finished.prompt_tokens if answer.finished else 0
+    return {"object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}

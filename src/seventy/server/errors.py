@@ -1,0 +1,45 @@
+"""Errors as OpenAI's API shows them: a status and a body {"error": {message, type, param, code}}."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.responses import Response
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class ApiError(Exception):
+    """Ends the handling of a request; `code` is for programs, `message` for people."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        body = json.dumps(self.body()).encode()
+        return Response(body, self.status, self.headers, media_type="application/json")
+
+
+def validation_error(errors: list[Any]) -> ApiError:
+    """One sentence of what pydantic found first."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+    # Texts of the request may hold half characters, which no answer can.
+    said = str(first.get("msg", "it is not as it should be")).encode("utf-8", "replace").decode()
+    place = place.encode("utf-8", "replace").decode()
+    if first.get("type") == "json_invalid":
+        return ApiError(400, f"the body is no JSON: {said}", "invalid_json")
+    return ApiError(400, f"{place or 'the body'}: {said}"[:500], "invalid_value", place or None)

@@ -1,0 +1,210 @@
+"""Who may ask, and how much: host names, origins, keys, sizes and times, before anything else sees a request."""
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seventy.errors import SeventyError
+from seventy.server.errors import ApiError
+
+# Seen without a key: the page asks for one itself, and who watches a server needs none.
+_OPEN_PATHS = ("/", "/health", "/favicon.ico")
+_OPEN_FOLDER = "/page/"
+_MAX_HEADER_BYTES = 32 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`keys` are keys by the name of who has them; without any, every client may ask. `hosts` are further names this
+    server goes by, `origins` other sites whose pages may use it (CORS; `*` for all)."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    hosts: Collection[str] = ()
+    origins: Collection[str] = ()
+    max_body_bytes: int = 8 << 20
+    body_seconds: float = 30.0
+
+
+def read_keys(path: Path) -> dict[str, str]:
+    """Keys of a file with a line `name key` for each; lines that begin with # are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeventyError(f"the keys cannot be read from {path}: {error}; write a line 'name key' for each") from None
+    keys: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2 or words[0] in keys:
+            raise SeventyError(f"{path}, line {number}: a line is 'name key', each name once")
+        keys[words[0]] = words[1]
+    if not keys:
+        raise SeventyError(f"{path} holds no keys; write a line 'name key' for each")
+    return keys
+
+
+class Guard:
+    """ASGI middleware. Sets `state.user`: the name of the key, or the client's address where there are no keys."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app, self._rules = app, rules
+        # Equal lengths, so that comparing tells nothing of them.
+        self._digests = {name: _digest(key) for name, key in rules.keys.items()}
+        self._hosts = {"localhost", socket.gethostname().lower(), f"{socket.gethostname()}.local".lower()}
+        self._hosts |= {host.lower() for host in rules.hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            # Nothing here speaks by websocket.
+            return await send({"type": "websocket.close", "code": 1003})
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get("origin")
+        allowed = origin is not None and self._is_allowed(origin)
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(b"x-content-type-options", b"nosniff")]
+                if allowed and origin:
+                    extra += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEADER_BYTES:
+                raise ApiError(431, f"the headers are longer than {_MAX_HEADER_BYTES} bytes", "headers_too_long")
+            self._check_host(headers.get("host"))
+            self._check_origin(origin, headers.get("host", ""), allowed)
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                return await _preflight(send_guarded)
+            scope.setdefault("state", {})["user"] = self._user(scope, headers)
+            body = await self._read(headers, receive)
+        except ApiError as error:
+            return await error.response()(scope, receive, send_guarded)
+        if body is None:
+            return
+        # Every body here is JSON, also where a client does not say so (curl, Ollama's clients). That browsers ask
+        # before they send JSON to other sites is not relied on: the origin was checked.
+        kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+        await self._app(scope, _replay(body, receive), send_guarded)
+
+    def _is_allowed(self, origin: str) -> bool:
+        return "*" in self._rules.origins or origin in self._rules.origins
+
+    def _check_host(self, host: str | None) -> None:
+        """A name that an attacker's DNS points here is not one of ours (DNS rebinding); addresses cannot be."""
+        parts = _split(f"//{host or ''}")
+        name = parts.hostname or "" if parts else ""
+        if name in self._hosts:
+            return
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise ApiError(
+                403, f"this server does not go by the name {name[:100]!r}; start it with --allow-host", "wrong_host"
+            ) from None
+
+    def _check_origin(self, origin: str | None, host: str, allowed: bool) -> None:
+        """Another site's page may not use this server in its visitor's name, even where it cannot read the answer."""
+        if origin is None or allowed:
+            return
+        parts = _split(origin)
+        if parts is None or parts.netloc.lower() != host.lower():
+            raise ApiError(403, "pages of other sites may not use this server; start it with --cors", "wrong_origin")
+
+    def _user(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        client = scope.get("client")
+        if not self._digests:
+            return str(client[0]) if client else ""
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+        digest, found = _digest(given), None
+        for name, wanted in self._digests.items():
+            # All of them, whichever it is.
+            if hmac.compare_digest(digest, wanted):
+                found = name
+        path = scope["path"]
+        if found is None and path not in _OPEN_PATHS and not path.startswith(_OPEN_FOLDER):
+            said = "the API key is not one of this server's" if given else "this server wants an API key"
+            raise ApiError(
+                401, f"{said}: send the header 'Authorization: Bearer KEY'", "invalid_api_key", None,
+                {"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        return found or ""
+
+    async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes | None:
+        """The whole body; None when the client has gone."""
+        limit = self._rules.max_body_bytes
+        too_large = ApiError(
+            413, f"the body is larger than {limit} bytes; send less or start with --max-body", "body_too_large", None,
+            {"Connection": "close"},
+        )  # fmt: skip
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length[:20]) > limit:
+            raise too_large
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._rules.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > limit:
+                        raise too_large
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise ApiError(
+                408, f"the body did not come within {self._rules.body_seconds:g} s", "body_too_slow", None,
+                {"Connection": "close"},
+            ) from None  # fmt: skip
+
+
+def _split(address: str) -> SplitResult | None:
+    """None for what is no address: brackets that do not close, characters no name has."""
+    try:
+        return urlsplit(address) if address.isascii() else None
+    except ValueError:
+        return None
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+async def _preflight(send: Send) -> None:
+    headers = [
+        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+        (b"access-control-max-age", b"600"),
+        (b"content-length", b"0"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """What was read, once; then what comes after it: the client going away."""
+    unread = True
+
+    async def replayed() -> Message:
+        nonlocal unread
+        if unread:
+            unread = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replayed

@@ -1,0 +1,248 @@
+"""Ollama's API, for tools that know only that: /api/chat, /api/generate, /api/tags and what they ask beside them.
+
+Its streams are lines of JSON; times are in nanoseconds. What it has and this server has not (pulling, several models)
+is refused by a plain error.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request as HttpRequest
+
+import seventy
+from seventy.engine.scheduler import Finished
+from seventy.server.backend import Backend
+from seventy.server.chat import Choice, open_choices
+from seventy.server.errors import ApiError
+from seventy.server.schemas import ChatBody, Tool
+from seventy.server.streams import EventStream, while_connected
+
+
+class Options(BaseModel):
+    """Ollama's names for sampling."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=1 << 30)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
+    num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+
+
+class Function(BaseModel):
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Call(BaseModel):
+    function: Function
+
+
+class Message(BaseModel):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    images: list[str] | None = None
+    tool_calls: list[Call] | None = None
+    tool_name: str | None = None
+    thinking: str | None = None
+
+
+class Chat(BaseModel):
+    model: str = ""
+    messages: list[Message] = []
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    format: Literal["json", ""] | dict[str, Any] | None = None
+    options: Options | None = None
+    stream: bool = True
+
+
+class Generate(BaseModel):
+    model: str = ""
+    prompt: str = ""
+    system: str | None = None
+    images: list[str] | None = None
+    format: Literal["json", ""] | dict[str, Any] | None = None
+    options: Options | None = None
+    raw: bool = False
+    stream: bool = True
+
+
+class Show(BaseModel):
+    model: str | None = None
+    name: str | None = None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _chat_body(chat: Chat) -> ChatBody:
+    """The same wish in OpenAI's words."""
+    options = chat.options or Options()
+    names = (
+        "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty", "seed",
+        "stop",
+    )  # fmt: skip
+    wish: dict[str, Any] = {name: getattr(options, name) for name in names}
+    if options.num_predict is not None and options.num_predict > 0:
+        wish["max_tokens"] = options.num_predict
+    if chat.format == "json":
+        wish["response_format"] = {"type": "json_object"}
+    elif isinstance(chat.format, dict):
+        wish["response_format"] = {"type": "json_schema", "json_schema": {"schema": chat.format}}
+    messages = []
+    for at, message in enumerate(chat.messages):
+        if message.images:
+            raise ApiError(400, "this model reads text only, no images", "unsupported_content", f"messages.{at}")
+        one: dict[str, Any] = {"role": message.role, "content": message.content, "name": message.tool_name}
+        if message.tool_calls:
+            one["tool_calls"] = [
+                {"function": {"name": call.function.name, "arguments": json.dumps(call.function.arguments)}}
+                for call in message.tool_calls
+            ]
+        messages.append(one)
+    tools = [tool.model_dump(exclude_none=True) for tool in chat.tools or ()]
+    return ChatBody.model_validate({**wish, "messages": messages, "tools": tools or None})
+
+
+def _numbers(end: Finished) -> dict[str, Any]:
+    def ns(seconds: float) -> int:
+        return round(1e9 * seconds)
+
+    return {
+        "total_duration": ns(end.queued_seconds + end.prompt_seconds + end.decode_seconds),
+        "load_duration": 0,
+        "prompt_eval_count": end.prompt_tokens,
+        "prompt_eval_duration": ns(end.prompt_seconds),
+        "eval_count": end.written_tokens,
+        "eval_duration": ns(end.decode_seconds),
+    }
+
+
+async def _lines(backend: Backend, choice: Choice, whole: bool, chat: bool) -> AsyncIterator[dict[str, Any]]:
+    """The answer in Ollama's pieces, or in one."""
+    head = {"model": backend.name}
+    text, thinking, calls = "", "", list[dict[str, Any]]()
+
+    def line(done: bool) -> dict[str, Any]:
+        nonlocal text, thinking
+        shown: dict[str, Any] = {"role": "assistant", "content": text} if chat else {"response": text}
+        if thinking:
+            shown["thinking"] = thinking
+        if calls and done and chat:
+            shown["tool_calls"] = [
+                {"function": {"name": call["name"], "arguments": _arguments(call["arguments"])}} for call in calls
+            ]
+        text = thinking = ""
+        content = {"message": shown} if chat else shown
+        return {**head, "created_at": _now(), **content, "done": done}
+
+    async for delta in choice.deltas(False, None):
+        for call in (delta or {}).get("tool_calls", ()):
+            if "id" in call:
+                calls.append({"name": call["function"]["name"], "arguments": ""})
+            calls[-1]["arguments"] += call["function"]["arguments"]
+        text += (delta or {}).get("content", "")
+        thinking += (delta or {}).get("reasoning_content", "")
+        if not whole and (text or thinking):
+            yield line(False)
+    assert choice.answer.finished is not None
+    reason = "length" if choice.finish_reason == "length" else "stop"
+    yield line(True) | {"done_reason": reason} | _numbers(choice.answer.finished)
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        # Cut at the longest.
+        return {}
+
+
+def router(backend: Backend) -> APIRouter:
+    routes = APIRouter(tags=["Ollama"])
+
+    def check_model(name: str | None) -> None:
+        if name and name.removesuffix(":latest") != backend.name:
+            raise ApiError(404, f"model {name[:100]!r} not found; this server has {backend.name!r}", "model_not_found")
+
+    async def answer(request: HttpRequest, body: ChatBody, stream: bool, chat: bool) -> Response:
+        choice = (await open_choices(backend, body, request.state.user))[0]
+        lines = _lines(backend, choice, not stream, chat)
+        if stream:
+            encoded = (json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n" async for line in lines)
+            return EventStream(encoded, [choice.answer], "application/x-ndjson")
+        return JSONResponse(await while_connected(request, [choice.answer], anext(lines)))  # type: ignore[arg-type]
+
+    @routes.post("/api/chat")
+    async def chat(request: HttpRequest, body: Chat) -> Response:
+        """An answer to a conversation."""
+        check_model(body.model)
+        if not body.messages:
+            # How Ollama's clients ask for a model to be loaded.
+            done = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"}
+            return JSONResponse({"model": backend.name, "created_at": _now(), **done})
+        return await answer(request, _chat_body(body), body.stream, True)
+
+    @routes.post("/api/generate")
+    async def generate(request: HttpRequest, body: Generate) -> Response:
+        """An answer to one question."""
+        check_model(body.model)
+        if not body.prompt:
+            done = {"response": "", "done": True, "done_reason": "load"}
+            return JSONResponse({"model": backend.name, "created_at": _now(), **done})
+        if body.raw:
+            raise ApiError(400, "raw prompts are taken at /v1/completions", "unsupported", "raw")
+        messages = [Message(role="system", content=body.system)] if body.system else []
+        messages.append(Message(role="user", content=body.prompt, images=body.images))
+        wish = Chat(messages=messages, format=body.format, options=body.options)
+        return await answer(request, _chat_body(wish), body.stream, False)
+
+    def details() -> dict[str, Any]:
+        family = str(backend.llm.model.metadata.get("general.architecture", "")) if backend.ready else ""
+        return {
+            "format": "gguf", "family": family, "families": [family], "parameter_size": "", "quantization_level": "",
+        }  # fmt: skip
+
+    def card() -> dict[str, Any]:
+        size = backend.llm.model.weight_bytes if backend.ready else 0
+        made = datetime.fromtimestamp(backend.created, UTC).isoformat().replace("+00:00", "Z")
+        return {
+            "name": backend.name, "model": backend.name, "modified_at": made, "size": size, "digest": "",
+            "details": details(),
+        }  # fmt: skip
+
+    @routes.get("/api/tags")
+    async def tags() -> dict[str, Any]:
+        """The model that is served."""
+        return {"models": [card()]}
+
+    @routes.get("/api/ps")
+    async def running() -> dict[str, Any]:
+        return {"models": [card()] if backend.ready else []}
+
+    @routes.get("/api/version")
+    async def version() -> dict[str, str]:
+        return {"version": seventy.__version__}
+
+    @routes.post("/api/show")
+    async def show(body: Show) -> dict[str, Any]:
+        """What is known of the model."""
+        check_model(body.model or body.name)
+        llm = backend.llm
+        family = str(llm.model.metadata.get("general.architecture", ""))
+        info = {"general.architecture": family, f"{family}.context_length": llm.context}
+        capabilities = ["completion", "tools"]
+        return {"template": llm.template_source, "details": details(), "model_info": info, "capabilities": capabilities}
+
+    return routes

@@ -1,0 +1,171 @@
+"""The bodies of requests, as OpenAI's API has them; what is not known is ignored, as its clients expect."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_CHOICES = 16
+_Seed = Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 64)]
+TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class SamplingBody(_Body):
+    """How tokens are chosen; what is not given is as in `seventy run`."""
+
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=1 << 30)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: _Seed = None
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    ignore_eos: bool = False
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    user: str | None = None
+    regex: Annotated[str, Field(max_length=1 << 16)] | None = Field(None, description="The answer must match it.")
+    grammar: Annotated[str, Field(max_length=1 << 18)] | None = Field(
+        None, description="The answer must follow it: llguidance's Lark, or GBNF."
+    )
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _ids(cls, bias: dict[str, float] | None) -> dict[str, float] | None:
+        for key in bias or ():
+            if not (key.isascii() and key.isdigit() and len(key) < 10):
+                raise ValueError(f"{key[:40]!r} is no token id")
+        return bias
+
+    def sampling(self) -> dict[str, Any]:
+        """The fields of engine.sampler.Sampling."""
+        names = (
+            "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty",
+        )  # fmt: skip
+        chosen = {"temperature": 0.7} | {name: v for name in names if (v := getattr(self, name)) is not None}
+        return chosen | {"seed": None if self.seed is None else self.seed & ((1 << 64) - 1)}
+
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    def bias(self) -> dict[int, float]:
+        return {int(key): value for key, value in (self.logit_bias or {}).items()}
+
+
+class StreamOptions(_Body):
+    include_usage: bool = False
+
+
+class ContentPart(_Body):
+    type: str
+    text: str | None = None
+
+
+class FunctionCall(_Body):
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCall(_Body):
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(_Body):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Function(_Body):
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_Body):
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(_Body):
+    name: str
+
+
+class NamedTool(_Body):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(_Body):
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    name: str | None = None
+    definition: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Body):
+    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+    json_schema: JsonSchema | None = None
+    regex: str | None = None
+    grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ResponseFormat":
+        if self.type in ("json_schema", "regex", "grammar") and getattr(self, self.type) is None:
+            raise ValueError(f"response_format {self.type} needs the field {self.type}")
+        return self
+
+
+class ChatBody(SamplingBody):
+    model: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    return_progress: bool = Field(False, description="Tell how far the prompt is read, in chunks of the stream.")
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class CompletionBody(SamplingBody):
+    model: str | None = None
+    prompt: str | TokenIds | list[str] | list[TokenIds]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool = False
+    suffix: str | None = None
+    best_of: int | None = None
+
+
+class EmbeddingBody(_Body):
+    model: str | None = None
+    input: str | TokenIds | list[str] | list[TokenIds]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+
+
+class TokenizeBody(_Body):
+    content: Annotated[str, Field(description="The text.")]
+    add_special: bool = False
+    parse_special: bool = True
+
+
+class DetokenizeBody(_Body):
+    tokens: TokenIds

@@ -1,0 +1,261 @@
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seventy import LLM
+from seventy.engine.model import MAX_ROWS, Rows
+from seventy.engine.pace import Pace
+from seventy.engine.sampler import Sampling
+from seventy.engine.scheduler import (
+    Event,
+    Failed,
+    Finished,
+    Piece,
+    Progress,
+    QueueFull,
+    Request,
+    Scheduler,
+    TooLong,
+)
+
+VARIED = {"temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+class Asked:
+    """A request and what came of it."""
+
+    def __init__(self, scheduler: Scheduler, ids: list[int], max_tokens: int, **options: object) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.tokens: list[int] = []
+        self.seen: list[Event] = []
+        sampling = Sampling(**options.pop("sampling", {}))  # type: ignore[arg-type]
+        settings = {"ignore_eos": True} | options
+        self.request = Request(ids, max_tokens, self.events.put, sampling, **settings)  # type: ignore[arg-type]
+        scheduler.submit(self.request)
+
+    def next(self) -> Event:
+        event = self.events.get(timeout=60)
+        self.seen.append(event)
+        if isinstance(event, Piece):
+            self.tokens += event.tokens
+        return event
+
+    def end(self) -> Finished:
+        while not isinstance(event := self.next(), Finished):
+            assert not isinstance(event, Failed), event
+        return event
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny: Path) -> Iterator[LLM]:
+    with LLM(tiny, threads=2, context=512, sequences=4) as llm:
+        yield llm
+
+
+@pytest.fixture
+def scheduler(loaded: LLM) -> Iterator[Scheduler]:
+    loaded.model.cache.forget()
+    scheduler = Scheduler(loaded.model, loaded.tokenizer, loaded.top_k, parallel=4, queue=8)
+    yield scheduler
+    scheduler.close()
+    assert loaded.model.cache.free_pages == loaded.model.cache.n_pages
+
+
+def prompt(seed: int, n: int) -> list[int]:
+    return [(seed * 7919 + i * i * 31) % 256 for i in range(n)]
+
+
+def alone(llm: LLM, ids: list[int], max_tokens: int, **sampling: object) -> list[int]:
+    llm.model.cache.forget()
+    tokens = llm.generate(ids, max_tokens, ignore_eos=True, **sampling).token_ids
+    llm._sequence.close()
+    return tokens
+
+
+def test_texts_under_load_are_the_texts_alone(loaded: LLM, scheduler: Scheduler) -> None:
+    settings = [
+        (prompt(i, 20 + 37 * i), 10 + 5 * i, VARIED | {"seed": i} if i % 2 else {}) for i in range(8)
+    ]
+    asked = [
+        Asked(scheduler, ids, n, sampling=sampling, user=f"u{i % 3}") for i, (ids, n, sampling) in enumerate(settings)
+    ]
+    for each in asked:
+        assert each.end().reason == "length"
+    scheduler.close()
+    for each, (ids, n, sampling) in zip(asked, settings, strict=True):
+        assert each.tokens == alone(loaded, ids, n, **sampling)
+
+
+def test_running_answers_go_on_while_a_prompt_is_read(scheduler: Scheduler) -> None:
+    scheduler._pace._seconds = {1: 1.0, 8: 1.2, 16: 2.0, 256: 30.0}
+    first = Asked(scheduler, prompt(1, 8), 200)
+    while not first.tokens:
+        first.next()
+    second = Asked(scheduler, prompt(2, 300), 5)
+    second.end()
+    # Many steps, each with a token of the first.
+    steps = sum(isinstance(event, Progress) for event in second.seen)
+    assert steps > 5
+    scheduler.cancel(first.request)
+    assert first.end().reason == "cancelled"
+    assert len(first.tokens) >= steps
+
+
+def test_a_conversation_is_not_read_twice(scheduler: Scheduler) -> None:
+    ids = prompt(3, 200)
+    first = Asked(scheduler, ids, 20)
+    assert first.end().cached_tokens == 0
+    # The last token was written but never read.
+    second = Asked(scheduler, [*ids, *first.tokens, 1, 2, 3], 5)
+    assert second.end().cached_tokens == 200 + 19
+    assert scheduler.statistics.cached_tokens == 219
+
+
+def test_prompts_alike_that_come_together_are_read_once(scheduler: Scheduler) -> None:
+    ids = prompt(4, 300)
+    asked = [Asked(scheduler, ids, 5) for _ in range(4)]
+    ends = [each.end() for each in asked]
+    assert ends[0].cached_tokens == 0
+    assert all(end.cached_tokens >= 288 for end in ends[1:])
+    assert len({tuple(each.tokens) for each in asked}) == 1
+
+
+def test_the_queue_has_an_end_and_room_for_others(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    going, step = threading.Event(), scheduler.model.step
+
+    def held(batch: list[Rows]) -> object:
+        going.wait(60)
+        return step(batch)
+
+    monkeypatch.setattr(scheduler.model, "step", held)
+    asked = [Asked(scheduler, prompt(i, 5), 3, user="greedy") for i in range(1)]
+    while not scheduler._batch:
+        pass
+    asked += [Asked(scheduler, prompt(i, 5), 3, user="greedy") for i in range(1, 5)]
+    with pytest.raises(QueueFull, match=r"4 requests are waiting, 4 of them yours; try again in \d+ s"):
+        Asked(scheduler, prompt(9, 5), 3, user="greedy")
+    asked += [Asked(scheduler, prompt(i, 5), 3, user="modest") for i in range(5, 9)]
+    with pytest.raises(QueueFull) as full:
+        Asked(scheduler, prompt(9, 5), 3, user="third")
+    assert full.value.retry_after >= 1
+    order: list[str] = []
+    start = scheduler._may_start
+
+    def seen(task: object) -> bool:
+        order.append(task.request.user)  # type: ignore[attr-defined]
+        return start(task)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scheduler, "_may_start", seen)
+    going.set()
+    for each in asked:
+        each.end()
+    # One of the greedy one ran already: the other comes first, then both in turn.
+    assert order[:3] == ["modest", "greedy", "modest"]
+
+
+def test_what_can_never_fit_is_told_so(scheduler: Scheduler) -> None:
+    with pytest.raises(TooLong, match="500 tokens and 13 more are to be written, but the context is 512"):
+        Asked(scheduler, prompt(1, 500), 13)
+
+
+def test_cancelling_frees_everything_at_once(loaded: LLM, scheduler: Scheduler) -> None:
+    asked = [Asked(scheduler, prompt(i, 100), 400, user=str(i)) for i in range(6)]
+    while not asked[0].tokens:
+        asked[0].next()
+    for each in asked:
+        scheduler.cancel(each.request)
+    assert {each.end().reason for each in asked} == {"cancelled"}
+    assert loaded.model.cache.free_pages == loaded.model.cache.n_pages
+    assert not scheduler.busy
+    assert Asked(scheduler, prompt(1, 5), 3).end().reason == "length"
+
+
+def test_cancelling_the_only_one_stops_its_step(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    aborted = []
+    entered, go, step = threading.Event(), threading.Event(), scheduler.model.step
+
+    def held(batch: list[Rows]) -> object:
+        entered.set()
+        go.wait(60)
+        return step(batch)
+
+    monkeypatch.setattr(scheduler.model, "abort", lambda: aborted.append(1))
+    monkeypatch.setattr(scheduler.model, "step", held)
+    asked = [Asked(scheduler, prompt(1, 100), 5)]
+    entered.wait(60)
+    asked.append(Asked(scheduler, prompt(2, 100), 5))
+    scheduler.cancel(asked[1].request)
+    scheduler.cancel(asked[0].request)
+    assert aborted
+    go.set()
+    for each in asked:
+        assert each.end().reason == "cancelled"
+
+
+def test_without_room_the_youngest_waits_and_loses_nothing(tiny: Path) -> None:
+    with LLM(tiny, threads=2, context=256, sequences=2) as llm:
+        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, parallel=6, queue=8)
+        try:
+            asked = [Asked(scheduler, prompt(i, 20), 200, user=str(i), sampling=VARIED | {"seed": i}) for i in range(6)]
+            for each in asked:
+                assert each.end().written_tokens == 200
+            assert scheduler.statistics.preempted > 0
+        finally:
+            scheduler.close()
+        for i, each in enumerate(asked):
+            assert each.tokens == alone(llm, prompt(i, 20), 200, **VARIED, seed=i)
+
+
+def test_one_request_that_fails_leaves_the_others(scheduler: Scheduler) -> None:
+    class Broken:
+        def mask(self, logits: object) -> None:
+            raise RuntimeError("no mask")
+
+        def accept(self, token: int) -> None:
+            pass
+
+    good = Asked(scheduler, prompt(1, 50), 30)
+    bad = Asked(scheduler, prompt(2, 50), 30, constraint=Broken())
+    while not isinstance(event := bad.next(), Failed):
+        pass
+    assert "no mask" in event.message
+    assert good.end().written_tokens == 30
+
+
+def test_logprobs_and_bias(loaded: LLM, scheduler: Scheduler) -> None:
+    ids = prompt(5, 30)
+    asked = Asked(scheduler, ids, 4, top_logprobs=3)
+    asked.end()
+    scores = [score for event in asked.seen if isinstance(event, Piece) for score in event.scores]
+    assert [score.token for score in scores] == asked.tokens
+    for score in scores:
+        assert score.top[0] == (score.token, score.logprob)
+        assert len(score.top) == 3 and score.top[0][1] >= score.top[1][1] >= score.top[2][1]
+    biased = Asked(scheduler, ids, 4, logit_bias={77: 1000.0})
+    biased.end()
+    assert biased.tokens == [77] * 4
+
+
+def test_a_closed_scheduler_cancels_and_takes_no_more(loaded: LLM) -> None:
+    scheduler = Scheduler(loaded.model, loaded.tokenizer, loaded.top_k)
+    asked = Asked(scheduler, prompt(1, 100), 400)
+    scheduler.close()
+    assert asked.end().reason == "cancelled"
+    with pytest.raises(Exception, match="shutting down"):
+        Asked(scheduler, prompt(1, 5), 3)
+
+
+def test_pace_keeps_to_what_was_measured() -> None:
+    pace = Pace(slowdown=2.0)
+    assert pace.prompt_rows(0) == 32
+    for rows, seconds in ((1, 0.5), (8, 0.55), (16, 0.9), (32, 1.6), (256, 11.0)):
+        pace._seconds[rows] = seconds
+    assert pace.prompt_rows(1) == 15
+    assert pace.prompt_rows(0) == 16
+    assert Pace(slowdown=1.0).prompt_rows(3) == 32
+    fast = Pace(slowdown=100.0)
+    fast._seconds = {1: 0.005, 256: 0.2}
+    assert fast.prompt_rows(4) == MAX_ROWS - 4

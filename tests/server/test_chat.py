@@ -1,0 +1,175 @@
+import json
+from typing import Any
+
+import pytest
+
+from server.conftest import Running
+
+GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 12}
+
+
+def events(server: Running, path: str = "/v1/chat/completions", **body: Any) -> list[dict[str, Any]]:
+    with server.client.stream("POST", path, json={"stream": True, **body}) as response:
+        assert response.status_code == 200, response.read()
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def said(chunks: list[dict[str, Any]], index: int = 0) -> str:
+    deltas = [c["delta"] for chunk in chunks for c in chunk["choices"] if c["index"] == index]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def test_a_stream_says_what_the_whole_answer_says(random_model: Running) -> None:
+    whole = random_model.chat("Hello", **GREEDY)
+    chunks = events(random_model, messages=HELLO, **GREEDY, stream_options={"include_usage": True})
+    assert said(chunks) == whole["choices"][0]["message"]["content"]
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] == 12
+    assert all("usage" not in chunk for chunk in chunks[:-1])
+    # The same text by the engine alone.
+    llm = random_model.backend.llm
+    assert whole["usage"]["prompt_tokens"] == len(llm.prompt_ids(HELLO))
+
+
+def test_several_choices_differ_and_are_repeated_by_their_seed(random_model: Running) -> None:
+    options = {"n": 3, "seed": 5, "temperature": 5, "top_k": 0, "top_p": 1, "min_p": 0, "max_tokens": 20}
+    first, second = (random_model.chat("Hello", **options) for _ in range(2))
+    texts = [choice["message"]["content"] for choice in first["choices"]]
+    assert texts == [choice["message"]["content"] for choice in second["choices"]]
+    assert len(set(texts)) == 3
+    assert [choice["index"] for choice in first["choices"]] == [0, 1, 2]
+    chunks = events(random_model, messages=HELLO, **options)
+    assert [said(chunks, index) for index in range(3)] == texts
+
+
+def test_stop_strings_bias_and_limits(random_model: Running) -> None:
+    plain = random_model.chat("Hello", **{**GREEDY, "max_tokens": 40})["choices"][0]["message"]["content"]
+    stopped = random_model.chat("Hello", **{**GREEDY, "max_tokens": 40}, stop=[plain[5:7]])["choices"][0]
+    assert stopped["message"]["content"] == plain[: plain.index(plain[5:7])]
+    assert stopped["finish_reason"] == "stop"
+    biased = random_model.chat("Hello", **GREEDY, logit_bias={"65": 100})
+    assert biased["choices"][0]["message"]["content"] == random_model.backend.llm.detokenize([65] * 12)
+    limited = random_model.chat("Hello", temperature=0, ignore_eos=True, max_completion_tokens=3)
+    assert limited["usage"]["completion_tokens"] == 3
+
+
+def test_logprobs_belong_to_the_tokens(random_model: Running) -> None:
+    choice = random_model.chat("Hello", **GREEDY, logprobs=True, top_logprobs=4)["choices"][0]
+    content = choice["logprobs"]["content"]
+    assert len(content) == 12
+    data = bytes(b for entry in content for b in entry["bytes"])
+    assert data.decode("utf-8", "replace") == choice["message"]["content"]
+    for entry in content:
+        assert entry["logprob"] == max(top["logprob"] for top in entry["top_logprobs"]) <= 0
+        assert len(entry["top_logprobs"]) == 4
+    chunks = events(random_model, messages=HELLO, **GREEDY, logprobs=True)
+    found = [entry for chunk in chunks for c in chunk["choices"] for entry in c["logprobs"]["content"]]
+    assert [entry["logprob"] for entry in found] == [entry["logprob"] for entry in content]
+
+
+def test_progress_of_the_prompt_is_told(random_model: Running) -> None:
+    long = [{"role": "user", "content": "x" * 300}]
+    chunks = events(random_model, messages=long, max_tokens=1, return_progress=True)
+    progress = [chunk["prompt_progress"] for chunk in chunks if "prompt_progress" in chunk]
+    assert len(progress) >= 2
+    assert [p["processed"] for p in progress] == sorted(p["processed"] for p in progress)
+    assert progress[-1]["processed"] == progress[-1]["total"] > 300
+
+
+def test_the_second_turn_reads_only_what_is_new(random_model: Running) -> None:
+    conversation = [{"role": "user", "content": "y" * 200}]
+    first = random_model.chat(conversation, **GREEDY, logit_bias={"65": 100})
+    conversation += [first["choices"][0]["message"], {"role": "user", "content": "more"}]
+    second = random_model.chat(conversation, **GREEDY)
+    details = second["usage"]["prompt_tokens_details"]
+    assert details["cached_tokens"] >= first["usage"]["total_tokens"] - 1
+
+
+def test_content_in_parts_and_developer_messages(random_model: Running) -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]}]
+    assert random_model.chat(parts, **GREEDY)["choices"] == random_model.chat("Hello", **GREEDY)["choices"]
+    roles = [
+        random_model.chat([{"role": role, "content": "Be brief"}, *HELLO], **GREEDY)["choices"]
+        for role in ("developer", "system")
+    ]
+    assert roles[0] == roles[1]
+
+
+BROKEN_CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 400, "messages: Field required"),
+        ({"messages": []}, 400, "at least 1 item"),
+        ({"messages": HELLO, "temperature": "hot"}, 400, "temperature"),
+        ({"messages": HELLO, "n": 0}, 400, "n: "),
+        ({"messages": HELLO, "max_tokens": 5000}, 400, "the context is 512"),
+        ({"messages": [{"role": "user", "content": "z" * 3000}]}, 400, "the context is 512"),
+        ({"messages": HELLO, "logit_bias": {"x": 1}}, 400, "'x' is no token id"),
+        ({"messages": HELLO, "logit_bias": {"999": 1}}, 400, "token 999 is not in the vocabulary"),
+        ({"messages": HELLO, "top_logprobs": 3}, 400, "needs logprobs"),
+        ({"messages": HELLO, "response_format": {"type": "json_schema"}}, 400, "needs the field json_schema"),
+        ({"messages": HELLO, "regex": "(["}, 400, "the regular expression cannot be used"),
+        ({"messages": HELLO, "tool_choice": "required"}, 400, "there are no tools"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "reads text only"),
+        ({"messages": [BROKEN_CALL]}, 400, "no JSON"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_openais_shape(
+    random_model: Running, body: dict[str, Any], status: int, said: str
+) -> None:
+    response = random_model.client.post("/v1/chat/completions", json=body)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error" and said in error["message"]
+
+
+def test_completions_go_on_as_they_are(random_model: Running) -> None:
+    def ask(**body: Any) -> dict[str, Any]:
+        response = random_model.client.post("/v1/completions", json={"temperature": 0, "ignore_eos": True, **body})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    llm = random_model.backend.llm
+    one = ask(prompt="Hello", max_tokens=10, logprobs=2)
+    ids = llm.tokenize("Hello")
+    assert ask(prompt=ids, max_tokens=10)["choices"][0]["text"] == one["choices"][0]["text"]
+    assert len(one["choices"][0]["logprobs"]["tokens"]) == 10
+    assert one["usage"]["prompt_tokens"] == len(ids)
+    many = ask(prompt=["Hello", "World"], n=2, max_tokens=5, echo=True)
+    assert [choice["index"] for choice in many["choices"]] == [0, 1, 2, 3]
+    assert [choice["text"][:5] for choice in many["choices"]] == ["Hello", "Hello", "World", "World"]
+    assert many["usage"]["completion_tokens"] == 20
+    chunks = events(random_model, "/v1/completions", prompt="Hello", max_tokens=10, temperature=0, ignore_eos=True)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == one["choices"][0]["text"]
+
+
+def test_tokens_models_and_numbers(random_model: Running) -> None:
+    client = random_model.client
+    tokens = client.post("/tokenize", json={"content": "ab<|end|>"}).json()
+    assert tokens == {"tokens": [258, 257], "count": 2}
+    assert client.post("/detokenize", json={"tokens": [258]}).json() == {"content": "ab"}
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["tiny"]
+    assert client.get("/v1/models/tiny").json()["context_length"] == 512
+    assert client.get("/v1/models/other").status_code == 404
+    assert client.get("/health").json() == {"status": "ok"}
+    random_model.chat(**GREEDY)
+    metrics = client.get("/metrics").text
+    for name in ("generated_tokens_total", "prefix_hit_tokens_total", "kv_pages_used", "request_seconds_count"):
+        assert f"\nseventy_{name}" in metrics
+    assert client.get("/status").json()["context"] == 512
+
+
+def test_models_not_made_for_embeddings_say_so(random_model: Running) -> None:
+    response = random_model.client.post("/v1/embeddings", json={"input": "text"})
+    assert response.status_code == 400
+    assert "is not made for embeddings" in response.json()["error"]["message"]
