@@ -145,12 +145,20 @@ def references(path: Path, ids: list[list[int]]) -> dict[str, np.ndarray]:
 
 
 def assert_as_right_as_llama_cpp(reference: dict[str, np.ndarray], ours: np.ndarray) -> None:
-    """Two equally good implementations differ by some per cent of the mean, and by some of 487 rows at the top."""
+    """As near to llama.cpp as it is to itself, and to the exact model as it is.
+
+    Two equally good implementations differ by some per cent of the mean, and where two tokens are nearly as likely,
+    in which comes first: by up to two standard deviations of the difference of two such counts.
+    """
+
+    def within(top1: float, theirs: float) -> bool:
+        return top1 >= theirs - max(0.015, 2 * (2 * (1 - theirs) / len(ours)) ** 0.5)
+
     kl, top1 = divergence(reference["flash"], ours)
     own_kl, own_top1 = divergence(reference["flash"], reference["plain"])
     assert kl <= 1.1 * own_kl
-    assert top1 >= own_top1 - 0.015
+    assert within(top1, own_top1)
     exact_kl, exact_top1 = divergence(reference["float32"], ours)
     theirs = [divergence(reference["float32"], reference[name]) for name in ("flash", "plain")]
     assert exact_kl <= 1.1 * max(kl for kl, _ in theirs)
-    assert exact_top1 >= min(top1 for _, top1 in theirs) - 0.015
+    assert within(exact_top1, min(top1 for _, top1 in theirs))

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import gguf_writer as writer
+from models.tiny import write_tiny
 
 
 def seventy(*arguments: str, models: Path) -> subprocess.CompletedProcess[str]:
@@ -46,6 +48,18 @@ def test_info(models: Path) -> None:
     assert rows["vocabulary"] == "2 tokens" and rows["heads"].startswith("4, 4")
     assert rows["Q8_0 tensors"] == "1, 0.0 MB" and rows["F32 tensors"] == "1, 0.0 MB"
     assert seventy("models", "info", "tiny", "--template", models=models).stdout == "{{ 'hello' }}\n"
+
+
+def test_info_says_what_it_needs_and_how_fast_it_should_be(models: Path) -> None:
+    write_tiny(models / "works.gguf", context_length=1 << 20)
+    result = seventy("models", "info", "works", models=models)
+    assert result.returncode == 0, result.stderr
+    rows = {line[:14].strip(): line[14:].strip() for line in result.stdout.splitlines()}
+    assert re.fullmatch(r"\d+\.\d MB with a context of 4096 \(.* are free\)", rows["needs"])
+    assert rows["at its limit"] == "1.1 GB with a context of 1048576"
+    assert re.match(r"about \d.* tok/s \(.* to .*\)", rows["speed here"])
+    result = seventy("models", "info", "tiny", models=models)
+    assert "runs here" in result.stdout and "metadata lacks llama.embedding_length" in result.stdout
 
 
 def test_info_of_no_model(models: Path) -> None:

@@ -126,7 +126,7 @@ def describe(llm: LLM) -> None:
     formats = ", ".join(sorted({kernel.parameters[0] for kernel in model.program.weights.kernels()}))
     say(
         f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
-        f"weights; context {model.context}; {model.threads} threads; ISA {model.isa.name}"
+        f"weights; context {model.context} as {model.cache.kind}; {model.threads} threads; ISA {model.isa.name}"
     )
 
 

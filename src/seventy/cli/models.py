@@ -7,6 +7,7 @@ import typer
 from seventy.engine import store
 from seventy.engine.ggml_types import GGML_TYPES
 from seventy.engine.gguf import GGUF, GGUFArray
+from seventy.errors import SeventyError
 
 app = typer.Typer(help="The models on this machine, and what is in one.")
 
@@ -37,7 +38,7 @@ def info(
         if template:
             print(gguf.metadata.get("tokenizer.chat_template", ""))
         else:
-            print_rows(facts(gguf))
+            print_rows([*facts(gguf), *prospects(gguf)])
 
 
 def facts(gguf: GGUF) -> list[tuple[str, str]]:
@@ -69,6 +70,33 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
     ]
     rows += [(f"{name} tensors", f"{counts[name]}, {_size(nbytes[name])}") for name, _ in nbytes.most_common()]
     return [(name, _line(value)) for name, value in rows if value is not None]
+
+
+def prospects(gguf: GGUF, context: int = 4096) -> list[tuple[str, str]]:
+    """What running the model here would need and how fast it should be, or why it cannot be run."""
+    from seventy import models as architectures
+    from seventy.engine.needs import needs
+    from seventy.machine.memory import available_bytes
+    from seventy.plan.here import this_machine
+    from seventy.plan.roofline import predict
+    from seventy.plan.wanted import gguf_load
+
+    try:
+        config = architectures.find(gguf.metadata.get("general.architecture")).config(gguf.metadata)
+        context = min(context, config.context)
+        need, most = (needs(gguf, config, positions) for positions in (context, config.context))
+    except SeventyError as error:
+        return [("runs here", _line(f"no: {error}"))]
+    free = available_bytes()
+    fits = "" if need.total <= free else ", too little"
+    rows = [("needs", f"{_size(need.total)} with a context of {context} ({_size(free)} are free{fits})")]
+    if config.context > context:
+        rows.append(("at its limit", f"{_size(most.total)} with a context of {config.context}"))
+    found = predict(this_machine(), gguf_load(gguf.paths[0]), engine="seventy")
+    known = "measured" if this_machine().measured_gbs else "guessed; seventy measure knows better"
+    band = found.decode
+    rows.append(("speed here", f"about {band.mid:.3g} tok/s ({band.low:.3g} to {band.high:.3g}; bandwidth {known})"))
+    return rows
 
 
 _TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.pre")

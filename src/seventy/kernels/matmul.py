@@ -84,14 +84,30 @@ def _tile(module: Module, format_name: str, width: int) -> Function:
     with f.when(accumulate > 0):
         for place, source, _ in each():
             f.store(f.load(vector, source), place)
-    with f.loop(blocks) as block:
-        address = weights + block * format.panel_block
-        here = [x + block * (format.block // c * 4 * width) for x, c in zip(inputs, kind.sections, strict=True)]
+    def multiply(block: Value, count: int) -> None:
+        """Adds the products of `count` blocks; more than one are summed by themselves first."""
         with f.loop(parts) if parts > 1 else nullcontext(f.constant(i64, 0)) as part:
             row = part * (4 * lanes)
             totals = [Variable(f, vector, sums + row * width + 4 * lanes * t) for t in range(width)]
-            halves, words = address + part * (2 * lanes), address + row + 32 * len(format.halves)
-            format.multiply(Tile(f, lanes, width, halves, words, here, totals, ahead))
+            here = totals if count == 1 else [f.variable(vector, 0) for _ in range(width)]
+            for place in (block + i if i else block for i in range(count)):
+                address = weights + place * format.panel_block
+                each_unit = zip(inputs, kind.sections, strict=True)
+                units = [x + place * (format.block // covered * 4 * width) for x, covered in each_unit]
+                halves, words = address + part * (2 * lanes), address + row + 32 * len(format.halves)
+                format.multiply(Tile(f, lanes, width, halves, words, units, here, ahead))
+            if count > 1:
+                for total, some in zip(totals, here, strict=True):
+                    total.set(total.get() + some.get())
+
+    # Blocks of one number: each addition would wait for the one before.
+    together = 8 if format.block == 1 else 1
+    whole = blocks // together * together if together > 1 else blocks
+    with f.loop(0, whole, together) as block:
+        multiply(block, together)
+    if together > 1:
+        with f.loop(whole, blocks) as block:
+            multiply(block, 1)
     for place, target, _ in each():
         f.store(f.load(vector, place), target)
     return f

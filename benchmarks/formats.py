@@ -1,0 +1,95 @@
+"""How fast each format's product reads its weights, beside what this machine's memory gives.
+
+usage: python benchmarks/formats.py [--isa LEVEL] [--threads N] [FORMAT ...]
+
+The matrix is a 70B model's largest, 28672 x 8192, as many times over as no cache can hold; GB/s (1e9) count the
+file's bytes. Run it on a quiet machine: bandwidth is measured again before each format, for it moves. The column
+`cached` is one thread on a megabyte of weights, best of many passes: what the kernel could do if memory could.
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+
+from seventy.formats import PANEL, Format, by_name, formats
+from seventy.jit import isa
+from seventy.jit.compiler import Kernel, Library
+from seventy.kernels import matmul
+from seventy.kernels.activations import KINDS
+from seventy.machine import measure, together, topology
+from seventy.machine.memory import allocate
+
+ROWS, COLUMNS = 28672, 8192
+PASSES = 7
+
+
+class Product:
+    """A matrix in this format, with inputs and outputs for up to `capacity` rows."""
+
+    def __init__(self, library: Library, format: Format, cpus: list[int], capacity: int, nbytes: int) -> None:
+        self._function = library.address(Kernel("seventy.kernels.matmul:build", (format.name,)))
+        self._cpus = cpus
+        size = PANEL * format.row_bytes(COLUMNS)
+        # Ones in every byte: small numbers in any format, none of them denormal as a float.
+        self._weights = measure.touched(max(1, nbytes // size) * size, cpus)
+        panels = len(self._weights) // size
+        self.nbytes = panels * size
+        self._inputs = allocate(KINDS[format.activation].nbytes(capacity, COLUMNS))
+        self._outputs = allocate(4 * capacity * panels * PANEL)
+        self._count = np.zeros(8, np.int64)
+        blocks = COLUMNS // format.block
+        words = {
+            "rows": self._count.ctypes.data,
+            "panels": self._weights.ctypes.data,
+            "n_panels": panels,
+            "blocks": blocks,
+            "chunk": max(1, (32 << 10) // (blocks * format.panel_block)),
+            "input": self._inputs.ctypes.data,
+            "capacity": capacity,
+            "output": self._outputs.ctypes.data,
+            "output_stride": 4 * panels * PANEL,
+        }
+        self._arguments = np.array([words.get(name, 0) for name in matmul.ARGUMENTS], np.int64)
+
+    def seconds(self, rows: int, passes: int = PASSES) -> list[float]:
+        """How long each of some passes took."""
+        self._count[0] = rows
+        times = []
+        for _ in range(passes):
+            counter = np.zeros(16, np.int64)
+            calls = [together.Call(cpu, self._arguments, counter) for cpu in self._cpus]
+            times.append(together.run(self._function, calls))
+        return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", help="an ISA level below the CPU's best")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("formats", nargs="*", help="names, as GGUF has them; all when none is given")
+    given = parser.parse_args()
+    library = Library(isa.select(given.isa))
+    caches = 8 * topology.read().last_level_cache_bytes
+    cpus = topology.physical_cores()[: given.threads]
+    chosen = [by_name(name) for name in given.formats] or sorted(formats().values(), key=lambda f: f.nbytes / f.block)
+    print(f"{library.isa.name}, {len(cpus)} threads, {ROWS} x {COLUMNS}; GB/s of file bytes, median of {PASSES}")
+    print("format    bits   1 row  memory  share  cached  4 rows   64 rows")
+    for format in chosen:
+        limit = measure.read_bandwidth(library, len(cpus), 0.5)
+        small = Product(library, format, cpus[:1], 1, 1 << 20)
+        cached = small.nbytes / min(small.seconds(1, 300)) / 1e9
+        matrix = ROWS * format.row_bytes(COLUMNS)
+        product = Product(library, format, cpus, 64, -(-max(caches, 512 << 20) // matrix) * matrix)
+        one, four, many = (statistics.median(product.seconds(rows)) for rows in (1, 4, 64))
+        gbs = product.nbytes / one / 1e9
+        gops = 2 * 64 * product.nbytes / format.nbytes * format.block / many / 1e9
+        print(
+            f"{format.name:8} {8 * format.nbytes / format.block:5.2f} {gbs:7.1f} {limit:7.1f} {gbs / limit:6.0%} "
+            f"{cached:7.1f} {four / one:6.2f}x {gops:4.0f} GOPS",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
