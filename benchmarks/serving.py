@@ -38,7 +38,6 @@ server = x.Server(p)
 print(server.listening_address, flush=True)
 time.sleep(100000)
 """
-WORDS = ("memory", "channel", "bandwidth", "token", "server", "kernel", "cache", "prompt", "answer", "model", "thread")
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Seen:
     end: float = 0.0
 
 
-async def ask(client: httpx.AsyncClient, prompt: str, tokens: int) -> Seen:
+async def ask(client: httpx.AsyncClient, prompt: list[int], tokens: int) -> Seen:
     body = {
         "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "model": "x",
     }  # fmt: skip
@@ -76,9 +75,10 @@ async def ask(client: httpx.AsyncClient, prompt: str, tokens: int) -> Seen:
     return seen
 
 
-def prompt(n: int, seed: int) -> str:
+def prompt(n: int, seed: int) -> list[int]:
+    """Token ids that every vocabulary has."""
     rng = random.Random(seed)
-    return " ".join(rng.choice(WORDS) for _ in range(n))
+    return [rng.randrange(300, 1000) for _ in range(n)]
 
 
 Found = tuple[list[Seen], Seen | None]
