@@ -133,3 +133,24 @@ def divergence(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
     p, q = log_softmax(a), log_softmax(b)
     return float((np.exp(p) * (p - q)).sum(-1).mean()), float((a.argmax(-1) == b.argmax(-1)).mean())
+
+
+def references(path: Path, ids: list[list[int]]) -> dict[str, np.ndarray]:
+    """Teacher-forced logits over some texts: llama.cpp's with and without flash attention, and a float32 model's."""
+    return {
+        "flash": np.concatenate([llama_cpp_logits(path, each, True) for each in ids]),
+        "plain": np.concatenate([llama_cpp_logits(path, each, False) for each in ids]),
+        "float32": np.concatenate([float32_logits(path, each) for each in ids]),
+    }
+
+
+def assert_as_right_as_llama_cpp(reference: dict[str, np.ndarray], ours: np.ndarray) -> None:
+    """Two equally good implementations differ by some per cent of the mean, and by some of 487 rows at the top."""
+    kl, top1 = divergence(reference["flash"], ours)
+    own_kl, own_top1 = divergence(reference["flash"], reference["plain"])
+    assert kl <= 1.1 * own_kl
+    assert top1 >= own_top1 - 0.015
+    exact_kl, exact_top1 = divergence(reference["float32"], ours)
+    theirs = [divergence(reference["float32"], reference[name]) for name in ("flash", "plain")]
+    assert exact_kl <= 1.1 * max(kl for kl, _ in theirs)
+    assert exact_top1 >= min(top1 for _, top1 in theirs) - 0.015

@@ -78,7 +78,9 @@ def test_rope_and_cache(head_dim: int, rope_dim: int, interleaved: bool, norm: b
     if norm:
         want_queries, want_keys = (twins.rms_norm(x, w, 1e-6) for x, w in ((queries, weights[0]), (keys, weights[1])))
     angles = positions[:, None, None] * rotary.frequencies(factors)
-    want_queries, want_keys = (twins.rotate(x, angles, 1.25, interleaved) for x in (want_queries, want_keys))
+    want_queries, want_keys = (
+        twins.spread(twins.rotate(x, angles, 1.25, interleaved), layout) for x in (want_queries, want_keys)
+    )
     call(
         isa, Kernel("seventy.kernels.rope:build", (kv_heads, group, head_dim, rope_dim, interleaved, norm, kind)),
         rope.ARGUMENTS, threads=2, rows=count(n), positions=positions, tables=np.full(n, address(table), np.int64),

@@ -98,6 +98,16 @@ def rotate(x: np.ndarray, angles: np.ndarray, length: float, interleaved: bool) 
     return np.concatenate([parts, x[..., n:]], axis=-1)
 
 
+def spread(x: np.ndarray, layout: Layout) -> np.ndarray:
+    """x [..., head_dim] times the Hadamard matrix of the layout's size."""
+    if not layout.spread:
+        return x
+    matrix = np.ones((1, 1))
+    while len(matrix) < layout.spread:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]]) / np.sqrt(2)
+    return (x.reshape(*x.shape[:-1], -1, layout.spread) @ matrix).reshape(x.shape)
+
+
 def pack_page(keys: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
     """The bytes of a page: keys and values [PAGE, head_dim]."""
     parts = []

@@ -25,16 +25,18 @@ def write_tiny(
     tied: bool = True,
     vectors: dict[str, np.ndarray] | None = None,
     without: tuple[str, ...] = (),
+    split: int = 0,
     **metadata: object,
 ) -> Path:
     """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float or str each).
 
-    `vectors` are further tensors, `without` are the names of those to leave out.
+    `vectors` are further tensors, `without` are the names of those to leave out. With `split`, files of so many tensors
+    are written instead: `path`'s name with -00001-of-0000N.
     """
     rng = np.random.default_rng(0)
     # One merge: a GGUF without any is not one of ours.
     tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
-    writer = gguf.GGUFWriter(str(path), architecture)
+    writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split)
     numbers: dict[str, object] = {
         "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FEED_FORWARD,
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": CONTEXT,

@@ -16,6 +16,7 @@ from seventy import models
 from seventy.engine.gguf import GGUF
 from seventy.engine.kvcache import KVCache, pages
 from seventy.engine.kvcache import Sequence as CachedSequence
+from seventy.engine.needs import MAX_OUTPUTS, MAX_ROWS, needs
 from seventy.engine.program import Program
 from seventy.engine.team import Aborted, Team
 from seventy.engine.weights import Weights
@@ -26,9 +27,6 @@ from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine.memory import available_bytes
 from seventy.machine.topology import physical_cores
 
-# Enough rows to be bound by arithmetic and not by memory, few enough that 70B activations stay under 100 MB.
-MAX_ROWS = 256
-MAX_OUTPUTS = 64
 # Kernels beside those of the program.
 SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
 
@@ -83,7 +81,7 @@ class Model:
                 )
             cache_size = (config.layers, config.kv_heads, config.head_dim)
             positions = sequences * pages(context) * PAGE
-            self._check_memory(gguf, KVCache.nbytes(*cache_size, positions, kv))
+            self._check_memory(gguf, positions, kv)
 
             weights = Weights(gguf)
             self.cache = KVCache(*cache_size, pages(positions), kv)
@@ -97,14 +95,13 @@ class Model:
         self._team = Team(self.library, self.threads)
         self._step = threading.Lock()
 
-    def _check_memory(self, gguf: GGUF, cache_bytes: int) -> None:
+    def _check_memory(self, gguf: GGUF, positions: int, kv: str) -> None:
         """Refuses, before anything is loaded, what would make the machine swap."""
-        need = sum(info.nbytes for info in gguf.tensors.values()) + cache_bytes
-        have = available_bytes()
-        if need > have:
+        need, have = needs(gguf, self.config, positions, kv), available_bytes()
+        if need.total > have:
             raise SeventyError(
-                f"{gguf.path} needs {need / 1e9:.1f} GB of memory ({cache_bytes / 1e9:.1f} GB of it for a context of "
-                f"{self.context}) and {have / 1e9:.1f} GB are free; close other programs, take a smaller context or "
+                f"{gguf.path} needs {need.total / 1e9:.1f} GB of memory ({need.cache / 1e9:.1f} GB of it for a context "
+                f"of {self.context}) and {have / 1e9:.1f} GB are free; close other programs, take a smaller context or "
                 f"quant, or see: seventy plan"
             )
 

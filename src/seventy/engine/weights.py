@@ -46,6 +46,27 @@ class Matrix:
         return self.panels * self.blocks * self.format.panel_block
 
 
+def format_of(info: TensorInfo) -> Format:
+    """Raises SeventyError, with the types that work, where the engine cannot multiply this one."""
+    known = formats()
+    if info.type not in known:
+        names = ", ".join(sorted(entry.name for entry in known.values()))
+        raise SeventyError(
+            f"tensor {info.name} has type {GGML_TYPES[info.type].name}, which this engine cannot multiply; "
+            f"take a file whose tensors are of these types: {names}"
+        )
+    return known[info.type]
+
+
+def packed_bytes(info: TensorInfo) -> int:
+    """Memory of a tensor: a matrix in whole panels that begin on cache lines, a vector as floats."""
+    format = format_of(info)
+    if len(info.shape) != 2:
+        return info.nbytes // format.nbytes * format.block * 4
+    rows = -(-info.shape[0] // PANEL) * PANEL
+    return -(-rows * format.row_bytes(info.shape[1]) // 64) * 64
+
+
 class Weights:
     """The tensors a model uses; memory is set aside at once, `load` fills it.
 
@@ -56,29 +77,13 @@ class Weights:
         self._gguf = gguf
         self._matrices: dict[str, Matrix] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        sizes = {info.name: self._packed_size(info) for info in gguf.tensors.values() if len(info.shape) == 2}
+        sizes = {info.name: packed_bytes(info) for info in gguf.tensors.values() if len(info.shape) == 2}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
         place = int(self._arena.ctypes.data)
         for name, size in sizes.items():
             self._places[name] = place
             place += size
-
-    @staticmethod
-    def _format(info: TensorInfo) -> Format:
-        known = formats()
-        if info.type not in known:
-            names = ", ".join(sorted(entry.name for entry in known.values()))
-            raise SeventyError(
-                f"tensor {info.name} has type {GGML_TYPES[info.type].name}, which this engine cannot multiply; "
-                f"take a file whose tensors are of these types: {names}"
-            )
-        return known[info.type]
-
-    def _packed_size(self, info: TensorInfo) -> int:
-        rows = -(-info.shape[0] // PANEL) * PANEL
-        # Panels begin on cache lines.
-        return -(-rows * self._format(info).row_bytes(info.shape[1]) // 64) * 64
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
         info = self._gguf.tensors.get(name)
@@ -95,7 +100,7 @@ class Weights:
         """The matrix of this name, which must have this shape; its panels are filled by `load`."""
         if name not in self._matrices:
             info = self._info(name, (rows, columns))
-            self._matrices[name] = Matrix(name, self._format(info), rows, columns, self._places[name], info.nbytes)
+            self._matrices[name] = Matrix(name, format_of(info), rows, columns, self._places[name], info.nbytes)
         return self._matrices[name]
 
     def refuse_unused(self) -> None:
@@ -112,7 +117,7 @@ class Weights:
         """A norm's weights or a bias, padded with zeros to whole panels; read at once."""
         if name not in self._vectors:
             info = self._info(name, (length,))
-            format = self._format(info)
+            format = format_of(info)
             values = format.dequantize(self._gguf.read(info).reshape(-1, format.nbytes)).reshape(-1)
             padded = np.zeros(-(-length // PANEL) * PANEL, np.float32)
             padded[:length] = values

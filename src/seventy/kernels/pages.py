@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from seventy.jit.build import Function, Value
 from seventy.jit.simd import float_to_halves, max_lanes, round_to_int
-from seventy.jit.types import f32, i8
+from seventy.jit.types import f32, i8, i32
 
 PAGE = 32
 BLOCK = 32
@@ -30,6 +30,11 @@ class Layout:
     @property
     def element(self) -> int:
         return 1 if self.kind == "q8_0" else 2
+
+    @property
+    def spread(self) -> int:
+        """Over how many elements of queries and keys kernels/rope.py spreads large ones; 0 for none."""
+        return self.head_dim & -self.head_dim if self.kind == "q8_0" else 0
 
     @property
     def factors(self) -> int:
@@ -82,7 +87,8 @@ class Layout:
 def _quantized(f: Function, source: Value) -> tuple[list[Value], Value]:
     """32 floats as two vectors of 16 i8 and their factor, as Q8_0 rounds them."""
     vectors = [f.load(f32 * 16, source, 64 * part) for part in range(2)]
-    sizes = [f.call("llvm.fabs.v16f32", v.type, v) for v in vectors]
-    largest = max_lanes(sizes[0].maximum(sizes[1]))
+    # As bits: there NaN is above all numbers, so that it becomes the factor and is not lost.
+    sizes = [v.view(i32 * 16) & 0x7FFFFFFF for v in vectors]
+    largest = max_lanes(sizes[0].maximum(sizes[1])).view(f32)
     inverse = (largest > 0).select(127.0 / largest, 0.0).splat(16)
     return [round_to_int(v * inverse).to(i8) for v in vectors], largest * (1 / 127)

@@ -25,6 +25,9 @@ def build(
     of `coarse` holds the cosines and then the sines (rope_dim / 2 each) of position STEP * i, of `fine` those of
     position i. Element i turns with its neighbour (interleaved, Llama) or with i + rope_dim / 2 (Qwen and others).
     With `norm`, each head is first divided by its root mean square and multiplied by `query_norm` or `key_norm`.
+    Where the cache keeps bytes, queries and keys are at last multiplied by a Hadamard matrix: their products stay, and
+    the few large elements that some models' keys have no longer take the precision of their neighbours (QuaRot,
+    Ashkboos et al. 2024).
     """
     layout = Layout(kv, head_dim)
     k = Kernel(module, ARGUMENTS)
@@ -43,9 +46,13 @@ def build(
             if norm:
                 _norm(k, queries + g * (4 * head_dim), k("query_norm", pointer), head_dim)
             _rotate(f, queries + g * (4 * head_dim), cosines, sines, rope_dim, interleaved)
+            if layout.spread:
+                _hadamard(f, queries + g * (4 * head_dim), head_dim, layout.spread)
         if norm:
             _norm(k, keys, k("key_norm", pointer), head_dim)
         _rotate(f, keys, cosines, sines, rope_dim, interleaved)
+        if layout.spread:
+            _hadamard(f, keys, head_dim, layout.spread)
         number = f.load(i32, f.load(pointer, k("tables", pointer), row * 8), position // PAGE * 4).to(i64)
         page = layout.page(k("cache", pointer), k("n_pages"), head, number)
         layout.store(f, page, position % PAGE, keys, values)
@@ -87,3 +94,23 @@ def _rotate(f: Function, x: Value, cosines: Value, sines: Value, rope_dim: int, 
         else:
             f.store(first, x, i * 4)
             f.store(second, x, (i + half) * 4)
+
+
+def _hadamard(f: Function, x: Value, head_dim: int, size: int) -> None:
+    """Each `size` elements of x times the Hadamard matrix of that size, divided by its norm."""
+    signs = {stride: f.vector(i32 * 16, [-(1 << 31) * (j // stride % 2) for j in range(16)]) for stride in (1, 2, 4, 8)}
+    with f.loop(0, 4 * head_dim, 4 * size) as start:
+        vectors = [f.load(f32 * 16, x + start, 64 * i) for i in range(size // 16)]
+        for stride, sign in signs.items():
+            partners = [v.shuffle([j ^ stride for j in range(16)]) for v in vectors]
+            vectors = [
+                (v.view(i32 * 16) ^ sign).view(v.type) + partner for v, partner in zip(vectors, partners, strict=True)
+            ]
+        stride = 1
+        while stride < len(vectors):
+            vectors = [
+                vectors[i ^ stride] - v if i // stride % 2 else v + vectors[i ^ stride] for i, v in enumerate(vectors)
+            ]
+            stride *= 2
+        for i, v in enumerate(vectors):
+            f.store(v * size**-0.5, x + start, 64 * i)
