@@ -1,9 +1,14 @@
+import base64
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from server.conftest import Running
+from server.conftest import Running, serving
+from seventy import LLM
+from seventy.text.template import ChatTemplate
 
 GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 12}
 
@@ -173,3 +178,75 @@ def test_models_not_made_for_embeddings_say_so(random_model: Running) -> None:
     response = random_model.client.post("/v1/embeddings", json={"input": "text"})
     assert response.status_code == 400
     assert "is not made for embeddings" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_embeddings_of_a_model_started_for_them(tiny: Path, pooling: str) -> None:
+    with serving(tiny, pooling=pooling) as server:
+        server.backend.wait()
+
+        def ask(**body: Any) -> list[Any]:
+            response = server.client.post("/v1/embeddings", json=body)
+            assert response.status_code == 200, response.text
+            return [item["embedding"] for item in response.json()["data"]]
+
+        texts = ["a first text", "b" * 300, "a first text"]
+        together = ask(input=texts)
+        assert together[0] == together[2] != together[1]
+        assert together == [ask(input=text)[0] for text in texts]
+        assert sum(x * x for x in together[1]) == pytest.approx(1)
+        (encoded,) = ask(input="a first text", encoding_format="base64")
+        assert np.frombuffer(base64.b64decode(encoded), np.float32).tolist() == pytest.approx(together[0])
+        assert len(ask(input=[1, 2, 3], dimensions=5)[0]) == 5
+        server.idle()
+
+
+LLAMA3 = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls or [] %}"
+    '{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}{% endfor %}\n{% endfor %}'
+    '{% if tools %}{{ tools | tojson }} Answer by {"name": function, "parameters": object}{% endif %}'
+)
+
+
+def test_calls_in_the_style_of_llama_3(tiny: Path) -> None:
+    def load(progress: Any) -> LLM:
+        llm = LLM(tiny, threads=2, context=1500, sequences=4)
+        llm.template_source = LLAMA3
+        assert llm._template is not None
+        llm._template.close()
+        llm._template = ChatTemplate(LLAMA3, "", "")
+        return llm
+
+    parameters = {
+        "type": "object", "properties": {"x": {"type": "integer", "maximum": 999, "minimum": 0}}, "required": ["x"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    tools = [{"type": "function", "function": {"name": name, "parameters": parameters}} for name in ("add", "mul")]
+    with serving(tiny, load=load) as server:
+        server.backend.wait()
+        choice = server.chat("1+1", tools=tools, tool_choice="required", parallel_tool_calls=False)["choices"][0]
+        assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
+        (call,) = choice["message"]["tool_calls"]
+        assert call["function"]["name"] in ("add", "mul") and "x" in json.loads(call["function"]["arguments"])
+        # Several calls of one message, and their answers, go back to a template that takes one at a time.
+        calls = [{**call, "id": str(i)} for i in range(2)]
+        answers = [{"role": "tool", "tool_call_id": str(i), "content": str(i)} for i in range(2)]
+        assistant = {"role": "assistant", "content": None, "tool_calls": calls}
+        server.chat([*HELLO, assistant, *answers], tools=tools, max_tokens=3)
+
+
+def test_thinking_comes_apart(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tiny) as server:
+        server.backend.wait()
+        monkeypatch.setattr(server.backend.llm, "render", lambda *args, **options: "question <think>\n")
+        choice = server.chat("x", regex="(hm+)</think>\n\nyes", max_tokens=30)["choices"][0]
+        # A form was asked for: the thinking is closed in the prompt, and all that is written is the answer.
+        assert "reasoning_content" not in choice["message"]
+        monkeypatch.setattr(server.backend.llm, "render", lambda *args, **options: "question")
+        grammar = 'start: "<think>so</think>\\n\\nyes"'
+        message = server.chat("x", grammar=grammar)["choices"][0]["message"]
+        assert (message["reasoning_content"], message["content"]) == ("so", "yes")
+        chunks = events(server, messages=HELLO, grammar=grammar)
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "so"
+        assert said(chunks) == "yes"

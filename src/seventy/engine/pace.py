@@ -1,5 +1,7 @@
 """How many rows of prompts a step can carry, from how long steps took on this machine."""
 
+import itertools
+
 from seventy.engine.model import MAX_ROWS
 
 # Few enough that a newcomer or a disconnect never waits long, many enough to run at the speed of arithmetic.
@@ -25,11 +27,13 @@ class Pace:
         size = _size(rows)
         seconds *= size / rows if rows > 8 else 1
         known = self._seconds.get(size)
-        self._seconds[size] = seconds if known is None else known + (seconds - known) * 0.25
+        # Slower at once, faster by and by: a step that is too long is felt by everybody.
+        share = 0.25 if known is not None and seconds < known else 0.5
+        self._seconds[size] = seconds if known is None else known + (seconds - known) * share
         # What was slow once, by chance, is tried again some time.
         for other in self._seconds:
             if other > size and rows > decoding:
-                self._seconds[other] *= 0.995
+                self._seconds[other] *= 0.999
 
     def prompt_rows(self, decoding: int) -> int:
         """Rows of prompts for the next step, beside the running answers."""
@@ -38,7 +42,7 @@ class Pace:
         limit = _LONGEST_STEP_SECONDS
         if decoding:
             limit = min(limit, self.slowdown * self._predict(_size(decoding)))
-        rows = max((size for size in _SIZES if self._predict(size) <= limit), default=1)
+        rows = max(itertools.takewhile(lambda size: self._predict(size) <= limit, _SIZES), default=1)
         return min(max(rows - decoding, _FEWEST_ROWS), MAX_ROWS - decoding)
 
     def _predict(self, size: int) -> float:

@@ -150,7 +150,7 @@ class _Task:
         self.decoder, self.stops = StreamDecoder(tokenizer), StopStrings(request.stops)
         self.written = 0
         self.cached: int | None = None
-        self.states: NDArray[np.float32] | None = None
+        self.states: NDArray[np.float64] | None = None
         self.submitted = time.monotonic()
         self.started = self.first = 0.0
 
@@ -439,8 +439,9 @@ class Scheduler:
                 self._finish(task, "stop" if ended or stopped else "length")
 
     def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
-        last = states[-1] if task.request.pooling == "last" else states.sum(axis=0)
         mean = task.request.pooling == "mean"
+        # In doubles, so that it does not matter how the text was cut into pieces.
+        last = states.sum(axis=0, dtype=np.float64) if mean else states[-1].astype(np.float64)
         task.states = task.states + last if mean and task.states is not None else last
         if not task.unread:
             vector = task.states / len(task.tokens) if mean else task.states
