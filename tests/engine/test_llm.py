@@ -205,10 +205,13 @@ def test_ctrl_c_stops_a_long_prompt(tmp_path: Path, smollm2: Path) -> None:
         "print(len(llm.generate([5], 3, ignore_eos=True).token_ids))\nllm.close()\n"
     )
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout and process.stdout.readline() == "ready\n"
-    time.sleep(1)
-    os.kill(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    try:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        time.sleep(1)
+        os.kill(process.pid, signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     stopped, after = rest.split("\n")[:2]
     assert stopped.startswith("stopped") and int(stopped.split()[1]) < 8000
     assert after == "3"
