@@ -7,7 +7,6 @@ import pytest
 from seventy.engine import store
 from seventy.jit.isa import Isa, supported
 
-
 # A suite started in the background by a shell ignores SIGINT, and so would the programs it starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
