@@ -142,5 +142,6 @@ def test_interrupted_run_exits_with_130(smollm2: Path) -> None:
 
 def test_reader_that_leaves_is_no_error(tiny: Path) -> None:
     command = f"{sys.executable} -m seventy run {tiny} 'hi you' --ignore-eos -n 400 | head -c 5"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    # Five bytes may end within a character.
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=60)
     assert "Traceback" not in result.stderr

@@ -232,7 +232,7 @@ class ToolCalls:
     def _rest(self, parts: list[Part]) -> bool:
         """What closes a call, and what divides it from the next."""
         if self._style == LLAMA3:
-            rest = self._held.lstrip(" \n\t};")
+            rest = self._held.lstrip(" \r\n\t};")
             self._held = rest
             self._state = "object" if rest.startswith("{") else "rest" if not rest else "text"
             return bool(rest)
