@@ -198,10 +198,8 @@ class Sequence:
             self._owned -= 1
 
     def truncate(self, length: int) -> None:
-        """Forgets every position from `length` on."""
-        if length >= self.length:
-            return
-        cache = self._cache
+        """Forgets every position from `length` on, and the room reserved for more."""
+        cache, length = self._cache, min(length, self.length)
         while len(self._shared) + self._owned > max(pages(length), len(self._shared)):
             self._drop_owned()
         while len(self._shared) > pages(length):
