@@ -13,7 +13,7 @@ Word = Value | Callable[[], Value]
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`lanes` rows of a panel's block times `tokens` rows of activations.
+    """`lanes` rows of a panel's block times `tokens` rows of activations; LLVM splits vectors the CPU does not have.
 
     `halves` and `words` point to the 16-bit and 32-bit fields of the first of these rows; `inputs` to the block's
     share of each activation section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t)
@@ -82,10 +82,8 @@ class Tile:
         return totals
 
     def _one_by_one(self, weights: Sequence[Word]) -> Iterator[tuple[int, Value]]:
-        """Each word made when it is used; with few registers LLVM must not make them all at once."""
+        """Each word made when it is used."""
         for g, weight in enumerate(weights):
-            if self.lanes < 16 and self.tokens > 1 and g % 2 == 0:
-                self.f.keep_order()
             yield g, weight() if callable(weight) else weight
 
 

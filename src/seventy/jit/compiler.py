@@ -66,6 +66,8 @@ def _key(kernel: Kernel, isa: Isa) -> str:
 
 @functools.cache
 def _start_llvm() -> None:
+    # It makes trees of sums, which need more registers than there are (docs/lab.md).
+    binding.set_option("seventy", "-x86-machine-combiner=false")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
 

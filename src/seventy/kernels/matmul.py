@@ -58,7 +58,8 @@ def _tile(module: Module, format_name: str, width: int) -> Function:
     """One panel times `width` tokens."""
     format = by_name(format_name)
     kind = KINDS[format.activation]
-    lanes = module.isa.lanes
+    # Where two vectors hold a panel both take part in one pass, so that an input is broadcast once; four are too many.
+    lanes = PANEL if module.isa.lanes >= 8 else module.isa.lanes
     parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections)]
     f = module.function(f"tile{width}", parameters, internal=True)
     weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
