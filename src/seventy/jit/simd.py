@@ -76,20 +76,22 @@ def pair_sums(unsigned: Value, signed: Value) -> Value:
     return _intrinsic(f, names, i16 * (nbytes // 2), as_bytes(unsigned), as_bytes(signed, i8))
 
 
-def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
+def dot_signed(total: Value, weights: Value, signed: Value, scale: Value | None = None) -> Value:
     """Adds to each 32-bit lane the four products of its signed bytes; `signed` holds no -128.
 
+    On `maddubs` the products may be multiplied by a `scale` on the way: one number in both 16-bit halves of a lane.
     Not for `vnni`, which has unsigned bytes only: there the caller adds an offset.
     """
     f, n = total.function, total.type.lanes
     assert f.isa.dot != "vnni", "vnni multiplies unsigned bytes"
     if f.isa.dot == "maddubs":
-        return total + multiply_pairs(signed_pair_sums(weights, signed), f.constant(i16 * (2 * n), 1))
+        return total + multiply_pairs(_signed_pair_sums(weights, signed), scale or f.constant(i16 * (2 * n), 1))
+    assert scale is None, "only maddubs scales on the way"
     w, s = weights.view(i16 * (2 * n)), signed.view(i16 * (2 * n))
     return total + multiply_pairs((w << 8) >> 8, (s << 8) >> 8) + multiply_pairs(w >> 8, s >> 8)
 
 
-def signed_pair_sums(weights: Value, signed: Value) -> Value:
+def _signed_pair_sums(weights: Value, signed: Value) -> Value:
     """Products of signed bytes added in pairs into 16 bits; `signed` holds no -128 (maddubs only; saturates)."""
     f, n = signed.function, signed.type.nbytes
     w, s = as_bytes(weights, i8), as_bytes(signed, i8)
