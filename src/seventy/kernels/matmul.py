@@ -1,8 +1,9 @@
 """Matrix times activations: y[row, n] = sum over k of w[n, k] x[row, k], for any number of rows.
 
 Threads claim chunks of panels; a panel is multiplied by all tiles of tokens while it lies in the cache. The many
-tiles of a prompt share what is made of the weights, some columns at a time. Each token's sum is built in the same
-order whatever the tile, so a row's result does not depend on its company.
+tiles of a prompt share what is made of the weights, some columns of the whole chunk at a time, whose inputs then lie
+in the cache too. Each token's sum is built in the same order whatever the tile, so a row's result does not depend on
+its company.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ ARGUMENTS = (
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it. Making it costs what a few tiles save.
 _KEPT_COLUMNS = 4096
-_KEPT_TILES = 6
+_KEPT_TILES = 8
 
 
 def build(module: Module, format_name: str) -> None:
@@ -50,8 +51,8 @@ def build(module: Module, format_name: str) -> None:
 
     with k.claim((n_panels + chunk - 1) // chunk) as item:
         first = item * chunk
-        panels = f.loop(first, (first + chunk).minimum(n_panels))
-        with panels as panel, f.loop(0, all_blocks, step) as start:
+        end = (first + chunk).minimum(n_panels)
+        with f.loop(0, all_blocks, step) as start, f.loop(first, end) as panel:
             weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
             blocks = (all_blocks - start).minimum(step)
             has_bias = start.eq(0).select(k("bias"), 0)
