@@ -25,8 +25,8 @@ from seventy.errors import SeventyError
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
+from seventy.machine import topology
 from seventy.machine.memory import available_bytes
-from seventy.machine.topology import physical_cores
 
 # Kernels beside those of the program.
 SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
@@ -67,7 +67,8 @@ class Model:
         if kv not in KINDS:
             raise SeventyError(f"the KV cache can be kept as {' or '.join(KINDS)}, not as {kv!r}")
         self.isa = isa.select(isa_name)
-        self.threads = threads or len(physical_cores())
+        machine = topology.read()
+        self.threads = threads or len(machine.usable)
         self._team: Team | None = None
         with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
             self.metadata: Any = tensors.metadata
@@ -94,7 +95,8 @@ class Model:
             self.library = Library(self.isa)
             self._prepare(weights, progress)
         self._operations, self._counters = self.program.link(self.library)
-        self._team = Team(self.library, self.threads)
+        places = machine.places()
+        self._team = Team(self.library, [places[i % len(places)] for i in range(self.threads)])
         self._step = threading.Lock()
 
     def _check_memory(self, source: Source, positions: int, kv: str) -> None:

@@ -104,6 +104,12 @@ class Topology:
             taken[group] = taken.get(group, 0) + 1
         return [cpu for _, _, cpu in sorted(turns)]
 
+    def places(self) -> list[int]:
+        """Every usable logical CPU in the order threads should take them: `spread`, then hyper-threads, likewise."""
+        siblings = {core.cpus[0]: core.cpus for core in self.usable}
+        order = self.spread()
+        return [siblings[cpu][i] for i in range(self.threads_per_core) for cpu in order if i < len(siblings[cpu])]
+
 
 def parse_list(text: str) -> tuple[int, ...]:
     """CPU numbers from the kernel's notation: 0-3,8 is 0, 1, 2, 3, 8."""
