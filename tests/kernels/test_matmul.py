@@ -6,7 +6,7 @@ from kernels.call import call, count
 from kernels.data import random_blocks
 from seventy.formats import PANEL, Format, formats
 from seventy.jit.compiler import Kernel
-from seventy.jit.isa import LEVELS, Isa, supported
+from seventy.jit.isa import Isa
 from seventy.kernels import matmul
 from seventy.kernels.abi import tile_widths
 
@@ -81,15 +81,3 @@ def test_bias_and_accumulation(format: Format, isa: Isa) -> None:
     want = twins.matmul(x, blocks, format, 20)
     check(product(isa, format, x, blocks, 20, bias=bias), want + bias)
     check(product(isa, format, x, blocks, 20, start=start), want + start)
-
-
-@ALL
-def test_avxvnni_in_the_encoding_of_avx512vnni(format: Format) -> None:
-    # The same kernel, IR and instructions but for their encoding, where the CPU itself has no AVX-VNNI.
-    wide = LEVELS["avx512vnni"]
-    if wide not in supported():
-        pytest.skip("this CPU has no AVX-512 VNNI")
-    isa = Isa("avxvnni", wide.features, LEVELS["avxvnni"].lanes, "vnni")
-    for n, rows, n_blocks in [(1, 16, 1), (7, 33, 3)]:
-        x, blocks, _ = case(format, n, rows, n_blocks)
-        check(product(isa, format, x, blocks, rows), twins.matmul(x, blocks, format, rows))

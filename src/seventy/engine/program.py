@@ -73,6 +73,7 @@ class _Operation:
     kernel: Kernel
     arguments: NDArray[np.int64]
     barrier: bool
+    weight_bytes: int
 
 
 class Program:
@@ -168,6 +169,7 @@ class Program:
             output_stride=into.stride,
             bias=0 if bias is None else bias.ctypes.data,
             accumulate=int(add),
+            weight_bytes=matrix.nbytes,
         )
 
     def rotate_and_store(
@@ -237,6 +239,15 @@ class Program:
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
 
+    def first(self, weight_bytes: int) -> int:
+        """How many operations from the first on read so much of the matrices; all, where they hold less."""
+        read = 0
+        for i, operation in enumerate(self._operations):
+            read += operation.weight_bytes
+            if read >= weight_bytes:
+                return i + 1
+        return len(self._operations)
+
     def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The program as kernels/run.py reads it, and its counters."""
         words = run.OPERATION_BYTES // 8
@@ -278,7 +289,13 @@ class Program:
         return x.made[kind_name]
 
     def _add(
-        self, kernel: Kernel, names: Sequence[str], reads: Sequence[str], writes: Sequence[str], **arguments: int
+        self,
+        kernel: Kernel,
+        names: Sequence[str],
+        reads: Sequence[str],
+        writes: Sequence[str],
+        weight_bytes: int = 0,
+        **arguments: int,
     ) -> None:
         assert set(arguments) <= set(names), f"{set(arguments) - set(names)}"
         block = np.array([arguments.get(name, 0) for name in names], np.int64)
@@ -287,4 +304,4 @@ class Program:
             self._written, self._read = set(), set()
         self._written.update(writes)
         self._read.update(reads)
-        self._operations.append(_Operation(kernel, block, barrier))
+        self._operations.append(_Operation(kernel, block, barrier, weight_bytes))

@@ -25,8 +25,8 @@ _PAUSES_BEFORE_PARKING = 60000
 def build(module: Module) -> None:
     """i64 kernel(control, thread, seen): thread -1 publishes a step, thread 0 runs it, others run steps as they come.
 
-    `seen` is the call the thread answered last; the result is the new one. A thread other than 0 that returns has marked
-    itself as parked.
+    `seen` is the call the thread answered last; the result is the new one. A thread other than 0 that returns has
+    marked itself as parked.
     """
     step = _step(module)
     f = module.function("kernel", [pointer, i64, i64], i64)

@@ -1,10 +1,7 @@
 """What was measured on this machine, kept in the user's cache folder as versioned JSON."""
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +12,7 @@ from seventy.jit.compiler import Library
 from seventy.machine import measure, settings, smbios, topology
 from seventy.machine.measure import Samples
 from seventy.machine.memory import total_bytes
-from seventy.machine.records import from_json
+from seventy.machine.records import from_json, keep
 from seventy.machine.settings import Settings
 from seventy.machine.smbios import Slots
 
@@ -91,13 +88,7 @@ class Profile:
 
     def save(self) -> None:
         """Kept for the next time; where the folder cannot be written it is measured again then."""
-        with contextlib.suppress(OSError):
-            place = path()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=place.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(self.text())
-            Path(temporary).replace(place)
+        keep(path(), self.text())
 
 
 def path() -> Path:

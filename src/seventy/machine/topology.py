@@ -5,6 +5,7 @@ Read from Linux's /sys and /proc; where they are absent (Windows, macOS) psutil 
 """
 
 import contextlib
+import itertools
 import os
 import platform
 import re
@@ -104,11 +105,11 @@ class Topology:
             taken[group] = taken.get(group, 0) + 1
         return [cpu for _, _, cpu in sorted(turns)]
 
-    def places(self) -> list[int]:
-        """Every usable logical CPU in the order threads should take them: `spread`, then hyper-threads, likewise."""
+    def cpus_for(self, threads: int) -> list[int]:
+        """A logical CPU for each thread: in the order of `spread`, then hyper-threads likewise, then the same anew."""
         siblings = {core.cpus[0]: core.cpus for core in self.usable}
-        order = self.spread()
-        return [siblings[cpu][i] for i in range(self.threads_per_core) for cpu in order if i < len(siblings[cpu])]
+        order = [(i, cpu) for i in range(self.threads_per_core) for cpu in self.spread() if i < len(siblings[cpu])]
+        return [siblings[cpu][i] for i, cpu in itertools.islice(itertools.cycle(order), threads)]
 
 
 def parse_list(text: str) -> tuple[int, ...]:
