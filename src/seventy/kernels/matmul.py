@@ -16,7 +16,7 @@ from seventy.kernels.activations import KINDS, section_bases
 
 ARGUMENTS = (
     "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
-    "accumulate",
+    "accumulate", "nodes", "homes",
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def build(module: Module, format_name: str) -> None:
     """Writes the kernel for one weight format.
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
-    added to it; where `bias` is an address, the bias of each column is.
+    added to it; where `bias` is an address, the bias of each column is. Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
     kind = KINDS[format.activation]
@@ -36,9 +36,9 @@ def build(module: Module, format_name: str) -> None:
     columns = blocks * format.block
     bases = section_bases(f, kind, k("input", pointer), k("capacity"), columns)
     panel_bytes = blocks * format.panel_block
-    with k.claim((n_panels + chunk - 1) // chunk) as item:
-        first = item * chunk
-        with f.loop(first, (first + chunk).minimum(n_panels)) as panel:
+    with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
+        last = (first + chunk).minimum(limit)
+        with f.loop(first, last) as panel:
             weights = k("panels", pointer) + panel * panel_bytes
             done = f.variable(i64, 0)
             for width in widths:
