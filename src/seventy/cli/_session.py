@@ -122,10 +122,12 @@ def say(text: str) -> None:
 
 def describe(model: Model, given_threads: int | None) -> None:
     """What was chosen for this model and machine, and why."""
-    formats = ", ".join(sorted({kernel.parameters[0] for kernel in model.program.weights.kernels()}))
+    weights = model.program.weights
+    formats = ", ".join(sorted({kernel.parameters[0] for kernel in weights.kernels()}))
+    nodes = f" on {len(weights.nodes)} NUMA nodes" if len(weights.nodes) > 1 else ""
     say(
         f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
-        f"weights; context {model.context} as {model.cache.kind}; {model.threads} threads; ISA {model.isa.name}"
+        f"weights{nodes}; context {model.context} as {model.cache.kind}; {model.threads} threads; ISA {model.isa.name}"
     )
     if model.tuning:
         for line in model.tuning.lines():

@@ -29,9 +29,10 @@ from seventy.errors import SeventyError
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import Isa
+from seventy.kernels.abi import NODES
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine import topology
-from seventy.machine.memory import available_bytes
+from seventy.machine.memory import available_bytes, interleave
 from seventy.machine.topology import Topology
 
 # Kernels beside those of the program.
@@ -97,11 +98,18 @@ class Model:
             positions = sequences * pages(context) * PAGE
             self._check_memory(tensors, positions, kv)
 
-            weights = Weights(tensors)
+            # One node, or more than have counters: no thread is kept from anything.
+            nodes = machine.node_cpus()
+            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),))
             self.cache = KVCache(*cache_size, pages(positions), kv)
-            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads)
+            most = machine.cpus_for(max(self.threads, candidates.most_threads))
+            homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
+            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes)
             architecture.build(self.program, config, weights, context)
             weights.refuse_unused()
+            if len(nodes) > 1:
+                for area in (self.cache.memory, *self.program.memory):
+                    interleave(area, sorted({core.node for core in machine.usable}))
             self.weight_bytes = weights.nbytes
             remembered = tuning.place(machine, candidates, weights.matrices)
             if threads is None and not tune:
@@ -112,8 +120,7 @@ class Model:
             self.tuning = self._tune(candidates, machine, progress)
             tuning.save(remembered, self.tuning)
         self._operations, self._counters = self.program.link(self.library)
-        most = max(self.threads, self.tuning.most_threads if self.tuning else 0)
-        self._team = Team(self.library, machine.cpus_for(most))
+        self._team = Team(self.library, most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)])
         self._step = threading.Lock()
 
     @property

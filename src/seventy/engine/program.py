@@ -80,9 +80,18 @@ class Program:
     """The list and its memory. Inputs of a step are written into `tokens`, `positions`, `tables`, `outputs`."""
 
     def __init__(
-        self, weights: Weights, cache: KVCache, max_rows: int, max_outputs: int, epsilon: float, threads: int
+        self,
+        weights: Weights,
+        cache: KVCache,
+        max_rows: int,
+        max_outputs: int,
+        epsilon: float,
+        threads: int,
+        homes: Sequence[int] = (),
     ) -> None:
+        """Claims are sized for `threads` threads; `homes` is the node (of those the weights are split over) of each."""
         self.weights, self.cache, self.threads = weights, cache, threads
+        self._homes: NDArray[np.int64] = np.array(homes, np.int64)
         self.max_rows, self.max_outputs = max_rows, max_outputs
         self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
@@ -169,6 +178,8 @@ class Program:
             output_stride=into.stride,
             bias=0 if bias is None else bias.ctypes.data,
             accumulate=int(add),
+            nodes=len(self.weights.nodes),
+            homes=self._homes.ctypes.data,
             weight_bytes=matrix.nbytes,
         )
 
@@ -235,6 +246,11 @@ class Program:
         )
 
     # What the engine uses
+
+    @property
+    def memory(self) -> list[NDArray[np.uint8]]:
+        """Every buffer of activations."""
+        return [*(buffer.memory for buffer in self._buffers.values()), *self._scratch.values()]
 
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]

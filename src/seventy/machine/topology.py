@@ -105,6 +105,11 @@ class Topology:
             taken[group] = taken.get(group, 0) + 1
         return [cpu for _, _, cpu in sorted(turns)]
 
+    def node_cpus(self) -> tuple[tuple[int, ...], ...]:
+        """The usable logical CPUs of each node that has any."""
+        nodes = sorted({core.node for core in self.usable})
+        return tuple(tuple(cpu for core in self.usable if core.node == node for cpu in core.cpus) for node in nodes)
+
     def cpus_for(self, threads: int) -> list[int]:
         """A logical CPU for each thread: in the order of `spread`, then hyper-threads likewise, then the same anew."""
         siblings = {core.cpus[0]: core.cpus for core in self.usable}
