@@ -49,8 +49,12 @@ def test_tune_says_what_it_found_and_remembers_it(cache: Path, tiny: Path) -> No
     done = bench(cache, tiny, *QUICK, "--tune")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "threads for prompts" in line]
-    assert len(said) == 1
-    assert len(list((cache / "seventy/tuning").iterdir())) == 1
+    folder = cache / "seventy/tuning"
+    if not said:
+        # Where the tests do not have the machine to themselves.
+        assert "other programs used" in done.stderr and not folder.exists()
+        return
+    assert len(said) == 1 == len(list(folder.iterdir()))
     again = bench(cache, tiny, *QUICK, "--verbose").stderr.splitlines()
     assert said[0] in again
     assert not any("threads for prompts" in line for line in bench(cache, tiny, *QUICK).stderr.splitlines())

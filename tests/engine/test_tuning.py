@@ -13,7 +13,7 @@ from seventy.engine import tuning
 from seventy.engine.model import Model
 from seventy.engine.tuning import Candidates, Trial, Tuning, Way, tune
 from seventy.jit import isa
-from seventy.machine import topology
+from seventy.machine import others, topology
 from seventy.machine.topology import Cache, Core, Node, Topology, allowed_cpus
 
 WIDE = isa.LEVELS["avx512"]
@@ -216,6 +216,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = Topology(cores, (Node(0, 0),), (), allowed_cpus())
     monkeypatch.setattr(topology, "read", lambda: found)
     monkeypatch.setattr(tuning, "folder", lambda: tmp_path / "tuning")
+    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: 0.0)
     monkeypatch.delenv("SEVENTY_ISA", raising=False)
     return tmp_path / "tuning"
 
@@ -270,6 +271,15 @@ def test_a_damaged_file_is_written_anew(tiny: Path, here: Path, monkeypatch: pyt
     with Model(tiny, context=64) as model:
         assert model.tuning is not None and len(model.tuning.trials) == len(wanted.trials)
     assert json.loads(file.read_text())["version"] == tuning.VERSION
+
+
+def test_while_others_work_nothing_is_chosen(tiny: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = itertools.count(step=100)
+    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: float(next(used)))
+    with Model(tiny, context=64, tune=True) as model:
+        assert model.tuning is None and model.disturbing_cpus > 1
+        assert (model.isa, model.threads) == (isa.select(), 2)
+    assert not here.exists()
 
 
 def test_an_isa_that_was_asked_for_is_kept(tiny: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

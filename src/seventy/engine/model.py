@@ -31,7 +31,7 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import Isa
 from seventy.kernels.abi import NODES
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
-from seventy.machine import topology
+from seventy.machine import others, topology
 from seventy.machine.memory import available_bytes, interleave
 from seventy.machine.topology import Topology
 
@@ -80,7 +80,7 @@ class Model:
         candidates = Candidates.of(machine, levels)
         self.threads = threads or candidates.prefill[0]
         self.tuning: Tuning | None = None
-        self.tuning_seconds = 0.0
+        self.tuning_seconds = self.disturbing_cpus = 0.0
         self._team: Team | None = None
         with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
             self.metadata: Any = tensors.metadata
@@ -118,7 +118,8 @@ class Model:
             long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS
         if threads is None and self.tuning is None and candidates.several and (tune or long):
             self.tuning = self._tune(candidates, machine, progress)
-            tuning.save(remembered, self.tuning)
+            if self.tuning:
+                tuning.save(remembered, self.tuning)
         self._operations, self._counters = self.program.link(self.library)
         self._team = Team(self.library, most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)])
         self._step = threading.Lock()
@@ -161,20 +162,28 @@ class Model:
             raise failures[0]
         return seconds
 
-    def _tune(self, candidates: Candidates, machine: Topology, progress: Progress | None) -> Tuning:
-        """Measures the candidates on this program and takes the library of the chosen width."""
-        start = time.perf_counter()
+    def _tune(self, candidates: Candidates, machine: Topology, progress: Progress | None) -> Tuning | None:
+        """Measures the candidates on this program and takes the library of the chosen width.
+
+        None where other programs used much of the CPUs meanwhile (`disturbing_cpus`): threads that wait for each other
+        suffer most from that, and a choice made then would last.
+        """
         if progress:
             progress("trying threads and vector width", 0, 1)
-        cpus, cache_bytes = machine.cpus_for(candidates.most_threads), machine.last_level_cache_bytes
+        places, cache_bytes = machine.cpus_for(candidates.most_threads), machine.last_level_cache_bytes
+        start, before = time.perf_counter(), others.cpu_seconds(places)
         with Trials(
-            self.program, self.new_sequence(), self.config.vocabulary, self.library, SUPPORT, cpus, cache_bytes
+            self.program, self.new_sequence(), self.config.vocabulary, self.library, SUPPORT, places, cache_bytes
         ) as trials:
             chosen = tuning.tune(candidates, trials.seconds)
-        self.library = trials.libraries[chosen.isa]
         self.tuning_seconds = time.perf_counter() - start
+        used = (others.cpu_seconds(places) - before) / self.tuning_seconds
         if progress:
             progress("trying threads and vector width", 1, 1)
+        if used > tuning.MOST_DISTURBING_CPUS:
+            self.disturbing_cpus = used
+            return None
+        self.library = trials.libraries[chosen.isa]
         return chosen
 
     def new_sequence(self) -> CachedSequence:

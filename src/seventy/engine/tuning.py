@@ -30,6 +30,8 @@ PREFILL_ROWS = 64
 SECONDS = 2.0
 # A model that loads faster than this is not held up by measurements (and by compiling for another width).
 LEAST_LOADING_SECONDS = 4.0
+# What others may use of the CPUs (1 is one of them) while it is measured.
+MOST_DISTURBING_CPUS = 0.2
 _CLEARLY = 1.03
 _ROUNDS = 7, 25
 

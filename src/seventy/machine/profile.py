@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from seventy.jit.compiler import Library
+from seventy.jit.isa import wide_name
 from seventy.machine import measure, settings, smbios, topology
 from seventy.machine.measure import Samples
 from seventy.machine.memory import total_bytes
@@ -120,7 +121,7 @@ def load() -> Profile | None:
 def quick(library: Library, threads: int) -> Profile:
     """The one-second measurement, kept until a whole one (`seventy measure`) takes its place."""
     samples = measure.read_local(library, threads)
-    profile = describe(library.isa.name, [bandwidth(samples, threads, 1, (0,), (0,))])
+    profile = describe(wide_name(library.isa.name), [bandwidth(samples, threads, 1, (0,), (0,))])
     kept = _kept()
     # A process bound to fewer cores does not throw away what was measured with all of them.
     if kept is None or not kept.whole:
