@@ -18,7 +18,7 @@ from seventy.kernels.activations import KINDS, section_bases
 
 ARGUMENTS = (
     "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
-    "accumulate",
+    "accumulate", "nodes", "homes",
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it. Making it costs what a few tiles save.
 _KEPT_COLUMNS = 4096
@@ -29,7 +29,7 @@ def build(module: Module, format_name: str) -> None:
     """Writes the kernel for one weight format.
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
-    added to it; where `bias` is an address, the bias of each column is.
+    added to it; where `bias` is an address, the bias of each column is. Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
@@ -49,9 +49,8 @@ def build(module: Module, format_name: str) -> None:
         is_prompt = rows >= _KEPT_TILES * widths[0]
         step = is_prompt.select(_KEPT_COLUMNS // format.block, all_blocks)
 
-    with k.claim((n_panels + chunk - 1) // chunk) as item:
-        first = item * chunk
-        end = (first + chunk).minimum(n_panels)
+    with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
+        end = (first + chunk).minimum(limit)
         with f.loop(0, all_blocks, step) as start, f.loop(first, end) as panel:
             weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
             blocks = (all_blocks - start).minimum(step)
