@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.tiny import CONTEXT, write_tiny
-from oracle import divergence, float32_logits, llama_cpp_logits
+from oracle import assert_as_near_to_the_exact_model, divergence, float32_logits, llama_cpp_logits, references
 from seventy import LLM, SeventyError
 from seventy.engine.gguf import GGUF
 from seventy.formats import formats
@@ -54,16 +54,19 @@ def test_every_architecture_is_among_the_cases() -> None:
 
 @pytest.mark.parametrize("format", [format.name for format in formats().values()])
 @pytest.mark.parametrize("architecture", architectures())
-def test_as_right_as_llama_cpp_in_every_format_on_every_level(architecture: str, format: str, tmp_path: Path) -> None:
+def test_every_format_is_as_right_as_llama_cpp_on_every_level(architecture: str, format: str, tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "model.gguf", architecture, format, tied=False)
-    plain, theirs = float32_logits(path, IDS), llama_cpp_logits(path, IDS, flash=False)
-    kl, top1 = divergence(plain, theirs)
+    reference = references(path, [IDS])
     for isa in supported():
         with LLM(path, threads=2, context=512, isa=isa.name) as llm:
-            our_kl, our_top1 = divergence(plain, llm.logits(IDS))
-        # Of F32 weights only the cache's rounding is left, and which of two equal logits comes first.
-        assert our_kl <= max(1e-6, 1.1 * kl), isa.name
-        assert our_top1 >= top1 - 0.02, isa.name
+            assert_as_near_to_the_exact_model(reference, llm.logits(IDS))
+
+
+@pytest.mark.parametrize("down", ["Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"])
+def test_a_width_that_no_k_quant_divides(down: str, tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", "qwen2", "Q4_K", tied=False, down=down)
+    with LLM(path, threads=2, context=512) as llm:
+        assert_as_near_to_the_exact_model(references(path, [IDS]), llm.logits(IDS))
 
 
 @pytest.mark.parametrize(
