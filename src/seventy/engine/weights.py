@@ -97,7 +97,9 @@ class Weights:
         if info is None:
             raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
         if info.shape != shape:
-            raise SeventyError(f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}")
+            raise SeventyError(
+                f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}; get the file again"
+            )
         return info
 
     def has(self, name: str) -> bool:
@@ -117,7 +119,7 @@ class Weights:
             more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
             raise SeventyError(
                 f"{self._source.path} has tensors that its architecture has no use for: {', '.join(unused[:3])}{more}; "
-                f"this engine would answer wrongly without them"
+                f"this engine would answer wrongly without them: take another model"
             )
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:
