@@ -6,7 +6,7 @@ from kernels.call import address, call, count
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import attention, rope
-from seventy.kernels.attention import SPLIT
+from seventy.kernels.attention import PARTS, SHARED, SHORTEST_PART
 from seventy.kernels.pages import KINDS, PAGE, Layout
 from seventy.models.rotary import Rotary
 
@@ -15,13 +15,14 @@ from seventy.models.rotary import Rotary
 @pytest.mark.parametrize(("kv_heads", "group", "head_dim"), [(1, 1, 64), (2, 3, 64), (2, 8, 128), (1, 9, 96)])
 def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, kind: str, isa: Isa) -> None:
     rng = np.random.default_rng(head_dim)
-    positions = np.array([0, 1, PAGE - 1, PAGE, 5 * PAGE + 7, SPLIT - 1, SPLIT, 2 * SPLIT + 77], np.int32)
-    n, n_pages = len(positions), 3 * SPLIT // PAGE
+    part = SHORTEST_PART
+    positions = np.array([0, 1, PAGE - 1, PAGE, 5 * PAGE + 7, part - 1, part, 2 * part + 77], np.int32)
+    n, n_pages = len(positions), 3 * part // PAGE
     layout = Layout(kind, head_dim)
     cache = np.zeros((kv_heads, n_pages, layout.nbytes), np.uint8)
     # What lies past a row's position must not matter, even where it is no number.
     table = rng.permutation(n_pages).astype(np.int32)
-    last = table[(2 * SPLIT + 77) // PAGE]
+    last = table[(2 * part + 77) // PAGE]
     for head in range(kv_heads):
         for page in range(n_pages):
             keys, values = (rng.standard_normal((PAGE, head_dim)) for _ in range(2))
@@ -35,6 +36,7 @@ def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, kin
     arguments = {
         "positions": positions, "tables": np.full(n, address(table), np.int64), "queries": queries,
         "query_stride": queries.strides[0], "cache": cache, "n_pages": n_pages, "scale": scale,
+        "scratch": np.zeros(attention.scratch_bytes(kv_heads, group, head_dim), np.uint8),
     }  # fmt: skip
     kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind))
     call(isa, kernel, attention.ARGUMENTS, threads=3, rows=count(n), output=out, **arguments)
@@ -52,6 +54,39 @@ def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, kin
     arguments["tables"] = np.array([address(other)], np.int64)
     call(isa, kernel, attention.ARGUMENTS, rows=count(1), output=alone, **arguments)
     assert np.array_equal(alone[0], out[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
+    rng = np.random.default_rng(1)
+    kv_heads, group, head_dim = 2, 2, 64
+    # Longer than PARTS of the shortest parts; and enough rows that each stays with one thread.
+    positions = np.full(SHARED // kv_heads + 1, PARTS * SHORTEST_PART + 100, np.int32)
+    positions[1:] = rng.integers(0, 3 * SHORTEST_PART, len(positions) - 1)
+    n, n_pages = len(positions), PARTS * SHORTEST_PART // PAGE + 4
+    cache = np.zeros((kv_heads, n_pages, Layout(kind, head_dim).nbytes), np.uint8)
+    for head in range(kv_heads):
+        for page in range(n_pages):
+            cache[head, page] = twins.pack_page(*rng.standard_normal((2, PAGE, head_dim)), kind)
+    queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32)
+    table, scale = np.arange(n_pages, dtype=np.int32), np.array([0.2], np.float32)
+    scratch = np.zeros(attention.scratch_bytes(kv_heads, group, head_dim), np.uint8)
+
+    def run(rows: int, threads: int) -> np.ndarray:
+        out = np.zeros_like(queries[:rows])
+        call(
+            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind)), attention.ARGUMENTS,
+            threads=threads, rows=count(rows), positions=positions, tables=np.full(n, address(table), np.int64),
+            queries=queries, query_stride=queries.strides[0], cache=cache, n_pages=n_pages, scale=scale, output=out,
+            scratch=scratch,
+        )  # fmt: skip
+        return out
+
+    together = run(n, 3)
+    want = twins.attention(queries[0], cache, table, int(positions[0]), 0.2, Layout(kind, head_dim))
+    np.testing.assert_allclose(together[0], want, rtol=2e-5, atol=1e-5)
+    for rows, threads in ((1, 1), (1, 4), (5, 4), (n - 1, 2)):
+        assert np.array_equal(run(rows, threads), together[:rows])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -229,11 +229,14 @@ class Program:
         """into = softmax(scale * queries . keys) . values for every head, over each row's own past."""
         self._constants.append(np.array([scale], np.float32))
         group = queries.columns // (kv_heads * head_dim)
+        scratch = "attention"
+        if scratch not in self._scratch:
+            self._scratch[scratch] = allocate(attention.scratch_bytes(kv_heads, group, head_dim))
         self._add(
             Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, self.cache.kind)),
             attention.ARGUMENTS,
             reads=(queries.name, f"cache {layer}"),
-            writes=(into.name,),
+            writes=(into.name, scratch),
             rows=queries.count,
             positions=self.positions.ctypes.data,
             tables=self.tables.ctypes.data,
@@ -243,6 +246,7 @@ class Program:
             n_pages=self.cache.n_pages,
             scale=self._constants[-1].ctypes.data,
             output=into.address,
+            scratch=self._scratch[scratch].ctypes.data,
         )
 
     # What the engine uses
