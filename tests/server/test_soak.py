@@ -156,7 +156,7 @@ def test_a_thousand_requests_leave_nothing_behind(process: Process) -> None:
     url = process.url
     wanted = watched(process, alone(url))
     memory = psutil.Process(process.running.pid).memory_info
-    watched(process, soak(url, 300, 1, wanted))
+    watched(process, soak(url, REQUESTS // 3, 1, wanted))
     watched(process, settled(url))
     before = memory().rss
     answered = watched(process, soak(url, REQUESTS, 2, wanted))
