@@ -208,6 +208,7 @@ def test_ollama(small_model: Running) -> None:
     formed = client.post("/api/chat", json={**body, "stream": False, "format": PERSON, "options": {"num_predict": 80}})
     if formed.json()["done_reason"] == "stop":
         jsonschema.validate(json.loads(formed.json()["message"]["content"]), PERSON)
-    assert client.post("/api/chat", json={**body, "model": "other"}).status_code == 404
+    missing = client.post("/api/chat", json={**body, "model": "other"})
+    assert missing.status_code == 404 and missing.json()["error"].startswith("model 'other' not found")
     assert client.post("/api/show", json={"model": name}).json()["model_info"]["general.architecture"] == "llama"
     assert client.get("/api/version").json()["version"]
