@@ -111,7 +111,7 @@ def test_half_characters() -> None:
         (byte_pair(tokens=[1, 2]), "no list of strings"),
         (byte_pair(tokens=[*TOKENS[:-1], "a"]), "the token 'a' twice"),
         (byte_pair(merges=None), "merges is missing"),
-        (byte_pair(merges=["h e", "x"]), "do not fit"),
+        (byte_pair(merges=["h e", "x"]), "do not fit its tokens .'x' is no pair."),
         (byte_pair(merges=["h zz"]), "do not fit"),
         (byte_pair(merges=["z q"]), "do not fit"),
         (byte_pair(token_type=[1, 2]), "one for each token"),

@@ -1,5 +1,8 @@
 """Token by token what llama.cpp expects of itself."""
 
+import subprocess
+import sys
+
 import pytest
 
 import reference_files
@@ -50,3 +53,21 @@ def test_ends(name: str) -> None:
         assert token in tokenizer.end_ids and tokenizer.token_text(token) == text
         assert tokenizer.decode([token]) == "" and tokenizer.decode([token], skip_special=False) == text
         assert len(tokenizer.encode(text)) > 1
+
+
+PEAK = """
+import sys
+from seventy.engine.gguf import GGUF
+from seventy.machine.memory import peak_rss_bytes
+from seventy.text.tokenizer import Tokenizer
+before = peak_rss_bytes()
+with GGUF(sys.argv[1]) as gguf:
+    assert Tokenizer.from_metadata(gguf.metadata).vocab_size > 150_000
+print(peak_rss_bytes() - before)
+"""
+
+
+def test_a_large_vocabulary_takes_little_memory() -> None:
+    path = reference_files.folder() / "ggml-vocab-qwen2.gguf"
+    result = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 150e6

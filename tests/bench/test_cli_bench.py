@@ -45,6 +45,22 @@ def test_json_is_the_card(cache: Path, tiny: Path, tmp_path: Path) -> None:
     assert cards.read(tmp_path / "card.json").repeats == 2
 
 
+def test_tune_says_what_it_found_and_remembers_it(cache: Path, tiny: Path) -> None:
+    done = bench(cache, tiny, *QUICK, "--tune")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "threads for prompts" in line]
+    folder = cache / "seventy/tuning"
+    if not said:
+        # Where the tests do not have the machine to themselves.
+        assert "other programs used" in done.stderr and not folder.exists()
+        return
+    assert len(said) == 1 == len(list(folder.iterdir()))
+    again = bench(cache, tiny, *QUICK, "--verbose").stderr.splitlines()
+    assert said[0] in again
+    assert not any("threads for prompts" in line for line in bench(cache, tiny, *QUICK).stderr.splitlines())
+    assert "the defaults" in bench(cache, tiny, *QUICK, "-v", "--isa", "generic").stderr
+
+
 def test_synthetic(cache: Path) -> None:
     done = bench(cache, "--synthetic", "smollm2-135m", "--quant", "q4_0", "--layers", "3", *QUICK)
     assert done.returncode == 0, done.stderr
@@ -57,6 +73,7 @@ def test_synthetic(cache: Path) -> None:
     [
         (("--plot", "roof.jpg"), "neither .svg nor .png"),
         (("--layers", "3"), "is for --synthetic"),
+        (("--tune", "--threads", "1"), "--tune chooses the threads, and --threads 1 says them"),
         (("--synthetic", "smollm2-135m", "--against", "llama.cpp"), "needs a file"),
         (("--synthetic", "smollm2-135m", "--layers", "31"), "has 30 layers"),
         (("--synthetic", "smollm2-135m", "--quant", "Q9"), "are not known"),

@@ -16,7 +16,9 @@ EXPECTED = {
     "avx": {"vpmaddubsw": r"^\s+vpmaddubsw\s.*xmm"},
     "avx2": {"vpmaddubsw": r"^\s+vpmaddubsw\s.*ymm", "fma": _FMA, "f16c": _F16C},
     "avxvnni": {"vpdpbusd": r"^\s+\{vex\}\s+vpdpbusd\s.*ymm", "fma": _FMA, "f16c": _F16C},
+    "avx512-256": {"vpmaddubsw": r"^\s+vpmaddubsw\s.*ymm", "registers of AVX-512": r"%ymm(1[6-9]|2\d|3[01])"},
     "avx512": {"vpmaddubsw": r"^\s+vpmaddubsw\s.*zmm", "fma": _FMA, "f16c": _F16C},
+    "avx512vnni-256": {"vpdpbusd": r"^\s+vpdpbusd\s.*ymm", "registers of AVX-512": r"%ymm(1[6-9]|2\d|3[01])"},
     "avx512vnni": {"vpdpbusd": r"^\s+vpdpbusd\s.*zmm", "fma": _FMA, "f16c": _F16C},
 }
 FORBIDDEN = {
@@ -24,7 +26,9 @@ FORBIDDEN = {
     "avx": {"256-bit integers": _INTEGERS_256, "FMA": _FMA, "F16C": _F16C, "zmm": _ZMM, "masks": _MASKS},
     "avx2": {"VNNI": _VNNI, "zmm": _ZMM, "masks": _MASKS},
     "avxvnni": {"zmm": _ZMM, "masks": _MASKS, "an EVEX vpdpbusd": r"^\s+vpdp\w+\s"},
+    "avx512-256": {"VNNI": _VNNI, "zmm": _ZMM},
     "avx512": {"VNNI": _VNNI},
+    "avx512vnni-256": {"zmm": _ZMM},
     "avx512vnni": {},
 }
 KERNELS = [

@@ -30,8 +30,21 @@ def test_level_above_the_cpu_is_refused_with_what_it_lacks(monkeypatch: pytest.M
 def test_every_level_is_chosen_where_it_is_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEVENTY_ISA", raising=False)
     for level in isa.LEVELS.values():
+        if level.narrowed:
+            continue
         monkeypatch.setattr(isa, "host_features", lambda level=level: frozenset(("sse2", *level.features)))
         assert isa.select() == level
+
+
+def test_narrowed_level_is_another_width_of_the_same_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isa, "host_features", lambda: frozenset(("sse2", *isa.LEVELS["avx512"].features)))
+    narrow = isa.narrow(isa.LEVELS["avx512"])
+    assert narrow and (narrow.lanes, narrow.features) == (8, isa.LEVELS["avx512"].features)
+    assert isa.select("avx512-256") == narrow and isa.wide_name(narrow.name) == "avx512"
+    assert narrow not in isa.supported() and isa.select().name == "avx512"
+    assert isa.narrow(isa.LEVELS["avx2"]) is None
+    with pytest.raises(SeventyError, match=r"it can run: .*avx512-256, avx512$"):
+        isa.select("avx512vnni-256")
 
 
 def test_cpu_without_any_level_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ import pytest
 from kernels import twins
 from kernels.call import call, count
 from kernels.data import random_blocks
-from seventy.formats import PANEL, Format, formats
+from seventy.formats import PANEL, Format, by_name, formats
 from seventy.jit.compiler import Kernel
-from seventy.jit.isa import LEVELS, Isa, supported
+from seventy.jit.isa import Isa, supported
 from seventy.kernels import matmul
 from seventy.kernels.abi import tile_widths
 
@@ -15,7 +15,7 @@ ALL = pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name
 
 def product(
     isa: Isa, format: Format, x: np.ndarray, blocks: np.ndarray, rows: int, threads: int = 1, chunk: int = 1,
-    start: np.ndarray | None = None, bias: np.ndarray | None = None,
+    start: np.ndarray | None = None, bias: np.ndarray | None = None, homes: dict[str, int | np.ndarray] | None = None,
 ) -> np.ndarray:  # fmt: skip
     panels = -(-rows // PANEL)
     y = np.zeros((len(x), panels * PANEL), np.float32)
@@ -27,7 +27,7 @@ def product(
         rows=count(len(x)), panels=format.pack(blocks.reshape(rows, -1)), n_panels=panels,
         blocks=x.shape[1] // format.block, chunk=chunk, output=y, output_stride=y.strides[0], capacity=len(x) + 2,
         input=twins.activations(x, format.activation, len(x) + 2, tile_widths(isa.lanes)),
-        accumulate=int(start is not None), **extra,
+        accumulate=int(start is not None), **extra, **(homes or {}),
     )  # fmt: skip
     return y[:, :rows]
 
@@ -60,7 +60,10 @@ def test_extreme_inputs_do_not_overflow(format: Format, isa: Isa) -> None:
     for sign in (1, -1):
         x = np.full((9, 16 * format.block), sign * 3.0, np.float32)
         x[4] *= np.where(np.arange(x.shape[1]) % 2, 1, -1)
-        check(product(isa, format, x, blocks, 16), twins.matmul(x, blocks, format, 16))
+        few = product(isa, format, x, blocks, 16)
+        check(few, twins.matmul(x, blocks, format, 16))
+        prompt = product(isa, format, np.tile(x, (4, 1)), blocks, 16)
+        assert np.array_equal(prompt, np.tile(few, (4, 1)))
 
 
 @ALL
@@ -84,12 +87,26 @@ def test_bias_and_accumulation(format: Format, isa: Isa) -> None:
 
 
 @ALL
-def test_avxvnni_in_the_encoding_of_avx512vnni(format: Format) -> None:
-    # The same kernel, IR and instructions but for their encoding, where the CPU itself has no AVX-VNNI.
-    wide = LEVELS["avx512vnni"]
-    if wide not in supported():
-        pytest.skip("this CPU has no AVX-512 VNNI")
-    isa = Isa("avxvnni", wide.features, LEVELS["avxvnni"].lanes, "vnni")
-    for n, rows, n_blocks in [(1, 16, 1), (7, 33, 3)]:
-        x, blocks, _ = case(format, n, rows, n_blocks)
-        check(product(isa, format, x, blocks, rows), twins.matmul(x, blocks, format, rows))
+def test_a_prompt_with_more_columns_than_are_unpacked_at_once(format: Format, isa: Isa) -> None:
+    x, blocks, _ = case(format, 35, 20, 4096 // format.block + 1)
+    rng = np.random.default_rng(8)
+    bias, start = (rng.standard_normal(size).astype(np.float32) for size in (20, (35, 20)))
+    want = twins.matmul(x, blocks, format, 20)
+    for extra, more in (({}, 0), ({"bias": bias}, bias), ({"start": start}, start)):
+        together = product(isa, format, x, blocks, 20, threads=2, chunk=2, **extra)
+        check(together, want + more)
+        for i in (0, 11, 34):
+            alone = {name: value[i : i + 1] if name == "start" else value for name, value in extra.items()}
+            assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 20, **alone), together[i : i + 1])
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "Q8_0"])
+def test_nodes_change_nothing(name: str) -> None:
+    format, isa = by_name(name), supported()[-1]
+    x, blocks, _ = case(format, 11, 70, 3)
+    start = np.ones((11, 70), np.float32)
+    want = product(isa, format, x, blocks, 70, start=start)
+    for nodes, threads in [(2, 1), (2, 4), (5, 3), (8, 2)]:
+        # Accumulated: a panel computed twice would show.
+        homes = {"nodes": nodes, "homes": np.arange(threads) % nodes}
+        assert np.array_equal(product(isa, format, x, blocks, 70, threads, chunk=2, start=start, homes=homes), want)

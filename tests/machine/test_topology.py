@@ -103,3 +103,14 @@ def test_spread(tmp_path: Path) -> None:
     trees.write(tmp_path / "hybrid", trees.cpus(trees.HYBRID))
     trees.write(tmp_path / "hybrid", {"sys/devices/cpu_core/cpus": "4-7", "sys/devices/cpu_atom/cpus": "0-3"})
     assert topology.read(tmp_path / "hybrid", range(8)).spread() == [4, 5, 6, 7, 0, 2]
+
+
+def test_threads_take_physical_cores_first_and_hyperthreads_last(tmp_path: Path) -> None:
+    trees.write(tmp_path / "dual", trees.cpus(trees.DUAL))
+    order = [0, 4, 1, 5, 2, 6, 3, 7]
+    assert topology.read(tmp_path / "dual", range(16)).cpus_for(16) == order + [cpu + 8 for cpu in order]
+    # CPU 8 is the second thread of core 0, whose first one this process may not use.
+    assert topology.read(tmp_path / "dual", [1, 4, 8, 9]).cpus_for(6) == [4, 8, 1, 9, 4, 8]
+    trees.write(tmp_path / "hybrid", trees.cpus(trees.HYBRID))
+    trees.write(tmp_path / "hybrid", {"sys/devices/cpu_core/cpus": "0-3", "sys/devices/cpu_atom/cpus": "4-7"})
+    assert topology.read(tmp_path / "hybrid", range(8)).cpus_for(8) == [0, 2, 4, 5, 6, 7, 1, 3]

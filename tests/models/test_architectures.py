@@ -1,14 +1,18 @@
 """Small random models of every architecture and kind of positions, against numpy and against llama.cpp."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.tiny import CONTEXT, write_tiny
-from oracle import divergence, float32_logits, llama_cpp_logits
+from oracle import assert_as_near_to_the_exact_model, divergence, float32_logits, llama_cpp_logits, references
 from seventy import LLM, SeventyError
-from seventy.models import architectures
+from seventy.engine.gguf import GGUF
+from seventy.formats import formats
+from seventy.jit.isa import supported
+from seventy.models import architectures, llama
 
 IDS = [(17 * i * i + 3 * i) % 259 for i in range(150)]
 FACTORS = np.linspace(1, 8, 32).astype(np.float32)
@@ -48,27 +52,32 @@ def test_every_architecture_is_among_the_cases() -> None:
     assert {architecture for architecture, _, _ in CASES.values()} == set(architectures())
 
 
+@pytest.mark.parametrize("format", [format.name for format in formats().values()])
 @pytest.mark.parametrize("architecture", architectures())
-def test_quantized_weights(architecture: str, tmp_path: Path) -> None:
-    path = write_tiny(tmp_path / "model.gguf", architecture, "Q4_K", tied=False)
+def test_every_format_is_as_right_as_llama_cpp_on_every_level(architecture: str, format: str, tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", architecture, format, tied=False)
+    reference = references(path, [IDS])
+    for isa in supported():
+        with LLM(path, threads=2, context=512, isa=isa.name) as llm:
+            assert_as_near_to_the_exact_model(reference, llm.logits(IDS))
+
+
+@pytest.mark.parametrize("down", ["Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"])
+def test_a_width_that_no_k_quant_divides(down: str, tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", "qwen2", "Q4_K", tied=False, down=down)
     with LLM(path, threads=2, context=512) as llm:
-        ours = llm.logits(IDS)
-    theirs = llama_cpp_logits(path, IDS, flash=False)
-    plain = float32_logits(path, IDS)
-    # As near to the exact model as llama.cpp is.
-    assert divergence(plain, ours)[0] <= 1.1 * divergence(plain, theirs)[0]
+        assert_as_near_to_the_exact_model(references(path, [IDS]), llm.logits(IDS))
 
 
 @pytest.mark.parametrize(
     ("architecture", "metadata", "sentence"),
     [
-        ("llama", {"rope.scaling.type": "su"}, "positions by 'su', which this engine does not know; it knows"),
-        ("qwen2", {"attention.sliding_window": 1024}, f"looks back 1024 of its {CONTEXT} tokens only"),
-        ("llama", {"expert_count": 8}, "has a mixture of experts .expert_count = 8.; this engine does not"),
+        ("llama", {"rope.scaling.type": "su"}, "positions by 'su', which this engine does not know; take a model"),
+        ("llama", {"expert_count": 8}, "has a mixture of experts .expert_count = 8., which this engine does not"),
         ("llama", {"logit_scale": 0.5}, "has scaled logits"),
         ("qwen3", {"attention.value_length": 64}, "values of 64; the engine needs"),
         ("llama", {"attention.head_count_kv": 3}, "4 heads of 64 and 3 of keys and values"),
-        ("llama", {"attention.head_count": 0}, "head_count is 0, not a number from 1 to 4096"),
+        ("llama", {"attention.head_count": 0}, "head_count is 0, not a number from 1 to 4096; get the file again"),
         ("llama", {"attention.head_count": 4096, "attention.key_length": 1024}, "4096 heads of 1024"),
         ("llama", {"attention.head_count": 4_000_000_000}, "head_count is 4000000000, not a number from 1 to 4096"),
         ("llama", {"block_count": 4_000_000_000}, "block_count is 4000000000, not a number"),
@@ -81,7 +90,7 @@ def test_quantized_weights(architecture: str, tmp_path: Path) -> None:
         ("llama", {"rope.freq_base": float("nan")}, "rope.freq_base is nan, not a positive number"),
         ("llama", {"rope.dimension_count": 63}, "turns 63 dimensions"),
         ("llama", {"attention.layer_norm_rms_epsilon": "small"}, "rms_epsilon is 'small', not a positive number"),
-        ("falcon", {}, "does not know the architecture 'falcon'; it knows: llama, qwen2, qwen3"),
+        ("falcon", {}, "does not know the architecture 'falcon'; take a model of .*: llama, qwen2, qwen3"),
     ],
 )  # fmt: skip
 def test_what_the_engine_does_not_do_is_refused_with_words(
@@ -92,7 +101,22 @@ def test_what_the_engine_does_not_do_is_refused_with_words(
         LLM(path, threads=1)
 
 
-def test_a_window_as_long_as_the_context_is_none(tmp_path: Path) -> None:
-    path = write_tiny(tmp_path / "model.gguf", "qwen2", **{"attention.sliding_window": CONTEXT})
-    with LLM(path, threads=1) as llm:
-        assert llm.context == CONTEXT
+@pytest.mark.parametrize("wrong", ["x", 3, -1, 1.5, float("nan"), True, (1 << 64) - 1, [1, 2], ["a"], []], ids=repr)
+def test_metadata_of_another_kind_is_one_sentence_or_a_config(wrong: object, tmp_path: Path) -> None:
+    with GGUF(write_tiny(tmp_path / "model.gguf")) as gguf:
+        metadata = gguf.metadata
+    for key in metadata:
+        try:
+            config = llama.config({**metadata, key: wrong})
+        except SeventyError as error:
+            assert "\n" not in str(error) and re.search("; (get|take)|: (get|take)", str(error)), f"{key}: {error}"
+        else:
+            assert config.hidden % config.heads == 0
+            assert config.vocabulary == 259 or key == "tokenizer.ggml.tokens"
+
+
+@pytest.mark.parametrize(("window", "context"), [(1024, 1024), (2 * CONTEXT, CONTEXT), (0, CONTEXT)])
+def test_no_context_is_longer_than_the_sliding_window(window: int, context: int, tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", "llama", **{"attention.sliding_window": window})
+    with LLM(path, threads=1, context=4 * CONTEXT) as llm:
+        assert llm.context == context

@@ -26,19 +26,22 @@ def write_tiny(
     vectors: dict[str, np.ndarray] | None = None,
     without: tuple[str, ...] = (),
     split: int = 0,
+    down: str | None = None,
     **metadata: object,
 ) -> Path:
     """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float or str each).
 
     `vectors` are further tensors, `without` are the names of those to leave out. With `split`, files of so many tensors
-    are written instead: `path`'s name with -00001-of-0000N.
+    are written instead: `path`'s name with -00001-of-0000N. With `down`, a format of small blocks for ffn_down, its
+    width is divided by 32 and no more, as Qwen2.5-72B's is.
     """
+    feed_forward = FEED_FORWARD if down is None else FEED_FORWARD + 32
     rng = np.random.default_rng(0)
     # One merge: a GGUF without any is not one of ours.
     tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split)
     numbers: dict[str, object] = {
-        "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FEED_FORWARD,
+        "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": feed_forward,
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": CONTEXT,
         "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0,
     }  # fmt: skip
@@ -60,11 +63,11 @@ def write_tiny(
         "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
         "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
     )
-    format = by_name(format_name)
 
     def matrix(name: str, rows: int, columns: int) -> None:
         if name in without:
             return
+        format = by_name(down if down and "ffn_down" in name else format_name)
         blocks = random_blocks(format, rows * columns // format.block, seed=int(rng.integers(1 << 30)))
         # Weights of 0.05 on average.
         size = 0.05 / float(format.dequantize(blocks).std())
@@ -99,9 +102,9 @@ def write_tiny(
             vector(block + "attn_q_norm.weight", head_dim)
             vector(block + "attn_k_norm.weight", head_dim)
         matrix(block + "attn_output.weight", HIDDEN, q)
-        matrix(block + "ffn_gate.weight", FEED_FORWARD, HIDDEN)
-        matrix(block + "ffn_up.weight", FEED_FORWARD, HIDDEN)
-        matrix(block + "ffn_down.weight", HIDDEN, FEED_FORWARD)
+        matrix(block + "ffn_gate.weight", feed_forward, HIDDEN)
+        matrix(block + "ffn_up.weight", feed_forward, HIDDEN)
+        matrix(block + "ffn_down.weight", HIDDEN, feed_forward)
     vector("output_norm.weight")
     for name, values in (vectors or {}).items():
         writer.add_tensor(name, values)

@@ -1,9 +1,8 @@
 """Models from a GGUF file and machines from /proc/cpuinfo and a measured profile."""
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +17,7 @@ def tensor(name: str, shape: tuple[int, ...], nbytes: int) -> SimpleNamespace:
 
 
 @pytest.fixture
-def fake_gguf(monkeypatch: pytest.MonkeyPatch) -> dict[str, SimpleNamespace]:
+def tiny() -> SimpleNamespace:
     tensors = {
         "token_embd.weight": tensor("token_embd.weight", (4096, 100_000), 200_000_000),
         "output.weight": tensor("output.weight", (4096, 100_000), 300_000_000),
@@ -30,23 +29,34 @@ def fake_gguf(monkeypatch: pytest.MonkeyPatch) -> dict[str, SimpleNamespace]:
         "llama.expert_used_count": 8, "llama.attention.head_count": 32, "llama.attention.head_count_kv": 8,
         "llama.embedding_length": 4096,
     }  # fmt: skip
-    module = ModuleType("seventy.engine.gguf")
-    module.GGUF = lambda path: SimpleNamespace(metadata=metadata, tensors=tensors)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "seventy.engine.gguf", module)
-    return tensors
+    return SimpleNamespace(path="tiny.gguf", metadata=metadata, tensors=tensors)
 
 
-def test_a_gguf_file_is_read_by_its_tensors(fake_gguf: dict[str, SimpleNamespace]) -> None:
-    load = gguf_load(Path("tiny.gguf"))
+def test_a_gguf_file_is_read_by_its_tensors(tiny: SimpleNamespace) -> None:
+    load = gguf_load(tiny)
     assert load.file_gb == pytest.approx(0.67)
     assert load.read_gb == pytest.approx(0.67 - 0.2 - 0.16 * 7 / 8), "no embedding table, an eighth of the experts"
     assert load.kv_bytes_per_token == 2 * 8 * 128 * 2 * 2 and load.layers == 2
     assert load.mixture is (load.active_params_b < 0.95 * load.params_b)
 
 
-def test_tied_embeddings_are_read_whole(fake_gguf: dict[str, SimpleNamespace]) -> None:
-    del fake_gguf["output.weight"]
-    assert gguf_load(Path("tiny.gguf")).read_gb == pytest.approx(0.37 - 0.16 * 7 / 8)
+def test_tied_embeddings_are_read_whole(tiny: SimpleNamespace) -> None:
+    del tiny.tensors["output.weight"]
+    assert gguf_load(tiny).read_gb == pytest.approx(0.37 - 0.16 * 7 / 8)
+
+
+def test_a_vocabulary_alone_is_no_load(tiny: SimpleNamespace) -> None:
+    tiny.tensors.clear()
+    with pytest.raises(SeventyError, match=r"tiny\.gguf has no tensors"):
+        gguf_load(tiny)
+
+
+def test_metadata_that_is_no_number_is_as_good_as_none(tiny: SimpleNamespace) -> None:
+    whole = gguf_load(tiny)
+    tiny.metadata |= {"llama.attention.key_length": "wide", "llama.attention.head_count_kv": [2, 8, 4]}
+    assert gguf_load(tiny) == whole
+    tiny.metadata |= {"llama.expert_used_count": float("nan"), "llama.block_count": "two"}
+    assert gguf_load(tiny).read_gb == pytest.approx(0.67 - 0.2 - 0.16)
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,13 @@ def test_too_little_memory_is_told(tiny: Path) -> None:
 
 
 def test_sigterm_lets_answers_end(tiny: Path) -> None:
-    command = [sys.executable, "-m", "seventy", "serve", str(tiny), "--port", "0", "--context", "2000"]
+    command = [sys.executable, "-m", "seventy", "serve", str(tiny), "--port", "0", "--context", "2000", "-v"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr
     try:
-        match = re.search(r"http://\S+", server.stderr.readline())
+        said = [server.stderr.readline() for _ in range(3)]
+        assert "2 layers of 256" in said[0] and "the defaults" in said[1]
+        match = re.search(r"http://\S+", said[2])
         assert match
         url, texts = match[0], list[str]()
 

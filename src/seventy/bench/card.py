@@ -18,7 +18,7 @@ from typing import Any
 from seventy.bench.measure import Task, spread
 from seventy.errors import SeventyError
 from seventy.formats import formats
-from seventy.jit.isa import LEVELS
+from seventy.jit.isa import LEVELS, wide_name
 from seventy.machine.profile import Profile
 from seventy.machine.records import from_json
 
@@ -138,7 +138,7 @@ class Card:
     def int8_limit_gops(self) -> float | None:
         """The measured peak at this ISA level; None where it was not measured or the weights are floats."""
         floats = sum(self.model.format_bytes.get(name, 0) for name in ("F32", "F16", "BF16"))
-        return None if 2 * floats > self.weight_bytes else self.machine.int8_gops.get(self.isa)
+        return None if 2 * floats > self.weight_bytes else self.machine.int8_gops.get(wide_name(self.isa))
 
     def text(self) -> str:
         """As JSON."""

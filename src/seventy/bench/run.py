@@ -82,11 +82,13 @@ class Bench:
         threads: int | None,
         isa: str | None,
         progress: Progress | None = None,
+        tune: bool = False,
     ) -> "Bench":
         longest = max(needed(task) for task in wish.tasks(1 << 30))
         start = time.perf_counter()
-        model = Model(source, threads, longest, isa_name=isa, kv=_KV, progress=progress)
-        seconds = time.perf_counter() - start
+        model = Model(source, threads, longest, isa_name=isa, kv=_KV, progress=progress, tune=tune)
+        # Measured once, loaded often.
+        seconds = time.perf_counter() - start - model.tuning_seconds
         try:
             tasks = wish.tasks(model.context)
         except BaseException:

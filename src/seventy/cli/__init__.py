@@ -14,8 +14,11 @@ import typer
 from seventy.errors import SeventyError
 
 
-def build() -> typer.Typer:
-    """The `seventy` command with every module of this package as a command."""
+def build(wanted: str | None = None) -> typer.Typer:
+    """The `seventy` command with every module of this package as a command, or with the `wanted` one alone.
+
+    The others' imports take as long as showing what is in a model.
+    """
     app = typer.Typer(
         name="seventy",
         help="70B-class language models on a cheap CPU-only machine.",
@@ -29,21 +32,20 @@ def build() -> typer.Typer:
     def options(debug: bool = typer.Option(False, help="Show a traceback when something fails.")) -> None:
         pass
 
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):
-            continue
-        command = importlib.import_module(f"{__name__}.{module.name}")
+    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    for name in [wanted] if wanted in names else names:
+        command = importlib.import_module(f"{__name__}.{name}")
         if hasattr(command, "app"):
-            app.add_typer(command.app, name=module.name)
+            app.add_typer(command.app, name=name)
         else:
-            app.command(module.name)(getattr(command, module.name))
+            app.command(name)(getattr(command, name))
     return app
 
 
 def main() -> None:
     debug = "--debug" in sys.argv
     try:
-        build()()
+        build(next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None))()
     except SeventyError as error:
         if debug:
             raise

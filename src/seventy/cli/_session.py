@@ -120,14 +120,25 @@ def say(text: str) -> None:
     _stderr.print(text, soft_wrap=True)
 
 
-def describe(llm: LLM) -> None:
-    """What was chosen for this model and machine."""
-    model = llm.model
-    formats = ", ".join(sorted({kernel.parameters[0] for kernel in model.program.weights.kernels()}))
+def describe(model: Model, given_threads: int | None) -> None:
+    """What was chosen for this model and machine, and why."""
+    weights = model.program.weights
+    formats = ", ".join(sorted({kernel.parameters[0] for kernel in weights.kernels()}))
+    nodes = f" on {len(weights.nodes)} NUMA nodes" if len(weights.nodes) > 1 else ""
     say(
         f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
-        f"weights; context {model.context} as {model.cache.kind}; {model.threads} threads; ISA {model.isa.name}"
+        f"weights{nodes}; context {model.context} as {model.cache.kind}; {model.threads} threads; ISA {model.isa.name}"
     )
+    if model.tuning:
+        for line in model.tuning.lines():
+            say(line)
+    elif model.disturbing_cpus:
+        say(
+            f"other programs used {model.disturbing_cpus:.1f} CPUs while threads and vector width were tried, so these "
+            f"are the defaults; when it is quiet: seventy bench MODEL --tune"
+        )
+    elif given_threads is None:
+        say("threads and vector width are the defaults; to measure what is best here: seventy bench MODEL --tune")
 
 
 def promise(profile: Profile) -> None:

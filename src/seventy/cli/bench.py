@@ -36,6 +36,8 @@ def bench(
     tariff: Annotated[float | None, typer.Option(min=0, help="Yuan per kWh: tells yuan per million tokens.")] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
+    tune: Annotated[bool, typer.Option(help="Measure anew which threads and vector width are best, before.")] = False,
+    verbose: session.Verbose = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="The roofline, as .svg or .png.")] = None,
     report: Annotated[Path | None, typer.Option(help="A result card (JSON) that others can compare.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result card on stdout.")] = False,
@@ -48,10 +50,14 @@ def bench(
         raise SeventyError("--against needs a file that both can read, and --synthetic makes none; name a .gguf file")
     if layers and not synthetic:
         raise SeventyError(f"--layers {layers} is for --synthetic; a file has the layers it has")
+    if tune and threads:
+        raise SeventyError(f"--tune chooses the threads, and --threads {threads} says them; give one of the two")
     peer = peers.program(against) if against else None
     source = _synthetic(synthetic, quant, layers, wish) if synthetic else session.locate(model)
     with session.bars() as progress:
-        loaded = Bench.load(source, wish, threads, isa, progress)
+        loaded = Bench.load(source, wish, threads, isa, progress, tune)
+    if verbose or tune:
+        session.describe(loaded.model, threads)
     try:
         profile, _ = session.machine_limit(loaded.model)
         with session.bars() as progress:

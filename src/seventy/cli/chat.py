@@ -29,7 +29,7 @@ def chat(
         import readline  # noqa: F401
     with session.load(model, threads, context, isa, kv) as llm:
         if verbose:
-            session.describe(llm)
+            session.describe(llm.model, threads)
         profile, first = session.machine_limit(llm.model)
         session.say(_HELP)
         start = [{"role": "system", "content": system}] if system else []

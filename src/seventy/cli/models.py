@@ -85,6 +85,7 @@ def prospects(gguf: GGUF, context: int = 4096) -> list[tuple[str, str]]:
         config = architectures.find(gguf.metadata.get("general.architecture")).config(gguf.metadata)
         context = min(context, config.context)
         need, most = (needs(gguf, config, positions) for positions in (context, config.context))
+        load = gguf_load(gguf)
     except SeventyError as error:
         return [("runs here", _line(f"no: {error}"))]
     free = available_bytes()
@@ -92,9 +93,9 @@ def prospects(gguf: GGUF, context: int = 4096) -> list[tuple[str, str]]:
     rows = [("needs", f"{_size(need.total)} with a context of {context} ({_size(free)} are free{fits})")]
     if config.context > context:
         rows.append(("at its limit", f"{_size(most.total)} with a context of {config.context}"))
-    found = predict(this_machine(), gguf_load(gguf.paths[0]), engine="seventy")
-    known = "measured" if this_machine().measured_gbs else "guessed; seventy measure knows better"
-    band = found.decode
+    machine = this_machine()
+    band = predict(machine, load, engine="seventy").decode
+    known = "measured" if machine.measured_gbs else "guessed; seventy measure knows better"
     rows.append(("speed here", f"about {band.mid:.3g} tok/s ({band.low:.3g} to {band.high:.3g}; bandwidth {known})"))
     return rows
 

@@ -41,9 +41,12 @@ def predict(
     if engine not in ENGINES:
         raise SeventyError(f"--engine {engine!r} is not known; it is {' or '.join(ENGINES)}.")
     if gguf is not None:
+        from seventy.engine.gguf import GGUF
+
         if not gguf.exists():
             raise SeventyError(f"There is no file {gguf}; name a GGUF file, or a model with --model.")
-        load = wanted.gguf_load(gguf)
+        with GGUF(gguf) as file:
+            load = wanted.gguf_load(file)
     elif params is not None or weights_gib is not None:
         if params is None or weights_gib is None:
             raise SeventyError("A bare model needs both --params (billions) and --weights-gib (size of the weights).")

@@ -41,7 +41,7 @@ def run(
         raise SeventyError("the prompt is empty; write it after the model's name or on stdin")
     with session.load(model, threads, context, isa, kv) as llm:
         if verbose:
-            session.describe(llm)
+            session.describe(llm.model, threads)
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
         with session.bars() as progress:

@@ -49,6 +49,7 @@ def serve(
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
+    verbose: session.Verbose = False,
 ) -> None:
     """Serve a model: OpenAI's and Ollama's API, and a page to chat at /."""
     # The server takes a second to import; other commands do without it.
@@ -93,6 +94,8 @@ def serve(
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
             model_size = f"{backend.llm.model.weight_bytes / 1e9:.1f} GB"
+            if verbose:
+                session.describe(backend.llm.model, threads)
             session.say(f"{backend.name} ({model_size}, context {backend.llm.context}, {parallel} at once): {url}")
         else:
             server.stop()

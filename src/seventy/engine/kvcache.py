@@ -41,8 +41,8 @@ class KVCache:
         page_bytes = Layout(kind, head_dim).nbytes
         self.layer_bytes = kv_heads * n_pages * page_bytes
         self.position_bytes = layers * kv_heads * page_bytes // PAGE
-        self._memory = allocate(layers * self.layer_bytes)
-        self._pages = self._memory[: layers * self.layer_bytes].reshape(layers * kv_heads, n_pages, -1)
+        self.memory = allocate(layers * self.layer_bytes)
+        self._pages = self.memory[: layers * self.layer_bytes].reshape(layers * kv_heads, n_pages, -1)
         self._free = list(range(n_pages))[::-1]
         self._root = _Node(None, (), -1, users=1)
         self._idle: OrderedDict[_Node, None] = OrderedDict()
@@ -54,7 +54,7 @@ class KVCache:
 
     def layer(self, index: int) -> int:
         """The address of a layer's pages."""
-        return int(self._memory.ctypes.data) + index * self.layer_bytes
+        return int(self.memory.ctypes.data) + index * self.layer_bytes
 
     @property
     def free_pages(self) -> int:

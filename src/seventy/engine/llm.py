@@ -163,7 +163,7 @@ class LLM:
         if not ids:
             raise SeventyError("the prompt is empty; give it at least one token")
         if wrong := next((id for id in ids if not 0 <= id < size), None):
-            raise SeventyError(f"token id {wrong} is not in the vocabulary of {size}")
+            raise SeventyError(f"token id {wrong} is not in the vocabulary of {size}; give ids from 0 on, below it")
         return ids
 
     def generate(self, prompt: Prompt, max_tokens: int | None = None, **options: Any) -> Completion:
@@ -295,7 +295,7 @@ class LLM:
         """What the model expects after each token (or the last): float32 [n or 1, vocabulary]."""
         ids = self._checked([int(id) for id in ids])
         if len(ids) > self.context:
-            raise SeventyError(f"{len(ids)} tokens do not fit the context of {self.context}")
+            raise SeventyError(f"{len(ids)} tokens do not fit the context of {self.context}; give fewer")
         self._sequence.close()
         self.model.cache.forget()
         if last_only:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy import models
+from seventy.engine import tuning
 from seventy.engine.gguf import GGUF
 from seventy.engine.kvcache import KVCache, pages
 from seventy.engine.kvcache import Sequence as CachedSequence
@@ -20,13 +22,18 @@ from seventy.engine.needs import MAX_OUTPUTS, MAX_ROWS, needs
 from seventy.engine.program import Program
 from seventy.engine.source import Source
 from seventy.engine.team import Aborted, Team
+from seventy.engine.trials import Trials
+from seventy.engine.tuning import Candidates, Tuning
 from seventy.engine.weights import Matrix, Weights
 from seventy.errors import SeventyError
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
+from seventy.jit.isa import Isa
+from seventy.kernels.abi import NODES
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
-from seventy.machine.memory import available_bytes
-from seventy.machine.topology import physical_cores
+from seventy.machine import others, topology
+from seventy.machine.memory import available_bytes, interleave
+from seventy.machine.topology import Topology
 
 # Kernels beside those of the program.
 SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
@@ -49,7 +56,9 @@ class Model:
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
     model was made for; `sequences` is how many of that length the cache can hold; `kv` is how it keeps keys and
-    values, as f16 or q8_0.
+    values, as f16 or q8_0. Without `threads`, how many and which vector width are what measurements chose
+    (engine/tuning.py): remembered ones, or now where loading took longer than they do or `tune` asks for them; else
+    every physical core and the widest.
     """
 
     def __init__(
@@ -61,13 +70,17 @@ class Model:
         isa_name: str | None = None,
         kv: str = "f16",
         progress: Progress | None = None,
+        tune: bool = False,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
         if kv not in KINDS:
             raise SeventyError(f"the KV cache can be kept as {' or '.join(KINDS)}, not as {kv!r}")
-        self.isa = isa.select(isa_name)
-        self.threads = threads or len(physical_cores())
+        levels, machine = isa.choices(isa_name), topology.read()
+        candidates = Candidates.of(machine, levels)
+        self.threads = threads or candidates.prefill[0]
+        self.tuning: Tuning | None = None
+        self.tuning_seconds = self.disturbing_cpus = 0.0
         self._team: Team | None = None
         with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
             self.metadata: Any = tensors.metadata
@@ -85,17 +98,35 @@ class Model:
             positions = sequences * pages(context) * PAGE
             self._check_memory(tensors, positions, kv)
 
-            weights = Weights(tensors)
+            # One node, or more than have counters: no thread is kept from anything.
+            nodes = machine.node_cpus()
+            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),))
             self.cache = KVCache(*cache_size, pages(positions), kv)
-            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads)
+            most = machine.cpus_for(max(self.threads, candidates.most_threads))
+            homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
+            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes)
             architecture.build(self.program, config, weights, context)
             weights.refuse_unused()
+            if len(nodes) > 1:
+                for area in (self.cache.memory, *self.program.memory):
+                    interleave(area, sorted({core.node for core in machine.usable}))
             self.weight_bytes = weights.nbytes
-            self.library = Library(self.isa)
-            self._prepare(weights, progress)
+            remembered = tuning.place(machine, candidates, weights.matrices)
+            if threads is None and not tune:
+                self.tuning = tuning.load(remembered, candidates)
+            self.library = Library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])
+            long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS
+        if threads is None and self.tuning is None and candidates.several and (tune or long):
+            self.tuning = self._tune(candidates, machine, progress)
+            if self.tuning:
+                tuning.save(remembered, self.tuning)
         self._operations, self._counters = self.program.link(self.library)
-        self._team = Team(self.library, self.threads)
+        self._team = Team(self.library, most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)])
         self._step = threading.Lock()
+
+    @property
+    def isa(self) -> Isa:
+        return self.library.isa
 
     def _check_memory(self, source: Source, positions: int, kv: str) -> None:
         """Refuses, before anything is loaded, what would make the machine swap."""
@@ -107,8 +138,8 @@ class Model:
                 f"context or quant, or see: seventy plan"
             )
 
-    def _prepare(self, weights: Weights, progress: Progress | None) -> None:
-        """Compiles and loads, both at once: compiling needs cores, loading needs the disk."""
+    def _prepare(self, weights: Weights, progress: Progress | None) -> float:
+        """Compiles and loads, both at once: compiling needs cores, loading needs the disk. The seconds of loading."""
         kernels = [*self.program.kernels(), *SUPPORT]
         failures: list[BaseException] = []
 
@@ -121,12 +152,39 @@ class Model:
         self.library.load(weights.kernels())
         thread = threading.Thread(target=compile_all)
         thread.start()
+        start = time.perf_counter()
         try:
             weights.load(self.library, self.threads, progress and partial(progress, "loading weights"))
+            seconds = time.perf_counter() - start
         finally:
             thread.join()
         if failures:
             raise failures[0]
+        return seconds
+
+    def _tune(self, candidates: Candidates, machine: Topology, progress: Progress | None) -> Tuning | None:
+        """Measures the candidates on this program and takes the library of the chosen width.
+
+        None where other programs used much of the CPUs meanwhile (`disturbing_cpus`): threads that wait for each other
+        suffer most from that, and a choice made then would last.
+        """
+        if progress:
+            progress("trying threads and vector width", 0, 1)
+        places, cache_bytes = machine.cpus_for(candidates.most_threads), machine.last_level_cache_bytes
+        start, before = time.perf_counter(), others.cpu_seconds(places)
+        with Trials(
+            self.program, self.new_sequence(), self.config.vocabulary, self.library, SUPPORT, places, cache_bytes
+        ) as trials:
+            chosen = tuning.tune(candidates, trials.seconds)
+        self.tuning_seconds = time.perf_counter() - start
+        used = (others.cpu_seconds(places) - before) / self.tuning_seconds
+        if progress:
+            progress("trying threads and vector width", 1, 1)
+        if used > tuning.MOST_DISTURBING_CPUS:
+            self.disturbing_cpus = used
+            return None
+        self.library = trials.libraries[chosen.isa]
+        return chosen
 
     def new_sequence(self) -> CachedSequence:
         return CachedSequence(self.cache, self.context)
@@ -152,7 +210,7 @@ class Model:
                 program.outputs[output : output + rows.outputs] = np.arange(row + n - rows.outputs, row + n)
                 row, output = row + n, output + rows.outputs
             program.counts[:] = n_rows, n_outputs
-            self._team.run(self._operations, self._counters)
+            self._team.run(self._operations, self._counters, self._threads_for(n_rows))
             logits = program["logits"].floats(n_outputs)
             if not np.isfinite(logits.sum(axis=-1)).all():
                 raise SeventyError(
@@ -162,6 +220,14 @@ class Model:
             for rows in batch:
                 rows.sequence.extend(rows.tokens)
             return logits
+
+    def _threads_for(self, rows: int) -> int:
+        """What was measured is used for steps like those it was measured on; for the others, every core."""
+        if self.tuning and rows == 1:
+            return self.tuning.decode_threads
+        if self.tuning and rows >= tuning.PREFILL_ROWS // 2:
+            return self.tuning.prefill_threads
+        return self.threads
 
     def states(self, first: int, last: int) -> NDArray[np.float32]:
         """What the last step made of its rows `first` to `last`, normalised: float32 [rows, hidden]."""

@@ -73,15 +73,25 @@ class _Operation:
     kernel: Kernel
     arguments: NDArray[np.int64]
     barrier: bool
+    weight_bytes: int
 
 
 class Program:
     """The list and its memory. Inputs of a step are written into `tokens`, `positions`, `tables`, `outputs`."""
 
     def __init__(
-        self, weights: Weights, cache: KVCache, max_rows: int, max_outputs: int, epsilon: float, threads: int
+        self,
+        weights: Weights,
+        cache: KVCache,
+        max_rows: int,
+        max_outputs: int,
+        epsilon: float,
+        threads: int,
+        homes: Sequence[int] = (),
     ) -> None:
+        """Claims are sized for `threads` threads; `homes` is the node (of those the weights are split over) of each."""
         self.weights, self.cache, self.threads = weights, cache, threads
+        self._homes: NDArray[np.int64] = np.array(homes, np.int64)
         self.max_rows, self.max_outputs = max_rows, max_outputs
         self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
@@ -168,6 +178,9 @@ class Program:
             output_stride=into.stride,
             bias=0 if bias is None else bias.ctypes.data,
             accumulate=int(add),
+            nodes=len(self.weights.nodes),
+            homes=self._homes.ctypes.data,
+            weight_bytes=matrix.nbytes,
         )
 
     def rotate_and_store(
@@ -234,8 +247,22 @@ class Program:
 
     # What the engine uses
 
+    @property
+    def memory(self) -> list[NDArray[np.uint8]]:
+        """Every buffer of activations."""
+        return [*(buffer.memory for buffer in self._buffers.values()), *self._scratch.values()]
+
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
+
+    def first(self, weight_bytes: int) -> int:
+        """How many operations from the first on read so much of the matrices; all, where they hold less."""
+        read = 0
+        for i, operation in enumerate(self._operations):
+            read += operation.weight_bytes
+            if read >= weight_bytes:
+                return i + 1
+        return len(self._operations)
 
     def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The program as kernels/run.py reads it, and its counters."""
@@ -278,7 +305,13 @@ class Program:
         return x.made[kind_name]
 
     def _add(
-        self, kernel: Kernel, names: Sequence[str], reads: Sequence[str], writes: Sequence[str], **arguments: int
+        self,
+        kernel: Kernel,
+        names: Sequence[str],
+        reads: Sequence[str],
+        writes: Sequence[str],
+        weight_bytes: int = 0,
+        **arguments: int,
     ) -> None:
         assert set(arguments) <= set(names), f"{set(arguments) - set(names)}"
         block = np.array([arguments.get(name, 0) for name in names], np.int64)
@@ -287,4 +320,4 @@ class Program:
             self._written, self._read = set(), set()
         self._written.update(writes)
         self._read.update(reads)
-        self._operations.append(_Operation(kernel, block, barrier))
+        self._operations.append(_Operation(kernel, block, barrier, weight_bytes))

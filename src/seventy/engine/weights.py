@@ -1,9 +1,10 @@
 """A model's tensors in memory: matrices packed into panels, vectors as floats."""
 
+import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from seventy.errors import SeventyError
 from seventy.formats import PANEL, Format, formats
 from seventy.jit.compiler import Kernel, Library
 from seventy.machine.memory import allocate, total_bytes
+from seventy.machine.topology import pin_thread
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)
 _READ_BYTES = 8 << 20
@@ -71,11 +73,15 @@ def packed_bytes(info: TensorInfo) -> int:
 class Weights:
     """The tensors a model uses; memory is set aside at once, `load` fills it.
 
+    `nodes` are the CPUs of each NUMA node that shares the work: the first panels of every matrix lie on the first node,
+    and so on (kernels/abi.py claim_by_node).
+
     Raises SeventyError for a tensor that is missing, of a type the engine does not know, or of the wrong shape.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, nodes: Sequence[Sequence[int]] = ((),)) -> None:
         self._source = source
+        self.nodes = nodes
         self._matrices: dict[str, Matrix] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
         sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) == 2}
@@ -91,7 +97,9 @@ class Weights:
         if info is None:
             raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
         if info.shape != shape:
-            raise SeventyError(f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}")
+            raise SeventyError(
+                f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}; get the file again"
+            )
         return info
 
     def has(self, name: str) -> bool:
@@ -111,7 +119,7 @@ class Weights:
             more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
             raise SeventyError(
                 f"{self._source.path} has tensors that its architecture has no use for: {', '.join(unused[:3])}{more}; "
-                f"this engine would answer wrongly without them"
+                f"this engine would answer wrongly without them: take another model"
             )
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:
@@ -166,16 +174,33 @@ class Weights:
                 if progress:
                     progress(done, self.nbytes)
 
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(read, self._chunks()):
-                pass
+        # Memory lies on the node of the thread that first writes it; that is also allowed where mbind is not.
+        share = max(1, threads // len(self.nodes))
+        with contextlib.ExitStack() as stack:
+            pools = [
+                stack.enter_context(ThreadPoolExecutor(share, initializer=_stay, initargs=(cpus,)))
+                for cpus in self.nodes
+            ]
+            packed = [pool.map(read, self._chunks(node)) for node, pool in enumerate(pools)]
+            for results in packed:
+                for _ in results:
+                    pass
 
-    def _chunks(self) -> Iterator[tuple[Matrix, int, int]]:
-        """(matrix, first row, rows), whole panels of about _READ_BYTES."""
+    def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int]]:
+        """(matrix, first row, rows) of a node: whole panels of about _READ_BYTES."""
+        nodes = len(self.nodes)
         for matrix in self._matrices.values():
             step = max(1, _READ_BYTES // (matrix.format.row_bytes(matrix.columns) * PANEL)) * PANEL
-            for first in range(0, matrix.rows, step):
-                yield matrix, first, min(step, matrix.rows - first)
+            start, end = (matrix.panels * i // nodes * PANEL for i in (node, node + 1))
+            for first in range(start, end := min(end, matrix.rows), step):
+                yield matrix, first, min(step, end - first)
+
+
+def _stay(cpus: Sequence[int]) -> None:
+    """Keeps a thread that packs on its node, where there are several."""
+    if cpus:
+        with contextlib.suppress(OSError):
+            pin_thread(cpus)
 
 
 _local = threading.local()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seventy.formats import Format
 from seventy.formats.tile import Tile
 from seventy.jit.build import Function, Value
-from seventy.jit.simd import as_bytes, dot_signed, fma, halves_to_float, lookup16
+from seventy.jit.simd import as_bytes, fma, halves_to_float, lookup16
 from seventy.jit.types import f32, i32, u8, u16
 
 VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -32,11 +32,7 @@ def looked_up(tile: Tile, first: int, offset: int) -> list[Callable[[], Value]]:
 
 def multiply(tile: Tile) -> None:
     if tile.f.isa.dot == "maddubs":
-        dots = [tile.zero()] * tile.tokens
-        for g, values in enumerate(looked_up(tile, 0, 0)):
-            weights = values()
-            for t in range(tile.tokens):
-                dots[t] = dot_signed(dots[t], weights, tile.input(0, g, t))
+        dots = tile.signed_dots(looked_up(tile, 0, 0), 0)
     else:
         # Values + 128 are unsigned; the input section starts each sum at -128 times the sum of its inputs.
         dots = tile.dots(looked_up(tile, 0, 128), 0, [tile.input(3, 0, t) for t in range(tile.tokens)])

@@ -5,6 +5,8 @@ low, 2i + 1 high), 128 bytes of nibbles: byte i of the b-th 16 holds weight i of
 (high). VALUES are IQ4_NL's.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,15 +14,16 @@ from seventy.formats import Format
 from seventy.formats.iq4_nl import VALUES, looked_up
 from seventy.formats.tile import Tile
 from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float, lookup16, multiply_pairs, signed_pair_sums
+from seventy.jit.simd import fma, halves_to_float, lookup16
 from seventy.jit.types import f32, i32, u8, u16, u32
 
 
-def _scale(pairs: Value, nibbles: Value, block: int) -> Value:
-    """Scale `block` less 32, an i32 for each row."""
+def _scale(pairs: Value, nibbles: Value, block: int, integer: bool) -> Value:
+    """Scale `block` less 32 for each row: in both 16-bit halves of a lane, or a float."""
     low = (nibbles >> (4 * block)) & 15
     high = pairs << (4 - 2 * block) if block < 2 else pairs >> (2 * block - 4)
-    return (low | (high & 0x30)).view(i32 * low.type.lanes) - 32
+    scale = (low | (high & 0x30)).view(i32 * low.type.lanes) - 32
+    return (scale & 0xFFFF) | (scale << 16) if integer else scale.to(f32)
 
 
 def multiply(tile: Tile) -> None:
@@ -29,19 +32,14 @@ def multiply(tile: Tile) -> None:
     sums = [tile.zero(i32 if integer else f32)] * tile.tokens
     for block in range(8):
         tile.f.keep_order()
-        scale = _scale(pairs, nibbles, block)
+        scale = tile.keep(partial(_scale, pairs, nibbles, block, integer))
         if integer:
-            both = (scale & 0xFFFF) | (scale << 16)
-            for g, values in enumerate(looked_up(tile, 1 + 4 * block, 0)):
-                weights = values()
-                for t in range(tile.tokens):
-                    products = signed_pair_sums(weights, tile.input(0, 8 * block + g, t))
-                    sums[t] = sums[t] + multiply_pairs(products, both)
+            sums = tile.signed_dots(looked_up(tile, 1 + 4 * block, 0), 8 * block, scale, sums)
             continue
         # Values + 128 are unsigned; each sum starts at -128 times the sum of its inputs.
         start = [(tile.input(3, 2 * block, t) + tile.input(3, 2 * block + 1, t)) << 2 for t in range(tile.tokens)]
         for t, dot in enumerate(tile.dots(looked_up(tile, 1 + 4 * block, 128), 8 * block, start)):
-            sums[t] = fma(dot.to(f32), scale.to(f32), sums[t])
+            sums[t] = fma(dot.to(f32), scale, sums[t])
     d = tile.half(0)
     for t, total in enumerate(sums):
         tile.totals[t].set(fma(total.to(f32) * d, tile.input(1, 0, t, f32), tile.totals[t].get()))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from seventy.formats import Format
 from seventy.formats.tile import Tile
 from seventy.jit.build import Function, Value
-from seventy.jit.simd import dot_signed, fma, halves_to_float
+from seventy.jit.simd import fma, halves_to_float
 from seventy.jit.types import f32, i8, u16
 
 
@@ -17,10 +17,7 @@ def multiply(tile: Tile) -> None:
         start = [tile.input(3, 0, t) for t in range(tile.tokens)]
         dots = tile.dots([word ^ -0x7F7F7F80 for word in words], 0, start)
     else:
-        dots = [tile.zero()] * tile.tokens
-        for g, word in enumerate(words):
-            for t in range(tile.tokens):
-                dots[t] = dot_signed(dots[t], word, tile.input(0, g, t))
+        dots = tile.signed_dots(words, 0)
     d = tile.half(0)
     for t, dot in enumerate(dots):
         scaled = dot.to(f32) * tile.input(1, 0, t, f32)

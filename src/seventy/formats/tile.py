@@ -4,21 +4,52 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from seventy.jit.build import Function, Value, Variable
-from seventy.jit.simd import add_pairs, dot_bytes, fma, halves_to_float, multiply_pairs, pair_sums, pick_bytes
+from seventy.jit.simd import (
+    add_pairs,
+    dot_bytes,
+    dot_signed,
+    fma,
+    halves_to_float,
+    multiply_pairs,
+    pair_sums,
+    pick_bytes,
+)
 from seventy.jit.types import Type, f32, i8, i16, i32, u16
 
 # A word of weights, or what makes it.
 Word = Value | Callable[[], Value]
 
 
+class Kept:
+    """What `multiply` makes of a block's weights, kept at `memory` for the many tiles of a prompt.
+
+    A pass without tokens writes it, and notes in `slots` what it wrote; passes with tokens read it in the same order.
+    """
+
+    def __init__(self, slots: list[Type], memory: Value, writes: bool) -> None:
+        self._slots, self._place, self._writes = slots, memory, writes
+        self._read = iter(() if writes else slots)
+
+    def __call__(self, make: Callable[[], Value]) -> Value:
+        f, place = self._place.function, self._place
+        if self._writes:
+            value = make()
+            self._slots.append(value.type)
+            f.store(value, place)
+        else:
+            value = f.load(next(self._read), place)
+        self._place = place + value.type.nbytes
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`lanes` rows of a panel's block times `tokens` rows of activations.
+    """`lanes` rows of a panel's block times `tokens` rows of activations; LLVM splits vectors the CPU does not have.
 
     `halves` and `words` point to the 16-bit and 32-bit fields of the first of these rows; `inputs` to the block's
     share of each activation section (kernels/activations.py), where unit u of token t lies at 4 * (u * tokens + t)
     bytes; `totals` are the sums to add to, one vector of `lanes` floats a token. Each word asks for the one `ahead`
-    bytes further on.
+    bytes further on. What is made of weights comes from `kept` where there is one.
     """
 
     f: Function
@@ -29,6 +60,11 @@ class Tile:
     inputs: Sequence[Value]
     totals: Sequence[Variable]
     ahead: int = 0
+    kept: Kept | None = None
+
+    def keep(self, make: Callable[[], Value]) -> Value:
+        """What `make` makes, or made for an earlier tile."""
+        return self.kept(make) if self.kept else make()
 
     def half(self, index: int) -> Value:
         """The index-th 16-bit field of every row, as f32."""
@@ -81,12 +117,20 @@ class Tile:
                     totals.append(pair)
         return totals
 
+    def signed_dots(
+        self, weights: Sequence[Word], unit: int, scale: Value | None = None, start: Sequence[Value] | None = None
+    ) -> list[Value]:
+        """The same of signed weights, times 16-bit `scale` pairs (maddubs only) where given; not for vnni."""
+        sums = list(start) if start else [self.zero()] * self.tokens
+        for g, weight in self._one_by_one(weights):
+            for t in range(self.tokens):
+                sums[t] = dot_signed(sums[t], weight, self.input(0, unit + g, t), scale)
+        return sums
+
     def _one_by_one(self, weights: Sequence[Word]) -> Iterator[tuple[int, Value]]:
-        """Each word made when it is used; with few registers LLVM must not make them all at once."""
+        """Each word made when it is used."""
         for g, weight in enumerate(weights):
-            if self.lanes < 16 and self.tokens > 1 and g % 2 == 0:
-                self.f.keep_order()
-            yield g, weight() if callable(weight) else weight
+            yield g, self.keep(weight) if callable(weight) else weight
 
 
 class ScaledSums:
@@ -108,12 +152,12 @@ class ScaledSums:
         tile = self.tile
         if self.integer:
             assert start is None, "an integer sum has no start"
-            scale = self._scale_pairs(scales, byte)
+            scale = tile.keep(lambda: self._scale_pairs(scales, byte))
             for first in range(0, len(weights), self.limit):
                 pairs = tile.pair_sums(weights[first : first + self.limit], unit + first)
                 self.sums = [s + multiply_pairs(pair, scale) for s, pair in zip(self.sums, pairs, strict=True)]
             return
-        scale = (_signed_byte(scales, byte) if self.signed else pick_bytes(scales, byte)).to(f32)
+        scale = tile.keep(lambda: (_signed_byte(scales, byte) if self.signed else pick_bytes(scales, byte)).to(f32))
         for t, dot in enumerate(tile.dots(weights, unit, start)):
             self.sums[t] = fma(dot.to(f32), scale, self.sums[t])
 

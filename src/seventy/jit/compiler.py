@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def _sources_digest() -> str:
+def sources_digest() -> str:
     """A digest of every file a kernel's code can depend on."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
@@ -60,12 +60,14 @@ def _sources_digest() -> str:
 
 
 def _key(kernel: Kernel, isa: Isa) -> str:
-    parts = (kernel, isa, binding.get_host_cpu_name(), binding.llvm_version_info, _sources_digest())
+    parts = (kernel, isa, binding.get_host_cpu_name(), binding.llvm_version_info, sources_digest())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @functools.cache
 def _start_llvm() -> None:
+    # It makes trees of sums, which need more registers than there are (docs/lab.md).
+    binding.set_option("seventy", "-x86-machine-combiner=false")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
 
@@ -80,7 +82,11 @@ def _target_machine(isa: Isa) -> binding.TargetMachine:
 def _optimised(kernel: Kernel, isa: Isa) -> tuple[binding.ModuleRef, binding.TargetMachine]:
     machine = _target_machine(isa)
     # no-builtins: else LLVM turns a loop that clears memory into a call of memset, which nobody resolves.
-    text = kernel.module(isa).text(f'nounwind "no-builtins" "tune-cpu"="{binding.get_host_cpu_name()}"')
+    attributes = f'nounwind "no-builtins" "tune-cpu"="{binding.get_host_cpu_name()}"'
+    if isa.narrowed:
+        # Vectors of 512 bits that a kernel still names are split.
+        attributes += ' "prefer-vector-width"="256" "min-legal-vector-width"="0"'
+    text = kernel.module(isa).text(attributes)
     module = binding.parse_assembly(text)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()

@@ -27,6 +27,11 @@ class Isa:
     dot: str
 
     @property
+    def narrowed(self) -> bool:
+        """Whether the CPU has vectors of 512 bits and the kernels keep to 256 (and to AVX-512's 32 registers)."""
+        return "avx512f" in self.features and self.lanes < 16
+
+    @property
     def fma(self) -> bool:
         return "fma" in self.features
 
@@ -43,7 +48,10 @@ LEVELS = {
         Isa("avx", _AVX, 4, "maddubs"),
         Isa("avx2", _AVX2, 8, "maddubs"),
         Isa("avxvnni", (*_AVX2, "avxvnni"), 8, "vnni"),
+        # Some CPUs lower their clock while they multiply 512 bits (Skylake-X and its Xeons).
+        Isa("avx512-256", _AVX512, 8, "maddubs"),
         Isa("avx512", _AVX512, 16, "maddubs"),
+        Isa("avx512vnni-256", (*_AVX512, "avx512vnni"), 8, "vnni"),
         Isa("avx512vnni", (*_AVX512, "avx512vnni"), 16, "vnni"),
     )
 }
@@ -55,7 +63,28 @@ def host_features() -> frozenset[str]:
 
 
 def supported() -> list[Isa]:
-    """The levels this CPU can run, the lowest first."""
+    """The levels this CPU can run, the lowest first; those narrowed to 256 bits are not among them."""
+    return [level for level in _runnable() if not level.narrowed]
+
+
+def narrow(level: Isa) -> Isa | None:
+    """The same level with vectors of 256 bits, where its own are wider."""
+    return LEVELS.get(f"{level.name}-256")
+
+
+def wide_name(name: str) -> str:
+    """The level's name, or that of the level it was narrowed from."""
+    return name.removesuffix("-256")
+
+
+def choices(name: str | None = None) -> tuple[Isa, ...]:
+    """What `select` gives, and where nobody asked for a level by name also what it can be narrowed to."""
+    level = select(name)
+    other = None if name or os.environ.get("SEVENTY_ISA") else narrow(level)
+    return (level, other) if other else (level,)
+
+
+def _runnable() -> list[Isa]:
     return [level for level in LEVELS.values() if host_features().issuperset(level.features)]
 
 
@@ -65,7 +94,7 @@ def select(name: str | None = None) -> Isa:
     Raises SeventyError for a level that is unknown or that this CPU lacks.
     """
     name = name or os.environ.get("SEVENTY_ISA")
-    levels = supported()
+    levels = _runnable()
     if not levels:
         raise SeventyError("the engine has kernels for x86-64 CPUs only, and this is none; seventy plan still works")
     if not name:

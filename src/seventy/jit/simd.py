@@ -4,10 +4,21 @@ Everything here works on vectors of `isa.lanes` 32-bit lanes, and on scalars whe
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from seventy.jit.build import Operand, Value
+from seventy.jit.build import Function, Operand, Value
 from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
+
+
+def _intrinsic(f: Function, names: Mapping[int, str], result: Type, *arguments: Value) -> Value:
+    """Calls the intrinsic for vectors of so many bytes; halves of a vector that is wider than the CPU's."""
+    nbytes = arguments[0].type.nbytes
+    if nbytes <= max(16, 4 * f.isa.lanes):
+        return f.call(f"llvm.x86.{names[nbytes]}", result, *arguments)
+    half = Type(result.kind, result.bits, result.lanes // 2)
+    low = _intrinsic(f, names, half, *(v.shuffle(range(v.type.lanes // 2)) for v in arguments))
+    high = _intrinsic(f, names, half, *(v.shuffle(range(v.type.lanes // 2, v.type.lanes)) for v in arguments))
+    return low.shuffle(range(result.lanes), high)
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
@@ -27,8 +38,8 @@ def as_bytes(words: Value, type: Type = u8) -> Value:
 def multiply_pairs(a: Value, b: Value) -> Value:
     """Products of signed 16-bit lanes, added in pairs into 32 bits."""
     f, n = a.function, a.type.nbytes // 2
-    name = {8: "sse2.pmadd.wd", 16: "avx2.pmadd.wd", 32: "avx512.pmaddw.d.512"}[n]
-    return f.call(f"llvm.x86.{name}", i32 * (n // 2), a.view(i16 * n), b.view(i16 * n))
+    names = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
+    return _intrinsic(f, names, i32 * (n // 2), a.view(i16 * n), b.view(i16 * n))
 
 
 def add_pairs(total: Value, a: Value, b: Value) -> Value:
@@ -36,8 +47,8 @@ def add_pairs(total: Value, a: Value, b: Value) -> Value:
     f, n = total.function, total.type.lanes
     if f.isa.dot != "vnni":
         return total + multiply_pairs(a, b)
-    name = f"llvm.x86.avx512.vpdpwssd.{n * 32}"
-    return f.call(name, total.type, total, a.view(i16 * (2 * n)), b.view(i16 * (2 * n)))
+    names = {size: f"avx512.vpdpwssd.{8 * size}" for size in (16, 32, 64)}
+    return _intrinsic(f, names, total.type, total, a.view(i16 * (2 * n)), b.view(i16 * (2 * n)))
 
 
 def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
@@ -47,8 +58,8 @@ def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
     """
     f, n = total.function, total.type.lanes
     if f.isa.dot == "vnni":
-        name = f"llvm.x86.avx512.vpdpbusd.{n * 32}"
-        return f.call(name, total.type, total, as_bytes(unsigned), as_bytes(signed, i8))
+        names = {size: f"avx512.vpdpbusd.{8 * size}" for size in (16, 32, 64)}
+        return _intrinsic(f, names, total.type, total, as_bytes(unsigned), as_bytes(signed, i8))
     if f.isa.dot == "maddubs":
         return total + multiply_pairs(pair_sums(unsigned, signed), f.constant(i16 * (2 * n), 1))
     u, s = unsigned.view(u16 * (2 * n)), signed.view(i16 * (2 * n))
@@ -61,35 +72,35 @@ def pair_sums(unsigned: Value, signed: Value) -> Value:
     """Products of unsigned and signed bytes added in pairs into 16 bits (pmaddubsw; saturates)."""
     f = unsigned.function
     nbytes = unsigned.type.nbytes
-    name = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}[nbytes]
-    result = i16 * (nbytes // 2)
-    return f.call(f"llvm.x86.{name}", result, as_bytes(unsigned), as_bytes(signed, i8))
+    names = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
+    return _intrinsic(f, names, i16 * (nbytes // 2), as_bytes(unsigned), as_bytes(signed, i8))
 
 
-def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
+def dot_signed(total: Value, weights: Value, signed: Value, scale: Value | None = None) -> Value:
     """Adds to each 32-bit lane the four products of its signed bytes; `signed` holds no -128.
 
+    On `maddubs` the products may be multiplied by a `scale` on the way: one number in both 16-bit halves of a lane.
     Not for `vnni`, which has unsigned bytes only: there the caller adds an offset.
     """
     f, n = total.function, total.type.lanes
     assert f.isa.dot != "vnni", "vnni multiplies unsigned bytes"
     if f.isa.dot == "maddubs":
-        return total + multiply_pairs(signed_pair_sums(weights, signed), f.constant(i16 * (2 * n), 1))
+        return total + multiply_pairs(_signed_pair_sums(weights, signed), scale or f.constant(i16 * (2 * n), 1))
+    assert scale is None, "only maddubs scales on the way"
     w, s = weights.view(i16 * (2 * n)), signed.view(i16 * (2 * n))
     return total + multiply_pairs((w << 8) >> 8, (s << 8) >> 8) + multiply_pairs(w >> 8, s >> 8)
 
 
-def signed_pair_sums(weights: Value, signed: Value) -> Value:
+def _signed_pair_sums(weights: Value, signed: Value) -> Value:
     """Products of signed bytes added in pairs into 16 bits; `signed` holds no -128 (maddubs only; saturates)."""
     f, n = signed.function, signed.type.nbytes
     w, s = as_bytes(weights, i8), as_bytes(signed, i8)
     magnitude = f.call(f"llvm.abs.v{n}i8", w.type, w, f.constant(Type("u", 1), 0))
-    if n == 64:
+    if f.isa.lanes == 16:
         # There is no psign of 512 bits.
         turned = (w < 0).select(-s, s)
     else:
-        name = {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}[n]
-        turned = f.call(f"llvm.x86.{name}", s.type, s, w)
+        turned = _intrinsic(f, {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}, s.type, s, w)
     return pair_sums(magnitude.view(weights.type), turned.view(signed.type))
 
 
@@ -98,8 +109,8 @@ def lookup16(nibbles: Value, table: Sequence[int]) -> Value:
     f, n = nibbles.function, nibbles.type.nbytes
     known = [(number + 128) % 256 - 128 for number in table]
     if "ssse3" in f.isa.features:
-        name = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}[n]
-        return f.call(f"llvm.x86.{name}", i8 * n, f.vector(i8 * n, known * (n // 16)), nibbles.view(i8 * n))
+        names = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}
+        return _intrinsic(f, names, i8 * n, f.vector(i8 * n, known * (n // 16)), nibbles.view(i8 * n))
     level: list[Value] = [f.constant(i8 * n, number) for number in known]
     for bit in range(4):
         clear = (nibbles & (1 << bit)).eq(0)

@@ -1,7 +1,8 @@
 """What every kernel of a program looks like: void kernel(arguments, counter, thread, threads).
 
-`arguments` points to 64-bit words, `counter` to a word that is 0 when the step begins: threads draw their share of
-the work from it, so that a busy core or a slow one takes less. A kernel reads row counts at run time.
+`arguments` points to 64-bit words, `counter` to eight words that are 0 when the step begins: threads draw their share
+of the work from the first, so that a busy core or a slow one takes less, or from one for each NUMA node. A kernel reads
+row counts at run time.
 """
 
 import contextlib
@@ -9,6 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from seventy.jit.build import Function, Module, Operand, Value
 from seventy.jit.types import Type, i64, pointer
+
+# As many as have a counter.
+NODES = 8
 
 
 class Kernel:
@@ -34,6 +38,27 @@ class Kernel:
             item = self.f.atomic_add(self.counter, 1)
             loop.leave_if(item >= items)
             yield item
+
+    @contextlib.contextmanager
+    def claim_by_node(self, items: Value, chunk: Value, nodes: Value, homes: Value) -> Iterator[tuple[Value, Value]]:
+        """Runs the body for one stretch of `chunk` items after another, each on one thread: its first item, and the end
+        of those that node owns.
+
+        Node i of `nodes` (at most NODES; 0 is 1) owns the items from items * i / nodes on. A thread takes what its own
+        node, homes[thread], owns, then helps the others.
+        """
+        f = self.f
+        count, home = nodes.maximum(1), f.variable(i64, 0)
+        with f.when(count > 1):
+            home.set(f.load(i64, homes, self.thread * 8))
+        with f.loop(count) as turn:
+            node = (home.get() + turn) % count
+            end = items * (node + 1) // count
+            start = items * node // count
+            with f.forever() as loop:
+                first = start + f.atomic_add(self.counter + node * 8, 1) * chunk
+                loop.leave_if(first >= end)
+                yield first, end
 
 
 def tile_widths(lanes: int) -> tuple[int, ...]:

@@ -1,80 +1,137 @@
 """Matrix times activations: y[row, n] = sum over k of w[n, k] x[row, k], for any number of rows.
 
-Threads claim chunks of panels; a panel is multiplied by all tiles of tokens while it lies in the cache. Each token's
-sum is built in the same order whatever the tile, so a row's result does not depend on its company.
+Threads claim chunks of panels; a panel is multiplied by all tiles of tokens while it lies in the cache. The many
+tiles of a prompt share what is made of the weights, some columns of the whole chunk at a time, whose inputs then lie
+in the cache too. Each token's sum is built in the same order whatever the tile, so a row's result does not depend on
+its company.
 """
 
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-from seventy.formats import PANEL, by_name
-from seventy.formats.tile import Tile
+from seventy.formats import PANEL, Format, by_name
+from seventy.formats.tile import Kept, Tile
 from seventy.jit.build import Function, Module, Value, Variable
-from seventy.jit.types import f32, i64, pointer
+from seventy.jit.types import Type, f32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_widths
 from seventy.kernels.activations import KINDS, section_bases
 
 ARGUMENTS = (
     "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
-    "accumulate",
+    "accumulate", "nodes", "homes",
 )  # fmt: skip
+# 64 KB of weights as bytes, and some more for scales: any L2 has room for it. Making it costs what a few tiles save.
+_KEPT_COLUMNS = 4096
+_KEPT_TILES = 8
 
 
 def build(module: Module, format_name: str) -> None:
     """Writes the kernel for one weight format.
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
-    added to it; where `bias` is an address, the bias of each column is.
+    added to it; where `bias` is an address, the bias of each column is. Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
-    kind = KINDS[format.activation]
-    widths = tile_widths(module.isa.lanes)
-    tiles = {width: _tile(module, format_name, width) for width in widths}
+    kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
+    slots: list[Type] = []
+    # Vectors of 512 bits unpack as fast as the L2 delivers (docs/lab.md).
+    keep = _keep(module, format, slots) if module.isa.lanes < 16 else None
+    tiles = {width: _tile(module, format, width) for width in widths}
     k = Kernel(module, ARGUMENTS)
     f = k.f
-    rows, blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
-    columns = blocks * format.block
+    rows, all_blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
+    columns = all_blocks * format.block
     bases = section_bases(f, kind, k("input", pointer), k("capacity"), columns)
-    panel_bytes = blocks * format.panel_block
-    with k.claim((n_panels + chunk - 1) // chunk) as item:
-        first = item * chunk
-        with f.loop(first, (first + chunk).minimum(n_panels)) as panel:
-            weights = k("panels", pointer) + panel * panel_bytes
+    step = all_blocks
+    if slots:
+        prompt_tile = _tile(module, format, widths[0], slots)
+        memory = f.memory(_KEPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
+        is_prompt = rows >= _KEPT_TILES * widths[0]
+        step = is_prompt.select(_KEPT_COLUMNS // format.block, all_blocks)
+
+    with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
+        end = (first + chunk).minimum(limit)
+        with f.loop(0, all_blocks, step) as start, f.loop(first, end) as panel:
+            weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
+            blocks = (all_blocks - start).minimum(step)
+            has_bias = start.eq(0).select(k("bias"), 0)
+            accumulate = start.eq(0).select(k("accumulate"), 1)
+            bias = k("bias", pointer) + panel * (4 * PANEL)
             done = f.variable(i64, 0)
-            for width in widths:
+
+            def multiply(tile: Function, width: int, *more: Value) -> None:
+                """As many tiles of this width as there are rows left for."""
                 end = done.get() + (rows - done.get()) // width * width
                 with f.loop(done.get(), end, width) as row:
-                    inputs = [base + row * (columns // c * 4) for base, c in zip(bases, kind.sections, strict=True)]
+                    inputs = [
+                        base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
+                        for base, covered in zip(bases, kind.sections, strict=True)
+                    ]
                     output = k("output", pointer) + row * k("output_stride") + panel * (4 * PANEL)
-                    bias = k("bias", pointer) + panel * (4 * PANEL)
                     f.call(
-                        tiles[width].name, None,
-                        weights, blocks, output, k("output_stride"), k("bias"), bias, k("accumulate"), *inputs,
+                        tile.name, None,
+                        weights, blocks, output, k("output_stride"), has_bias, bias, accumulate, *inputs, *more,
                     )  # fmt: skip
                 done.set(end)
 
+            if keep and slots:
+                with f.when(is_prompt):
+                    f.call(keep.name, None, weights, blocks, memory)
+                    multiply(prompt_tile, widths[0], memory)
+            for width in widths:
+                multiply(tiles[width], width)
 
-def _tile(module: Module, format_name: str, width: int) -> Function:
-    """One panel times `width` tokens."""
-    format = by_name(format_name)
+
+def _lanes(module: Module) -> int:
+    """Rows of a panel in one pass. Two vectors go together, so that an input is broadcast once; four are too many."""
+    return PANEL if module.isa.lanes >= 8 else module.isa.lanes
+
+
+def _fields(format: Format, weights: Value, block: Value, first_row: Value) -> tuple[Value, Value]:
+    """Where a block's 16-bit and 32-bit fields begin for the rows of a panel from `first_row` on."""
+    address = weights + block * format.panel_block
+    return address + first_row * 2, address + first_row * 4 + 2 * PANEL * len(format.halves)
+
+
+def _kept_bytes(slots: list[Type]) -> int:
+    """Bytes kept of one pass over a block."""
+    return sum(slot.nbytes for slot in slots)
+
+
+def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
+    """Writes what a prompt's tiles keep of a panel's blocks; `slots` learns what a pass keeps."""
+    f = module.function("keep", [pointer, i64, pointer], internal=True)
+    weights, blocks, memory = f.arguments
+    lanes = _lanes(module)
+    place = f.variable(pointer, memory)
+    with f.loop(blocks) as block, f.loop(0, PANEL, lanes) as row:
+        slots.clear()
+        kept = Kept(slots, place.get(), writes=True)
+        format.multiply(Tile(f, lanes, 0, *_fields(format, weights, block, row), [], [], kept=kept))
+        place.set(place.get() + _kept_bytes(slots))
+    return f
+
+
+def _tile(module: Module, format: Format, width: int, slots: list[Type] | None = None) -> Function:
+    """Some blocks of one panel times `width` tokens; with `slots` it finds in memory what `_keep` wrote."""
     kind = KINDS[format.activation]
-    lanes = module.isa.lanes
-    parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections)]
-    f = module.function(f"tile{width}", parameters, internal=True)
+    lanes = _lanes(module)
+    more = [pointer] if slots else []
+    parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections), *more]
+    f = module.function(f"{'kept' if slots else 'tile'}{width}", parameters, internal=True)
     weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
-    parts = PANEL // lanes
+    memory = inputs.pop() if slots else None
     # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
-    ahead = 4096 if width >= 4 else 0
+    ahead = 4096 if width >= 4 and not slots else 0
     vector = f32 * lanes
-    # The sums of all 16 rows; where a vector holds fewer, the parts take turns in the registers.
+    # The sums of all 16 rows; where a pass has fewer, they take turns in the registers.
     sums = f.memory(4 * PANEL * width)
 
     def each() -> Iterator[tuple[Value, Value, Value]]:
-        """Every part of every token: where its sum is, its output and its bias."""
-        for part in range(parts):
+        """Every pass's rows of every token: where their sums are, their output and their bias."""
+        for row in range(0, PANEL, lanes):
             for t in range(width):
-                place = sums + 4 * lanes * (part * width + t)
-                yield place, output + stride * t + 4 * lanes * part, bias + 4 * lanes * part
+                yield sums + 4 * (row * width + lanes * t), output + stride * t + 4 * row, bias + 4 * row
 
     for place, _, _ in each():
         f.store(f.constant(vector, 0), place)
@@ -84,18 +141,20 @@ def _tile(module: Module, format_name: str, width: int) -> Function:
     with f.when(accumulate > 0):
         for place, source, _ in each():
             f.store(f.load(vector, source), place)
+
     def multiply(block: Value, count: int) -> None:
         """Adds the products of `count` blocks; more than one are summed by themselves first."""
-        with f.loop(parts) if parts > 1 else nullcontext(f.constant(i64, 0)) as part:
-            row = part * (4 * lanes)
-            totals = [Variable(f, vector, sums + row * width + 4 * lanes * t) for t in range(width)]
+        with f.loop(0, PANEL, lanes) if lanes < PANEL else nullcontext(f.constant(i64, 0)) as row:
+            totals = [Variable(f, vector, sums + row * (4 * width) + 4 * lanes * t) for t in range(width)]
             here = totals if count == 1 else [f.variable(vector, 0) for _ in range(width)]
-            for place in (block + i if i else block for i in range(count)):
-                address = weights + place * format.panel_block
+            for at in (block + i if i else block for i in range(count)):
                 each_unit = zip(inputs, kind.sections, strict=True)
-                units = [x + place * (format.block // covered * 4 * width) for x, covered in each_unit]
-                halves, words = address + part * (2 * lanes), address + row + 32 * len(format.halves)
-                format.multiply(Tile(f, lanes, width, halves, words, units, here, ahead))
+                units = [x + at * (format.block // covered * 4 * width) for x, covered in each_unit]
+                kept = None
+                if slots and memory:
+                    kept = Kept(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
+                fields = _fields(format, weights, at, row)
+                format.multiply(Tile(f, lanes, width, *fields, units, here, ahead, kept))
             if count > 1:
                 for total, some in zip(totals, here, strict=True):
                     total.set(total.get() + some.get())

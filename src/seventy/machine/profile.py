@@ -1,10 +1,7 @@
 """What was measured on this machine, kept in the user's cache folder as versioned JSON."""
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +9,11 @@ from pathlib import Path
 import platformdirs
 
 from seventy.jit.compiler import Library
+from seventy.jit.isa import wide_name
 from seventy.machine import measure, settings, smbios, topology
 from seventy.machine.measure import Samples
 from seventy.machine.memory import total_bytes
-from seventy.machine.records import from_json
+from seventy.machine.records import from_json, keep
 from seventy.machine.settings import Settings
 from seventy.machine.smbios import Slots
 
@@ -91,13 +89,7 @@ class Profile:
 
     def save(self) -> None:
         """Kept for the next time; where the folder cannot be written it is measured again then."""
-        with contextlib.suppress(OSError):
-            place = path()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=place.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(self.text())
-            Path(temporary).replace(place)
+        keep(path(), self.text())
 
 
 def path() -> Path:
@@ -129,7 +121,7 @@ def load() -> Profile | None:
 def quick(library: Library, threads: int) -> Profile:
     """The one-second measurement, kept until a whole one (`seventy measure`) takes its place."""
     samples = measure.read_local(library, threads)
-    profile = describe(library.isa.name, [bandwidth(samples, threads, 1, (0,), (0,))])
+    profile = describe(wide_name(library.isa.name), [bandwidth(samples, threads, 1, (0,), (0,))])
     kept = _kept()
     # A process bound to fewer cores does not throw away what was measured with all of them.
     if kept is None or not kept.whole:

@@ -1,8 +1,12 @@
 """Frozen dataclasses from JSON, checked: what a file of a user's machine says is not believed unseen."""
 
+import contextlib
 import dataclasses
+import os
+import tempfile
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,3 +47,13 @@ def _dataclass(kind: type, data: Any, where: str) -> Any:
     if set(data) != set(names):
         raise ValueError(f"{where} has missing or unknown keys: {', '.join(sorted(set(data) ^ set(names)))}")
     return kind(**{name: _convert(hints[name], data[name], f"{where}.{name}") for name in names})
+
+
+def keep(path: Path, text: str) -> None:
+    """Writes a file of the cache whole or not at all, whoever else writes it; where it cannot be written, not."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(temporary).replace(path)

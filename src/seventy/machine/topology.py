@@ -5,6 +5,7 @@ Read from Linux's /sys and /proc; where they are absent (Windows, macOS) psutil 
 """
 
 import contextlib
+import itertools
 import os
 import platform
 import re
@@ -103,6 +104,17 @@ class Topology:
             turns.append((core.kind == "efficiency", taken.get(group, 0), core.cpus[0]))
             taken[group] = taken.get(group, 0) + 1
         return [cpu for _, _, cpu in sorted(turns)]
+
+    def node_cpus(self) -> tuple[tuple[int, ...], ...]:
+        """The usable logical CPUs of each node that has any."""
+        nodes = sorted({core.node for core in self.usable})
+        return tuple(tuple(cpu for core in self.usable if core.node == node for cpu in core.cpus) for node in nodes)
+
+    def cpus_for(self, threads: int) -> list[int]:
+        """A logical CPU for each thread: in the order of `spread`, then hyper-threads likewise, then the same anew."""
+        siblings = {core.cpus[0]: core.cpus for core in self.usable}
+        order = [(i, cpu) for i in range(self.threads_per_core) for cpu in self.spread() if i < len(siblings[cpu])]
+        return [siblings[cpu][i] for i, cpu in itertools.islice(itertools.cycle(order), threads)]
 
 
 def parse_list(text: str) -> tuple[int, ...]:

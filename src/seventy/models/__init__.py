@@ -20,6 +20,7 @@ def find(architecture: object) -> ModuleType:
     """The module of an architecture; SeventyError with those there are when it is not among them."""
     if architecture not in architectures():
         raise SeventyError(
-            f"this engine does not know the architecture {architecture!r}; it knows: {', '.join(architectures())}"
+            f"this engine does not know the architecture {architecture!r}; take a model of one that it knows: "
+            f"{', '.join(architectures())}"
         )
     return import_module(f"{__name__}.{architecture}")

@@ -56,9 +56,14 @@ def read(metadata: Mapping[str, Any], architecture: str, interleaved: bool, head
     m = Metadata(metadata, architecture)
     for key, (what, nothing) in _NOT_DONE.items():
         if (value := m.raw(key)) not in (None, nothing):
-            raise SeventyError(f"this {architecture} model has {what} ({key} = {value!r}); this engine does not")
+            raise SeventyError(
+                f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
+                f"take another model"
+            )
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
     head_dim = m.integer("attention.key_length", 16, 1024, default=hidden // heads)
+    # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
+    window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
     config = Config(
         layers=m.integer("block_count", 1, 1024),
         hidden=hidden,
@@ -67,7 +72,7 @@ def read(metadata: Mapping[str, Any], architecture: str, interleaved: bool, head
         kv_heads=m.integer("attention.head_count_kv", 1, 4096, default=heads),
         head_dim=head_dim,
         vocabulary=m.vocabulary(),
-        context=m.context(),
+        context=min(m.context(), window or m.context()),
         epsilon=m.number("attention.layer_norm_rms_epsilon"),
         rotary=Rotary.from_metadata(m, head_dim, interleaved),
         head_norms=head_norms,
@@ -76,13 +81,8 @@ def read(metadata: Mapping[str, Any], architecture: str, interleaved: bool, head
     if heads % config.kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > _MOST_QUERY_COLUMNS:
         raise SeventyError(
             f"this {architecture} model has {heads} heads of {head_dim} and {config.kv_heads} of keys and values, "
-            f"values of {value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16"
-        )
-    window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
-    if 0 < window < config.context:
-        raise SeventyError(
-            f"this {architecture} model looks back {window} of its {config.context} tokens only (a sliding window); "
-            f"this engine does not do that"
+            f"values of {value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: "
+            f"take another model"
         )
     return config
 

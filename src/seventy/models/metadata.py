@@ -21,6 +21,9 @@ class Metadata:
             raise SeventyError(f"the model's metadata lacks {self._prefix}{key}; get the file again")
         return value
 
+    def _wrong(self, key: str, value: Any, wanted: str) -> SeventyError:
+        return SeventyError(f"the model's {self._prefix}{key} is {value!r}, not {wanted}; get the file again")
+
     def raw(self, key: str) -> Any:
         """What the file says, or None."""
         return self._metadata.get(self._prefix + key)
@@ -28,19 +31,20 @@ class Metadata:
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a number from {low} to {high}")
+            raise self._wrong(key, value, f"a number from {low} to {high}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
-        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a positive number")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value <= 0:
+            raise self._wrong(key, value, "a positive number")
         return float(value)
 
     def text(self, key: str, default: str) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise SeventyError(f"the model's {self._prefix}{key} is {value!r}, not a text")
+            raise self._wrong(key, value, "a text")
         return value
 
     def context(self) -> int:
@@ -52,4 +56,6 @@ class Metadata:
         tokens = self._metadata.get("tokenizer.ggml.tokens")
         if tokens is None:
             return self.integer("vocab_size", 1, 1 << 24)
+        if not hasattr(tokens, "__len__"):
+            raise SeventyError(f"the model's tokenizer.ggml.tokens is {tokens!r}, not a list; get the file again")
         return len(tokens)

@@ -41,7 +41,7 @@ class Rotary:
         if scaling not in _KINDS:
             raise SeventyError(
                 f"the model scales its positions by {scaling!r}, which this engine does not know; "
-                f"it knows: {', '.join(_KINDS)}"
+                f"take a model with one of: {', '.join(_KINDS)}"
             )
         legacy = m.number("rope.scale_linear", default=1.0)
         rotary = cls(
@@ -56,7 +56,9 @@ class Rotary:
             beta_slow=m.number("rope.scaling.yarn_beta_slow", default=1.0),
         )
         if rotary.dim % 2 or rotary.base <= 1:
-            raise SeventyError(f"the model turns {rotary.dim} dimensions by base {rotary.base:g}; that cannot be")
+            raise SeventyError(
+                f"the model turns {rotary.dim} dimensions by base {rotary.base:g}; that cannot be: get the file again"
+            )
         return rotary
 
     def frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:

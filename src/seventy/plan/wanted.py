@@ -1,13 +1,16 @@
 """The model a person wants to run: from the catalogue, from bare numbers, or from a GGUF file."""
 
-import importlib
+import math
 import re
-from pathlib import Path
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from seventy.catalog.models import BITS_PER_WEIGHT, find_model
 from seventy.errors import SeventyError
 from seventy.plan.roofline import GIB, Load, guess_layers
+
+if TYPE_CHECKING:
+    from seventy.engine.source import Source
 
 
 def catalogue_load(name: str, quant: str) -> Load:
@@ -43,14 +46,18 @@ def _quant_of(stem: str) -> str:
     return str(found[-1]).upper() if found else stem
 
 
-def gguf_load(path: Path) -> Load:
-    """A GGUF file: sizes from its tensor table, KV cache from its metadata."""
-    file: Any = importlib.import_module("seventy.engine.gguf").GGUF(path)
+def gguf_load(file: "Source") -> Load:
+    """An open GGUF file: sizes from its tensor table, KV cache from its metadata."""
+    if not file.tensors:
+        raise SeventyError(f"{file.path} has no tensors, a vocabulary at most; get the whole model")
     meta, arch = file.metadata, str(file.metadata.get("general.architecture", ""))
 
     def number(key: str, otherwise: float) -> float:
-        value = meta.get(f"{arch}.{key}", otherwise)
-        return float(max(value)) if isinstance(value, list | tuple) else float(value)
+        """What the file says, of a list (one figure per layer) the highest; `otherwise` where it is no number."""
+        value: Any = meta.get(f"{arch}.{key}")
+        if hasattr(value, "__len__") and not isinstance(value, str):
+            value = max(value, default=None)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else otherwise
 
     experts, used = number("expert_count", 0), number("expert_used_count", 0)
     total = expert = table = elements = expert_elements = 0.0
@@ -63,11 +70,12 @@ def gguf_load(path: Path) -> Load:
             expert, expert_elements = expert + size, expert_elements + count
         elif tensor.name == "token_embd.weight" and "output.weight" in file.tensors:
             table = size
-    share = used / experts if experts else 1.0
+    share = min(1.0, used / experts) if experts else 1.0
     layers = int(number("block_count", 0)) or guess_layers(elements / 1e9)
     heads = number("attention.head_count", 1)
     kv_heads = number("attention.head_count_kv", heads)
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
+    path = PurePath(file.path)
     return Load(
         str(meta.get("general.name", path.name)), _quant_of(path.stem), elements / 1e9,
         (elements - expert_elements * (1 - share)) / 1e9, total / 1e9, (total - table - expert * (1 - share)) / 1e9,

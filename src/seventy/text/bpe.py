@@ -1,6 +1,6 @@
 """Byte-pair encoding as GPT-2, Llama 3 and Qwen do it (`tokenizer.ggml.model` gpt2), on the `tokenizers` library."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import cast
 
 from tokenizers import Regex, models, pre_tokenizers
@@ -23,17 +23,21 @@ _BYTES = _byte_characters()
 class BytePairEncoder:
     """Text without special tokens to ids. SeventyError for an unknown pre-tokenizer or merges that make no sense."""
 
-    def __init__(self, ids: dict[str, int], merges: Sequence[str], pre: str) -> None:
+    def __init__(self, ids: dict[str, int], merges: Iterable[str], pre: str) -> None:
         if pre not in PRE_TOKENIZERS:
-            raise SeventyError(f"unknown pre-tokenizer {pre[:80]!r}; these work: {', '.join(sorted(PRE_TOKENIZERS))}")
+            raise SeventyError(
+                f"unknown pre-tokenizer {pre[:80]!r}: text would be cut wrongly; "
+                f"take another model, with one of: {', '.join(sorted(PRE_TOKENIZERS))}"
+            )
         rules = PRE_TOKENIZERS[pre]
         # Of equal merges the first one counts; the library would take the last.
         pairs = cast(list[tuple[str, str]], [tuple(merge.split(" ", 1)) for merge in dict.fromkeys(merges)])
         try:
             model = models.BPE(vocab=ids, merges=pairs, ignore_merges=rules.whole_words)
         except Exception as error:
-            # The library has no exception of its own, and says which token or what kind of value it was.
-            reason = " ".join(str(error).split())[:200]
+            # The library has no exception of its own; of a token that is not there it says which it was.
+            halves = next((pair for pair in pairs if len(pair) != 2), None)
+            reason = " ".join(str(error).split())[:200] if halves is None else f"{halves[0][:80]!r} is no pair"
             raise SeventyError(
                 f"the merges of the tokenizer do not fit its tokens ({reason}); download it again"
             ) from None

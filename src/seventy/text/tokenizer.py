@@ -57,7 +57,8 @@ class Tokenizer:
     def _byte_pair(cls, metadata: Mapping[str, Any]) -> Self:
         vocabulary = Vocabulary(metadata, {})
         pre = metadata.get("tokenizer.ggml.pre", "default")
-        encoder = BytePairEncoder(vocabulary.ids, vocabulary.strings("merges"), str(pre))
+        # An iterator, so that the encoder may let go of the strings (19 MB of a 152k vocabulary) as it reads them.
+        encoder = BytePairEncoder(vocabulary.ids, iter(vocabulary.strings("merges")), str(pre))
         add_bos = vocabulary.flag("add_bos_token", PRE_TOKENIZERS[pre].add_bos)
         return cls(vocabulary, encoder, add_bos, False)
 

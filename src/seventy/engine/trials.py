@@ -1,0 +1,71 @@
+"""A program's first operations run in one way or another, and timed: what engine/tuning.py chooses by."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from seventy.engine.kvcache import Sequence as CachedSequence
+from seventy.engine.program import Program
+from seventy.engine.team import Team
+from seventy.engine.tuning import Way
+from seventy.jit.compiler import Kernel, Library
+from seventy.jit.isa import LEVELS
+
+# One row reads more than any cache holds; a prompt's rows read what takes a slow CPU some hundredths of a second.
+_DECODE_BYTES, _PREFILL_BYTES = 256 << 20, 64 << 20
+
+
+class Trials:
+    """Steps of a loaded program at any ISA level and with up to as many threads as there are `cpus`.
+
+    `sequence` lends its pages; what they held is lost. `support` are kernels that a library needs beside the
+    program's.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        sequence: CachedSequence,
+        vocabulary: int,
+        library: Library,
+        support: Sequence[Kernel],
+        cpus: Sequence[int],
+        cache_bytes: int,
+    ) -> None:
+        self._program, self._sequence, self._vocabulary = program, sequence, vocabulary
+        self._support = support
+        self._decode_bytes = max(_DECODE_BYTES, 4 * cache_bytes)
+        self._random = np.random.default_rng(0)
+        self.libraries = {library.isa.name: library}
+        self._linked = {library.isa.name: program.link(library)}
+        self._team = Team(library, cpus)
+
+    def seconds(self, way: Way, rows: int) -> float:
+        """Of one step of so many rows, or of as many as the sequence has room for."""
+        if way.isa not in self._linked:
+            library = self.libraries[way.isa] = Library(LEVELS[way.isa])
+            library.load([*self._program.kernels(), *self._support], self._team.threads)
+            self._linked[way.isa] = self._program.link(library)
+        operations, counters = self._linked[way.isa]
+        rows = min(rows, self._sequence.most)
+        self._sequence.reserve(rows)
+        program = self._program
+        program.tokens[:rows] = self._random.integers(0, self._vocabulary, rows)
+        program.positions[:rows] = np.arange(rows)
+        program.tables[:rows] = self._sequence.table_address
+        program.outputs[0] = rows - 1
+        program.counts[:] = rows, 1
+        count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES)
+        start = time.perf_counter()
+        self._team.run(operations[:count], counters, way.threads)
+        return time.perf_counter() - start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._team.close()
+        self._sequence.truncate(0)

@@ -1,0 +1,27 @@
+"""How much of the CPUs other programs use: while they do, measurements say little."""
+
+from collections.abc import Collection
+
+import psutil
+
+_IDLE = ("idle", "iowait")
+# Already part of user and nice.
+_TWICE = ("guest", "guest_nice")
+
+
+def cpu_seconds(cpus: Collection[int]) -> float:
+    """CPU seconds since the start that others took of these logical CPUs: programs, the system, the host.
+
+    The difference of two readings counts; this process and the children it has waited for are left out.
+    """
+    own = psutil.Process().cpu_times()
+    ours = own.user + own.system + own.children_user + own.children_system
+    each = psutil.cpu_times(percpu=True)
+    busy = sum(
+        seconds
+        for cpu in cpus
+        if cpu < len(each)
+        for name, seconds in each[cpu]._asdict().items()
+        if name not in _IDLE + _TWICE
+    )
+    return float(busy - ours)
