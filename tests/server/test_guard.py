@@ -258,6 +258,22 @@ def test_a_model_that_cannot_be_loaded_is_told(tiny: Path) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (503, "model_not_loaded")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_an_engine_that_broke(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    with serving(tiny) as server:
+        server.backend.wait()
+        monkeypatch.setattr(server.backend.scheduler, "_plan", broken)
+        response = server.client.post("/v1/chat/completions", json=BODY)
+        assert response.status_code == 500 and "a bug" in response.json()["error"]["message"]
+        server.backend.scheduler._thread.join()
+        health = server.client.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "failed"})
+        assert server.client.post("/v1/chat/completions", json=BODY).status_code == 503
+
+
 def test_keys_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("# the house\nanna  s3cret\n\nbo other\n")
