@@ -1,25 +1,31 @@
-"""Several users at once: seventy serve beside llama.cpp's server, same machine, same run, one after the other.
+"""Several users at once: seventy serve beside llama.cpp's server, same machine, same run, taking turns.
 
-usage: python benchmarks/serving.py MODEL.gguf [--users 1 4 8] [--tokens 64] [--prompt 64] [--peer PYTHON]
-                                               [--slowdown 1.2 2 8] [--long 2000] [--rounds 2]
+usage: python benchmarks/serving.py MODEL.gguf [--peer LLAMA_SERVER] [--users 1 4 8] [--tokens 64] [--prompt 64]
+                                               [--long 2000] [--slowdown 1.2 2 8] [--rounds 3] [--isa avx2]
 
-PYTHON has xllamacpp (prebuilt) in it: its server is llama.cpp's own, with as many slots. Users send prompts of their
-own, ask for a number of tokens and ignore the end; measured is what a client sees. With --long, one more request with
-a prompt of so many tokens arrives while the users' answers are written. Prints a table of total tok/s, time to first
-token and the time between tokens (p50, p95). Servers take turns, `rounds` times; the best round of each is shown.
+LLAMA_SERVER is llama.cpp's, or a Python that has xllamacpp: the same server, prebuilt for AVX2, to be compared with
+`--isa avx2`. Both servers get as many threads and as many slots of as much context; everything else is what their
+command lines choose (llama.cpp: continuous batching, flash attention where it can, prompts cached). Users send token
+ids nobody sent before, ask for a number of tokens and ignore the end; measured is what a client sees.
+
+With --long the users' answers go on without end, and once all of them are being written a prompt of so many tokens
+arrives, and half a second later a newcomer with a short one. Such a row shows what the users feel until the long
+prompt has its first token; its first token is the newcomer's. Rounds change the order of the servers; a row has the
+median of their tok/s and the quantiles of all their times.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
-import re
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +33,6 @@ from pathlib import Path
 
 import httpx
 
-# Only what the command line of its server would set; everything else is its own choice.
 PEER = """
 import sys, time, xllamacpp as x
 p = x.CommonParams()
@@ -35,91 +40,109 @@ p.model.path, p.port, p.n_parallel, p.n_ctx = sys.argv[1], int(sys.argv[2]), int
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = int(sys.argv[5])
 p.hostnames = ["127.0.0.1"]
 server = x.Server(p)
-print(server.listening_address, flush=True)
-time.sleep(100000)
+time.sleep(1e6)
 """
+# More than anybody gets written while a long prompt is read.
+ENDLESS = 1024
 
 
 @dataclass
 class Seen:
-    """What one client saw: seconds to the first token, and between the others."""
+    """What one client saw: when it asked, when its tokens came, when the answer ended."""
 
-    first: float = 0.0
-    gaps: list[float] = field(default_factory=list)
-    tokens: int = 0
-    start: float = 0.0
+    start: float
+    times: list[float] = field(default_factory=list)
     end: float = 0.0
 
+    @property
+    def first(self) -> float:
+        return self.times[0] - self.start
 
-async def ask(client: httpx.AsyncClient, prompt: list[int], tokens: int) -> Seen:
+    def gaps(self, since: float = 0.0, until: float = float("inf")) -> list[float]:
+        """Seconds between two tokens, as far as they are of that time."""
+        return [b - a for a, b in itertools.pairwise(self.times) if b > since and a < until]
+
+
+@dataclass
+class Result:
+    """One measurement of some users. `late` is the time to the first token of a long prompt."""
+
+    rate: float
+    firsts: list[float]
+    gaps: list[float]
+    late: float | None = None
+
+
+async def ask(client: httpx.AsyncClient, prompt: list[int], tokens: int, seen: Seen) -> Seen:
     body = {
         "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "model": "x",
+        "stream_options": {"include_usage": True},
     }  # fmt: skip
-    seen, last = Seen(), time.perf_counter()
-    seen.start = last
+    written = 0
     async with client.stream("POST", "/v1/completions", json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            choices = json.loads(line[6:]).get("choices") or [{}]
-            now = time.perf_counter()
-            if choices[0].get("text"):
-                seen.tokens += 1
-                if seen.first:
-                    seen.gaps.append(now - last)
-                else:
-                    seen.first = now - seen.start
-                last = now
+            if line.startswith("data: {"):
+                chunk = json.loads(line[6:])
+                if (chunk.get("choices") or [{}])[0].get("text"):
+                    seen.times.append(time.perf_counter())
+                written = (chunk.get("usage") or {}).get("completion_tokens", written)
     seen.end = time.perf_counter()
+    if written != tokens or not seen.times:
+        raise SystemExit(f"{client.base_url} wrote {written} tokens where {tokens} were asked for")
     return seen
 
 
-def prompt(n: int, seed: int) -> list[int]:
+def prompt(n: int, rng: random.Random) -> list[int]:
     """Token ids that every vocabulary has."""
-    rng = random.Random(seed)
     return [rng.randrange(300, 1000) for _ in range(n)]
 
 
-Found = tuple[list[Seen], Seen | None]
+def now() -> Seen:
+    return Seen(time.perf_counter())
 
 
-async def measure(url: str, users: int, tokens: int, n_prompt: int, long: int, seed: int) -> Found:
-    limits = httpx.Limits(max_connections=users + 2)
-    async with httpx.AsyncClient(base_url=url, timeout=1200, limits=limits) as client:
-        tasks = [asyncio.create_task(ask(client, prompt(n_prompt, seed + i), tokens)) for i in range(users)]
-        late = None
-        if long:
-            await asyncio.sleep(0)
-            # When every user's answer is being written, as far as can be told from outside.
-            while (await client.get("/metrics")).status_code == 200 and not await _writing(client, users):
-                await asyncio.sleep(0.05)
-            late = await ask(client, prompt(long, seed + 99), 1)
-        return list(await asyncio.gather(*tasks)), late
+async def beside_each_other(url: str, users: int, tokens: int, n_prompt: int, rng: random.Random) -> Result:
+    async with httpx.AsyncClient(base_url=url, timeout=None) as client:
+        seen = await asyncio.gather(*(ask(client, prompt(n_prompt, rng), tokens, now()) for _ in range(users)))
+    seconds = max(one.end for one in seen) - min(one.start for one in seen)
+    return Result(users * tokens / seconds, [one.first for one in seen], [gap for one in seen for gap in one.gaps()])
 
 
-async def _writing(client: httpx.AsyncClient, users: int) -> bool:
-    text = (await client.get("/metrics")).text
-    match = re.search(r"^(?:seventy_running_requests|llamacpp:requests_processing) ([\d.]+)", text, re.MULTILINE)
-    return match is None or float(match[1]) >= users
+async def beside_a_long_prompt(url: str, users: int, n_prompt: int, n_long: int, rng: random.Random) -> Result:
+    async with httpx.AsyncClient(base_url=url, timeout=None) as client:
+        seen = [now() for _ in range(users)]
+        writing = [asyncio.create_task(ask(client, prompt(n_prompt, rng), ENDLESS, one)) for one in seen]
+        while not all(one.times for one in seen):
+            await asyncio.sleep(0.01)
+        late = asyncio.create_task(ask(client, prompt(n_long, rng), 1, now()))
+        await asyncio.sleep(0.5)
+        newcomer, long = await asyncio.gather(ask(client, prompt(n_prompt, rng), 1, now()), late)
+        if any(task.done() for task in writing):
+            raise SystemExit(f"{ENDLESS} tokens were written while {n_long} were read; take a larger ENDLESS")
+        # The pause that the long prompt made may end after its first token.
+        await asyncio.sleep(0.5)
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+    since, until = long.start, long.times[0]
+    tokens = sum(since < at <= until for one in seen for at in one.times)
+    gaps = [gap for one in seen for gap in one.gaps(since, until)]
+    return Result(tokens / (until - since), [newcomer.first], gaps, long.first)
 
 
 @contextlib.contextmanager
-def process(command: list[str]) -> Iterator[str]:
-    """A server that says its address when it is ready."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-        assert running.stdout
+def process(command: list[str], port: str) -> Iterator[str]:
+    """A server that is ready."""
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as running:
         try:
-            for line in running.stdout:
-                if match := re.search(r"http://[\d.:]+", line):
-                    break
-            else:
-                raise SystemExit(f"{command[0]} ended without serving")
-            # Nobody reads what it says from here on.
-            with contextlib.suppress(OSError):
-                os.set_blocking(running.stdout.fileno(), False)
-            _wait(match[0])
-            yield match[0]
+            while not _ready(url):
+                if running.poll() is not None:
+                    said.seek(0)
+                    raise SystemExit(f"{command[0]} ended without serving:\n{said.read()[-2000:]}")
+                time.sleep(0.25)
+            yield url
         finally:
             running.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -127,13 +150,10 @@ def process(command: list[str]) -> Iterator[str]:
             running.kill()
 
 
-def _wait(url: str) -> None:
-    for _ in range(1200):
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health").status_code == 200:
-                return
-        time.sleep(0.25)
-    raise SystemExit(f"{url} does not become ready")
+def _ready(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/health").status_code == 200
+    return False
 
 
 def _port() -> str:
@@ -142,61 +162,70 @@ def _port() -> str:
         return str(free.getsockname()[1])
 
 
-def quantiles(values: list[float]) -> tuple[float, float]:
-    """p50 and p95, in milliseconds."""
-    if len(values) < 2:
-        return (1e3 * values[0],) * 2 if values else (0.0, 0.0)
-    cuts = statistics.quantiles(values, n=20)
-    return 1e3 * statistics.median(values), 1e3 * cuts[18]
-
-
-def row(name: str, users: int, found: Found) -> tuple[float, str]:
-    seen, late = found
-    seconds = max(one.end for one in seen) - min(one.start for one in seen)
-    rate = sum(one.tokens for one in seen) / seconds
-    first, gaps = quantiles([one.first for one in seen]), quantiles([gap for one in seen for gap in one.gaps])
-    text = f"| {name} | {users} | {rate:.1f} | {first[0]:.0f} / {first[1]:.0f} | {gaps[0]:.1f} / {gaps[1]:.1f} |"
-    return rate, text + (f" {late.first:.2f} |" if late else " |")
+def quantiles(values: list[float]) -> str:
+    """p50 / p95, in milliseconds."""
+    cuts = statistics.quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
+    return f"{1e3 * cuts[9]:.1f} / {1e3 * cuts[18]:.1f}" if cuts else "none"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--peer", type=Path, help="llama.cpp's server, or a Python with xllamacpp")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--long", type=int, default=0)
     parser.add_argument("--slowdown", type=float, nargs="+", default=[2.0])
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--peer", help="a Python with xllamacpp")
+    parser.add_argument("--isa", help="as of seventy serve")
     wish = parser.parse_args()
 
-    most = max(wish.users) + bool(wish.long)
-    context = 2 * (wish.prompt + wish.tokens) + 2 * wish.long + 64
+    slots = max(wish.users) + (2 if wish.long else 0)
+    context = wish.prompt + wish.tokens + (wish.long + ENDLESS if wish.long else 0)
+    # Whole pages, as both servers have them.
+    context = -(-context // 256) * 256
+    threads, port = str(wish.threads), _port()
     servers = {
-        f"seventy, slowdown {slowdown:g}" if len(wish.slowdown) > 1 else "seventy": [
-            sys.executable, "-m", "seventy", "serve", str(wish.model), "--port", _port(), "--parallel", str(most),
-            "--context", str(context), "--threads", str(wish.threads), "--slowdown", str(slowdown),
+        "seventy" if len(wish.slowdown) == 1 else f"seventy, slowdown {slowdown:g}": [
+            sys.executable, "-m", "seventy", "serve", str(wish.model), "--port", port, "--parallel", str(slots),
+            "--context", str(context), "--threads", threads, "--slowdown", str(slowdown),
+            *(["--isa", wish.isa] if wish.isa else []),
         ]
         for slowdown in wish.slowdown
     }  # fmt: skip
-    if wish.peer:
-        sizes = [str(most), str(context * most), str(wish.threads)]
-        servers["llama.cpp"] = [wish.peer, "-c", PEER, str(wish.model), _port(), *sizes]
-    best: dict[tuple[str, int], tuple[float, str]] = {}
+    if wish.peer and "python" in wish.peer.name:
+        sizes = [str(slots), str(context * slots), threads]
+        servers["llama.cpp (xllamacpp)"] = [str(wish.peer), "-c", PEER, str(wish.model), port, *sizes]
+    elif wish.peer:
+        servers["llama.cpp"] = [
+            str(wish.peer), "--model", str(wish.model), "--host", "127.0.0.1", "--port", port, "--parallel",
+            str(slots), "--ctx-size", str(context * slots), "--threads", threads, "--threads-batch", threads,
+        ]  # fmt: skip
+    found: dict[tuple[int, bool, str], list[Result]] = {}
     for number in range(wish.rounds):
-        for name, command in servers.items():
-            with process(command) as url:
-                asyncio.run(measure(url, 1, 8, 8, 0, 0))
+        for name, command in list(servers.items())[:: -1 if number % 2 else 1]:
+            # The same prompts for each server.
+            rng = random.Random(number)
+            with process(command, port) as url:
+                asyncio.run(beside_each_other(url, slots, 8, wish.prompt, rng))
                 for users in wish.users:
-                    seed = 1000 * number + 100 * users
-                    found = asyncio.run(measure(url, users, wish.tokens, wish.prompt, wish.long, seed))
-                    best[name, users] = max(best.get((name, users), (0.0, "")), row(name, users, found))
-    print("| server | users | tok/s | first token ms p50 / p95 | between tokens ms p50 / p95 | late prompt s |")
-    print("|---|---|---|---|---|---|")
-    for _, text in sorted(best.items(), key=lambda item: (item[0][1], item[0][0])):
-        print(text[1])
+                    result = asyncio.run(beside_each_other(url, users, wish.tokens, wish.prompt, rng))
+                    found.setdefault((users, False, name), []).append(result)
+                    if wish.long:
+                        result = asyncio.run(beside_a_long_prompt(url, users, wish.prompt, wish.long, rng))
+                        found.setdefault((users, True, name), []).append(result)
+    rates = {key: statistics.median(result.rate for result in results) for key, results in found.items()}
+    print(f"| server | users | tok/s | over {wish.users[0]} | first token ms | between tokens ms | long prompt s |")
+    print("|---|---|---|---|---|---|---|")
+    for key, results in sorted(found.items()):
+        users, long, name = key
+        firsts = quantiles([first for result in results for first in result.firsts])
+        gaps = quantiles([gap for result in results for gap in result.gaps])
+        late = f"{statistics.median(result.late or 0.0 for result in results):.2f}" if long else ""
+        over = "" if long else f"{rates[key] / rates[wish.users[0], False, name]:.2f}"
+        print(f"| {name} | {users} | {rates[key]:.1f} | {over} | {firsts} | {gaps} | {late} |")
 
 
 if __name__ == "__main__":

@@ -158,6 +158,30 @@ def test_completions_go_on_as_they_are(random_model: Running) -> None:
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == one["choices"][0]["text"]
 
 
+def test_editors_ask_for_what_stands_between(random_model: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, llm, asked = random_model.client, random_model.backend.llm, list[list[int]]()
+    submit = random_model.backend.scheduler.submit
+
+    def seen(request: Any) -> None:
+        asked.append(request.ids)
+        submit(request)
+
+    monkeypatch.setattr(random_model.backend.scheduler, "submit", seen)
+    wish = {"prompt": "one", "max_tokens": 4, "temperature": 0}
+    options = {"raw": True, "stream": False, "options": {"num_predict": 4, "temperature": 0}}
+    refused = client.post("/v1/completions", json=wish | {"suffix": "three"})
+    assert refused.status_code == 400 and "does not fill in the middle" in refused.json()["error"]["message"]
+    marks = {"fim_pre": 33, "fim_suf": 44, "fim_mid": 55}
+    monkeypatch.setattr(llm.tokenizer, "_fill_in_the_middle", marks)
+    for after in ({}, {"suffix": "three<|end|>"}):
+        text = client.post("/v1/completions", json=wish | after).json()["choices"][0]["text"]
+        assert client.post("/api/generate", json={"prompt": "one", **after, **options}).json()["response"] == text
+    one, three = llm.tokenize("one"), llm.tokenize("three<|end|>")
+    assert asked == [one, one, *[[33, *one, 44, *three, 55]] * 2]
+    ids = client.post("/v1/completions", json=wish | {"prompt": [1], "suffix": "three"})
+    assert ids.status_code == 400 and ids.json()["error"]["param"] == "suffix"
+
+
 def test_tokens_models_and_numbers(random_model: Running) -> None:
     client = random_model.client
     tokens = client.post("/tokenize", json={"content": "ab<|end|>"}).json()

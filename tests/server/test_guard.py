@@ -27,13 +27,13 @@ def guarded(tiny: Path) -> Iterator[Running]:
         yield running
 
 
-def raw(server: Running, data: bytes, wait: bool = True) -> bytes:
+def raw(server: Running, data: bytes) -> bytes:
     """What the server says to these bytes."""
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(data)
         answer = b""
-        while wait and (part := connection.recv(65536)):
+        while part := connection.recv(65536):
             answer += part
         return answer
 
@@ -165,15 +165,21 @@ def test_who_reads_nothing_is_given_up(tiny: Path, monkeypatch: pytest.MonkeyPat
         connection.close()
 
 
-def test_a_client_that_goes_frees_its_pages(guarded: Running) -> None:
-    cancelled = guarded.backend.scheduler.statistics.cancelled
+def test_a_client_that_goes_frees_its_pages(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics, step = guarded.backend.scheduler.statistics, guarded.backend.llm.model.step
+    # Slow enough that no answer ends by itself.
+    monkeypatch.setattr(guarded.backend.llm.model, "step", lambda batch: (time.sleep(0.1), step(batch))[1])
     for stream in (True, False):
+        cancelled = statistics.cancelled
         body = json.dumps({**BODY, "stream": stream, "max_tokens": 400, "ignore_eos": True}).encode()
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret-a\r\n"
         head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        raw(guarded, head + body, wait=False)
-    guarded.idle()
-    assert guarded.backend.scheduler.statistics.cancelled >= cancelled
+        with socket.create_connection(("127.0.0.1", int(guarded.url.rpartition(":")[2]))) as connection:
+            connection.sendall(head + body)
+            while not statistics.running:
+                time.sleep(0.01)
+        guarded.idle()
+        assert statistics.cancelled == cancelled + 1
 
 
 def test_the_loop_answers_while_a_step_runs(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +256,22 @@ def test_a_model_that_cannot_be_loaded_is_told(tiny: Path) -> None:
         assert server.client.get("/health").json() == {"status": "failed"}
         response = server.client.post("/v1/chat/completions", json=BODY)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "model_not_loaded")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_an_engine_that_broke(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    with serving(tiny) as server:
+        server.backend.wait()
+        monkeypatch.setattr(server.backend.scheduler, "_plan", broken)
+        response = server.client.post("/v1/chat/completions", json=BODY)
+        assert response.status_code == 500 and "a bug" in response.json()["error"]["message"]
+        server.backend.scheduler._thread.join()
+        health = server.client.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "failed"})
+        assert server.client.post("/v1/chat/completions", json=BODY).status_code == 503
 
 
 def test_keys_of_a_file(tmp_path: Path) -> None:

@@ -7,31 +7,48 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
 import pytest
 
 REQUESTS, AT_ONCE = 1000, 12
+LOOKS = 240
+T = TypeVar("T")
+
+
+@dataclass
+class Process:
+    """A server of its own process, and what it says."""
+
+    running: subprocess.Popen[bytes]
+    log: Path
+    url: str = ""
 
 
 @pytest.fixture
-def process(tiny: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(tiny: Path, tmp_path: Path) -> Iterator[Process]:
     command = [sys.executable, "-m", "seventy", "serve", str(tiny), "--port", "0", "--context", "512", "--threads", "2"]
-    server = subprocess.Popen([*command, "--parallel", "6"], stderr=subprocess.PIPE, text=True)
-    assert server.stderr
-    line = server.stderr.readline()
-    match = re.search(r"http://\S+", line)
-    assert match, line
+    log = tmp_path / "server.log"
+    with log.open("wb") as said:
+        # With SIGABRT it says where its threads are.
+        environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
+        running = subprocess.Popen([*command, "--parallel", "6"], stdout=said, stderr=said, env=environment)
+    server = Process(running, log)
     try:
-        yield server, match[0]
+        while not (match := re.search(r"(http://\S+)\n", log.read_text())):
+            assert running.poll() is None, log.read_text()
+            time.sleep(0.05)
+        server.url = match[1]
+        yield server
     finally:
-        server.kill()
-        server.wait()
-        server.stderr.close()
+        running.kill()
+        running.wait()
 
 
 def body(seed: int) -> dict[str, Any]:
@@ -69,48 +86,81 @@ async def one(client: httpx.AsyncClient, seed: int, fate: str) -> str | None:
     return str(response.json()["choices"][0]["text"])
 
 
+def client(url: str) -> httpx.AsyncClient:
+    # No time limits: `watched` knows a hang from a slow machine. A connection each, that none is cut off half way.
+    return httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 async def soak(url: str, requests: int, seed: int, wanted: dict[int, str]) -> int:
     """How many were answered, each as it was alone."""
     gate, rng, answered = asyncio.Semaphore(AT_ONCE), random.Random(seed), 0
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+    async with client(url) as http, asyncio.TaskGroup() as group:
 
-        async def run(number: int) -> None:
+        async def run(number: int, fate: str) -> None:
             nonlocal answered
             async with gate:
-                fate = rng.choice(("cut", "left", "whole", "whole"))
                 which = number % 40
-                text = await one(client, which, fate)
+                text = await one(http, which, fate)
                 if text is not None:
                     assert text == wanted[which]
                     answered += 1
 
-        await asyncio.gather(*map(run, range(requests)))
+        for number in range(requests):
+            group.create_task(run(number, rng.choice(("cut", "left", "whole", "whole"))))
     return answered
 
 
 async def alone(url: str) -> dict[int, str]:
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-        return {number: str(await one(client, number, "whole")) for number in range(40)}
+    async with client(url) as http:
+        return {number: str(await one(http, number, "whole")) for number in range(40)}
 
 
-def settled(url: str) -> str:
+async def settled(url: str) -> str:
     """The numbers once nothing runs any more."""
-    for _ in range(600):
-        text = httpx.get(f"{url}/metrics").text
-        if metric(text, "running_requests") == metric(text, "queued_requests") == 0:
-            return text
-    raise AssertionError("requests still run")
+    async with client(url) as http:
+        while True:
+            text = (await http.get("/metrics")).text
+            if metric(text, "running_requests") == metric(text, "queued_requests") == 0:
+                return text
+            await asyncio.sleep(0.02)
 
 
-def test_a_thousand_requests_leave_nothing_behind(process: tuple[subprocess.Popen[str], str]) -> None:
-    server, url = process
-    wanted = asyncio.run(alone(url))
-    memory = psutil.Process(server.pid).memory_info
-    asyncio.run(soak(url, 300, 1, wanted))
-    settled(url)
+def watched(server: Process, work: Coroutine[Any, Any, T]) -> T:
+    """Its result. Fails, and says where the server's threads are, when the engine makes no step for LOOKS looks.
+
+    Looks are counted, not seconds: a process that was stopped, or a machine with too much to do, is no hang.
+    """
+
+    async def watch() -> T:
+        task, steps, looks = asyncio.ensure_future(work), 0.0, 0
+        async with client(server.url) as http:
+            asking = asyncio.ensure_future(http.get("/metrics"))
+            while not (await asyncio.wait({task}, timeout=0.5))[0]:
+                looks += 1
+                assert server.running.poll() is None, server.log.read_text()[-20000:]
+                if asking.done():
+                    now = metric(asking.result().text, "steps_total")
+                    steps, looks = now, looks if now == steps else 0
+                    asking = asyncio.ensure_future(http.get("/metrics"))
+                if looks > LOOKS:
+                    server.running.send_signal(signal.SIGABRT)
+                    server.running.wait()
+                    raise AssertionError(f"no step in {LOOKS} looks:\n{server.log.read_text()[-20000:]}")
+            asking.cancel()
+        return task.result()
+
+    return asyncio.run(watch())
+
+
+def test_a_thousand_requests_leave_nothing_behind(process: Process) -> None:
+    url = process.url
+    wanted = watched(process, alone(url))
+    memory = psutil.Process(process.running.pid).memory_info
+    watched(process, soak(url, REQUESTS // 3, 1, wanted))
+    watched(process, settled(url))
     before = memory().rss
-    answered = asyncio.run(soak(url, REQUESTS, 2, wanted))
-    numbers = settled(url)
+    answered = watched(process, soak(url, REQUESTS, 2, wanted))
+    numbers = watched(process, settled(url))
     after = memory().rss
     print(
         f"{REQUESTS} requests, {answered} answered, {metric(numbers, 'cancelled_total'):.0f} cancelled, "
@@ -121,5 +171,5 @@ def test_a_thousand_requests_leave_nothing_behind(process: tuple[subprocess.Pope
     assert metric(numbers, "cancelled_total") > 50
     assert metric(numbers, "prefix_hit_tokens_total") > 0
     assert after < before * 1.02
-    os.kill(server.pid, signal.SIGTERM)
-    assert server.wait(60) == 0
+    process.running.send_signal(signal.SIGTERM)
+    assert process.running.wait(600) == 0, process.log.read_text()

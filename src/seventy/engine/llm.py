@@ -145,7 +145,13 @@ class LLM:
             if not messages:
                 return self._checked([int(id) for id in prompt if not isinstance(id, Mapping)])
             prompt = self.render(messages)
-        ids = self.tokenizer.encode(prompt, special=True)
+        return self._begun(self.tokenizer.encode(prompt, special=True))
+
+    def infill_ids(self, before: str, after: str) -> list[int]:
+        """The tokens that ask for what stands between two texts; special tokens in them are text."""
+        return self._begun(self.tokenizer.encode_infill(before, after))
+
+    def _begun(self, ids: list[int]) -> list[int]:
         bos = self.tokenizer.bos_id
         # A template may have written the beginning-of-text token itself.
         if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos]:

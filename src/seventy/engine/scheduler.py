@@ -243,6 +243,11 @@ class Scheduler:
         with self._lock:
             return bool(self._running or self._waiting)
 
+    @property
+    def alive(self) -> bool:
+        """False after `close`, and after a bug that ended the engine's thread."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Cancels everything and ends the thread."""
         with self._lock:
@@ -256,6 +261,19 @@ class Scheduler:
     # The engine's thread
 
     def _work(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:
+            # A bug; nobody is to wait for ever.
+            with self._lock:
+                self._closing = True
+                for task in [*self._running, *itertools.chain(*self._waiting.values())]:
+                    self._fail(task, error)
+                self._waiting.clear()
+            self._deliver()
+            raise
+
+    def _run(self) -> None:
         while True:
             with self._lock:
                 while not (self._waiting or self._running or self._closing):
@@ -476,7 +494,7 @@ class Scheduler:
         )  # fmt: skip
         self._outbox.append((task.request, event))
 
-    def _fail(self, task: _Task, error: Exception) -> None:
+    def _fail(self, task: _Task, error: BaseException) -> None:
         if task in self._running:
             self._running.remove(task)
         task.sequence.close()

@@ -43,21 +43,21 @@ def create(backend: Backend, rules: Rules) -> ASGIApp:
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> Response:
-        return error.response()
+        return error.response(request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return validation_error(list(error.errors())).response()
+        return validation_error(list(error.errors())).response(request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         said = {404: f"there is nothing at {request.url.path[:200]}", 405: "this address takes another method"}
         message = said.get(error.status_code, str(error.detail))
-        return ApiError(error.status_code, message, None, None, error.headers).response()
+        return ApiError(error.status_code, message, None, None, error.headers).response(request.url.path)
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
         _log.error("%s %s failed", request.method, request.url.path)
-        return ApiError(500, "the server failed at this request; its log says more").response()
+        return ApiError(500, "the server failed at this request; its log says more").response(request.url.path)
 
     return Guard(app, rules)

@@ -175,7 +175,7 @@ class Backend:
 
     @property
     def ready(self) -> bool:
-        return self.loading.state == "ready"
+        return self.loading.state == "ready" and self.scheduler.alive
 
     def _not_ready(self) -> ApiError:
         if self.loading.state == "failed":

@@ -253,11 +253,15 @@ def _progress(item: Progress) -> dict[str, Any]:
 
 
 async def open_choices(backend: Backend, body: ChatBody, user: str) -> list[Choice]:
-    """Takes a request into the queue, all of its choices or none."""
-    llm = backend.llm
+    """Takes a conversation into the queue."""
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs to be true", "invalid_value", "top_logprobs")
-    prepared: Prepared = await backend.apart(prepare, backend, body)
+    return submit_choices(backend, body, await backend.apart(prepare, backend, body), user)
+
+
+def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: str) -> list[Choice]:
+    """Takes a request into the queue, all of its choices or none."""
+    llm = backend.llm
     check_bias(body, llm.tokenizer)
     room = llm.context - len(prepared.ids)
     max_tokens = body.max_completion_tokens or body.max_tokens or max(1, room)

@@ -61,8 +61,6 @@ def _prompts(body: CompletionBody) -> list[str | list[int]]:
 
 async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text]:
     llm, n = backend.llm, body.n or 1
-    if body.suffix:
-        raise ApiError(400, "suffix is not supported; put it into the prompt as the model wants it", None, "suffix")
     if body.best_of not in (None, n):
         raise ApiError(400, "best_of other than n is not supported", None, "best_of")
     if body.echo and body.logprobs is not None:
@@ -71,7 +69,12 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
     texts: list[_Text] = []
     try:
         for prompt in _prompts(body):
-            ids: list[int] = await backend.apart(llm.prompt_ids, prompt)
+            if not body.suffix:
+                ids: list[int] = await backend.apart(llm.prompt_ids, prompt)
+            elif isinstance(prompt, str):
+                ids = await backend.apart(llm.infill_ids, prompt, body.suffix)
+            else:
+                raise ApiError(400, "suffix goes with a prompt of text, not of token ids", None, "suffix")
             echo = (prompt if isinstance(prompt, str) else llm.detokenize(ids)) if body.echo else ""
             for index in range(n):
                 limit = await backend.apart(constraint, backend.grammars, body, None)

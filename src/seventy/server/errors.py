@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API shows them: a status and a body {"error": {message, type, param, code}}."""
+"""Errors as OpenAI's API shows them: a status and a body {"error": {message, type, param, code}}; or as Ollama's."""
 
 import json
 from collections.abc import Mapping
@@ -28,8 +28,9 @@ class ApiError(Exception):
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> Response:
-        body = json.dumps(self.body()).encode()
+    def response(self, path: str) -> Response:
+        """The answer to a request for this path: Ollama's errors are a text."""
+        body = json.dumps({"error": self.message} if path.startswith("/api/") else self.body()).encode()
         return Response(body, self.status, self.headers, media_type="application/json")
 
 

@@ -90,7 +90,7 @@ class Guard:
             scope.setdefault("state", {})["user"] = self._user(scope, headers)
             body = await self._read(headers, receive)
         except ApiError as error:
-            return await error.response()(scope, receive, send_guarded)
+            return await error.response(scope["path"])(scope, receive, send_guarded)
         if body is None:
             return
         # Every body here is JSON, also where a client does not say so (curl, Ollama's clients). That browsers ask

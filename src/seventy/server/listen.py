@@ -72,7 +72,8 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app, http=PatientProtocol, ws="none", lifespan="off", log_level="warning", access_log=access_log,
                 h11_max_incomplete_event_size=_MAX_HEADER_BYTES, timeout_graceful_shutdown=round(grace_seconds),
-                server_header=False, limit_concurrency=1024, backlog=128,
+                # Longer than clients keep an idle connection (httpx 5 s), else one closes what the other just uses.
+                timeout_keep_alive=30, server_header=False, limit_concurrency=1024, backlog=128,
             )
         )  # fmt: skip
 

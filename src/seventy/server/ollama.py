@@ -17,10 +17,11 @@ from starlette.requests import Request as HttpRequest
 import seventy
 from seventy.engine.scheduler import Finished
 from seventy.server.backend import Backend
-from seventy.server.chat import Choice, open_choices
+from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
 from seventy.server.errors import ApiError
 from seventy.server.schemas import ChatBody, Tool
 from seventy.server.streams import EventStream, while_connected
+from seventy.text.tools import HERMES
 
 
 class Options(BaseModel):
@@ -69,6 +70,7 @@ class Chat(BaseModel):
 class Generate(BaseModel):
     model: str = ""
     prompt: str = ""
+    suffix: str | None = None
     system: str | None = None
     images: list[str] | None = None
     format: Literal["json", ""] | dict[str, Any] | None = None
@@ -169,6 +171,12 @@ def _arguments(text: str) -> Any:
         return {}
 
 
+def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:
+    """A text that goes on, or what stands between it and its suffix, made ready for the engine."""
+    ids = backend.llm.infill_ids(prompt, suffix) if suffix else backend.llm.prompt_ids(prompt)
+    return Prepared(ids, False, [], HERMES, [constraint(backend.grammars, body, body.response_format)])
+
+
 def router(backend: Backend) -> APIRouter:
     routes = APIRouter(tags=["Ollama"])
 
@@ -176,8 +184,7 @@ def router(backend: Backend) -> APIRouter:
         if name and name.removesuffix(":latest") != backend.name:
             raise ApiError(404, f"model {name[:100]!r} not found; this server has {backend.name!r}", "model_not_found")
 
-    async def answer(request: HttpRequest, body: ChatBody, stream: bool, chat: bool) -> Response:
-        choice = (await open_choices(backend, body, request.state.user))[0]
+    async def answer(choice: Choice, request: HttpRequest, stream: bool, chat: bool) -> Response:
         lines = _lines(backend, choice, not stream, chat)
         if stream:
             encoded = (json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n" async for line in lines)
@@ -192,7 +199,8 @@ def router(backend: Backend) -> APIRouter:
             # How Ollama's clients ask for a model to be loaded.
             done = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"}
             return JSONResponse({"model": backend.name, "created_at": _now(), **done})
-        return await answer(request, _chat_body(body), body.stream, True)
+        choice = (await open_choices(backend, _chat_body(body), request.state.user))[0]
+        return await answer(choice, request, body.stream, True)
 
     @routes.post("/api/generate")
     async def generate(request: HttpRequest, body: Generate) -> Response:
@@ -201,12 +209,16 @@ def router(backend: Backend) -> APIRouter:
         if not body.prompt:
             done = {"response": "", "done": True, "done_reason": "load"}
             return JSONResponse({"model": backend.name, "created_at": _now(), **done})
-        if body.raw:
-            raise ApiError(400, "raw prompts are taken at /v1/completions", "unsupported", "raw")
         messages = [Message(role="system", content=body.system)] if body.system else []
         messages.append(Message(role="user", content=body.prompt, images=body.images))
-        wish = Chat(messages=messages, format=body.format, options=body.options)
-        return await answer(request, _chat_body(wish), body.stream, False)
+        wish = _chat_body(Chat(messages=messages, format=body.format, options=body.options))
+        if body.raw or body.suffix:
+            # As it is, without the chat template: editors complete text that way.
+            prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
+            choice = submit_choices(backend, wish, prepared, request.state.user)[0]
+        else:
+            choice = (await open_choices(backend, wish, request.state.user))[0]
+        return await answer(choice, request, body.stream, False)
 
     def details() -> dict[str, Any]:
         family = str(backend.llm.model.metadata.get("general.architecture", "")) if backend.ready else ""

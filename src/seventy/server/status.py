@@ -36,9 +36,9 @@ def router(backend: Backend, metrics: Metrics) -> APIRouter:
     async def health() -> Response:
         """200 when answers can be had; 503 while the model loads, with how far it is."""
         loading = backend.loading
-        body: dict[str, Any] = {"status": "ok" if backend.ready else loading.state}
+        body: dict[str, Any] = {"status": "ok" if backend.ready else "failed"}
         if loading.state == "loading":
-            body |= {"what": loading.what, "progress": round(loading.share, 4)}
+            body = {"status": "loading", "what": loading.what, "progress": round(loading.share, 4)}
         return JSONResponse(body, 200 if backend.ready else 503)
 
     @routes.get("/status", tags=["status"])

@@ -31,6 +31,7 @@ class Tokenizer:
         self.eos_id = vocabulary.eos_id
         self.end_ids = vocabulary.end_ids
         self.add_bos = add_bos and self.bos_id is not None
+        self._fill_in_the_middle = vocabulary.fill_in_the_middle
         self._tokens = vocabulary.tokens
         self._kinds = vocabulary.kinds
         self._encoder = encoder
@@ -93,6 +94,16 @@ class Tokenizer:
                 output += self._encoder.encode(f" {part}" if self._space_prefix and after_special else part)
             after_special = isinstance(part, int)
         return output
+
+    def encode_infill(self, before: str, after: str) -> list[int]:
+        """Asks for what stands between two texts; SeventyError where the model has no tokens for that."""
+        try:
+            prefix, suffix, middle = (self._fill_in_the_middle[f"fim_{part}"] for part in ("pre", "suf", "mid"))
+        except KeyError:
+            raise SeventyError(
+                "this model does not fill in the middle (it has no tokens for that); leave the suffix out"
+            ) from None
+        return [prefix, *self.encode(before), suffix, *self.encode(after), middle]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of whole ids from their beginning; for text that goes on, see StreamDecoder."""

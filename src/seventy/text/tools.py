@@ -1,8 +1,9 @@
 """Tool calls: how models are told of tools, and how their calls are read from the text as it comes.
 
 Two styles: Hermes (Qwen, Hermes and many others) writes `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`,
-Llama 3 writes the bare object, with `parameters`, several divided by semicolons. A model whose template knows no
-tools is told of them, in Hermes' words, in its system prompt.
+Llama 3 writes the bare object, with `parameters`, several divided by semicolons. Small models of the first kind forget
+the tags: an answer that begins with the bare object of a tool's call is one in either style. A model whose template
+knows no tools is told of them, in Hermes' words, in its system prompt.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Any
 
 HERMES, LLAMA3 = "hermes", "llama3"
 _TAG, _END = "<tool_call>", "</tool_call>"
+# How a bare call begins, without its spaces.
+_BARE = '{"name"', '{"type"'
 _HEAD = re.compile(
     r'\s*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*'
 )
@@ -134,7 +137,9 @@ class ToolCalls:
     def __init__(self, names: Sequence[str], style: str) -> None:
         self._names, self._style = frozenset(names), style
         self._held = ""
-        self._state = "start" if style == LLAMA3 else "text"
+        # Where calls have no tags around them.
+        self._bare = True
+        self._state = "start"
         self._scanner: _Value | None = None
         self.calls = 0
 
@@ -149,7 +154,7 @@ class ToolCalls:
         """What was held back, at the end."""
         held, self._held = self._held, ""
         if self._state == "object" and held.strip():
-            return [Text((_TAG if self._style == HERMES else "") + held)]
+            return [Text(("" if self._bare else _TAG) + held)]
         if self._state in ("start", "text") and held:
             return [Text(held)]
         return []
@@ -161,14 +166,15 @@ class ToolCalls:
         }[self._state](parts)  # fmt: skip
 
     def _start(self, parts: list[Part]) -> bool:
-        begun = self._held.lstrip()
-        if not begun:
-            return False
-        self._state = "object" if begun.startswith("{") else "text"
-        return True
+        begun = "".join(self._held.split())[: len(_BARE[0])]
+        if any(begun.startswith(head) for head in _BARE):
+            self._state = "object"
+        elif begun and not any(head.startswith(begun) for head in _BARE):
+            self._state, self._bare = "text", self._style == LLAMA3
+        return self._state != "start"
 
     def _text(self, parts: list[Part]) -> bool:
-        if self._style == LLAMA3:
+        if self._bare:
             parts.append(Text(self._held))
             self._held = ""
             return False
@@ -213,8 +219,10 @@ class ToolCalls:
             self.calls += 1
             self._held, self._state = self._held[end:], "rest"
         else:
-            parts.append(Text((_TAG if self._style == HERMES else "") + self._held))
-            self._held, self._state = "", "text"
+            if not self._bare:
+                parts.append(Text(_TAG + self._held))
+                self._held = ""
+            self._state, self._bare = "text", self._style == LLAMA3
         return True
 
     def _value(self, parts: list[Part]) -> bool:
@@ -231,7 +239,7 @@ class ToolCalls:
 
     def _rest(self, parts: list[Part]) -> bool:
         """What closes a call, and what divides it from the next."""
-        if self._style == LLAMA3:
+        if self._bare:
             rest = self._held.lstrip(" \r\n\t};")
             self._held = rest
             self._state = "object" if rest.startswith("{") else "rest" if not rest else "text"

@@ -58,6 +58,8 @@ class Vocabulary:
         self.bos_id = self._special("bos_token_id", defaults)
         self.eos_id = self._special("eos_token_id", defaults)
         self.unknown_id = self._special("unknown_token_id", defaults)
+        # Of fim_pre, fim_suf ...: those there are.
+        self.fill_in_the_middle: dict[str, int] = {}
         self.end_ids = self._find_ends()
 
     def strings(self, key: str) -> list[str]:
@@ -105,8 +107,10 @@ class Vocabulary:
             token = self._special(f"{kind}_token_id", {})
             if token is None:
                 token = self._make_control(names)
-            if token is not None and kind in _FILL_ENDS:
-                ends.add(token)
+            if token is not None:
+                self.fill_in_the_middle[kind] = token
+                if kind in _FILL_ENDS:
+                    ends.add(token)
         for name in _ENDS:
             token = self._make_control((name,))
             if token is not None:

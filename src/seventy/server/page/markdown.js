@@ -24,7 +24,7 @@ DOMPurify.addHook("afterSanitizeAttributes", node => {
 
 /** Replaces what is in the element by the text, with a button to copy each block of code. */
 export function render(element, text) {
-  element.innerHTML = DOMPurify.sanitize(marked.parse(text, { gfm: true, breaks: false }), ALLOWED);
+  element.innerHTML = DOMPurify.sanitize(marked.parse(text, { gfm: true, breaks: true }), ALLOWED);
   for (const block of element.querySelectorAll("pre")) {
     const code = block.querySelector("code");
     const bar = document.createElement("div");
