@@ -44,7 +44,8 @@ class Product:
             "panels": self._weights.ctypes.data,
             "n_panels": panels,
             "blocks": blocks,
-            "chunk": max(1, (32 << 10) // (blocks * format.panel_block)),
+            # As long a claim as the engine's.
+            "chunk": max(1, (1 << 20) // (blocks * format.panel_block)),
             "input": self._inputs.ctypes.data,
             "capacity": capacity,
             "output": self._outputs.ctypes.data,
