@@ -15,6 +15,13 @@ WANTED = {"n_prompt": 0, "n_gen": 32, "n_depth": 1024, "n_threads": 2}
 TEST = {**WANTED, "build_commit": "8cf427ff", "samples_ns": [1067431600], "samples_ts": [29.978]}
 
 
+def script(folder: Path, text: str) -> Path:
+    path = folder / "program"
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
 def test_parse() -> None:
     assert parse(json.dumps([TEST]), WANTED) == ("8cf427ff", 1.0674316)
 
@@ -39,9 +46,7 @@ def test_llama_bench(llama_bench: Path) -> None:
 
 
 def test_a_llama_bench_that_fails(tmp_path: Path) -> None:
-    path = tmp_path / "llama-bench"
-    path.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('error: failed to load model')\n")
-    path.chmod(0o755)
+    path = script(tmp_path, f"#!{sys.executable}\nimport sys\nsys.exit('error: failed to load model')\n")
     with pytest.raises(SeventyError, match="failed to load model"):
         peers.find(str(path), Path("model.gguf"), 2, 512, 8)
 
@@ -57,9 +62,7 @@ def test_programs(llama_bench: Path) -> None:
 
 
 def test_a_python_without_it(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
-    python.chmod(0o755)
+    python = script(tmp_path, f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     with pytest.raises(SeventyError, match="pip install llama-cpp-python"):
         peers.find(str(python), Path("model.gguf"), 2, 512, 8)
 

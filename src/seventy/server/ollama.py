@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request as HttpRequest
 
 import seventy
@@ -19,25 +19,15 @@ from seventy.engine.scheduler import Finished
 from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
 from seventy.server.errors import ApiError
-from seventy.server.schemas import ChatBody, Tool
+from seventy.server.schemas import ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.tools import HERMES
 
 
-class Options(BaseModel):
+class Options(SamplingOptions):
     """Ollama's names for sampling."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=1 << 30)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
     num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
 
 
 class Function(BaseModel):
@@ -91,11 +81,7 @@ def _now() -> str:
 def _chat_body(chat: Chat) -> ChatBody:
     """The same wish in OpenAI's words."""
     options = chat.options or Options()
-    names = (
-        "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty", "seed",
-        "stop",
-    )  # fmt: skip
-    wish: dict[str, Any] = {name: getattr(options, name) for name in names}
+    wish: dict[str, Any] = options.model_dump(include=set(SamplingOptions.model_fields))
     if options.num_predict is not None and options.num_predict > 0:
         wish["max_tokens"] = options.num_predict
     if chat.format == "json":

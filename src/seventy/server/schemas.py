@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_CHOICES = 16
-_Seed = Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 64)]
 TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 
@@ -13,8 +12,8 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
-class SamplingBody(_Body):
-    """How tokens are chosen; what is not given is as in `seventy run`."""
+class SamplingOptions(_Body):
+    """How tokens are chosen, in words both APIs share; what is not given is as in `seventy run`."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -23,8 +22,11 @@ class SamplingBody(_Body):
     repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: _Seed = None
+    seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 64)] = None
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+
+
+class SamplingBody(SamplingOptions):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -45,10 +47,8 @@ class SamplingBody(_Body):
 
     def sampling(self) -> dict[str, Any]:
         """The fields of engine.sampler.Sampling."""
-        names = (
-            "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty",
-        )  # fmt: skip
-        chosen = {"temperature": 0.7} | {name: v for name in names if (v := getattr(self, name)) is not None}
+        given = self.model_dump(include=SamplingOptions.model_fields.keys() - {"seed", "stop"}, exclude_none=True)
+        chosen = {"temperature": 0.7} | given
         return chosen | {"seed": None if self.seed is None else self.seed & ((1 << 64) - 1)}
 
     def stops(self) -> list[str]:
