@@ -26,12 +26,17 @@ def unpack_scales(words: tuple[Value, Value, Value]) -> tuple[list[Value], list[
 
 def subtract_mins(tile: Tile, mins: list[Value]) -> list[Value]:
     """For each token the sum over the 8 blocks of min times the sum of its inputs, as floats."""
-    pairs = [pair for m in mins for pair in (m & 0x00FF00FF, (m.view(u32 * tile.lanes) >> 8) & 0x00FF00FF)]
+
+    def pair(m: Value, shift: int) -> Value:
+        word = m.view(u32 * tile.lanes)
+        return ((word >> shift if shift else word) & 0x00FF00FF).view(i32 * tile.lanes)
+
+    pairs = [tile.keep(partial(pair, m, shift)) for m in mins for shift in (0, 8)]
     sums = []
     for t in range(tile.tokens):
         total = tile.zero()
-        for unit, pair in enumerate(pairs):
-            total = add_pairs(total, pair.view(i32 * tile.lanes), tile.input(2, unit, t))
+        for unit, mins_of_two in enumerate(pairs):
+            total = add_pairs(total, mins_of_two, tile.input(2, unit, t))
         sums.append(total.to(f32))
     return sums
 

@@ -59,7 +59,7 @@ def build(module: Module, format_name: str) -> None:
             bias = k("bias", pointer) + panel * (4 * PANEL)
             done = f.variable(i64, 0)
 
-            def multiply(tile: Function, width: int, *more: Value) -> None:
+            def multiply(tile: Function, width: int, kept: Value | None = None) -> None:
                 """As many tiles of this width as there are rows left for."""
                 end = done.get() + (rows - done.get()) // width * width
                 with f.loop(done.get(), end, width) as row:
@@ -68,9 +68,12 @@ def build(module: Module, format_name: str) -> None:
                         for base, covered in zip(bases, kind.sections, strict=True)
                     ]
                     output = k("output", pointer) + row * k("output_stride") + panel * (4 * PANEL)
+                    # Of each block of the next panel, the i-th tile asks for the i-th line.
+                    line = weights + all_blocks * format.panel_block + row * (64 // width)
                     f.call(
                         tile.name, None,
-                        weights, blocks, output, k("output_stride"), has_bias, bias, accumulate, *inputs, *more,
+                        weights, blocks, output, k("output_stride"), has_bias, bias, accumulate, *inputs,
+                        *((kept, line) if kept else ()),
                     )  # fmt: skip
                 done.set(end)
 
@@ -113,14 +116,17 @@ def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
 
 
 def _tile(module: Module, format: Format, width: int, slots: list[Type] | None = None) -> Function:
-    """Some blocks of one panel times `width` tokens; with `slots` it finds in memory what `_keep` wrote."""
+    """Some blocks of one panel times `width` tokens.
+
+    With `slots` it finds in memory what `_keep` wrote, and asks for a line of other blocks, to be kept soon.
+    """
     kind = KINDS[format.activation]
     lanes = _lanes(module)
-    more = [pointer] if slots else []
+    more = [pointer, pointer] if slots else []
     parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections), *more]
     f = module.function(f"{'kept' if slots else 'tile'}{width}", parameters, internal=True)
     weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
-    memory = inputs.pop() if slots else None
+    memory, line = (inputs.pop(-2), inputs.pop()) if slots else (None, None)
     # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
     ahead = 4096 if width >= 4 and not slots else 0
     vector = f32 * lanes
@@ -151,7 +157,8 @@ def _tile(module: Module, format: Format, width: int, slots: list[Type] | None =
                 each_unit = zip(inputs, kind.sections, strict=True)
                 units = [x + at * (format.block // covered * 4 * width) for x, covered in each_unit]
                 kept = None
-                if slots and memory:
+                if slots and memory and line:
+                    f.prefetch(line, at * format.panel_block)
                     kept = Kept(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
                 fields = _fields(format, weights, at, row)
                 format.multiply(Tile(f, lanes, width, *fields, units, here, ahead, kept))
