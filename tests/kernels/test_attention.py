@@ -90,6 +90,45 @@ def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("group", [1, 3, 8])
+def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> None:
+    rng = np.random.default_rng(group)
+    kv_heads, head_dim = 2, 64
+    # Three prompts: into a second part; from the beginning; and to where parts become longer.
+    longest = PARTS * SHORTEST_PART
+    prompts = [range(SHORTEST_PART - 22, SHORTEST_PART + 19), range(21), range(longest - 5, longest + 6)]
+    n_pages = longest // PAGE + 1
+    cache = np.zeros((kv_heads, n_pages, Layout(kind, head_dim).nbytes), np.uint8)
+    some = [twins.pack_page(*rng.standard_normal((2, PAGE, head_dim)), kind) for _ in range(40)]
+    cache[:] = [[some[i] for i in rng.integers(0, len(some), n_pages)] for _ in range(kv_heads)]
+    tables = [rng.permutation(n_pages).astype(np.int32) for _ in prompts]
+    positions = np.array([position for prompt in prompts for position in prompt], np.int32)
+    addresses = np.array([address(t) for t, prompt in zip(tables, prompts, strict=True) for _ in prompt], np.int64)
+    n = len(positions)
+    assert n * kv_heads > SHARED
+    queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32)
+    scratch = np.zeros(attention.scratch_bytes(kv_heads, group, head_dim), np.uint8)
+
+    def run(rows: slice) -> np.ndarray:
+        out = np.zeros_like(queries[rows])
+        call(
+            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind)), attention.ARGUMENTS,
+            threads=3, rows=count(len(out)), positions=positions[rows].copy(), tables=addresses[rows].copy(),
+            queries=queries[rows].copy(), query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
+            scale=np.array([0.2], np.float32), output=out, scratch=scratch,
+        )  # fmt: skip
+        return out
+
+    together = run(slice(n))
+    for row in range(n):
+        assert np.array_equal(run(slice(row, row + 1))[0], together[row]), positions[row]
+    for first, table in zip(np.cumsum([0, *map(len, prompts)]), tables, strict=False):
+        position = int(positions[first])
+        want = twins.attention(queries[first], cache, table, position, 0.2, Layout(kind, head_dim))
+        np.testing.assert_allclose(together[first], want, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("interleaved", [True, False])
 @pytest.mark.parametrize(("head_dim", "rope_dim"), [(64, 64), (128, 128), (96, 48)])

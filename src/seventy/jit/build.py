@@ -254,11 +254,11 @@ class Function:
         place = self._at(address, offset)
         self.do(f"store {value.type} {value.name}, ptr {place.name}, align {align}")
 
-    def prefetch(self, address: Value, offset: Operand = 0) -> None:
-        """Asks for a cache line that will be read soon; any address is safe."""
+    def prefetch(self, address: Value, offset: Operand = 0, level: int = 1) -> None:
+        """Asks for a cache line that will be read soon, to lie in the cache of this level; any address is safe."""
         place = self._at(address, offset)
         self.module.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.do(f"call void @llvm.prefetch.p0(ptr {place.name}, i32 0, i32 3, i32 1)")
+        self.do(f"call void @llvm.prefetch.p0(ptr {place.name}, i32 0, i32 {4 - level}, i32 1)")
 
     def keep_order(self) -> None:
         """Loads before this stay before those after it. LLVM likes to load a whole block at once and then spills;

@@ -3,7 +3,7 @@
 Pages are read one after the other, keys and then values, and merged into softmax sums at once (Dao,
 FlashAttention-2): so the CPU's own prefetching sees one stream. A row's past is cut into at most PARTS parts, by its
 length alone, which are merged in order; so it does not matter whether one thread computes all parts or each has its
-own (Flash-Decoding).
+own (Flash-Decoding). The rows of a prompt go over a page together; each one's sums are built as if it were alone.
 """
 
 from seventy.jit.build import Function, Module, Value
@@ -17,6 +17,10 @@ PARTS = 16
 SHORTEST_PART = 512
 # With more rows times KV heads than this every thread has work enough without sharing rows.
 SHARED = 64
+# A tile has at most so many rows, and so many heads in all.
+_TILE_ROWS, _TILE_HEADS = 8, 32
+# Bytes from what is read to what the cache is asked for; many heads leave memory idle for long.
+_AHEAD = 8192
 _LOWEST = -3e38
 
 ARGUMENTS = (
@@ -24,9 +28,9 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def _part_bytes(group: int, head_dim: int) -> int:
+def _part_bytes(heads: int, head_dim: int) -> int:
     """A part's result: each head's sum of weighted values, each head's sum of weights in 16 lanes, the maxima."""
-    return 4 * group * (head_dim + 16) + -(-4 * group // 64) * 64
+    return 4 * heads * (head_dim + 16) + -(-4 * heads // 64) * 64
 
 
 def scratch_bytes(kv_heads: int, group: int, head_dim: int) -> int:
@@ -36,117 +40,165 @@ def scratch_bytes(kv_heads: int, group: int, head_dim: int) -> int:
 
 def build(module: Module, kv_heads: int, group: int, head_dim: int, kv: str) -> None:
     """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row."""
-    layout, heads_bytes = Layout(kv, head_dim), 4 * group * head_dim
-    add_page, merge = _page(module, group, layout), _merge(module, group, head_dim)
+    layout = Layout(kv, head_dim)
     k = Kernel(module, ARGUMENTS)
-    f = k.f
-    rows = k.count("rows")
-    queries, whole, alone = f.memory(heads_bytes), *(f.memory(_part_bytes(group, head_dim)) for _ in range(2))
-
-    def length_of(row: Value) -> Value:
-        return f.load(i32, k("positions", pointer), row * 4).to(i64) + 1
-
-    def part_length(length: Value) -> Value:
-        return (length + (SHORTEST_PART * PARTS - 1)) // (SHORTEST_PART * PARTS) * SHORTEST_PART
-
-    def parts_of(length: Value) -> Value:
-        return (length + part_length(length) - 1) // part_length(length)
-
-    def compute(row: Value, head: Value, part: Value, result: Value) -> None:
-        """One part of a row's past."""
-        length, table = length_of(row), f.load(pointer, k("tables", pointer), row * 8)
-        offset = row * k("query_stride") + head * heads_bytes
-        scale = f.load(f32, k("scale", pointer)).splat(16)
-        with f.loop(0, heads_bytes, 64) as i:
-            f.store(f.load(f32 * 16, k("queries", pointer) + offset, i) * scale, queries, i)
-        _clear(f, result, group, head_dim)
-        keys = layout.page(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0))
-        first = part * part_length(length)
-        with f.loop(first, (first + part_length(length)).minimum(length), PAGE) as position:
-            page = keys + f.load(i32, table, position // PAGE * 4).to(i64) * layout.nbytes
-            f.call(add_page.name, None, queries, page, (length - position).minimum(PAGE), result)
-
-    def finish(row: Value, head: Value) -> None:
-        output = k("output", pointer) + row * k("query_stride") + head * heads_bytes
-        with f.loop(group) as g:
-            inverse = (1.0 / sum_lanes(f.load(f32 * 16, whole, heads_bytes + g * 64))).splat(16)
-            with f.loop(0, 4 * head_dim, 64) as i:
-                place = g * (4 * head_dim) + i
-                f.store(f.load(f32 * 16, whole, place) * inverse, output, place)
+    f, rows = k.f, k.count("rows")
+    one, tile = _Rows(k, 1, group, layout), _Rows(k, max(1, min(_TILE_ROWS, _TILE_HEADS // group)), group, layout)
+    part_bytes = _part_bytes(group, head_dim)
 
     most = f.variable(i64, 1)
     shared = rows * kv_heads <= max(SHARED, kv_heads)
     with f.when(shared), f.loop(rows) as row:
-        most.set(most.get().maximum(parts_of(length_of(row))))
-    with k.claim(rows * kv_heads * most.get()) as item:
-        pair, part = item // most.get(), item % most.get()
-        row, head = pair // kv_heads, pair % kv_heads
-        parts = parts_of(length_of(row))
-        with f.when(shared & (part < parts)):
-            # Whoever is last of a row and head merges.
-            done = k("scratch", pointer) + pair * (64 + PARTS * _part_bytes(group, head_dim))
-            compute(row, head, part, done + 64 + part * _part_bytes(group, head_dim))
-            with f.when((f.atomic_add(done, 1) + 1).eq(parts)):
-                f.atomic_store(done, 0)
-                _clear(f, whole, group, head_dim)
-                with f.loop(parts) as p:
-                    f.call(merge.name, None, whole, done + 64 + p * _part_bytes(group, head_dim))
-                finish(row, head)
+        most.set(most.get().maximum(one.parts(row)))
+    tiles = (rows + tile.n - 1) // tile.n
+    with k.claim(kv_heads * shared.select(rows * most.get(), tiles)) as item:
+        with f.when(shared):
+            pair, part = item // most.get(), item % most.get()
+            row, head = pair // kv_heads, pair % kv_heads
+            parts = one.parts(row)
+            with f.when(part < parts):
+                # Whoever is last of a row and head merges.
+                done = k("scratch", pointer) + pair * (64 + PARTS * part_bytes)
+                one.compute(row, head, part, done + 64 + part * part_bytes)
+                with f.when((f.atomic_add(done, 1) + 1).eq(parts)):
+                    f.atomic_store(done, 0)
+                    one.clear()
+                    with f.loop(parts) as p:
+                        one.merge(done + 64 + p * part_bytes)
+                    one.finish(row, head)
         with f.when(shared.eq(False)):
-            _clear(f, whole, group, head_dim)
-            with f.loop(parts) as p:
-                compute(row, head, p, alone)
-                f.call(merge.name, None, whole, alone)
-            finish(row, head)
+            first, head = item // kv_heads * tile.n, item % kv_heads
+            last = (first + (tile.n - 1)).minimum(rows - 1)
+            together = tile.is_tile(first, last)
+            with f.when(together):
+                tile.whole(first, head)
+            with f.when(together.eq(False)), f.loop(first, last + 1) as row:
+                one.whole(row, head)
 
 
-def _clear(f: Function, result: Value, group: int, head_dim: int) -> None:
-    with f.loop(0, 4 * group * (head_dim + 16), 64) as i:
+class _Rows:
+    """`n` rows of one sequence, one position after the other, with the `group` heads of one KV head."""
+
+    def __init__(self, k: Kernel, n: int, group: int, layout: Layout) -> None:
+        self.k, self.n, self.group, self.layout = k, n, group, layout
+        self.heads = n * group
+        self.row_bytes = 4 * group * layout.head_dim
+        self._add_page = _page(k.f.module, n, group, layout)
+        self._merge = _merge(k.f.module, self.heads, layout.head_dim)
+        self._queries = k.f.memory(n * self.row_bytes)
+        self._sums, self._part = (k.f.memory(_part_bytes(self.heads, layout.head_dim)) for _ in range(2))
+
+    def _length(self, row: Value) -> Value:
+        return self.k.f.load(i32, self.k("positions", pointer), row * 4).to(i64) + 1
+
+    def _part_length(self, row: Value) -> Value:
+        most = SHORTEST_PART * PARTS
+        return (self._length(row) + (most - 1)) // most * SHORTEST_PART
+
+    def parts(self, row: Value) -> Value:
+        """Into how many parts a row's past is cut."""
+        return (self._length(row) + self._part_length(row) - 1) // self._part_length(row)
+
+    def is_tile(self, first: Value, last: Value) -> Value:
+        """Whether these are `n` rows as this class needs them, cut alike."""
+        tables = [self.k.f.load(i64, self.k("tables", pointer), row * 8) for row in (first, last)]
+        positions = self._length(last) - self._length(first)
+        cut = self._part_length(first).eq(self._part_length(last)) & self.parts(first).eq(self.parts(last))
+        return (last - first).eq(self.n - 1) & positions.eq(self.n - 1) & tables[0].eq(tables[1]) & cut
+
+    def compute(self, row: Value, head: Value, part: Value, result: Value) -> None:
+        """One part of the past of the rows from `row` on."""
+        k, f, layout = self.k, self.k.f, self.layout
+        length, table = self._length(row), f.load(pointer, k("tables", pointer), row * 8)
+        scale = f.load(f32, k("scale", pointer)).splat(16)
+        source = k("queries", pointer) + row * k("query_stride") + head * self.row_bytes
+        for r in range(self.n):
+            line, copy = source + k("query_stride") * r, self._queries + self.row_bytes * r
+            with f.loop(0, self.row_bytes, 64) as i:
+                f.store(f.load(f32 * 16, line, i) * scale, copy, i)
+        _clear(f, result, self.heads, layout.head_dim)
+        keys = layout.page(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0))
+        first = part * self._part_length(row)
+        with f.loop(first, (first + self._part_length(row)).minimum(length + (self.n - 1)), PAGE) as position:
+            page = keys + f.load(i32, table, position // PAGE * 4).to(i64) * layout.nbytes
+            f.call(self._add_page.name, None, self._queries, page, length - position, result)
+
+    def clear(self) -> None:
+        """Nothing is merged yet."""
+        _clear(self.k.f, self._sums, self.heads, self.layout.head_dim)
+
+    def merge(self, part: Value) -> None:
+        """Adds a part; changes it too."""
+        self.k.f.call(self._merge.name, None, self._sums, part)
+
+    def finish(self, row: Value, head: Value) -> None:
+        """Writes the output of the rows from `row` on."""
+        f, head_bytes = self.k.f, 4 * self.layout.head_dim
+        for r in range(self.n):
+            output = self.k("output", pointer) + (row + r) * self.k("query_stride") + head * self.row_bytes
+            with f.loop(self.group) as g:
+                of = g + r * self.group
+                inverse = (1.0 / sum_lanes(f.load(f32 * 16, self._sums, of * 64 + self.heads * head_bytes))).splat(16)
+                with f.loop(0, head_bytes, 64) as i:
+                    f.store(f.load(f32 * 16, self._sums, of * head_bytes + i) * inverse, output, g * head_bytes + i)
+
+    def whole(self, row: Value, head: Value) -> None:
+        """Part by part the whole past of the rows from `row` on."""
+        self.clear()
+        with self.k.f.loop(self.parts(row)) as p:
+            self.compute(row, head, p, self._part)
+            self.merge(self._part)
+        self.finish(row, head)
+
+
+def _clear(f: Function, result: Value, heads: int, head_dim: int) -> None:
+    with f.loop(0, 4 * heads * (head_dim + 16), 64) as i:
         f.store(f.constant(f32 * 16, 0), result, i)
-    with f.loop(group) as g:
-        f.store(f.constant(f32, _LOWEST), result, 4 * group * (head_dim + 16) + g * 4)
+    with f.loop(heads) as head:
+        f.store(f.constant(f32, _LOWEST), result, 4 * heads * (head_dim + 16) + head * 4)
 
 
-def _scale(f: Function, result: Value, head: Value, factor: Value, group: int, head_dim: int) -> None:
+def _scale(f: Function, result: Value, head: Value, factor: Value, heads: int, head_dim: int) -> None:
     """Multiplies a head's sums."""
     with f.loop(0, 4 * head_dim, 64) as i:
         place = head * (4 * head_dim) + i
         f.store(f.load(f32 * 16, result, place) * factor.splat(16), result, place)
-    place = head * 64 + 4 * group * head_dim
+    place = head * 64 + 4 * heads * head_dim
     f.store(f.load(f32 * 16, result, place) * factor.splat(16), result, place)
 
 
-def _merge(module: Module, group: int, head_dim: int) -> Function:
+def _merge(module: Module, heads: int, head_dim: int) -> Function:
     """Adds a part to what is merged already; changes the part too."""
-    f = module.function("merge", [pointer, pointer], internal=True)
+    f = module.function(f"merge{heads}", [pointer, pointer], internal=True)
     whole, part = f.arguments
-    with f.loop(group) as g:
-        at = g * 4 + 4 * group * (head_dim + 16)
+    with f.loop(heads) as head:
+        at = head * 4 + 4 * heads * (head_dim + 16)
         before = [f.load(f32, result, at) for result in (whole, part)]
         maximum = before[0].maximum(before[1])
         f.store(maximum, whole, at)
         for result, old in zip((whole, part), before, strict=True):
-            _scale(f, result, g, exp(old - maximum), group, head_dim)
-    with f.loop(0, 4 * group * (head_dim + 16), 64) as i:
+            _scale(f, result, head, exp(old - maximum), heads, head_dim)
+    with f.loop(0, 4 * heads * (head_dim + 16), 64) as i:
         f.store(f.load(f32 * 16, whole, i) + f.load(f32 * 16, part, i), whole, i)
     return f
 
 
-def _page(module: Module, group: int, layout: Layout) -> Function:
-    """Adds the first `count` positions of a page to the result of `group` heads."""
+def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
+    """Adds the first `count` positions of a page to the result of a row's heads, one more to that of the next row's."""
     lanes, head_dim = module.isa.lanes, layout.head_dim
     quantized = layout.kind == "q8_0"
     # So many elements of a key or value share a factor.
     span = BLOCK if quantized else head_dim
-    f = module.function("page", [pointer, pointer, i64, pointer], internal=True)
+    n_heads = rows * group
+    f = module.function(f"page{rows}", [pointer, pointer, i64, pointer], internal=True)
     queries, page, count, sums = f.arguments
-    totals = sums + 4 * group * head_dim
-    maxima = totals + 64 * group
-    scores = f.memory(4 * group * PAGE)
+    totals = sums + 4 * n_heads * head_dim
+    maxima = totals + 64 * n_heads
+    scores = f.memory(4 * n_heads * PAGE)
     # As many heads and vectors at once as registers hold.
     many = 8 if lanes == 16 else 4
     vectors = 2 if lanes > 4 else 1
-    heads = [range(first, min(first + many, group)) for first in range(0, group, many)]
+    heads = [range(first, min(first + many, n_heads)) for first in range(0, n_heads, many)]
 
     def number(address: Value, index: Value) -> Value:
         """`lanes` elements of keys or values, as floats but for their factor."""
@@ -154,12 +206,18 @@ def _page(module: Module, group: int, layout: Layout) -> Function:
             return f.load(i8 * lanes, address, index).to(f32)
         return halves_to_float(f.load(u16 * lanes, address, index * 2))
 
+    def ahead(some: range, element: Value) -> None:
+        """Asks for what lies _AHEAD after the element that is as far in the page as the work on it is."""
+        if some is heads[0]:
+            f.prefetch(page, element * layout.element + _AHEAD, level=2)
+
     for some in heads:
         with f.loop(0, PAGE, lanes * vectors) as start:
             dots = {(g, v): f.variable(f32 * lanes, 0) for g in some for v in range(vectors)}
             with f.loop(0, head_dim, span) as first:
                 parts = {place: f.variable(f32 * lanes, 0) for place in dots} if quantized else dots
                 with f.loop(first, first + span) as i:
+                    ahead(some, i * PAGE + start)
                     for v in range(vectors):
                         key = number(page, i * PAGE + start + v * lanes)
                         for g in some:
@@ -174,10 +232,10 @@ def _page(module: Module, group: int, layout: Layout) -> Function:
             for (g, v), dot in dots.items():
                 f.store(dot.get(), scores, (start + v * lanes) * 4 + g * PAGE * 4)
 
-    with f.loop(group) as head:
+    with f.loop(n_heads) as head:
         line = scores + head * (4 * PAGE)
         ramps = [f.vector(i32 * lanes, range(first, first + lanes)) for first in range(0, PAGE, lanes)]
-        valid = [ramp < count.to(i32).splat(lanes) for ramp in ramps]
+        valid = [ramp < (count + head // group).to(i32).splat(lanes) for ramp in ramps]
         here = [ok.select(f.load(f32 * lanes, line, 4 * lanes * part), _LOWEST) for part, ok in enumerate(valid)]
         largest = here[0]
         for score in here[1:]:
@@ -185,7 +243,7 @@ def _page(module: Module, group: int, layout: Layout) -> Function:
         before, maximum = f.load(f32, maxima, head * 4), max_lanes(largest)
         with f.when(maximum > before):
             f.store(maximum, maxima, head * 4)
-            _scale(f, sums, head, exp(before - maximum), group, head_dim)
+            _scale(f, sums, head, exp(before - maximum), n_heads, head_dim)
         shift = f.broadcast(f32 * lanes, maxima, head * 4)
         total = f.load(f32 * lanes, totals, head * 64)
         for part, score in enumerate(here):
@@ -195,7 +253,8 @@ def _page(module: Module, group: int, layout: Layout) -> Function:
         f.store(total, totals, head * 64)
 
     wide = next(n for n in (vectors, 1) if span % (n * lanes) == 0)
-    weights = f.memory(4 * group * PAGE) if quantized else scores
+    weights = f.memory(4 * n_heads * PAGE) if quantized else scores
+    used = (count + (rows - 1)).minimum(PAGE)
     for some in heads:
         with f.loop(0, head_dim, span) as first:
             if quantized:
@@ -208,7 +267,8 @@ def _page(module: Module, group: int, layout: Layout) -> Function:
             with f.loop(first, first + span, lanes * wide) as column:
                 places = {(g, v): column * 4 + (g * head_dim + v * lanes) * 4 for g in some for v in range(wide)}
                 acc = {at: f.variable(f32 * lanes, f.load(f32 * lanes, sums, places[at])) for at in places}
-                with f.loop(count) as i:
+                with f.loop(used) as i:
+                    ahead(some, (column + head_dim) * PAGE + i * (lanes * wide))
                     for v in range(wide):
                         value = number(page + layout.values, i * head_dim + column + v * lanes)
                         for g in some:
