@@ -44,7 +44,7 @@ def test_slots_lose_their_names(profile: Profile) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "why"),
     [
-        (("version",), 2, "version"),
+        (("version",), 3, "version"),
         (("extra",), 1, "unknown keys: extra"),
         (("threads",), "2", "not of type int"),
         (("threads",), 0, "threads"),
@@ -71,11 +71,23 @@ def test_slots_lose_their_names(profile: Profile) -> None:
         (("results", 3, "tokens_per_second", "median"), 1e9, "repeats"),
         (("results", 3, "tokens_per_second", "values"), [1.0, 1.0], "repeats"),
         (("results", 3, "versus", "ratio"), 0.0, "no rate"),
+        (("results", 3, "read_limit_gbs"), {"values": [1.0], "median": 1.0, "spread": 0.0}, "repeats"),
     ],
 )
 def test_refuses(changed: Changed, place: tuple[str | int, ...], value: object, why: str) -> None:
     with pytest.raises(SeventyError, match=why):
         cards.read(changed(*place, value=value))
+
+
+def test_share_of_what_memory_gave_beside_each_repeat(card: Card) -> None:
+    speeds = Samples.of((8.0, 10.0, 20.0))
+    result = replace(card.results[3], tokens_per_second=speeds, gbs=5.0, read_limit_gbs=Samples.of((5.0, 10.0, 10.4)))
+    # 4, 5 and 10 GB/s.
+    assert result.memory_share(card.machine) == pytest.approx(0.8)
+    assert replace(result, read_limit_gbs=None).memory_share(card.machine) == pytest.approx(5e-4)
+    assert replace(card, results=(result,)).read_limit_gbs == card.machine.read_bandwidth_gbs
+    fast = replace(result, read_limit_gbs=Samples.of((3e4,) * 3))
+    assert replace(card, results=(fast,)).read_limit_gbs == 3e4
 
 
 def test_refuses_decode_above_the_memory(card: Card) -> None:

@@ -1,13 +1,15 @@
 """What a speed stands for: bytes and operations, counted by hand on the tiny model."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.tiny import FEED_FORWARD, HEADS, HIDDEN, KV_HEADS, LAYERS
-from seventy.bench import figures
+from seventy.bench import engine, figures
 from seventy.bench.energy import Wall, cny_per_million_tokens
+from seventy.bench.engine import Seventy
 from seventy.bench.measure import Figure, Task
 from seventy.engine.model import Model
 
@@ -54,6 +56,7 @@ def test_cache_bytes(model: Model) -> None:
 def test_result(model: Model) -> None:
     task = Task("decode", 4, 0)
     ours = Figure(task, "seventy", (90.0, 100.0, 110.0), (0.5, 0.6, 0.7))
+    ours = replace(ours, limits=(9.0, 8.0, 10.0))
     theirs = Figure(task, "llama.cpp", (45.0, 50.0, 55.0))
     found = figures.result(model, {"seventy": ours, "llama.cpp": theirs}, None)
     assert found.tokens_per_second.median == 100
@@ -65,6 +68,14 @@ def test_result(model: Model) -> None:
     assert found.versus and found.versus.ratio == 2
     assert found.joules_per_token and found.joules_per_token.median == 0.6
     assert found.whole_model is None
+    assert found.read_limit_gbs and found.read_limit_gbs.median == 9
+
+
+@pytest.mark.parametrize("least", [0, 1 << 40])
+def test_memory_is_read_beside_each_task(model: Model, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_LEAST_PROBE_BYTES", least)
+    for timing in (Seventy(model).prefill(8), Seventy(model).decode(2, 3), Seventy(model).batch(2, 3, 1)):
+        assert (timing.limit_gbs is None) if least else (timing.limit_gbs and 0 < timing.limit_gbs < 1e5)
 
 
 def test_extrapolation_scales_the_layers_and_not_the_head() -> None:

@@ -22,7 +22,7 @@ from seventy.jit.isa import LEVELS, wide_name
 from seventy.machine.profile import Profile
 from seventy.machine.records import from_json
 
-VERSION = 1
+VERSION = 2
 TASKS = ("prefill", "decode", "batch")
 # Above it a figure is a mistake: a limit measured on a busy machine is too low, but not by more.
 MOST_SHARE = 1.5
@@ -61,7 +61,8 @@ class Result:
 
     `gbs` (1e9 bytes/s) counts weights as in the file, once a pass, and the cache; `gops` (1e9 operations/s, two a
     multiply-add) counts the matrices; `operations_per_byte` is of weights read. `whole_model` is the extrapolation
-    to all layers where some were left out, `joules_per_token` is None where nobody counted.
+    to all layers where some were left out, `joules_per_token` is None where nobody counted. `read_limit_gbs` is what
+    memory gave just before each repeat, None where that was not tried.
     """
 
     what: str
@@ -75,6 +76,15 @@ class Result:
     whole_model: Samples | None
     joules_per_token: Samples | None
     versus: Versus | None
+    read_limit_gbs: Samples | None
+
+    def memory_share(self, machine: Profile) -> float:
+        """Of the memory's limit: the median over the repeats, each beside what memory gave just before it."""
+        speeds = self.tokens_per_second
+        known = [machine.read_bandwidth_gbs] * len(speeds.values)
+        limits = self.read_limit_gbs.values if self.read_limit_gbs else known
+        shares = [speed / limit for speed, limit in zip(speeds.values, limits, strict=True)]
+        return self.gbs / speeds.median * statistics.median(shares)
 
     @property
     def label(self) -> str:
@@ -133,6 +143,12 @@ class Card:
     @property
     def weight_bytes(self) -> int:
         return sum(self.model.format_bytes.values())
+
+    @property
+    def read_limit_gbs(self) -> float:
+        """GB/s (1e9) of memory: the profile's, or more where a run saw more."""
+        seen = [result.read_limit_gbs.median for result in self.results if result.read_limit_gbs]
+        return max([self.machine.read_bandwidth_gbs, *seen])
 
     @property
     def int8_limit_gops(self) -> float | None:
@@ -228,7 +244,7 @@ def _result_problems(card: Card, result: Result) -> Iterator[str]:
     where = f"{result.what} {result.n} at {result.depth}"
     if result.what not in TASKS or result.n < 1 or result.depth < 0 or result.passes < 1:
         yield f"there is no task {where}"
-    versus, optional = result.versus, (result.whole_model, result.joules_per_token)
+    versus, optional = result.versus, (result.whole_model, result.joules_per_token, result.read_limit_gbs)
     for samples in (result.tokens_per_second, *optional, versus and versus.tokens_per_second):
         if samples and not _consistent(samples, card.repeats):
             yield f"{where}: {card.repeats} repeats do not give {samples.median} of {list(samples.values)}"
@@ -239,7 +255,7 @@ def _result_problems(card: Card, result: Result) -> Iterator[str]:
         if not _positive(number):
             yield f"{where}: {number} is no rate"
     cached = card.weight_bytes < _CACHED * card.machine.last_level_cache_bytes
-    limits = (result.gbs, card.machine.read_bandwidth_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
+    limits = (result.gbs, card.read_limit_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
     for rate, limit, unit in limits:
         if limit and rate > MOST_SHARE * limit and not (cached and unit == "GB/s"):
             yield f"{where}: {rate:.1f} {unit} on a machine whose limit is {limit:.1f}"

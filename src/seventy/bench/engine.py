@@ -10,6 +10,11 @@ import numpy as np
 
 from seventy.engine.kvcache import Sequence
 from seventy.engine.model import MAX_ROWS, Model, Rows
+from seventy.machine import measure, topology
+from seventy.machine.measure import Area
+
+# Less says more of caches than of memory; more takes longer than it is worth.
+_LEAST_PROBE_BYTES, _PROBE_BYTES = 64 << 20, 512 << 20
 
 
 class Counter(Protocol):
@@ -24,10 +29,14 @@ Meter = Callable[[], AbstractContextManager[Counter]]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one task took; `joules` is None where nobody counted."""
+    """What one task took; `joules` is None where nobody counted.
+
+    `limit_gbs` is what a pure read of the weights gave just before, by as many threads; None where it was not tried.
+    """
 
     seconds: float
     joules: float | None = None
+    limit_gbs: float | None = None
 
 
 class Engine(Protocol):
@@ -55,7 +64,11 @@ class Engine(Protocol):
 
 
 class Seventy:
-    """Our engine, in this process; without its `head`, no pass gives logits."""
+    """Our engine, in this process; without its `head`, no pass gives logits.
+
+    Before each task memory is read and nothing else done: neighbours on a shared machine come and go, and a share of
+    what it gave an hour ago says little.
+    """
 
     does = frozenset({"prefill", "decode", "batch"})
 
@@ -74,17 +87,25 @@ class Seventy:
             part = tokens[first : first + MAX_ROWS]
             self.model.step([Rows(sequence, part, outputs if first + MAX_ROWS >= len(tokens) else 0)])
 
-    def _time(self, work: Callable[[], None]) -> Timing:
+    def _limit_gbs(self) -> float | None:
+        """GB/s (1e9) at which the model's threads read its weights; None where they are few or lie on several nodes."""
+        machine, weights = topology.read(), self.model.program.weights
+        if len(weights.nodes) > 1 or len(weights.memory) < _LEAST_PROBE_BYTES:
+            return None
+        memory = weights.memory[:_PROBE_BYTES]
+        return measure.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads)))
+
+    def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:
         with self._meter() if self._meter else nullcontext() as counter:
             start = time.perf_counter()
             work()
             seconds = time.perf_counter() - start
-        return Timing(seconds, counter.joules if counter else None)
+        return Timing(seconds, counter.joules if counter else None, limit_gbs)
 
     def prefill(self, tokens: int) -> Timing:
-        sequence, prompt = self.model.new_sequence(), self._tokens(tokens)
+        sequence, prompt, limit_gbs = self.model.new_sequence(), self._tokens(tokens), self._limit_gbs()
         try:
-            return self._time(lambda: self._read(sequence, prompt, self._outputs))
+            return self._time(lambda: self._read(sequence, prompt, self._outputs), limit_gbs)
         finally:
             sequence.truncate(0)
 
@@ -96,7 +117,7 @@ class Seventy:
 
     def _passes(self, rows: int, depth: int, passes: int) -> Timing:
         sequences = [self.model.new_sequence() for _ in range(rows)]
-        steps = [self._tokens(rows) for _ in range(passes)]
+        steps, limit_gbs = [self._tokens(rows) for _ in range(passes)], self._limit_gbs()
 
         def work() -> None:
             for tokens in steps:
@@ -106,7 +127,7 @@ class Seventy:
         try:
             for sequence in sequences:
                 self._read(sequence, self._tokens(depth), 0)
-            return self._time(work)
+            return self._time(work, limit_gbs)
         finally:
             for sequence in sequences:
                 sequence.truncate(0)

@@ -64,4 +64,5 @@ def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | Non
         whole_model=extrapolate(ours, blocks, layer_scale) if blocks and layer_scale else None,
         joules_per_token=Samples.of(ours.joules) if ours.joules else None,
         versus=versus,
+        read_limit_gbs=Samples.of(ours.limits) if ours.limits else None,
     )

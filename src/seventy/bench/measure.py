@@ -43,12 +43,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The repeats of one task on one engine: tokens per second, and joules per token where they were counted."""
+    """The repeats of one task on one engine: tokens per second, and joules per token where they were counted.
+
+    `limits` are what memory gave just before each, GB/s (1e9).
+    """
 
     task: Task
     engine: str
     samples: tuple[float, ...]
     joules: tuple[float, ...] = ()
+    limits: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -107,4 +111,5 @@ def measure(
 
 def _figure(task: Task, name: str, timings: Sequence[Timing]) -> Figure:
     joules = tuple(timing.joules / task.tokens for timing in timings if timing.joules is not None)
-    return Figure(task, name, tuple(task.tokens / timing.seconds for timing in timings), joules)
+    limits = tuple(timing.limit_gbs for timing in timings if timing.limit_gbs is not None)
+    return Figure(task, name, tuple(task.tokens / timing.seconds for timing in timings), joules, limits)

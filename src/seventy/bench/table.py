@@ -42,7 +42,7 @@ def _columns(card: Card) -> Iterator[str]:
         yield f"{card.peer.name}\ntok/s"
         yield "ratio"
     yield "GB/s"
-    yield f"of {card.machine.read_bandwidth_gbs:.1f}"
+    yield "of what\nmemory gave"
     yield "GOPS"
     if card.int8_limit_gops:
         yield f"of {card.int8_limit_gops:.0f}"
@@ -62,7 +62,8 @@ def _cells(card: Card, result: Result) -> Iterator[str]:
         yield _speed(versus.tokens_per_second) if versus else ""
         yield f"{versus.ratio:.2f} ({versus.ratio_low:.2f}-{versus.ratio_high:.2f})" if versus else ""
     yield f"{result.gbs:.1f}"
-    yield f"{result.gbs / card.machine.read_bandwidth_gbs:.0%}"
+    limit = result.read_limit_gbs.median if result.read_limit_gbs else card.machine.read_bandwidth_gbs
+    yield f"{result.memory_share(card.machine):.0%} of {limit:.1f}"
     yield f"{result.gops:.0f}"
     if card.int8_limit_gops:
         yield f"{result.gops / card.int8_limit_gops:.0%}"

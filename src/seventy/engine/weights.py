@@ -139,6 +139,11 @@ class Weights:
         return sum(matrix.nbytes for matrix in self._matrices.values())
 
     @property
+    def memory(self) -> NDArray[np.uint8]:
+        """Where the matrices lie."""
+        return self._arena
+
+    @property
     def matrices(self) -> tuple[Matrix, ...]:
         """Those asked for so far."""
         return tuple(self._matrices.values())

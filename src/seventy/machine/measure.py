@@ -173,6 +173,13 @@ def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> Sam
     return Samples(passes)
 
 
+def read_now(library: Library, area: Area) -> float:
+    """The most GB/s (1e9) of one pass in each way of reading: what memory gives at this moment."""
+    ways = walks(library.isa.lanes)
+    library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
+    return max(read_once(library, walk, [area]) for walk in ways)
+
+
 def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> Samples:
     """Passes by `threads` threads, pinned to physical cores, over their own nodes' memory."""
     machine = topology.read()
