@@ -1,0 +1,126 @@
+"""Result cards side by side, and as rows of the catalogue."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.table import Table
+
+from seventy.bench.card import Card, Result, Samples
+from seventy.catalog.measurements import Measurement
+from seventy.formats import by_name
+
+
+def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
+    """A column for each card, a row for each task; ratios are to the first card."""
+    table = Table()
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for title, cells in {
+        "CPU": [card.machine.cpu for card in cards],
+        "cores, threads, ISA": [f"{card.machine.cores}, {card.threads}, {card.isa}" for card in cards],
+        "DIMMs, channels": [_memory(card) for card in cards],
+        "memory, GB/s": [f"{card.read_limit_gbs:.1f}" for card in cards],
+        "int8, GOPS": [f"{card.int8_limit_gops:.0f}" if card.int8_limit_gops else "unknown" for card in cards],
+        "model": [_model(card) for card in cards],
+        "date": [card.date for card in cards],
+    }.items():
+        table.add_row(title, *cells)
+    table.add_section()
+    labels = list(dict.fromkeys(result.label for card in cards for result in card.results))
+    for label in labels:
+        found = [next((result for result in card.results if result.label == label), None) for card in cards]
+        table.add_row(f"{label}, tok/s", *_ratios(found))
+    return table
+
+
+def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
+    """The card as a row of catalog/data/measurements.csv; who it comes from and where it lies is not in the card.
+
+    Decoding is that of the least depth. Weights that were random, and a CPU inside a virtual machine, are said.
+    """
+    slots, shape = card.machine.slots, card.model
+    decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
+    prefill = next((result for result in card.results if result.what == "prefill"), None)
+    if decode is None:
+        raise ValueError("nothing was decoded")
+    stated = slots.theoretical_gbs is not None
+    speeds = [slot.mts or slot.rated_mts for slot in slots.filled]
+    scale = shape.whole_layers / shape.layers
+    notes = [f"{card.isa}, {card.threads} threads"]
+    notes += ["random weights"] if shape.synthetic else []
+    if shape.layers < shape.whole_layers:
+        notes.append(f"{shape.layers} of {shape.whole_layers} layers, extrapolated")
+    hypervisor = card.machine.settings.hypervisor
+    return Measurement(
+        id=id,
+        group=group,
+        cpu=card.machine.cpu,
+        machine="",
+        sockets=card.machine.sockets,
+        cores=card.machine.cores,
+        threads=card.threads,
+        layout="stated" if stated else "measured",
+        channels=float(slots.filled_channels) if stated else None,
+        mts=min(speeds) if stated else None,
+        bandwidth_gbs=round(card.read_limit_gbs, 1),
+        model=_model(card),
+        params_b=round(_parameters(card) * scale / 1e9, 2),
+        active_params_b=round(_parameters(card) * scale / 1e9, 2),
+        layers=shape.whole_layers,
+        quant=max(shape.format_bytes, key=lambda name: shape.format_bytes[name]),
+        file_gib=round(card.weight_bytes * scale / 2**30, 2),
+        context=decode.depth,
+        engine="seventy",
+        decode_tok_s=round(_speed(decode).median, 3),
+        prefill_tok_s=round(_speed(prefill).median, 2) if prefill else None,
+        exclude=f"a virtual machine ({hypervisor})" if hypervisor else "",
+        source=source,
+        date=card.date[:7],
+        notes="; ".join(notes),
+    )
+
+
+def as_csv(rows: Sequence[Measurement]) -> str:
+    """Lines to be added to measurements.csv."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(Measurement.__dataclass_fields__), lineterminator="\n")
+    for row in rows:
+        writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
+    return out.getvalue()
+
+
+def _speed(result: Result) -> Samples:
+    """Of the whole model, extrapolated where layers were left out."""
+    return result.whole_model or result.tokens_per_second
+
+
+def _ratios(found: Sequence[Result | None]) -> list[str]:
+    cells = []
+    for result in found:
+        text = f"{_speed(result).median:.2f} ±{_speed(result).spread:.0%}" if result else ""
+        if result and found[0] and result is not found[0]:
+            text += f" ({_speed(result).median / _speed(found[0]).median:.2f} x)"
+        cells.append(text)
+    return cells
+
+
+def _memory(card: Card) -> str:
+    slots = card.machine.slots
+    if not slots.filled:
+        return "unknown"
+    channels = f", {slots.filled_channels} of {slots.channels} channels" if slots.channels else ""
+    return f"{len(slots.filled)}{channels}"
+
+
+def _model(card: Card) -> str:
+    shape = card.model
+    kind = "random weights, " if shape.synthetic else ""
+    return f"{shape.architecture}, {kind}{shape.whole_layers} layers of {shape.hidden}"
+
+
+def _parameters(card: Card) -> float:
+    formats = {name: by_name(name) for name in card.model.format_bytes}
+    return sum(nbytes / formats[name].nbytes * formats[name].block for name, nbytes in card.model.format_bytes.items())
