@@ -7,7 +7,7 @@ from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import activations
 from seventy.kernels.abi import tile_widths
-from seventy.kernels.activations import KINDS
+from seventy.kernels.activations import _SHARED_COLUMNS, _SHARED_ROWS, KINDS
 
 
 def made(isa: Isa, source: str, kind: str, n: int, capacity: int, columns: int, **arguments: object) -> np.ndarray:
@@ -36,6 +36,27 @@ def test_plain_equals_its_twin_to_the_bit(kind: str, n: int, isa: Isa) -> None:
     got = made(isa, "plain", kind, n, n + 3, 512, a=x, a_stride=x.strides[0])
     want = twins.activations(x, kind, n + 3, tile_widths(isa.lanes))
     assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 8, 9])
+def test_rows_that_threads_share(kind: str, n: int, isa: Isa) -> None:
+    columns = 2 * _SHARED_COLUMNS + 512
+    x = inputs(n, columns)
+    got = made(isa, "plain", kind, n, n, columns, a=x, a_stride=x.strides[0])
+    assert np.array_equal(got, twins.activations(x, kind, n, tile_widths(isa.lanes)))
+
+
+def test_a_shared_row_is_as_one_alone(isa: Isa) -> None:
+    columns = 2 * _SHARED_COLUMNS + 512
+    x, rest = inputs(_SHARED_ROWS + 1, columns), {"b": np.ones(columns, np.float32), "epsilon": np.ones(1, np.float32)}
+    shared, whole = (
+        made(isa, "norm", "q8_256", n, n, columns, a=x, a_stride=x.strides[0], **rest)
+        for n in (_SHARED_ROWS, _SHARED_ROWS + 1)
+    )
+    # The first section: the rows' bytes, tile by tile, and both have the same tiles.
+    nbytes = _SHARED_ROWS * columns
+    assert np.array_equal(shared[:nbytes], whole[:nbytes])
 
 
 @pytest.mark.parametrize("columns", [32, 96, 576])

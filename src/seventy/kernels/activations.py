@@ -19,6 +19,8 @@ from seventy.jit.types import f32, i8, i32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_of, tile_widths
 
 _LANES = 16
+# Up to so many rows are cut into parts of so many columns.
+_SHARED_ROWS, _SHARED_COLUMNS = 8, 2048
 Read = Callable[[Value, int], Value]
 Put = Callable[[int, Value, Value], None]
 
@@ -65,7 +67,12 @@ def build(module: Module, source: str, kind_name: str) -> None:
     f, kind = k.f, KINDS[kind_name]
     rows, columns, row_map = k.count("rows"), k("columns"), k("row_map", pointer)
     bases = section_bases(f, kind, k("output", pointer), k("capacity"), columns)
-    with k.claim(rows) as row:
+    # A few rows are shared by threads; of many each has its own, and a row's norm is computed once.
+    blocks = columns // kind.block
+    some = (rows <= _SHARED_ROWS).select(_SHARED_COLUMNS // kind.block, blocks)
+    parts = (blocks + some - 1) // some
+    with k.claim(rows * parts) as item:
+        row, first = item // parts, item % parts * some
         start, width = tile_of(f, row, rows, tile_widths(module.isa.lanes))
         token = row - start
         places = [base + start * (columns // c * 4) for base, c in zip(bases, kind.sections, strict=True)]
@@ -88,7 +95,7 @@ def build(module: Module, source: str, kind_name: str) -> None:
         def put(section: int, unit: Value, value: Value) -> None:
             f.store(value, places[section], (unit * width + token) * 4)
 
-        with f.loop(columns // kind.block) as block:
+        with f.loop(first, (first + some).minimum(blocks)) as block:
             if kind_name == "f32":
                 put(0, block, read(block * 4, 0))
             else:
