@@ -38,7 +38,7 @@ def test_a_card_becomes_a_row_that_the_catalogue_reads(card: Card, tmp_path: Pat
     path = tmp_path / "C001.json"
     slot = Slot("", "A", 16 << 30, "DDR4", 2400, 2133, 64)
     slots = Slots((slot, replace(slot, channel="B"), replace(slot, channel="C", nbytes=0)))
-    bare = replace(card.machine, slots=slots, settings=replace(card.machine.settings, hypervisor=None))
+    bare = replace(card.machine, slots=slots, settings=replace(card.machine.settings, hypervisor=""))
     cards.write(replace(card, machine=bare), path)
     done = run(path, "--catalogue", "--group", "somebody", "--source", "https://example.org/1")
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seventy.bench import peers
+from seventy.bench.engine import Threads
 from seventy.bench.llama_bench import LlamaBench, parse
 from seventy.errors import SeventyError
 
@@ -39,8 +40,9 @@ def test_parse_refuses_another_test(other: dict[str, object]) -> None:
 
 
 def test_llama_bench(llama_bench: Path) -> None:
-    peer = peers.find(str(llama_bench), Path("model.gguf"), 2, 512, 8)
+    peer = peers.find(str(llama_bench), Path("model.gguf"), Threads(3, 2), 512, 8)
     assert isinstance(peer, LlamaBench) and peer.version == "8cf427ff"
+    # What it prints is refused unless it ran with the threads meant for it.
     assert peer.prefill(128).seconds == peer.decode(8, 64).seconds == 0.07213564
     assert "batch" not in peer.does
 
@@ -48,7 +50,7 @@ def test_llama_bench(llama_bench: Path) -> None:
 def test_a_llama_bench_that_fails(tmp_path: Path) -> None:
     path = script(tmp_path, f"#!{sys.executable}\nimport sys\nsys.exit('error: failed to load model')\n")
     with pytest.raises(SeventyError, match="failed to load model"):
-        peers.find(str(path), Path("model.gguf"), 2, 512, 8)
+        peers.find(str(path), Path("model.gguf"), Threads(3, 2), 512, 8)
 
 
 def test_no_such_program() -> None:
@@ -64,7 +66,7 @@ def test_programs(llama_bench: Path) -> None:
 def test_a_python_without_it(tmp_path: Path) -> None:
     python = script(tmp_path, f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     with pytest.raises(SeventyError, match="pip install llama-cpp-python"):
-        peers.find(str(python), Path("model.gguf"), 2, 512, 8)
+        peers.find(str(python), Path("model.gguf"), Threads(3, 2), 512, 8)
 
 
 def test_llama_cpp_python(tiny: Path) -> None:
@@ -72,7 +74,7 @@ def test_llama_cpp_python(tiny: Path) -> None:
     python = os.environ.get("SEVENTY_TEST_LLAMA_CPP")
     if not python:
         pytest.skip("SEVENTY_TEST_LLAMA_CPP names no Python that has llama-cpp-python")
-    peer = peers.find(python, tiny, 2, 600, 8)
+    peer = peers.find(python, tiny, Threads(3, 2), 600, 8)
     try:
         times = [peer.prefill(520), peer.decode(8, 530), peer.batch(8, 16, 3), peer.batch(1, 0, 1)]
         assert all(timing.seconds > 0 for timing in times)

@@ -251,7 +251,7 @@ def test_a_model_is_measured_once_and_remembers(tiny: Path, here: Path, monkeypa
     file.write_text(json.dumps(data))
     with LLM(tiny, context=512) as llm:
         assert llm.model.isa == isa.choices()[-1] and llm.model.tuning_seconds == 0
-        assert [llm.model._threads_for(rows) for rows in (1, 2, 31, 32, 256)] == [1, 2, 2, 4, 4]
+        assert [llm.model.threads_for(rows) for rows in (1, 2, 31, 32, 256)] == [1, 2, 2, 4, 4]
         tuned = llm.logits(TOKENS)
     # Threads change nothing; another width adds in another order.
     with LLM(tiny, threads=3, context=512, isa=isa.choices()[-1].name) as llm:

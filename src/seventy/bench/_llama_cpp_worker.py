@@ -1,7 +1,7 @@
 """Runs in a Python that has llama-cpp-python: answers one JSON line with another. Imports nothing of seventy.
 
-Line 1: {"path", "threads", "context", "sequences"}; then {"what": "prefill", "tokens"}, {"what": "decode", "tokens",
-"depth"} or {"what": "batch", "rows", "depth", "passes"} -> {"seconds"}.
+Line 1: {"path", "prefill_threads", "decode_threads", "context", "sequences"}; then {"what": "prefill", "tokens"},
+{"what": "decode", "tokens", "depth"} or {"what": "batch", "rows", "depth", "passes"} -> {"seconds"}.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ def main() -> None:
     parameters = native.llama_context_default_params()
     parameters.n_ctx = settings["context"]
     parameters.n_batch = parameters.n_ubatch = 512
-    parameters.n_threads = parameters.n_threads_batch = settings["threads"]
+    parameters.n_threads, parameters.n_threads_batch = settings["decode_threads"], settings["prefill_threads"]
     parameters.n_seq_max = settings["sequences"]
     # Else every sequence could have only its part of the context.
     parameters.kv_unified = True

@@ -39,6 +39,14 @@ class Timing:
     limit_gbs: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """How many an engine uses for prompts, and for one token at a time."""
+
+    prefill: int
+    decode: int
+
+
 class Engine(Protocol):
     """One side of a comparison. Every call begins with an empty cache; what comes before the task is not timed.
 

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from seventy.bench.engine import Timing
+from seventy.bench.engine import Threads, Timing
 from seventy.errors import SeventyError
 
 
@@ -19,16 +19,17 @@ class LlamaBench:
     name = "llama.cpp"
     does = frozenset({"prefill", "decode"})
 
-    def __init__(self, path: Path, threads: int, command: str) -> None:
-        self._command = [command, "-m", str(path), "-t", str(threads), "-r", "1", "-o", "json"]
+    def __init__(self, path: Path, threads: Threads, command: str) -> None:
+        self._command = [command, "-m", str(path), "-r", "1", "-o", "json"]
         self._threads = threads
         self.version = ""
         # The commit is in every answer only: one token tells it, and whether the program works at all.
         self.prefill(1)
 
     def _time(self, prompt: int, answer: int, depth: int) -> Timing:
-        wanted = {"n_prompt": prompt, "n_gen": answer, "n_depth": depth, "n_threads": self._threads}
-        command = [*self._command, "-p", str(prompt), "-n", str(answer)]
+        threads = self._threads.prefill if prompt else self._threads.decode
+        wanted = {"n_prompt": prompt, "n_gen": answer, "n_depth": depth, "n_threads": threads}
+        command = [*self._command, "-t", str(threads), "-p", str(prompt), "-n", str(answer)]
         # An old llama-bench knows no -d.
         done = subprocess.run([*command, "-d", str(depth)] if depth else command, capture_output=True, text=True)
         if done.returncode:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seventy.bench.engine import Timing
+from seventy.bench.engine import Threads, Timing
 from seventy.bench.llama_bench import LlamaBench
 from seventy.errors import SeventyError
 
@@ -20,12 +20,13 @@ class LlamaCpp:
     name = "llama.cpp"
     does = frozenset({"prefill", "decode", "batch"})
 
-    def __init__(self, path: Path, threads: int, context: int, sequences: int, python: str) -> None:
+    def __init__(self, path: Path, threads: Threads, context: int, sequences: int, python: str) -> None:
         command = [python, str(_WORKER)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        settings = {"path": str(path), "threads": threads, "context": context, "sequences": sequences}
+        settings: dict[str, Any] = {"path": str(path), "context": context, "sequences": sequences}
+        settings |= {"prefill_threads": threads.prefill, "decode_threads": threads.decode}
         try:
             self.version: str = self._ask(settings)["version"]
         except BaseException:
@@ -78,8 +79,11 @@ def program(against: str) -> str:
     return command
 
 
-def find(command: str, path: Path, threads: int, context: int, sequences: int) -> LlamaCpp | LlamaBench:
-    """The peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python."""
+def find(command: str, path: Path, threads: Threads, context: int, sequences: int) -> LlamaCpp | LlamaBench:
+    """The peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python.
+
+    It runs with as many threads as we do.
+    """
     if "llama-bench" in Path(command).name:
         return LlamaBench(path, threads, command)
     return LlamaCpp(path, threads, context, sequences, command)

@@ -10,12 +10,12 @@ from pathlib import Path
 import seventy
 from seventy.bench import energy, peers
 from seventy.bench.card import VERSION, Card, Energy, ModelShape, Peer, anonymous
-from seventy.bench.engine import Engine, Seventy
+from seventy.bench.engine import Engine, Seventy, Threads
 from seventy.bench.figures import result
 from seventy.bench.measure import Task, measure
 from seventy.bench.synthetic import Synthetic
 from seventy.engine.kvcache import pages
-from seventy.engine.model import Model, Progress
+from seventy.engine.model import MAX_ROWS, Model, Progress
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.machine.memory import peak_rss_bytes
@@ -114,7 +114,8 @@ class Bench:
             if against:
                 assert self.path, "a peer needs a file"
                 most = max((task.n for task in self.tasks if task.what == "batch"), default=1)
-                other = peers.find(against, self.path, self.model.threads, max(self.model.context, 512), most)
+                threads = Threads(self.model.threads_for(MAX_ROWS), self.model.threads_for(1))
+                other = peers.find(against, self.path, threads, max(self.model.context, 512), most)
                 stack.callback(other.close)
                 engines.append(other)
                 peer = Peer(other.name, other.version)

@@ -210,7 +210,7 @@ class Model:
                 program.outputs[output : output + rows.outputs] = np.arange(row + n - rows.outputs, row + n)
                 row, output = row + n, output + rows.outputs
             program.counts[:] = n_rows, n_outputs
-            self._team.run(self._operations, self._counters, self._threads_for(n_rows))
+            self._team.run(self._operations, self._counters, self.threads_for(n_rows))
             logits = program["logits"].floats(n_outputs)
             if not np.isfinite(logits.sum(axis=-1)).all():
                 raise SeventyError(
@@ -221,7 +221,7 @@ class Model:
                 rows.sequence.extend(rows.tokens)
             return logits
 
-    def _threads_for(self, rows: int) -> int:
+    def threads_for(self, rows: int) -> int:
         """What was measured is used for steps like those it was measured on; for the others, every core."""
         if self.tuning and rows == 1:
             return self.tuning.decode_threads
