@@ -7,7 +7,7 @@ from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import activations
 from seventy.kernels.abi import tile_widths
-from seventy.kernels.activations import _SHARED_COLUMNS, _SHARED_ROWS, KINDS
+from seventy.kernels.activations import _COLUMNS, _GROUP, KINDS
 
 
 def made(isa: Isa, source: str, kind: str, n: int, capacity: int, columns: int, **arguments: object) -> np.ndarray:
@@ -41,21 +41,21 @@ def test_plain_equals_its_twin_to_the_bit(kind: str, n: int, isa: Isa) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [1, 8, 9])
 def test_rows_that_threads_share(kind: str, n: int, isa: Isa) -> None:
-    columns = 2 * _SHARED_COLUMNS + 512
+    columns = 2 * _COLUMNS + 512
     x = inputs(n, columns)
     got = made(isa, "plain", kind, n, n, columns, a=x, a_stride=x.strides[0])
     assert np.array_equal(got, twins.activations(x, kind, n, tile_widths(isa.lanes)))
 
 
 def test_a_shared_row_is_as_one_alone(isa: Isa) -> None:
-    columns = 2 * _SHARED_COLUMNS + 512
-    x, rest = inputs(_SHARED_ROWS + 1, columns), {"b": np.ones(columns, np.float32), "epsilon": np.ones(1, np.float32)}
+    columns = 2 * _COLUMNS + 512
+    x, rest = inputs(_GROUP + 1, columns), {"b": np.ones(columns, np.float32), "epsilon": np.ones(1, np.float32)}
     shared, whole = (
         made(isa, "norm", "q8_256", n, n, columns, a=x, a_stride=x.strides[0], **rest)
-        for n in (_SHARED_ROWS, _SHARED_ROWS + 1)
+        for n in (_GROUP, _GROUP + 1)
     )
     # The first section: the rows' bytes, tile by tile, and both have the same tiles.
-    nbytes = _SHARED_ROWS * columns
+    nbytes = _GROUP * columns
     assert np.array_equal(shared[:nbytes], whole[:nbytes])
 
 

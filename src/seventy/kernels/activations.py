@@ -19,8 +19,8 @@ from seventy.jit.types import f32, i8, i32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_of, tile_widths
 
 _LANES = 16
-# Up to so many rows are cut into parts of so many columns.
-_SHARED_ROWS, _SHARED_COLUMNS = 8, 2048
+# Rows that one thread makes: whole tiles of any width; and how many columns of them.
+_GROUP, _COLUMNS, _FEW_ROWS_COLUMNS = 8, 2048, 512
 Read = Callable[[Value, int], Value]
 Put = Callable[[int, Value, Value], None]
 
@@ -67,12 +67,13 @@ def build(module: Module, source: str, kind_name: str) -> None:
     f, kind = k.f, KINDS[kind_name]
     rows, columns, row_map = k.count("rows"), k("columns"), k("row_map", pointer)
     bases = section_bases(f, kind, k("output", pointer), k("capacity"), columns)
-    # A few rows are shared by threads; of many each has its own, and a row's norm is computed once.
+    # Rows of a tile lie side by side in a cache line: a thread writes all of a group, some columns of it.
     blocks = columns // kind.block
-    some = (rows <= _SHARED_ROWS).select(_SHARED_COLUMNS // kind.block, blocks)
+    some = (rows <= _GROUP).select(f.constant(i64, _FEW_ROWS_COLUMNS // kind.block), _COLUMNS // kind.block)
     parts = (blocks + some - 1) // some
-    with k.claim(rows * parts) as item:
-        row, first = item // parts, item % parts * some
+
+    def make(row: Value, first: Value) -> None:
+        """Some blocks of a row, from `first` on."""
         start, width = tile_of(f, row, rows, tile_widths(module.isa.lanes))
         token = row - start
         places = [base + start * (columns // c * 4) for base, c in zip(bases, kind.sections, strict=True)]
@@ -100,6 +101,11 @@ def build(module: Module, source: str, kind_name: str) -> None:
                 put(0, block, read(block * 4, 0))
             else:
                 _quantize(f, kind, block, read, put)
+
+    with k.claim((rows + (_GROUP - 1)) // _GROUP * parts) as item:
+        group = item // parts * _GROUP
+        with f.loop(group, (group + _GROUP).minimum(rows)) as row:
+            make(row, item % parts * some)
 
 
 def inverse_rms(k: Kernel, a: Value, columns: Value) -> Value:
