@@ -131,8 +131,10 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("interleaved", [True, False])
-@pytest.mark.parametrize(("head_dim", "rope_dim"), [(64, 64), (128, 128), (96, 48)])
-def test_rope_and_cache(head_dim: int, rope_dim: int, interleaved: bool, norm: bool, kind: str, isa: Isa) -> None:
+@pytest.mark.parametrize(("head_dim", "rope_dim", "more"), [(64, 64, 0), (128, 128, 0), (96, 48, 61)])
+def test_rope_and_cache(
+    head_dim: int, rope_dim: int, more: int, interleaved: bool, norm: bool, kind: str, isa: Isa
+) -> None:
     rng = np.random.default_rng(rope_dim)
     kv_heads, group, n_pages = 2, 3, 9000
     factors = rng.uniform(1, 8, rope_dim // 2).astype(np.float32)
@@ -140,8 +142,9 @@ def test_rope_and_cache(head_dim: int, rope_dim: int, interleaved: bool, norm: b
     tables = rotary.tables(1 << 18, factors)
     assert tables.coarse.nbytes + tables.fine.nbytes < 1 << 20
     # The last position of a context of 256k still turns by the right angle.
-    positions = np.array([0, 1, 31, 32, 199, 255, 256, (1 << 18) - 1], np.int32)
+    positions = np.array([0, 1, 31, 32, 199, 255, 256, (1 << 18) - 1, *range(1000, 1000 + more)], np.int32)
     n = len(positions)
+    assert (n > PAGE) == (more > 0)
     queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32)
     keys, values = (rng.standard_normal((n, kv_heads, head_dim)).astype(np.float32) for _ in range(2))
     weights = rng.uniform(0.5, 2, (2, head_dim)).astype(np.float32)

@@ -33,8 +33,9 @@ def build(
     k = Kernel(module, ARGUMENTS)
     f = k.f
     cosines, sines = f.memory(2 * rope_dim), f.memory(2 * rope_dim)
-    with k.claim(k.count("rows") * kv_heads) as item:
-        row, head = item // kv_heads, item % kv_heads
+    rows = k.count("rows")
+
+    def turn(row: Value, head: Value) -> None:
         position = f.load(i32, k("positions", pointer), row * 4).to(i64)
         coarse = k("coarse", pointer) + position // STEP * (4 * rope_dim)
         fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
@@ -56,6 +57,13 @@ def build(
         number = f.load(i32, f.load(pointer, k("tables", pointer), row * 8), position // PAGE * 4).to(i64)
         page = layout.page(k("cache", pointer), k("n_pages"), head, number)
         layout.store(f, page, position % PAGE, keys, values)
+
+    # Keys of neighbours lie side by side in a cache line: a prompt's go to one thread, a page of them.
+    some = (rows > PAGE).select(f.constant(i64, PAGE), 1)
+    with k.claim((rows + some - 1) // some * kv_heads) as item:
+        first, head = item // kv_heads * some, item % kv_heads
+        with f.loop(first, (first + some).minimum(rows)) as row:
+            turn(row, head)
 
 
 def _lanes(span: int) -> int:
