@@ -85,9 +85,9 @@ def test_share_of_what_memory_gave_beside_each_repeat(card: Card) -> None:
     # 4, 5 and 10 GB/s.
     assert result.memory_share(card.machine) == pytest.approx(0.8)
     assert replace(result, read_limit_gbs=None).memory_share(card.machine) == pytest.approx(5e-4)
-    assert replace(card, results=(result,)).read_limit_gbs == card.machine.read_bandwidth_gbs
+    assert replace(card, results=(result,)).memory_limit_gbs == card.machine.read_bandwidth_gbs
     fast = replace(result, read_limit_gbs=Samples.of((3e4,) * 3))
-    assert replace(card, results=(fast,)).read_limit_gbs == 3e4
+    assert replace(card, results=(fast,)).memory_limit_gbs == 3e4
 
 
 def test_refuses_decode_above_the_memory(card: Card) -> None:
@@ -95,6 +95,8 @@ def test_refuses_decode_above_the_memory(card: Card) -> None:
     fast = replace(card.results[3], gbs=1.6 * card.machine.read_bandwidth_gbs)
     assert not list(cards.problems(replace(card, model=big)))
     assert "limit" in next(cards.problems(replace(card, model=big, results=(fast,))))
+    seen = replace(fast, read_limit_gbs=Samples.of((2.1 * card.machine.read_bandwidth_gbs,) * card.repeats))
+    assert "memory gave" in next(cards.problems(replace(card, model=big, results=(seen,))))
     # What fits in a cache is not bound by it.
     assert card.machine.last_level_cache_bytes == 0 or not list(cards.problems(replace(card, results=(fast,))))
 

@@ -50,14 +50,15 @@ def test_a_card_becomes_a_row_that_the_catalogue_reads(card: Card, tmp_path: Pat
     assert (row.context, row.layers, row.quant, row.exclude) == (0, 2, "Q4_K", "")
 
 
-def test_layers_left_out_are_counted(card: Card) -> None:
+def test_a_row_is_of_the_layers_that_ran(card: Card) -> None:
     shape = replace(card.model, whole_layers=10, synthetic=True)
-    result = replace(card.results[3], whole_model=Samples.of((1.0, 2.0, 3.0)))
+    result = replace(card.results[3], whole_model=Samples.of((1.0, 2.0, 3.0)), read_limit_gbs=Samples.of((7.0,) * 3))
     row = compare.catalogue_row(replace(card, model=shape, results=(result,)), "C2", "x", "y")
-    assert row.decode_tok_s == 2 and row.layers == 10 and row.prefill_tok_s is None
-    assert row.file_gib == pytest.approx(5 * card.weight_bytes / 2**30, abs=0.01)
-    assert "random weights" in row.notes and "2 of 10 layers, extrapolated" in row.notes
-    assert row.layout == "measured" and row.bandwidth_gbs == card.machine.read_bandwidth_gbs
+    assert row.decode_tok_s == pytest.approx(result.tokens_per_second.median, abs=1e-3)
+    assert row.layers == 2 and row.prefill_tok_s is None
+    assert row.file_gib == pytest.approx(card.weight_bytes / 2**30, abs=0.01)
+    assert "random weights" in row.notes and "2 of 10 layers" in row.notes
+    assert row.layout == "measured" and row.bandwidth_gbs == 7
 
 
 def test_says_what_is_missing(card: Card, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_result(model: Model) -> None:
 @pytest.mark.parametrize("least", [0, 1 << 40])
 def test_memory_is_read_beside_each_task(model: Model, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_LEAST_PROBE_BYTES", least)
+    monkeypatch.setattr(engine, "_PROBE_CACHES", 0)
     for timing in (Seventy(model).prefill(8), Seventy(model).decode(2, 3), Seventy(model).batch(2, 3, 1)):
         assert (timing.limit_gbs is None) if least else (timing.limit_gbs and 0 < timing.limit_gbs < 1e5)
 

@@ -90,7 +90,7 @@ def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("group", [1, 3, 8])
+@pytest.mark.parametrize("group", [1, 3, 8, 17])
 def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> None:
     rng = np.random.default_rng(group)
     kv_heads, head_dim = 2, 64

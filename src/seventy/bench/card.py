@@ -26,6 +26,8 @@ VERSION = 2
 TASKS = ("prefill", "decode", "batch")
 # Above it a figure is a mistake: a limit measured on a busy machine is too low, but not by more.
 MOST_SHARE = 1.5
+# A shared machine's memory was seen to change by 1.7.
+_MOST_MEMORY = 2
 # A model that fits in a cache may beat the memory's limit by any factor.
 _CACHED = 4
 _WORDS = re.compile(r"[\w .,:()@+/-]{0,80}", re.ASCII)
@@ -145,7 +147,7 @@ class Card:
         return sum(self.model.format_bytes.values())
 
     @property
-    def read_limit_gbs(self) -> float:
+    def memory_limit_gbs(self) -> float:
         """GB/s (1e9) of memory: the profile's, or more where a run saw more."""
         seen = [result.read_limit_gbs.median for result in self.results if result.read_limit_gbs]
         return max([self.machine.read_bandwidth_gbs, *seen])
@@ -179,7 +181,10 @@ def write(card: Card, path: Path) -> None:
 def read(path: Path) -> Card:
     """A card from its file. Raises SeventyError for whatever is not one."""
     try:
-        card = from_json(Card, json.loads(path.read_text(encoding="utf-8")), "the card")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and "version" in data and data["version"] != VERSION:
+            raise ValueError(f"its version is {data['version']!r}, not {VERSION}")
+        card = from_json(Card, data, "the card")
     except OSError as error:
         raise SeventyError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -254,8 +259,11 @@ def _result_problems(card: Card, result: Result) -> Iterator[str]:
     for number in numbers:
         if not _positive(number):
             yield f"{where}: {number} is no rate"
+    seen, known = result.read_limit_gbs, card.machine.read_bandwidth_gbs
+    if seen and seen.median > _MOST_MEMORY * known:
+        yield f"{where}: memory gave {seen.median:.1f} GB/s on a machine whose limit is {known:.1f}"
     cached = card.weight_bytes < _CACHED * card.machine.last_level_cache_bytes
-    limits = (result.gbs, card.read_limit_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
+    limits = (result.gbs, card.memory_limit_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
     for rate, limit, unit in limits:
         if limit and rate > MOST_SHARE * limit and not (cached and unit == "GB/s"):
             yield f"{where}: {rate:.1f} {unit} on a machine whose limit is {limit:.1f}"

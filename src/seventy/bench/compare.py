@@ -13,7 +13,7 @@ from seventy.formats import by_name
 
 
 def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
-    """A column for each card, a row for each task; ratios are to the first card."""
+    """A column for each card, a row for each task; ratios are to the first card, of the same model only."""
     table = Table()
     table.add_column("")
     for name in names:
@@ -22,9 +22,10 @@ def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
         "CPU": [card.machine.cpu for card in cards],
         "cores, threads, ISA": [f"{card.machine.cores}, {card.threads}, {card.isa}" for card in cards],
         "DIMMs, channels": [_memory(card) for card in cards],
-        "memory, GB/s": [f"{card.read_limit_gbs:.1f}" for card in cards],
+        "memory, GB/s": [f"{card.memory_limit_gbs:.1f}" for card in cards],
         "int8, GOPS": [f"{card.int8_limit_gops:.0f}" if card.int8_limit_gops else "unknown" for card in cards],
         "model": [_model(card) for card in cards],
+        "quant, cache": [f"{_quant(card)}, {card.kv}" for card in cards],
         "date": [card.date for card in cards],
     }.items():
         table.add_row(title, *cells)
@@ -32,27 +33,27 @@ def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
     labels = list(dict.fromkeys(result.label for card in cards for result in card.results))
     for label in labels:
         found = [next((result for result in card.results if result.label == label), None) for card in cards]
-        table.add_row(f"{label}, tok/s", *_ratios(found))
+        table.add_row(f"{label}, tok/s", *_ratios(found, [card.model == cards[0].model for card in cards]))
     return table
 
 
 def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
     """The card as a row of catalog/data/measurements.csv; who it comes from and where it lies is not in the card.
 
-    Decoding is that of the least depth. Weights that were random, and a CPU inside a virtual machine, are said.
+    It is of what ran: where layers were left out, of those that were there. Decoding is that of the least depth.
+    Random weights and a CPU inside a virtual machine are said.
     """
     slots, shape = card.machine.slots, card.model
     decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
     prefill = next((result for result in card.results if result.what == "prefill"), None)
     if decode is None:
         raise ValueError("nothing was decoded")
-    stated = slots.theoretical_gbs is not None
+    stated, limit = slots.theoretical_gbs is not None, decode.read_limit_gbs
     speeds = [slot.mts or slot.rated_mts for slot in slots.filled]
-    scale = shape.whole_layers / shape.layers
     notes = [f"{card.isa}, {card.threads} threads"]
     notes += ["random weights"] if shape.synthetic else []
     if shape.layers < shape.whole_layers:
-        notes.append(f"{shape.layers} of {shape.whole_layers} layers, extrapolated")
+        notes.append(f"{shape.layers} of {shape.whole_layers} layers")
     hypervisor = card.machine.settings.hypervisor
     return Measurement(
         id=id,
@@ -65,17 +66,17 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
         layout="stated" if stated else "measured",
         channels=float(slots.filled_channels) if stated else None,
         mts=min(speeds) if stated else None,
-        bandwidth_gbs=round(card.read_limit_gbs, 1),
+        bandwidth_gbs=round(limit.median if limit else card.machine.read_bandwidth_gbs, 1),
         model=_model(card),
-        params_b=round(_parameters(card) * scale / 1e9, 2),
-        active_params_b=round(_parameters(card) * scale / 1e9, 2),
-        layers=shape.whole_layers,
-        quant=max(shape.format_bytes, key=lambda name: shape.format_bytes[name]),
-        file_gib=round(card.weight_bytes * scale / 2**30, 2),
+        params_b=round(_parameters(card) / 1e9, 2),
+        active_params_b=round(_parameters(card) / 1e9, 2),
+        layers=shape.layers,
+        quant=_quant(card),
+        file_gib=round(card.weight_bytes / 2**30, 2),
         context=decode.depth,
         engine="seventy",
-        decode_tok_s=round(_speed(decode).median, 3),
-        prefill_tok_s=round(_speed(prefill).median, 2) if prefill else None,
+        decode_tok_s=round(decode.tokens_per_second.median, 3),
+        prefill_tok_s=round(prefill.tokens_per_second.median, 2) if prefill else None,
         exclude=f"a virtual machine ({hypervisor})" if hypervisor else "",
         source=source,
         date=card.date[:7],
@@ -97,11 +98,11 @@ def _speed(result: Result) -> Samples:
     return result.whole_model or result.tokens_per_second
 
 
-def _ratios(found: Sequence[Result | None]) -> list[str]:
+def _ratios(found: Sequence[Result | None], alike: Sequence[bool]) -> list[str]:
     cells = []
-    for result in found:
+    for result, same in zip(found, alike, strict=True):
         text = f"{_speed(result).median:.2f} ±{_speed(result).spread:.0%}" if result else ""
-        if result and found[0] and result is not found[0]:
+        if result and found[0] and same and result is not found[0]:
             text += f" ({_speed(result).median / _speed(found[0]).median:.2f} x)"
         cells.append(text)
     return cells
@@ -118,7 +119,13 @@ def _memory(card: Card) -> str:
 def _model(card: Card) -> str:
     shape = card.model
     kind = "random weights, " if shape.synthetic else ""
-    return f"{shape.architecture}, {kind}{shape.whole_layers} layers of {shape.hidden}"
+    layers = f"{shape.layers} of " if shape.layers < shape.whole_layers else ""
+    return f"{shape.architecture}, {kind}{layers}{shape.whole_layers} layers of {shape.hidden}"
+
+
+def _quant(card: Card) -> str:
+    """The tensor type most of it has."""
+    return max(card.model.format_bytes, key=lambda name: card.model.format_bytes[name])
 
 
 def _parameters(card: Card) -> float:

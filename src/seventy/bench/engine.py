@@ -13,8 +13,8 @@ from seventy.engine.model import MAX_ROWS, Model, Rows
 from seventy.machine import measure, topology
 from seventy.machine.measure import Area
 
-# Less says more of caches than of memory; more takes longer than it is worth.
-_LEAST_PROBE_BYTES, _PROBE_BYTES = 64 << 20, 512 << 20
+# Less says more of caches than of memory, as does less than a few times the last level; more takes too long.
+_LEAST_PROBE_BYTES, _PROBE_CACHES, _PROBE_BYTES = 64 << 20, 4, 512 << 20
 
 
 class Counter(Protocol):
@@ -95,13 +95,16 @@ class Seventy:
             part = tokens[first : first + MAX_ROWS]
             self.model.step([Rows(sequence, part, outputs if first + MAX_ROWS >= len(tokens) else 0)])
 
-    def _limit_gbs(self) -> float | None:
-        """GB/s (1e9) at which the model's threads read its weights; None where they are few or lie on several nodes."""
+    def _limit_gbs(self, rows: int) -> float | None:
+        """GB/s (1e9) at which the threads of a step of `rows` read the weights; None where they are few or lie on
+        several nodes.
+        """
         machine, weights = topology.read(), self.model.program.weights
-        if len(weights.nodes) > 1 or len(weights.memory) < _LEAST_PROBE_BYTES:
+        least = max(_LEAST_PROBE_BYTES, _PROBE_CACHES * machine.last_level_cache_bytes)
+        if len(weights.nodes) > 1 or len(weights.memory) < least:
             return None
-        memory = weights.memory[:_PROBE_BYTES]
-        return measure.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads)))
+        memory = weights.memory[: max(least, _PROBE_BYTES)]
+        return measure.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads_for(rows))))
 
     def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:
         with self._meter() if self._meter else nullcontext() as counter:
@@ -111,7 +114,8 @@ class Seventy:
         return Timing(seconds, counter.joules if counter else None, limit_gbs)
 
     def prefill(self, tokens: int) -> Timing:
-        sequence, prompt, limit_gbs = self.model.new_sequence(), self._tokens(tokens), self._limit_gbs()
+        sequence, prompt = self.model.new_sequence(), self._tokens(tokens)
+        limit_gbs = self._limit_gbs(tokens)
         try:
             return self._time(lambda: self._read(sequence, prompt, self._outputs), limit_gbs)
         finally:
@@ -125,7 +129,7 @@ class Seventy:
 
     def _passes(self, rows: int, depth: int, passes: int) -> Timing:
         sequences = [self.model.new_sequence() for _ in range(rows)]
-        steps, limit_gbs = [self._tokens(rows) for _ in range(passes)], self._limit_gbs()
+        steps = [self._tokens(rows) for _ in range(passes)]
 
         def work() -> None:
             for tokens in steps:
@@ -135,7 +139,7 @@ class Seventy:
         try:
             for sequence in sequences:
                 self._read(sequence, self._tokens(depth), 0)
-            return self._time(work, limit_gbs)
+            return self._time(work, self._limit_gbs(rows))
         finally:
             for sequence in sequences:
                 sequence.truncate(0)

@@ -82,7 +82,7 @@ def program(against: str) -> str:
 def find(command: str, path: Path, threads: Threads, context: int, sequences: int) -> LlamaCpp | LlamaBench:
     """The peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python.
 
-    It runs with as many threads as we do.
+    It runs with as many threads as we do for prompts and for one token; for several users it takes those for prompts.
     """
     if "llama-bench" in Path(command).name:
         return LlamaBench(path, threads, command)

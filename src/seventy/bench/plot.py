@@ -71,7 +71,7 @@ class _Axes:
 
     @classmethod
     def around(cls, card: Card, found: list[Point]) -> "_Axes":
-        bandwidth, peak = card.read_limit_gbs, card.int8_limit_gops
+        bandwidth, peak = card.memory_limit_gbs, card.int8_limit_gops
         x_low, x_high = min(p.x for p in found) / 2, max(p.x for p in found) * 3
         y_low = min(*(p.y for p in found), bandwidth * x_low) / 1.5
         y_high = max(*(p.y for p in found), peak or bandwidth * min(p.x for p in found) * 2) * 2
@@ -134,7 +134,7 @@ def _grid(axes: _Axes) -> Iterator[str]:
 
 
 def _limits(card: Card, axes: _Axes) -> Iterator[str]:
-    bandwidth, peak = card.read_limit_gbs, card.int8_limit_gops
+    bandwidth, peak = card.memory_limit_gbs, card.int8_limit_gops
     top = min(peak or axes.y_high, axes.y_high)
     knee = min(top / bandwidth, axes.x_high)
     start = max(axes.x_low, axes.y_low / bandwidth)
@@ -182,7 +182,7 @@ def _png(card: Card, path: Path, title: str) -> None:
     figure_class: Any = importlib.import_module("matplotlib.figure").Figure
     found = points(card)
     axes = _Axes.around(card, found)
-    bandwidth, peak = card.read_limit_gbs, card.int8_limit_gops
+    bandwidth, peak = card.memory_limit_gbs, card.int8_limit_gops
     figure = figure_class(figsize=(9, 5.6), layout="constrained")
     plot = figure.subplots()
     knee = min((peak or axes.y_high) / bandwidth, axes.x_high)

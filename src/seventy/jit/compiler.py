@@ -151,7 +151,9 @@ class Library:
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
         _start_llvm()
-        self._jit = binding.create_lljit_compiler(_target_machine(isa), use_jit_link=False, suppress_errors=True)
+        # JITLink keeps a kernel's code and constants together; RuntimeDyld lets them drift over 2 GB apart where large
+        # models lie between, and then ends the process.
+        self._jit = binding.create_lljit_compiler(_target_machine(isa), use_jit_link=True, suppress_errors=True)
         self._loaded: dict[Kernel, tuple[int, Any]] = {}
 
     def load(

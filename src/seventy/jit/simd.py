@@ -197,6 +197,12 @@ def sum_lanes(v: Value) -> Value:
     return _fold(v, lambda a, b: a + b)
 
 
+def any_lane(condition: Value) -> Value:
+    """Whether a vector's condition holds in some lane."""
+    lanes = condition.type.lanes
+    return condition.function.call(f"llvm.vector.reduce.or.v{lanes}i1", Type("i", 1), condition)
+
+
 def _fold(v: Value, combine: Callable[[Value, Value], Value]) -> Value:
     while v.type.lanes > 1:
         half = v.type.lanes // 2

@@ -19,7 +19,8 @@ from seventy.jit.types import f32, i8, i32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_of, tile_widths
 
 _LANES = 16
-# Rows that one thread makes: whole tiles of any width; and how many columns of them.
+# Rows that one thread makes: whole tiles of any width; and how many columns of them. A norm takes more: every part
+# needs the whole row's.
 _GROUP, _COLUMNS, _FEW_ROWS_COLUMNS = 8, 2048, 512
 Read = Callable[[Value, int], Value]
 Put = Callable[[int, Value, Value], None]
@@ -69,7 +70,8 @@ def build(module: Module, source: str, kind_name: str) -> None:
     bases = section_bases(f, kind, k("output", pointer), k("capacity"), columns)
     # Rows of a tile lie side by side in a cache line: a thread writes all of a group, some columns of it.
     blocks = columns // kind.block
-    some = (rows <= _GROUP).select(f.constant(i64, _FEW_ROWS_COLUMNS // kind.block), _COLUMNS // kind.block)
+    few, many = (_COLUMNS, 1 << 30) if source == "norm" else (_FEW_ROWS_COLUMNS, _COLUMNS)
+    some = (rows <= _GROUP).select(f.constant(i64, few // kind.block), many // kind.block)
     parts = (blocks + some - 1) // some
 
     def make(row: Value, first: Value) -> None:

@@ -3,11 +3,12 @@
 Pages are read one after the other, keys and then values, and merged into softmax sums at once (Dao,
 FlashAttention-2): so the CPU's own prefetching sees one stream. A row's past is cut into at most PARTS parts, by its
 length alone, which are merged in order; so it does not matter whether one thread computes all parts or each has its
-own (Flash-Decoding). The rows of a prompt go over a page together; each one's sums are built as if it were alone.
+own (Flash-Decoding). The rows of a prompt go over a page together; each one's sums are built as if it were alone
+(values of rows after it are multiplied by zero, so they must be finite).
 """
 
 from seventy.jit.build import Function, Module, Value
-from seventy.jit.simd import exp, fma, halves_to_float, max_lanes, sum_lanes
+from seventy.jit.simd import any_lane, exp, fma, halves_to_float, max_lanes, sum_lanes
 from seventy.jit.types import f32, i8, i32, i64, pointer, u16
 from seventy.kernels.abi import Kernel
 from seventy.kernels.pages import BLOCK, PAGE, Layout
@@ -43,15 +44,16 @@ def build(module: Module, kv_heads: int, group: int, head_dim: int, kv: str) -> 
     layout = Layout(kv, head_dim)
     k = Kernel(module, ARGUMENTS)
     f, rows = k.f, k.count("rows")
-    one, tile = _Rows(k, 1, group, layout), _Rows(k, max(1, min(_TILE_ROWS, _TILE_HEADS // group)), group, layout)
+    one = _Rows(k, 1, group, layout)
+    together = min(_TILE_ROWS, _TILE_HEADS // group)
+    tile = _Rows(k, together, group, layout) if together > 1 else None
     part_bytes = _part_bytes(group, head_dim)
 
     most = f.variable(i64, 1)
     shared = rows * kv_heads <= max(SHARED, kv_heads)
     with f.when(shared), f.loop(rows) as row:
         most.set(most.get().maximum(one.parts(row)))
-    tiles = (rows + tile.n - 1) // tile.n
-    with k.claim(kv_heads * shared.select(rows * most.get(), tiles)) as item:
+    with k.claim(rows * kv_heads * shared.select(most.get(), 1)) as item:
         with f.when(shared):
             pair, part = item // most.get(), item % most.get()
             row, head = pair // kv_heads, pair % kv_heads
@@ -67,12 +69,16 @@ def build(module: Module, kv_heads: int, group: int, head_dim: int, kv: str) -> 
                         one.merge(done + 64 + p * part_bytes)
                     one.finish(row, head)
         with f.when(shared.eq(False)):
-            first, head = item // kv_heads * tile.n, item % kv_heads
-            last = (first + (tile.n - 1)).minimum(rows - 1)
-            together = tile.is_tile(first, last)
-            with f.when(together):
-                tile.whole(first, head)
-            with f.when(together.eq(False)), f.loop(first, last + 1) as row:
+            row, head = item // kv_heads, item % kv_heads
+            alone = f.constant(i64, 1).eq(1)
+            if tile:
+                # Who claims the first row of a tile computes all; the others are nobody's.
+                first = row // tile.n * tile.n
+                is_tile = tile.is_tile(first, (first + (tile.n - 1)).minimum(rows - 1))
+                with f.when(is_tile & row.eq(first)):
+                    tile.whole(row, head)
+                alone = is_tile.eq(False)
+            with f.when(alone):
                 one.whole(row, head)
 
 
@@ -240,8 +246,9 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
         largest = here[0]
         for score in here[1:]:
             largest = score.maximum(largest)
-        before, maximum = f.load(f32, maxima, head * 4), max_lanes(largest)
-        with f.when(maximum > before):
+        # Seldom so: the largest of all lanes is wanted then only.
+        with f.when(any_lane(largest > f.broadcast(f32 * lanes, maxima, head * 4))):
+            before, maximum = f.load(f32, maxima, head * 4), max_lanes(largest)
             f.store(maximum, maxima, head * 4)
             _scale(f, sums, head, exp(before - maximum), n_heads, head_dim)
         shift = f.broadcast(f32 * lanes, maxima, head * 4)

@@ -58,8 +58,8 @@ def build(
         page = layout.page(k("cache", pointer), k("n_pages"), head, number)
         layout.store(f, page, position % PAGE, keys, values)
 
-    # Keys of neighbours lie side by side in a cache line: a prompt's go to one thread, a page of them.
-    some = (rows > PAGE).select(f.constant(i64, PAGE), 1)
+    # Keys of neighbours lie side by side in a cache line: many rows are claimed by half a page.
+    some = (rows > PAGE).select(f.constant(i64, PAGE // 2), 1)
     with k.claim((rows + some - 1) // some * kv_heads) as item:
         first, head = item // kv_heads * some, item % kv_heads
         with f.loop(first, (first + some).minimum(rows)) as row:
