@@ -71,6 +71,15 @@ def test_result(model: Model) -> None:
     assert found.read_limit_gbs and found.read_limit_gbs.median == 9
 
 
+def test_joules_are_of_the_whole_model(model: Model) -> None:
+    task = Task("decode", 4, 0)
+    ours = Figure(task, "seventy", (100.0, 100.0), (0.5, 0.5))
+    blocks = Figure(task, "seventy without its head", (125.0, 125.0))
+    found = figures.result(model, {"seventy": ours, "seventy without its head": blocks}, 10.0)
+    # 8 ms of layers and 2 of head become 82 ms.
+    assert found.joules_per_token and found.joules_per_token.median == pytest.approx(0.5 * 8.2)
+
+
 @pytest.mark.parametrize("least", [0, 1 << 40])
 def test_memory_is_read_beside_each_task(model: Model, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_LEAST_PROBE_BYTES", least)

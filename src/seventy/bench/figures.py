@@ -48,6 +48,9 @@ def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | Non
     task, theirs, blocks = ours.task, figures.get("llama.cpp"), figures.get("seventy without its head")
     runs = ours.median / task.tokens
     weights, ops = weight_bytes(model, task), operations(model, task)
+    whole = extrapolate(ours, blocks, layer_scale) if blocks and layer_scale else None
+    # Joules go with the time: those of the layers that ran would say nothing of the model.
+    longer = ours.median / whole.median if whole else 1.0
     versus = None
     if theirs:
         ratio = Ratio.of(ours, theirs)
@@ -61,8 +64,8 @@ def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | Non
         gbs=runs * (weights + cache_bytes(model, task)) / 1e9,
         gops=runs * ops / 1e9,
         operations_per_byte=ops / weights,
-        whole_model=extrapolate(ours, blocks, layer_scale) if blocks and layer_scale else None,
-        joules_per_token=Samples.of(ours.joules) if ours.joules else None,
+        whole_model=whole,
+        joules_per_token=Samples.of([longer * joules for joules in ours.joules]) if ours.joules else None,
         versus=versus,
         read_limit_gbs=Samples.of(ours.limits) if ours.limits else None,
     )

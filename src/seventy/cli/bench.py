@@ -103,7 +103,7 @@ def _notes(card: Card) -> list[str]:
     if card.model.layers < card.model.whole_layers:
         notes.append(
             f"Extrapolated: the time of {card.model.layers} layers for all {card.model.whole_layers}, and the head's, "
-            f"both measured; GB/s and GOPS are of what ran."
+            f"both measured, and joules with it; GB/s and GOPS are of what ran."
         )
     if card.energy and card.energy.source == "rapl":
         notes.append("Joules are what CPU and memory counted (RAPL); the box at the wall takes more: --watts")
