@@ -63,8 +63,8 @@ class Result:
 
     `gbs` (1e9 bytes/s) counts weights as in the file, once a pass, and the cache; `gops` (1e9 operations/s, two a
     multiply-add) counts the matrices; `operations_per_byte` is of weights read. `whole_model` is the extrapolation
-    to all layers where some were left out, `joules_per_token` (then extrapolated, too) is None where nobody counted. `read_limit_gbs` is what
-    memory gave just before each repeat, None where that was not tried.
+    to all layers where some were left out. `joules_per_token` (then extrapolated, too) is None where nobody counted,
+    `read_limit_gbs`, what memory gave just before each repeat, where that was not tried.
     """
 
     what: str
