@@ -26,11 +26,13 @@ def test_side_by_side(card: Card, tmp_path: Path) -> None:
     speed = card.results[3].tokens_per_second
     doubled = replace(card.results[3], tokens_per_second=Samples.of([2 * value for value in speed.values]))
     cards.write(card, first)
-    cards.write(replace(card, results=(doubled,)), second)
+    cards.write(replace(card, results=(doubled,), model=replace(card.model, context=99)), second)
     done = run(first, second)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "decode at 0" in line)
     assert f"{speed.median:.2f}" in line and "2.00 x" in line
+    cards.write(replace(card, results=(doubled,), model=replace(card.model, layers=1)), second)
+    assert " x)" not in run(first, second).stdout
     assert "prefill 32" in done.stdout and card.machine.cpu[:20] in done.stdout
 
 

@@ -39,12 +39,18 @@ def test_parse_refuses_another_test(other: dict[str, object]) -> None:
         parse(json.dumps([TEST | other]), WANTED)
 
 
-def test_llama_bench(llama_bench: Path) -> None:
-    peer = peers.find(str(llama_bench), Path("model.gguf"), Threads(3, 2), 512, 8)
+def test_llama_bench(llama_bench: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    path = tmp_path / "llama-bench"
+    path.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {llama_bench} "$@"\n')
+    path.chmod(0o755)
+    peer = peers.find(str(path), Path("model.gguf"), Threads(3, 2), 512, 8)
     assert isinstance(peer, LlamaBench) and peer.version == "8cf427ff"
-    # What it prints is refused unless it ran with the threads meant for it.
     assert peer.prefill(128).seconds == peer.decode(8, 64).seconds == 0.07213564
     assert "batch" not in peer.does
+    prompt, answer = log.read_text().splitlines()[-2:]
+    assert "-t 3" in prompt and "-p 128" in prompt
+    assert "-t 2" in answer and "-n 8" in answer
 
 
 def test_a_llama_bench_that_fails(tmp_path: Path) -> None:

@@ -70,16 +70,16 @@ def build(module: Module, kv_heads: int, group: int, head_dim: int, kv: str) -> 
                     one.finish(row, head)
         with f.when(shared.eq(False)):
             row, head = item // kv_heads, item % kv_heads
-            alone = f.constant(i64, 1).eq(1)
-            if tile:
+            if tile is None:
+                one.whole(row, head)
+            else:
                 # Who claims the first row of a tile computes all; the others are nobody's.
                 first = row // tile.n * tile.n
                 is_tile = tile.is_tile(first, (first + (tile.n - 1)).minimum(rows - 1))
                 with f.when(is_tile & row.eq(first)):
                     tile.whole(row, head)
-                alone = is_tile.eq(False)
-            with f.when(alone):
-                one.whole(row, head)
+                with f.when(is_tile.eq(False)):
+                    one.whole(row, head)
 
 
 class _Rows:
@@ -284,4 +284,3 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
                 for of, variable in acc.items():
                     f.store(variable.get(), sums, places[of])
     return f
-
