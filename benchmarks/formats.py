@@ -50,6 +50,7 @@ class Product:
             "capacity": capacity,
             "output": self._outputs.ctypes.data,
             "output_stride": 4 * panels * PANEL,
+            "prompt_columns": matmul.prompt_columns(library.isa.lanes)[0],
         }
         self._arguments = np.array([words.get(name, 0) for name in matmul.ARGUMENTS], np.int64)
 

@@ -48,8 +48,7 @@ def machine(cores: int, per_core: int = 1, nodes: int = 1, slow: int = 0, quota:
 def test_candidates(where: Topology, prefill: tuple[int, ...], decode: tuple[int, ...]) -> None:
     found = Candidates.of(where, [WIDE, NARROW])
     assert found == Candidates(("avx512", "avx512-256"), prefill, decode)
-    assert found.several and found.most_threads == max(prefill + decode)
-    assert Candidates.of(where, [WIDE]).several == (len(decode) > 1)
+    assert found.most_threads == max(prefill + decode)
 
 
 class Machine:
@@ -86,10 +85,10 @@ def test_what_is_clearly_faster_is_chosen() -> None:
     found = desk.tune(EIGHT)
     assert (found.isa, found.prefill_threads, found.decode_threads) == ("avx512", 16, 4)
     assert desk.now < 3.0
-    four = next(trial for trial in found.trials if (trial.rows, trial.threads) == (1, 4))
+    four = next(trial for trial in found.trials if (trial.rows, trial.way.threads) == (1, 4))
     assert four.milliseconds == pytest.approx(10.1, abs=0.2) and four.speed == pytest.approx(1.05, abs=0.02)
     assert found.within(EIGHT) and found.most_threads == 16
-    assert "16 threads for prompts, 4 for answers, vectors of 512 bits" in found.lines()[0]
+    assert "16 threads for prompts, 4 for answers, vectors of 512 bits, prompts by all columns" in found.lines()[0]
     assert "  one row: 8 threads of 512 bits 10." in found.lines()[2]
     assert "4 threads of 512 bits 10." in found.lines()[2]
 
@@ -121,22 +120,28 @@ def test_one_width_for_both_and_only_where_neither_loses(prefill: float, decode:
     assert Machine(seconds).tune(EIGHT).isa == chosen
 
 
-def test_nothing_is_run_where_there_is_nothing_to_choose() -> None:
-    desk = Machine(saturated)
-    found = desk.tune(Candidates(("avx2",), (4,), (4,)))
-    assert not desk.steps and not found.trials and (found.isa, found.decode_threads) == ("avx2", 4)
+@pytest.mark.parametrize(("isa", "gain", "chosen"), [("avx2", 1.1, 4096), ("avx512", 1.1, 4096), ("avx2", 1.02, 1024)])
+def test_tiles_that_are_clearly_faster_are_chosen(isa: str, gain: float, chosen: int) -> None:
+    def seconds(way: Way, rows: int) -> float:
+        return 0.01 / (gain if way.prompt_columns == 4096 else 1.0)
+
+    desk = Machine(seconds, noise=0.01)
+    found = desk.tune(Candidates((isa,), (4,), (4,)))
+    assert (found.isa, found.decode_threads, found.prompt_columns) == (isa, 4, chosen)
+    # Threads and width had nothing to choose from, and only prompts have such tiles.
+    assert {(way.threads, rows) for way, rows in desk.steps} == {(4, 64)}
 
 
 def test_slow_steps_are_repeated_no_more_than_needed() -> None:
     desk = Machine(lambda way, rows: 1.0)
     assert desk.tune(EIGHT).decode_threads == 8
-    # A warm-up and seven rounds of each contest: two and four threads, and two widths twice.
-    assert len(desk.steps) == 8 * (2 + 4 + 2 + 2)
+    # A warm-up and seven rounds of each contest: two and four threads, two widths twice, three kinds of tiles.
+    assert len(desk.steps) == 8 * (2 + 4 + 2 + 2 + 3)
 
 
 def tuned(**changes: object) -> Tuning:
-    trial = Trial(1, "avx512", 4, 1.5, 1.1, 1.05)
-    values = {"isa": "avx512", "prefill_threads": 8, "decode_threads": 4, "trials": (trial,)}
+    trial = Trial(1, Way("avx512", 4, 0), 1.5, 1.1, 1.05)
+    values = {"isa": "avx512", "prefill_threads": 8, "decode_threads": 4, "prompt_columns": 0, "trials": (trial,)}
     return Tuning(**{"version": tuning.VERSION, "date": "2026-11-24", **values, **changes})
 
 
@@ -158,7 +163,8 @@ def test_remembered_as_it_was(tmp_path: Path) -> None:
         lambda text: text.replace('"avx512"', '"sse9"', 1),
         lambda text: text.replace('"prefill_threads": 8', '"prefill_threads": 800000'),
         lambda text: text.replace('"prefill_threads": 8', '"prefill_threads": "8"'),
-        lambda text: text.replace('"version": 1', '"version": 2'),
+        lambda text: text.replace('"prompt_columns": 0', '"prompt_columns": 513'),
+        lambda text: text.replace('"version": 2', '"version": 3'),
         lambda text: text.replace("1.5", "NaN"),
         lambda text: "[" * 100_000,
         lambda text: text.replace('"date"', '"day"'),
@@ -175,7 +181,7 @@ def test_a_damaged_file_is_ignored(damage: Callable[[str], str], tmp_path: Path)
 
 def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    both = [tuned(), tuned(decode_threads=2, trials=(Trial(1, "avx512", 2, 1.0, 1.2, 1.1),) * 50)]
+    both = [tuned(), tuned(decode_threads=2, trials=(Trial(1, Way("avx512", 2, 0), 1.0, 1.2, 1.1),) * 50)]
     tuning.save(path, both[0])
     writers = [threading.Thread(target=lambda t=t: [tuning.save(path, t) for _ in range(100)]) for t in both]
     for writer in writers:
@@ -236,18 +242,21 @@ def test_a_model_is_measured_once_and_remembers(tiny: Path, here: Path, monkeypa
         expected = llm.logits(TOKENS)
     with Model(tiny, context=512, progress=lambda what, done, total: told.append(what)) as model:
         assert model.tuning is not None and model.tuning_seconds > 0
-        tried = {(trial.rows, trial.isa, trial.threads) for trial in model.tuning.trials}
+        tried = {(trial.rows, trial.way.isa, trial.way.threads) for trial in model.tuning.trials}
         best = isa.select()
         assert tried >= {(rows, best.name, threads) for rows in (1, 64) for threads in (2, 4)}
         assert (1, best.name, 1) in tried
         assert {name for _, name, _ in tried} == {level.name for level in isa.choices()}
+        tiles = {trial.way.prompt_columns for trial in model.tuning.trials if trial.rows == 64}
+        assert tiles >= set(tuning.columns(model.tuning.isa))
         assert model.cache.free_pages == model.cache.n_pages
-    assert "trying threads and vector width" in told
+    assert "trying threads, vector width and tiles" in told
     file, = here.iterdir()
     # Nothing is measured a second time; what the file says is done.
     monkeypatch.setattr("seventy.engine.model.Trials", None)
     data = json.loads(file.read_text())
-    data |= {"isa": isa.choices()[-1].name, "prefill_threads": 4, "decode_threads": 1}
+    other = isa.choices()[-1].name
+    data |= {"isa": other, "prefill_threads": 4, "decode_threads": 1, "prompt_columns": tuning.columns(other)[-1]}
     file.write_text(json.dumps(data))
     with LLM(tiny, context=512) as llm:
         assert llm.model.isa == isa.choices()[-1] and llm.model.tuning_seconds == 0
@@ -285,6 +294,6 @@ def test_while_others_work_nothing_is_chosen(tiny: Path, here: Path, monkeypatch
 def test_an_isa_that_was_asked_for_is_kept(tiny: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Model(tiny, context=64, isa_name="generic", tune=True) as model:
         assert model.isa.name == "generic" and model.tuning is not None
-        assert {trial.isa for trial in model.tuning.trials} == {"generic"}
+        assert {trial.way.isa for trial in model.tuning.trials} == {"generic"}
     monkeypatch.setenv("SEVENTY_ISA", "avx")
     assert [level.name for level in isa.choices()] == ["avx"]

@@ -6,7 +6,6 @@ from kernels.call import call, count
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import activations
-from seventy.kernels.abi import tile_widths
 from seventy.kernels.activations import _COLUMNS, _GROUP, KINDS
 
 
@@ -34,7 +33,7 @@ def inputs(n: int, columns: int) -> np.ndarray:
 def test_plain_equals_its_twin_to_the_bit(kind: str, n: int, isa: Isa) -> None:
     x = inputs(n, 512)
     got = made(isa, "plain", kind, n, n + 3, 512, a=x, a_stride=x.strides[0])
-    want = twins.activations(x, kind, n + 3, tile_widths(isa.lanes))
+    want = twins.activations(x, kind, n + 3, isa)
     assert np.array_equal(got, want)
 
 
@@ -44,7 +43,7 @@ def test_rows_that_threads_share(kind: str, n: int, isa: Isa) -> None:
     columns = 2 * _COLUMNS + 512
     x = inputs(n, columns)
     got = made(isa, "plain", kind, n, n, columns, a=x, a_stride=x.strides[0])
-    assert np.array_equal(got, twins.activations(x, kind, n, tile_widths(isa.lanes)))
+    assert np.array_equal(got, twins.activations(x, kind, n, isa))
 
 
 def test_a_shared_row_is_as_one_alone(isa: Isa) -> None:
@@ -63,7 +62,7 @@ def test_a_shared_row_is_as_one_alone(isa: Isa) -> None:
 def test_columns_need_only_be_whole_blocks(columns: int, isa: Isa) -> None:
     x = inputs(5, columns)
     got = made(isa, "plain", "q8_32", 5, 5, columns, a=x, a_stride=x.strides[0])
-    assert np.array_equal(got, twins.activations(x, "q8_32", 5, tile_widths(isa.lanes)))
+    assert np.array_equal(got, twins.activations(x, "q8_32", 5, isa))
 
 
 @pytest.mark.parametrize("columns", [16, 37, 576])
@@ -74,7 +73,7 @@ def test_norm(columns: int, isa: Isa) -> None:
     got = made(
         isa, "norm", "f32", 6, 6, columns, a=x, a_stride=x.strides[0], b=weight, epsilon=np.array([1e-5], np.float32)
     )
-    want = twins.activations(twins.rms_norm(x, weight, 1e-5).astype(np.float32), "f32", 6, tile_widths(isa.lanes))
+    want = twins.activations(twins.rms_norm(x, weight, 1e-5).astype(np.float32), "f32", 6, isa)
     np.testing.assert_allclose(got.view(np.float32), want.view(np.float32), rtol=2e-6, atol=1e-30)
 
 
@@ -82,14 +81,14 @@ def test_swiglu(isa: Isa) -> None:
     gate, up = (np.random.default_rng(i).standard_normal((6, 64)).astype(np.float32) * 10 for i in range(2))
     gate[0, :4] = [90, -90, 1e4, -1e4]
     got = made(isa, "swiglu", "f32", 6, 6, 64, a=gate, a_stride=256, b=up, b_stride=256)
-    want = twins.activations(twins.swiglu(gate, up).astype(np.float32), "f32", 6, tile_widths(isa.lanes))
+    want = twins.activations(twins.swiglu(gate, up).astype(np.float32), "f32", 6, isa)
     np.testing.assert_allclose(got.view(np.float32), want.view(np.float32), rtol=2e-6, atol=1e-30)
 
 
 def test_rows_by_map(isa: Isa) -> None:
     x, rows = inputs(9, 64), np.array([8, 0, 3], np.int32)
     got = made(isa, "plain", "f32", 3, 4, 64, a=x, a_stride=x.strides[0], row_map=rows)
-    assert np.array_equal(got, twins.activations(x[rows], "f32", 4, tile_widths(isa.lanes)))
+    assert np.array_equal(got, twins.activations(x[rows], "f32", 4, isa))
 
 
 @pytest.mark.parametrize("kind", ["q8_256", "q8_32"])

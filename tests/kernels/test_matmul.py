@@ -16,6 +16,7 @@ ALL = pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name
 def product(
     isa: Isa, format: Format, x: np.ndarray, blocks: np.ndarray, rows: int, threads: int = 1, chunk: int = 1,
     start: np.ndarray | None = None, bias: np.ndarray | None = None, homes: dict[str, int | np.ndarray] | None = None,
+    prompt_columns: int = 0,
 ) -> np.ndarray:  # fmt: skip
     panels = -(-rows // PANEL)
     y = np.zeros((len(x), panels * PANEL), np.float32)
@@ -26,8 +27,8 @@ def product(
         isa, Kernel("seventy.kernels.matmul:build", (format.name,)), matmul.ARGUMENTS, threads=threads,
         rows=count(len(x)), panels=format.pack(blocks.reshape(rows, -1)), n_panels=panels,
         blocks=x.shape[1] // format.block, chunk=chunk, output=y, output_stride=y.strides[0], capacity=len(x) + 2,
-        input=twins.activations(x, format.activation, len(x) + 2, tile_widths(isa.lanes)),
-        accumulate=int(start is not None), **extra, **(homes or {}),
+        input=twins.activations(x, format.activation, len(x) + 2, isa),
+        accumulate=int(start is not None), prompt_columns=prompt_columns, **extra, **(homes or {}),
     )  # fmt: skip
     return y[:, :rows]
 
@@ -62,8 +63,8 @@ def test_extreme_inputs_do_not_overflow(format: Format, isa: Isa) -> None:
         x[4] *= np.where(np.arange(x.shape[1]) % 2, 1, -1)
         few = product(isa, format, x, blocks, 16)
         check(few, twins.matmul(x, blocks, format, 16))
-        prompt = product(isa, format, np.tile(x, (4, 1)), blocks, 16)
-        assert np.array_equal(prompt, np.tile(few, (4, 1)))
+        prompt = product(isa, format, np.tile(x, (8, 1)), blocks, 16, prompt_columns=1024)
+        assert np.array_equal(prompt, np.tile(few, (8, 1)))
 
 
 @ALL
@@ -72,8 +73,9 @@ def test_a_row_does_not_depend_on_its_company(format: Format, isa: Isa) -> None:
     together = product(isa, format, x, blocks, 50)
     for n in (1, 2, 3, 6, 15):
         assert np.array_equal(product(isa, format, x[:n], blocks, 50, threads=n % 3 + 1, chunk=n), together[:n])
-    for i in (5, 22):
-        assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 50), together[i : i + 1])
+    # Of four panels one row reads none, one and the third, or two and two side by side.
+    for i, chunk in (5, 1), (22, 3), (3, 4):
+        assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 50, chunk=chunk), together[i : i + 1])
 
 
 @ALL
@@ -87,15 +89,27 @@ def test_bias_and_accumulation(format: Format, isa: Isa) -> None:
 
 
 @ALL
-def test_a_prompt_with_more_columns_than_are_unpacked_at_once(format: Format, isa: Isa) -> None:
-    x, blocks, _ = case(format, 35, 20, 4096 // format.block + 1)
+def test_one_row_of_panels_side_by_side(format: Format, isa: Isa) -> None:
+    x, blocks, _ = case(format, 1, 70, 9)
+    rng = np.random.default_rng(9)
+    bias, start = (rng.standard_normal(size).astype(np.float32) for size in (70, (1, 70)))
+    want = twins.matmul(x, blocks, format, 70)
+    check(product(isa, format, x, blocks, 70, threads=2, chunk=5, bias=bias), want + bias)
+    check(product(isa, format, x, blocks, 70, chunk=4, start=start), want + start)
+
+
+@ALL
+@pytest.mark.parametrize("prompt_columns", [512, 4096])
+def test_a_prompt_goes_over_some_columns_at_a_time(format: Format, prompt_columns: int, isa: Isa) -> None:
+    n = 8 * tile_widths(isa.lanes)[0] + 3
+    x, blocks, _ = case(format, n, 20, prompt_columns // format.block + 1)
     rng = np.random.default_rng(8)
-    bias, start = (rng.standard_normal(size).astype(np.float32) for size in (20, (35, 20)))
+    bias, start = (rng.standard_normal(size).astype(np.float32) for size in (20, (n, 20)))
     want = twins.matmul(x, blocks, format, 20)
     for extra, more in (({}, 0), ({"bias": bias}, bias), ({"start": start}, start)):
-        together = product(isa, format, x, blocks, 20, threads=2, chunk=2, **extra)
+        together = product(isa, format, x, blocks, 20, threads=2, chunk=2, prompt_columns=prompt_columns, **extra)
         check(together, want + more)
-        for i in (0, 11, 34):
+        for i in (0, 11, n - 1):
             alone = {name: value[i : i + 1] if name == "start" else value for name, value in extra.items()}
             assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 20, **alone), together[i : i + 1])
 

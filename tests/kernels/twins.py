@@ -3,6 +3,8 @@
 import numpy as np
 
 from seventy.formats import Format
+from seventy.jit.isa import Isa
+from seventy.kernels.abi import tile_widths
 from seventy.kernels.activations import KINDS
 from seventy.kernels.pages import BLOCK, PAGE, Layout
 
@@ -27,7 +29,7 @@ def quantize(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
     return q.reshape(x.shape), amax * np.float32(1 / 127)
 
 
-def activations(x: np.ndarray, kind_name: str, capacity: int, widths: tuple[int, ...]) -> np.ndarray:
+def activations(x: np.ndarray, kind_name: str, capacity: int, isa: Isa) -> np.ndarray:
     """The buffer kernels/activations.py describes, as bytes; rows past those of x are zeros."""
     kind = KINDS[kind_name]
     n = len(x)
@@ -42,11 +44,15 @@ def activations(x: np.ndarray, kind_name: str, capacity: int, widths: tuple[int,
             sections = [words, scale.view(np.int32), scaled.view(np.int32), -128 * sums[1]]
         else:
             pairs = [_pairs(s) for s in sums]
-            sections = [words, scale.view(np.int32), pairs[1], -32 * sums[0], pairs[0]]
+            offsets = -32 * sums[0]
+            if isa.dot == "maddubs":
+                low, high = (-32 * q.reshape(n, -1, 4, 2, 2)[..., i, :].astype(np.int32).sum((2, 3)) for i in range(2))
+                offsets = ((low & 0xFFFF) | (high << 16)).astype(np.int32)
+            sections = [words, scale.view(np.int32), pairs[1], offsets, pairs[0]]
     out = []
     for section in sections:
         place = np.zeros(capacity * section.shape[1], np.int32)
-        for start, width in tiles(n, widths):
+        for start, width in tiles(n, tile_widths(isa.lanes)):
             tile = section[start : start + width].T.reshape(-1)
             place[start * section.shape[1] :][: tile.size] = tile
         out.append(place)

@@ -134,11 +134,11 @@ def describe(model: Model, given_threads: int | None) -> None:
             say(line)
     elif model.disturbing_cpus:
         say(
-            f"other programs used {model.disturbing_cpus:.1f} CPUs while threads and vector width were tried, so these "
+            f"other programs used {model.disturbing_cpus:.1f} CPUs while threads, width and tiles were tried, so these "
             f"are the defaults; when it is quiet: seventy bench MODEL --tune"
         )
     elif given_threads is None:
-        say("threads and vector width are the defaults; to measure what is best here: seventy bench MODEL --tune")
+        say("threads, vector width and tiles are the defaults; to measure what is best: seventy bench MODEL --tune")
 
 
 def promise(profile: Profile) -> None:

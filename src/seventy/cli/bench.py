@@ -36,7 +36,7 @@ def bench(
     tariff: Annotated[float | None, typer.Option(min=0, help="Yuan per kWh: tells yuan per million tokens.")] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
-    tune: Annotated[bool, typer.Option(help="Measure anew which threads and vector width are best, before.")] = False,
+    tune: Annotated[bool, typer.Option(help="Measure anew which threads, width and tiles are best, before.")] = False,
     verbose: session.Verbose = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="The roofline, as .svg or .png.")] = None,
     report: Annotated[Path | None, typer.Option(help="A result card (JSON) that others can compare.")] = None,

@@ -29,6 +29,7 @@ from seventy.errors import SeventyError
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import Isa
+from seventy.kernels import matmul
 from seventy.kernels.abi import NODES
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine import others, topology
@@ -56,7 +57,7 @@ class Model:
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
     model was made for; `sequences` is how many of that length the cache can hold; `kv` is how it keeps keys and
-    values, as f16 or q8_0. Without `threads`, how many and which vector width are what measurements chose
+    values, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are what measurements chose
     (engine/tuning.py): remembered ones, or now where loading took longer than they do or `tune` asks for them; else
     every physical core and the widest.
     """
@@ -116,10 +117,12 @@ class Model:
                 self.tuning = tuning.load(remembered, candidates)
             self.library = Library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])
             long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS
-        if threads is None and self.tuning is None and candidates.several and (tune or long):
+        if threads is None and self.tuning is None and (tune or long):
             self.tuning = self._tune(candidates, machine, progress)
             if self.tuning:
                 tuning.save(remembered, self.tuning)
+        usual = matmul.prompt_columns(self.library.isa.lanes)[0]
+        self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
         self._operations, self._counters = self.program.link(self.library)
         self._team = Team(self.library, most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)])
         self._step = threading.Lock()
@@ -169,7 +172,7 @@ class Model:
         suffer most from that, and a choice made then would last.
         """
         if progress:
-            progress("trying threads and vector width", 0, 1)
+            progress("trying threads, vector width and tiles", 0, 1)
         places, cache_bytes = machine.cpus_for(candidates.most_threads), machine.last_level_cache_bytes
         start, before = time.perf_counter(), others.cpu_seconds(places)
         with Trials(
@@ -179,7 +182,7 @@ class Model:
         self.tuning_seconds = time.perf_counter() - start
         used = (others.cpu_seconds(places) - before) / self.tuning_seconds
         if progress:
-            progress("trying threads and vector width", 1, 1)
+            progress("trying threads, vector width and tiles", 1, 1)
         if used > tuning.MOST_DISTURBING_CPUS:
             self.disturbing_cpus = used
             return None

@@ -268,6 +268,13 @@ class Program:
                 return i + 1
         return len(self._operations)
 
+    def tile_prompts(self, columns: int) -> None:
+        """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
+        at = matmul.ARGUMENTS.index("prompt_columns")
+        for operation in self._operations:
+            if operation.weight_bytes:
+                operation.arguments[at] = columns
+
     def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The program as kernels/run.py reads it, and its counters."""
         words = run.OPERATION_BYTES // 8

@@ -58,6 +58,7 @@ class Trials:
         program.tables[:rows] = self._sequence.table_address
         program.outputs[0] = rows - 1
         program.counts[:] = rows, 1
+        program.tile_prompts(way.prompt_columns)
         count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES)
         start = time.perf_counter()
         self._team.run(operations[:count], counters, way.threads)

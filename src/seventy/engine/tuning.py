@@ -1,8 +1,8 @@
-"""How many threads and which vector width run a model fastest here: measured once, then remembered.
+"""How many threads, which vector width and which tiles run a model fastest here: measured once, then remembered.
 
-The default is every physical core and the CPU's widest vectors. Something else is taken only where it was clearly
-faster in alternated runs, so that tuning can lose nothing but the seconds it takes. No model is known here: whoever
-tunes brings a function that runs a step.
+The default is every physical core, the CPU's widest vectors and the tiles that were best on our machine. Something
+else is taken only where it was clearly faster in alternated runs, so that tuning can lose nothing but the seconds it
+takes. No model is known here: whoever tunes brings a function that runs a step.
 """
 
 import hashlib
@@ -21,11 +21,12 @@ import platformdirs
 from seventy.engine.weights import Matrix
 from seventy.jit.compiler import sources_digest
 from seventy.jit.isa import LEVELS, Isa
+from seventy.kernels import matmul
 from seventy.machine import topology
 from seventy.machine.records import from_json, keep
 from seventy.machine.topology import Topology
 
-VERSION = 1
+VERSION = 2
 PREFILL_ROWS = 64
 SECONDS = 2.0
 # A model that loads faster than this is not held up by measurements (and by compiling for another width).
@@ -38,10 +39,20 @@ _ROUNDS = 7, 25
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to run a step."""
+    """A way to run a step; `prompt_columns` are what a prompt's tiles go over at a time (kernels/matmul.py)."""
 
     isa: str
     threads: int
+    prompt_columns: int
+
+    @classmethod
+    def usual(cls, isa: str, threads: int) -> Self:
+        return cls(isa, threads, columns(isa)[0])
+
+
+def columns(isa: str) -> tuple[int, ...]:
+    """The candidates for `prompt_columns` at an ISA level, the default first."""
+    return matmul.prompt_columns(LEVELS[isa].lanes)
 
 
 # The seconds that a step of so many rows takes.
@@ -69,10 +80,6 @@ class Candidates:
         return cls(tuple(level.name for level in levels), tuple(prefill), tuple(decode))
 
     @property
-    def several(self) -> bool:
-        return max(len(self.isas), len(self.prefill), len(self.decode)) > 1
-
-    @property
     def most_threads(self) -> int:
         return max(*self.prefill, *self.decode)
 
@@ -86,8 +93,7 @@ class Trial:
     """
 
     rows: int
-    isa: str
-    threads: int
+    way: Way
     milliseconds: float
     speed: float
     surely: float
@@ -111,6 +117,7 @@ class Tuning:
     isa: str
     prefill_threads: int
     decode_threads: int
+    prompt_columns: int
     trials: tuple[Trial, ...]
 
     def __post_init__(self) -> None:
@@ -122,6 +129,7 @@ class Tuning:
             self.isa in candidates.isas
             and self.prefill_threads in candidates.prefill
             and self.decode_threads in candidates.decode
+            and self.prompt_columns in columns(self.isa)
         )
 
     @property
@@ -132,11 +140,11 @@ class Tuning:
         """For people: what was chosen, then what was measured."""
         found = [
             f"measured here on {self.date}: {self.prefill_threads} threads for prompts, {self.decode_threads} for "
-            f"answers, vectors of {_bits(self.isa)} bits"
+            f"answers, vectors of {_bits(self.isa)} bits, prompts by {self.prompt_columns or 'all'} columns"
         ]
         for rows in (PREFILL_ROWS, 1):
             # Of what was tried again, the last counts.
-            tried = {(trial.isa, trial.threads): trial for trial in self.trials if trial.rows == rows}
+            tried = {trial.way: trial for trial in self.trials if trial.rows == rows}
             if tried:
                 what = "one row" if rows == 1 else f"{rows} rows"
                 found.append(f"  {what}: " + ", ".join(map(_words, tried.values())))
@@ -148,43 +156,44 @@ def _bits(isa: str) -> int:
 
 
 def _words(trial: Trial) -> str:
-    threads = f"{trial.threads} thread{'s' * (trial.threads > 1)}"
-    return f"{threads} of {_bits(trial.isa)} bits {trial.milliseconds:.1f} ms ({trial.speed:.2f}x)"
+    way = trial.way
+    threads = f"{way.threads} thread{'s' * (way.threads > 1)}"
+    tiles = f" by {way.prompt_columns or 'all'} columns" if trial.rows > 1 else ""
+    return f"{threads} of {_bits(way.isa)} bits{tiles} {trial.milliseconds:.1f} ms ({trial.speed:.2f}x)"
 
 
 def tune(
     candidates: Candidates, measure: Measure, seconds: float = SECONDS, clock: Callable[[], float] = time.perf_counter
 ) -> Tuning:
-    """Tries the candidates by turns for about so long: threads for each kind of step, then the width with them."""
+    """Tries the candidates by turns for about so long: threads for each kind of step, the width, then the tiles."""
     isa = candidates.isas[0]
     trials: list[Trial] = []
 
     def contest(ways: list[Way], rows: int) -> list[Trial]:
-        found = _contest(ways, rows, measure, seconds / 8, clock)
+        found = _contest(ways, rows, measure, seconds / 10, clock)
         trials.extend(found)
         return found
 
-    def fastest(threads: Sequence[int], rows: int) -> int:
-        """The best that beat the default clearly, and again when it met it alone: once may be chance."""
-        ways = [Way(isa, n) for n in threads]
-        clear = [trial for trial in contest(ways, rows) if trial.clear] if len(ways) > 1 else []
-        best = max(clear, key=lambda trial: trial.speed, default=None)
-        if best is None or not contest([ways[0], Way(isa, best.threads)], rows)[1].clear:
-            return threads[0]
-        return best.threads
+    def fastest(ways: list[Way], rows: int) -> Way:
+        """The best that beat the first clearly, and again when it met it alone: once may be chance."""
+        results = contest(ways, rows) if len(ways) > 1 else []
+        clear = [(trial.speed, i) for i, trial in enumerate(results) if trial.clear]
+        best = ways[max(clear)[1]] if clear else ways[0]
+        return best if clear and contest([ways[0], best], rows)[1].clear else ways[0]
 
     def wins(other: str) -> bool:
         """Whether this width helps prompts or answers and hurts neither."""
         steps = (prefill, PREFILL_ROWS), (decode, 1)
-        both = [contest([Way(isa, threads), Way(other, threads)], rows)[1] for threads, rows in steps]
+        both = [contest([Way.usual(level, threads) for level in (isa, other)], rows)[1] for threads, rows in steps]
         return any(trial.clear for trial in both) and all(trial.speed > 0.99 for trial in both)
 
-    prefill = fastest(candidates.prefill, PREFILL_ROWS)
-    decode = fastest(candidates.decode, 1)
+    prefill = fastest([Way.usual(isa, n) for n in candidates.prefill], PREFILL_ROWS).threads
+    decode = fastest([Way.usual(isa, n) for n in candidates.decode], 1).threads
     for other in candidates.isas[1:]:
         if wins(other) and wins(other):
             isa = other
-    return Tuning(VERSION, datetime.now(UTC).date().isoformat(), isa, prefill, decode, tuple(trials))
+    tiles = fastest([Way(isa, prefill, n) for n in columns(isa)], PREFILL_ROWS).prompt_columns
+    return Tuning(VERSION, datetime.now(UTC).date().isoformat(), isa, prefill, decode, tiles, tuple(trials))
 
 
 def _contest(
@@ -204,7 +213,7 @@ def _contest(
         speeds = sorted(taken[ways[0]] / taken[way] for taken in rounds)
         median = 1000 * statistics.median(taken[way] for taken in rounds)
         surely = speeds[len(speeds) // 5]
-        found.append(Trial(rows, way.isa, way.threads, median, statistics.median(speeds), surely))
+        found.append(Trial(rows, way, median, statistics.median(speeds), surely))
     return found
 
 

@@ -44,20 +44,18 @@ def _shifted(word: Value, left: int) -> Value:
 def multiply(tile: Tile) -> None:
     sums = ScaledSums(tile, limit=4, signed=True)
     scales = unpack_scales(tile)
-    if sums.integer:
-        shift = 0
-        wide = [word.view(i16 * (2 * tile.lanes)) for word in scales]
-        sums.add_offsets([pair for word in wide for pair in ((word << 8) >> 8, word >> 8)], section=4, factor=-4)
-    else:
-        # Eight times the product: the input section's -32 times its sum is then the offset of 4.
-        shift = 3
+    # The input section has -32 times its sum, and the offset is 4: eight times the product. One row of inputs is
+    # easier to shift than its weights.
+    shift = 0 if sums.integer and tile.tokens == 1 else 3
     for n in range(2):
         for part in range(2):
             for j in range(4):
                 tile.f.keep_order()
                 weights = [partial(_weights, tile, n, j, part, g, shift) for g in range(4)]
                 block = 8 * n + 2 * j + part
-                start = None if sums.integer else [tile.input(3, block, t) for t in range(tile.tokens)]
+                start = [tile.input(3, block, t) for t in range(tile.tokens)]
+                if shift == 0:
+                    start = [pair.view(i16 * (2 * tile.lanes)) >> 3 for pair in start]
                 sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
     d = tile.half(0) * 2.0**-shift
     for t, total in enumerate(sums.floats()):

@@ -13,7 +13,7 @@ from seventy.formats import Format
 from seventy.formats.tile import ScaledSums, Tile
 from seventy.jit.build import Function, Value
 from seventy.jit.simd import fma, halves_to_float
-from seventy.jit.types import f32, i8, i16, u8, u16, u32
+from seventy.jit.types import f32, i8, u8, u16, u32
 
 
 def _order() -> tuple[int, ...]:
@@ -45,12 +45,9 @@ def _weights(tile: Tile, words: int, pair: int, half: int) -> Value:
 
 
 def multiply(tile: Tile) -> None:
-    sums = ScaledSums(tile, limit=2, signed=True)
+    # Starting at -32 times its inputs, a sum of 16 products is within 16 bits: it is that of q - 32.
+    sums = ScaledSums(tile, limit=4, signed=True)
     scales = [tile.word(i) for i in range(4)]
-    if sums.integer:
-        # (s0, s2) and (s1, s3) of each word as 16-bit pairs; the activation's pairs lie in this order.
-        wide = [word.view(i16 * (2 * tile.lanes)) for word in scales]
-        sums.add_offsets([pair for word in wide for pair in ((word << 8) >> 8, word >> 8)], section=4, factor=-32)
     for n in range(2):
         for part in range(2):
             for pair in range(2):
@@ -59,9 +56,7 @@ def multiply(tile: Tile) -> None:
                     words = 4 + _PER_PART * (2 * n + part)
                     weights = [partial(_weights, tile, words + 3 * g, pair, half) for g in range(4)]
                     block = 8 * n + 2 * (pair + 2 * half) + part
-                    start = None
-                    if not sums.integer:
-                        start = [tile.input(3, block, t) for t in range(tile.tokens)]
+                    start = [tile.input(3, block, t) for t in range(tile.tokens)]
                     sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
     d = tile.half(0)
     for t, total in enumerate(sums.floats()):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from seventy.jit.build import Function, Value, Variable
 from seventy.jit.simd import (
-    add_pairs,
     dot_bytes,
     dot_signed,
     fma,
@@ -105,13 +104,13 @@ class Tile:
                 sums[t] = dot_bytes(sums[t], weight, self.input(0, unit + g, t))
         return sums
 
-    def pair_sums(self, weights: Sequence[Word], unit: int) -> list[Value]:
-        """For each token the 16-bit sums of pairs over all the words (maddubs only)."""
-        totals: list[Value] = []
+    def pair_sums(self, weights: Sequence[Word], unit: int, start: Sequence[Value] | None = None) -> list[Value]:
+        """For each token the 16-bit sums of pairs over all the words, plus `start`, modulo 2**16 (maddubs only)."""
+        totals = list(start) if start else []
         for g, weight in self._one_by_one(weights):
             for t in range(self.tokens):
                 pair = pair_sums(weight, self.input(0, unit + g, t))
-                if g:
+                if g or start:
                     totals[t] = totals[t] + pair
                 else:
                     totals.append(pair)
@@ -137,7 +136,7 @@ class ScaledSums:
     """For each token the sum over sub-blocks of scale times product, scales being bytes.
 
     On maddubs it is an exact integer (a 16-bit sum is multiplied by its scale while it is widened); elsewhere it is
-    a float. `limit` is how many words of weights a 16-bit sum can hold.
+    a float. `limit` is how many words of weights a 16-bit sum can hold, with what it starts from.
     """
 
     def __init__(self, tile: Tile, limit: int, signed: bool) -> None:
@@ -148,26 +147,22 @@ class ScaledSums:
     def add(
         self, weights: Sequence[Word], unit: int, scales: Value, byte: int, start: Sequence[Value] | None = None
     ) -> None:
-        """Adds byte `byte` of `scales` times (weights times inputs from `unit` on, plus `start`)."""
+        """Adds byte `byte` of `scales` times (weights times inputs from `unit` on, plus `start`).
+
+        On maddubs a start is a pair of 16-bit numbers, one for each half of the words.
+        """
         tile = self.tile
         if self.integer:
-            assert start is None, "an integer sum has no start"
+            assert start is None or len(weights) <= self.limit, "several sums, and one start"
             scale = tile.keep(lambda: self._scale_pairs(scales, byte))
+            begin = [pair.view(i16 * (2 * tile.lanes)) for pair in start] if start else None
             for first in range(0, len(weights), self.limit):
-                pairs = tile.pair_sums(weights[first : first + self.limit], unit + first)
+                pairs = tile.pair_sums(weights[first : first + self.limit], unit + first, begin)
                 self.sums = [s + multiply_pairs(pair, scale) for s, pair in zip(self.sums, pairs, strict=True)]
             return
         scale = tile.keep(lambda: (_signed_byte(scales, byte) if self.signed else pick_bytes(scales, byte)).to(f32))
         for t, dot in enumerate(tile.dots(weights, unit, start)):
             self.sums[t] = fma(dot.to(f32), scale, self.sums[t])
-
-    def add_offsets(self, pairs: Sequence[Value], section: int, factor: int) -> None:
-        """Adds `factor` times the products of 16-bit scale pairs with an activation section's pairs (maddubs only)."""
-        for t in range(self.tile.tokens):
-            total = self.tile.zero()
-            for unit, pair in enumerate(pairs):
-                total = add_pairs(total, pair, self.tile.input(section, unit, t))
-            self.sums[t] = self.sums[t] + total * factor
 
     def _scale_pairs(self, scales: Value, byte: int) -> Value:
         """The scale byte in both 16-bit halves of its lane."""

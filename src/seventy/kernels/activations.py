@@ -5,7 +5,8 @@ at s * row_bytes + 4 * (u * w + t) from the section's start, so that a kernel br
 one load. All units have 4 bytes.
 
 q8_256   0: four q; 1: scale of 256; 2: sums of 32 q, as 16-bit pairs of blocks (0,2) (1,3) (4,6) (5,7);
-         3: -32 times the sum of 16 q; 4: sums of 16 q, as 16-bit pairs (0,2) (1,3) of each four
+         3: -32 times the sum of 16 q, on maddubs a 16-bit pair: of the first two of each four, of the last two;
+         4: sums of 16 q, as 16-bit pairs (0,2) (1,3) of each four
 q8_32    0: four q; 1: scale of 32; 2: scale times the sum of 32 q, f32; 3: -128 times the sum of 32 q
 f32      0: one number
 """
@@ -139,31 +140,35 @@ def _quantize(f: Function, kind: Kind, block: Value, read: Read, put: Put) -> No
     scale = amax * (1 / 127)
     inverse = (amax > 0).select(127.0 / amax, 0.0).splat(_LANES)
 
-    def quantized(v: Value) -> Value:
-        """Writes the 16 q of vector v and returns their sum."""
+    def quantized(v: Value) -> tuple[Value, Value]:
+        """Writes the 16 q of vector v and returns two sums: of the first two of each four, of the last two."""
         q = round_to_int(f.load(f32 * _LANES, buffer, v * (4 * _LANES)) * inverse)
         words = q.to(i8).view(i32 * (_LANES // 4))
         for j in range(_LANES // 4):
             put(0, (block * vectors + v) * (_LANES // 4) + j, words.lane(j))
-        return sum_lanes(q)
+        eight = q.shuffle(range(8)) + q.shuffle(range(8, 16))
+        four = eight.shuffle(range(4)) + eight.shuffle(range(4, 8))
+        return four.lane(0) + four.lane(1), four.lane(2) + four.lane(3)
 
     put(1, block, scale)
     if kind is KINDS["q8_32"]:
-        total = quantized(f.constant(i64, 0)) + quantized(f.constant(i64, 1))
+        total = sum((half for v in range(2) for half in quantized(f.constant(i64, v))), f.constant(i32, 0))
         put(2, block, total.to(f32) * scale)
         put(3, block, total * -128)
         return
     sums = f.memory(4 * vectors)
-    with f.loop(vectors) as v:
-        total = quantized(v)
-        f.store(total, sums, v * 4)
-        put(3, block * vectors + v, total * -32)
-
-    def sum16(j: int) -> Value:
-        return f.load(i32, sums, 4 * j)
 
     def pair(low: Value, high: Value) -> Value:
         return (low & 0xFFFF) | (high << 16)
+
+    with f.loop(vectors) as v:
+        low, high = quantized(v)
+        f.store(low + high, sums, v * 4)
+        offset = pair(low * -32, high * -32) if f.isa.dot == "maddubs" else (low + high) * -32
+        put(3, block * vectors + v, offset)
+
+    def sum16(j: int) -> Value:
+        return f.load(i32, sums, 4 * j)
 
     for unit in range(vectors // 2):
         j = unit // 2 * 4 + unit % 2

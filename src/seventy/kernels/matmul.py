@@ -2,8 +2,8 @@
 
 Threads claim chunks of panels; a panel is multiplied by all tiles of tokens while it lies in the cache. The many
 tiles of a prompt share what is made of the weights, some columns of the whole chunk at a time, whose inputs then lie
-in the cache too. Each token's sum is built in the same order whatever the tile, so a row's result does not depend on
-its company.
+in the cache too. One row reads two panels side by side: memory gives more to a core that reads in two places. Each
+token's sum is built in the same order whatever the tile, so a row's result does not depend on its company.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,26 @@ from seventy.kernels.activations import KINDS, section_bases
 
 ARGUMENTS = (
     "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
-    "accumulate", "nodes", "homes",
+    "accumulate", "prompt_columns", "nodes", "homes",
 )  # fmt: skip
-# 64 KB of weights as bytes, and some more for scales: any L2 has room for it. Making it costs what a few tiles save.
-_KEPT_COLUMNS = 4096
-_KEPT_TILES = 8
+# 64 KB of weights as bytes, and some more for scales: any L2 has room for it.
+_MOST_PROMPT_COLUMNS = 4096
+# Unpacking weights once costs what a few tiles save.
+_PROMPT_TILES = 8
+
+
+def prompt_columns(lanes: int) -> tuple[int, ...]:
+    """What the argument of that name may be with vectors of so many lanes, the default first (docs/lab.md)."""
+    return (0, 1024, 4096) if lanes == 16 else (1024, 512, 4096, 0)
 
 
 def build(module: Module, format_name: str) -> None:
     """Writes the kernel for one weight format.
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
-    added to it; where `bias` is an address, the bias of each column is. Threads claim panels of their NUMA node first.
+    added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
+    time (whole blocks, at most 4096; 0: all, and nothing of the weights is kept). Threads claim panels
+    of their NUMA node first.
     """
     format = by_name(format_name)
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
@@ -37,49 +45,61 @@ def build(module: Module, format_name: str) -> None:
     # Vectors of 512 bits unpack as fast as the L2 delivers (docs/lab.md).
     keep = _keep(module, format, slots) if module.isa.lanes < 16 else None
     tiles = {width: _tile(module, format, width) for width in widths}
+    # A turn that is shorter than a block of 256 columns gains nothing.
+    side_by_side = _tile(module, format, 1, streams=2) if format.block == 256 else None
     k = Kernel(module, ARGUMENTS)
     f = k.f
     rows, all_blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
     columns = all_blocks * format.block
     bases = section_bases(f, kind, k("input", pointer), k("capacity"), columns)
-    step = all_blocks
+    prompt_blocks = k("prompt_columns") // format.block
+    is_prompt = (rows >= _PROMPT_TILES * widths[0]) & (prompt_blocks > 0)
+    step = is_prompt.select(prompt_blocks, all_blocks)
     if slots:
         prompt_tile = _tile(module, format, widths[0], slots)
-        memory = f.memory(_KEPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
-        is_prompt = rows >= _KEPT_TILES * widths[0]
-        step = is_prompt.select(_KEPT_COLUMNS // format.block, all_blocks)
+        memory = f.memory(_MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
 
     with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
         end = (first + chunk).minimum(limit)
-        with f.loop(0, all_blocks, step) as start, f.loop(first, end) as panel:
+
+        def tile_at(tile: Function, width: int, row: Value, panel: Value, start: Value, *more: Value) -> None:
+            """The rows from `row` on times the blocks from `start` on."""
             weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
-            blocks = (all_blocks - start).minimum(step)
+            inputs = [
+                base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
+                for base, covered in zip(bases, kind.sections, strict=True)
+            ]
+            output = k("output", pointer) + row * k("output_stride") + panel * (4 * PANEL)
             has_bias = start.eq(0).select(k("bias"), 0)
-            accumulate = start.eq(0).select(k("accumulate"), 1)
             bias = k("bias", pointer) + panel * (4 * PANEL)
+            accumulate = start.eq(0).select(k("accumulate"), 1)
+            blocks = (all_blocks - start).minimum(step)
+            f.call(
+                tile.name, None, weights, blocks, output, k("output_stride"), has_bias, bias, accumulate, *inputs, *more
+            )
+
+        half = zero = f.constant(i64, 0)
+        if side_by_side:
+            half = rows.eq(1).select((end - first) // 2, zero)
+            with f.loop(first, first + half) as panel:
+                tile_at(side_by_side, 1, zero, panel, zero, half)
+        with f.loop(0, all_blocks, step) as start, f.loop(first + half * 2, end) as panel:
             done = f.variable(i64, 0)
 
             def multiply(tile: Function, width: int, kept: Value | None = None) -> None:
                 """As many tiles of this width as there are rows left for."""
                 end = done.get() + (rows - done.get()) // width * width
                 with f.loop(done.get(), end, width) as row:
-                    inputs = [
-                        base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
-                        for base, covered in zip(bases, kind.sections, strict=True)
-                    ]
-                    output = k("output", pointer) + row * k("output_stride") + panel * (4 * PANEL)
                     # Of each block of the next panel, the i-th tile asks for the i-th line.
-                    line = weights + all_blocks * format.panel_block + row * (64 // width)
-                    f.call(
-                        tile.name, None,
-                        weights, blocks, output, k("output_stride"), has_bias, bias, accumulate, *inputs,
-                        *((kept, line) if kept else ()),
-                    )  # fmt: skip
+                    following = (panel + 1) * all_blocks + start
+                    line = k("panels", pointer) + following * format.panel_block + row * (64 // width)
+                    tile_at(tile, width, row, panel, start, *((kept, line) if kept else ()))
                 done.set(end)
 
             if keep and slots:
                 with f.when(is_prompt):
-                    f.call(keep.name, None, weights, blocks, memory)
+                    weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
+                    f.call(keep.name, None, weights, (all_blocks - start).minimum(step), memory)
                     multiply(prompt_tile, widths[0], memory)
             for width in widths:
                 multiply(tiles[width], width)
@@ -115,29 +135,37 @@ def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
     return f
 
 
-def _tile(module: Module, format: Format, width: int, slots: list[Type] | None = None) -> Function:
+def _tile(
+    module: Module, format: Format, width: int, slots: list[Type] | None = None, streams: int = 1
+) -> Function:
     """Some blocks of one panel times `width` tokens.
 
-    With `slots` it finds in memory what `_keep` wrote, and asks for a line of other blocks, to be kept soon.
+    With `slots` it finds in memory what `_keep` wrote, and asks for a line of other blocks, to be kept soon. With two
+    `streams` it takes whole rows of a second panel too, so many panels further on.
     """
     kind = KINDS[format.activation]
     lanes = _lanes(module)
-    more = [pointer, pointer] if slots else []
+    more = [pointer, pointer] if slots else [i64] if streams > 1 else []
     parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections), *more]
-    f = module.function(f"{'kept' if slots else 'tile'}{width}", parameters, internal=True)
+    name = f"{'kept' if slots else 'tile' if streams == 1 else 'streams'}{width}"
+    f = module.function(name, parameters, internal=True)
     weights, blocks, output, stride, has_bias, bias, accumulate, *inputs = f.arguments
     memory, line = (inputs.pop(-2), inputs.pop()) if slots else (None, None)
+    apart = inputs.pop() if streams > 1 else f.constant(i64, 0)
     # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
     ahead = 4096 if width >= 4 and not slots else 0
     vector = f32 * lanes
     # The sums of all 16 rows; where a pass has fewer, they take turns in the registers.
-    sums = f.memory(4 * PANEL * width)
+    sums = f.memory(4 * PANEL * width * streams)
 
     def each() -> Iterator[tuple[Value, Value, Value]]:
         """Every pass's rows of every token: where their sums are, their output and their bias."""
-        for row in range(0, PANEL, lanes):
-            for t in range(width):
-                yield sums + 4 * (row * width + lanes * t), output + stride * t + 4 * row, bias + 4 * row
+        for stream in range(streams):
+            place, column = sums + stream * (4 * PANEL * width), apart * (stream * 4 * PANEL)
+            for row in range(0, PANEL, lanes):
+                for t in range(width):
+                    at = 4 * (row * width + lanes * t)
+                    yield place + at, output + stride * t + column + 4 * row, bias + column + 4 * row
 
     for place, _, _ in each():
         f.store(f.constant(vector, 0), place)
@@ -148,10 +176,11 @@ def _tile(module: Module, format: Format, width: int, slots: list[Type] | None =
         for place, source, _ in each():
             f.store(f.load(vector, source), place)
 
-    def multiply(block: Value, count: int) -> None:
+    def multiply(block: Value, count: int, stream: int) -> None:
         """Adds the products of `count` blocks; more than one are summed by themselves first."""
+        panel, place = weights + apart * blocks * (stream * format.panel_block), sums + stream * (4 * PANEL * width)
         with f.loop(0, PANEL, lanes) if lanes < PANEL else nullcontext(f.constant(i64, 0)) as row:
-            totals = [Variable(f, vector, sums + row * (4 * width) + 4 * lanes * t) for t in range(width)]
+            totals = [Variable(f, vector, place + row * (4 * width) + 4 * lanes * t) for t in range(width)]
             here = totals if count == 1 else [f.variable(vector, 0) for _ in range(width)]
             for at in (block + i if i else block for i in range(count)):
                 each_unit = zip(inputs, kind.sections, strict=True)
@@ -160,7 +189,7 @@ def _tile(module: Module, format: Format, width: int, slots: list[Type] | None =
                 if slots and memory and line:
                     f.prefetch(line, at * format.panel_block)
                     kept = Kept(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
-                fields = _fields(format, weights, at, row)
+                fields = _fields(format, panel, at, row)
                 format.multiply(Tile(f, lanes, width, *fields, units, here, ahead, kept))
             if count > 1:
                 for total, some in zip(totals, here, strict=True):
@@ -169,11 +198,11 @@ def _tile(module: Module, format: Format, width: int, slots: list[Type] | None =
     # Blocks of one number: each addition would wait for the one before.
     together = 8 if format.block == 1 else 1
     whole = blocks // together * together if together > 1 else blocks
-    with f.loop(0, whole, together) as block:
-        multiply(block, together)
-    if together > 1:
-        with f.loop(whole, blocks) as block:
-            multiply(block, 1)
+    for start, end, count in ((0, whole, together), (whole, blocks, 1))[: 2 if together > 1 else 1]:
+        with f.loop(start, end, count) as block:
+            for stream in range(streams):
+                f.keep_order()
+                multiply(block, count, stream)
     for place, target, _ in each():
         f.store(f.load(vector, place), target)
     return f
