@@ -54,6 +54,18 @@ def test_exp(isa: Isa) -> None:
     assert np.isnan(mapped(isa, np.full(16, np.nan, np.float32), f32, np.float32, simd.exp)).all()
 
 
+def test_exp_of_negative(isa: Isa) -> None:
+    edges = [0, -0.0, -1e-30, -85.99, -86.01, -1000, -3e38]
+    x = np.concatenate([np.linspace(-86, 0, 200_000), edges, np.log(np.float64(2)) * (np.arange(124) - 123.5)])
+    x = x.astype(np.float32)
+    got = mapped(isa, x, f32, np.float32, simd.exp_of_negative)
+    want = np.exp(x.astype(np.float64))
+    inside = x >= -86
+    assert (np.abs(got - want) <= 2 * np.spacing(want.astype(np.float32)))[inside].all()
+    assert (got[x < -86] == 0).all() and got[x == 0].tolist() == [1.0] * int((x == 0).sum())
+    assert np.isnan(mapped(isa, np.full(16, np.nan, np.float32), f32, np.float32, simd.exp_of_negative)).all()
+
+
 def test_round_to_int(isa: Isa) -> None:
     x = np.concatenate([np.linspace(-300, 300, 4001), [0.5, 1.5, 2.5, -0.5, -1.5, 127.49, -127.5]]).astype(np.float32)
     got = mapped(isa, x, f32, np.int32, simd.round_to_int)

@@ -167,24 +167,43 @@ def round_to_int(number: Value) -> Value:
 
 def exp(x: Value) -> Value:
     """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN."""
-    f, lanes = x.function, x.type.lanes
+    lanes = x.type.lanes
     log2e = 1 / math.log(2)
     # Not maximum() and minimum(): they would make a number of NaN.
     clamped = (x < -87.3).select(-87.3, x)
     clamped = (clamped > 88.7).select(88.7, clamped)
     n = round_to_int(clamped * log2e)
-    whole = n.to(f32)
-    # ln 2 in two parts keeps the remainder exact.
-    r = fma(whole, f.constant(x.type, -0.693359375), clamped)
-    r = fma(whole, f.constant(x.type, 2.12194440e-4), r)
-    p = f.constant(x.type, 1 / 5040)
-    for k in (720, 120, 24, 6, 2, 1, 1):
-        p = fma(p, r, f.constant(x.type, 1 / k))
+    p = _exp_of_remainder(clamped, n.to(f32))
     # 2**n in two factors, so that n = 128 does not overflow before the product does.
     half = n >> 1
     for part in (half, n - half):
         p = p * ((part + 127) << 23).view(Type("f", 32, lanes))
     return (x < -87.3).select(0.0, p)
+
+
+def exp_of_negative(x: Value) -> Value:
+    """e**x for f32 that is not positive, within 2 units in the last place; 0 below -86, NaN of NaN."""
+    f = x.function
+    # Not maximum(): it would make a number of NaN.
+    clamped = (x < -86.0).select(-86.0, x)
+    magic = 1.5 * 2.0**23
+    shifted = fma(clamped, f.constant(x.type, 1 / math.log(2)), f.constant(x.type, magic))
+    p = _exp_of_remainder(clamped, shifted - magic)
+    # p is 0.7 to 1.42 and n -124 to 0: n is added to the exponent; nothing else of `shifted` is left by the shift.
+    bits = Type("i", 32, x.type.lanes)
+    return (x < -86.0).select(0.0, (p.view(bits) + (shifted.view(bits) << 23)).view(x.type))
+
+
+def _exp_of_remainder(x: Value, n: Value) -> Value:
+    """e**(x - n ln 2) for |x - n ln 2| < 0.35."""
+    f = x.function
+    # ln 2 in two parts keeps the remainder exact.
+    r = fma(n, f.constant(x.type, -0.693359375), x)
+    r = fma(n, f.constant(x.type, 2.12194440e-4), r)
+    p = f.constant(x.type, 1 / 5040)
+    for k in (720, 120, 24, 6, 2, 1, 1):
+        p = fma(p, r, f.constant(x.type, 1 / k))
+    return p
 
 
 def max_lanes(v: Value) -> Value:

@@ -8,7 +8,7 @@ own (Flash-Decoding). The rows of a prompt go over a page together; each one's s
 """
 
 from seventy.jit.build import Function, Module, Value
-from seventy.jit.simd import any_lane, exp, fma, halves_to_float, max_lanes, sum_lanes
+from seventy.jit.simd import any_lane, exp, exp_of_negative, fma, halves_to_float, max_lanes, sum_lanes
 from seventy.jit.types import f32, i8, i32, i64, pointer, u16
 from seventy.kernels.abi import Kernel
 from seventy.kernels.pages import BLOCK, PAGE, Layout
@@ -217,6 +217,11 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
         if some is heads[0]:
             f.prefetch(page, element * layout.element + _AHEAD, level=2)
 
+    def apart() -> None:
+        """Keeps LLVM from loading a broadcast once for two products: as their operand it is free (docs/lab.md)."""
+        if lanes == 16:
+            f.keep_order()
+
     for some in heads:
         with f.loop(0, PAGE, lanes * vectors) as start:
             dots = {(g, v): f.variable(f32 * lanes, 0) for g in some for v in range(vectors)}
@@ -225,6 +230,7 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
                 with f.loop(first, first + span) as i:
                     ahead(some, i * PAGE + start)
                     for v in range(vectors):
+                        apart()
                         key = number(page, i * PAGE + start + v * lanes)
                         for g in some:
                             query = f.broadcast(f32 * lanes, queries + i * 4, g * head_dim * 4)
@@ -254,7 +260,7 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
         shift = f.broadcast(f32 * lanes, maxima, head * 4)
         total = f.load(f32 * lanes, totals, head * 64)
         for part, score in enumerate(here):
-            weight = exp(score - shift)
+            weight = exp_of_negative(score - shift)
             f.store(weight, line, 4 * lanes * part)
             total = total + weight
         f.store(total, totals, head * 64)
@@ -277,6 +283,7 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
                 with f.loop(used) as i:
                     ahead(some, (column + head_dim) * PAGE + i * (lanes * wide))
                     for v in range(wide):
+                        apart()
                         value = number(page + layout.values, i * head_dim + column + v * lanes)
                         for g in some:
                             weight = f.broadcast(f32 * lanes, weights + i * 4, g * PAGE * 4)
