@@ -11,6 +11,7 @@ from seventy.bench import peers
 from seventy.bench.engine import Threads
 from seventy.bench.llama_bench import LlamaBench, parse
 from seventy.errors import SeventyError
+from seventy.jit.isa import LEVELS
 
 WANTED = {"n_prompt": 0, "n_gen": 32, "n_depth": 1024, "n_threads": 2}
 TEST = {**WANTED, "build_commit": "8cf427ff", "samples_ns": [1067431600], "samples_ts": [29.978]}
@@ -37,6 +38,21 @@ def test_parse_refuses(text: str) -> None:
 def test_parse_refuses_another_test(other: dict[str, object]) -> None:
     with pytest.raises(SeventyError, match="when asked for"):
         parse(json.dumps([TEST | other]), WANTED)
+
+
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [
+        ("CPU : SSE3 = 1 | SSSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | BMI2 = 1 | REPACK = 1 | ", "avx2"),
+        ("CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 1 | AVX512_VBMI = 1 | AVX512_VNNI = 1 | REPACK = 1 | ", "avx512vnni"),
+        ("AVX = 1 | AVX_VNNI = 0 | AVX2 = 1 | AVX512 = 0 | AVX512_VNNI = 0 | FMA = 1 | NEON = 0 | SSE3 = 1", "avx2"),
+        ("CPU : SSE3 = 1 | SSSE3 = 1 | ", "generic"),
+        ("CPU : NEON = 1 | ARM_FMA = 1 | ", None),
+        ("", None),
+    ],
+)
+def test_what_a_llama_cpp_was_built_for(said: str, level: str | None) -> None:
+    assert peers.built_for(said) == level
 
 
 def test_llama_bench(llama_bench: Path, tmp_path: Path) -> None:
@@ -84,5 +100,6 @@ def test_llama_cpp_python(tiny: Path) -> None:
     try:
         times = [peer.prefill(520), peer.decode(8, 530), peer.batch(8, 16, 3), peer.batch(1, 0, 1)]
         assert all(timing.seconds > 0 for timing in times)
+        assert peer.isa in LEVELS
     finally:
         peer.close()

@@ -1,6 +1,7 @@
 """Runs in a Python that has llama-cpp-python: answers one JSON line with another. Imports nothing of seventy.
 
-Line 1: {"path", "prefill_threads", "decode_threads", "context", "sequences"}; then {"what": "prefill", "tokens"},
+Line 1: {"path", "prefill_threads", "decode_threads", "context", "sequences"} -> {"version", "system"}, `system` being
+what llama.cpp says of its build; then {"what": "prefill", "tokens"},
 {"what": "decode", "tokens", "depth"} or {"what": "batch", "rows", "depth", "passes"} -> {"seconds"}.
 """
 
@@ -30,7 +31,8 @@ def main() -> None:
         print(json.dumps({"error": "llama.cpp could not load the model"}), flush=True)
         return
     vocabulary = native.llama_vocab_n_tokens(native.llama_model_get_vocab(model))
-    print(json.dumps({"version": native.__version__}), flush=True)
+    system = native.llama_print_system_info().decode()
+    print(json.dumps({"version": native.__version__, "system": system}), flush=True)
     batch = native.llama_batch_init(512, 0, 1)
 
     def decode(rows: list[tuple[int, int, int]], logits: int) -> None:

@@ -22,7 +22,7 @@ from seventy.jit.isa import LEVELS, wide_name
 from seventy.machine.profile import Profile
 from seventy.machine.records import from_json
 
-VERSION = 2
+VERSION = 3
 TASKS = ("prefill", "decode", "batch")
 # Above it a figure is a mistake: a limit measured on a busy machine is too low, but not by more.
 MOST_SHARE = 1.5
@@ -112,8 +112,11 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
+    """`isa` is the level it was built for, where it says that."""
+
     name: str
     version: str
+    isa: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,8 @@ def _names(card: Card) -> Iterator[str]:
         yield f"there is no version {card.seventy!r}"
     if card.peer and (card.peer.name != "llama.cpp" or not _VERSION.fullmatch(card.peer.version)):
         yield f"there is no peer {card.peer.name!r} {card.peer.version!r}"
+    if card.peer and card.peer.isa not in (None, *LEVELS):
+        yield f"there is no ISA level {card.peer.isa!r}"
     if card.energy and card.energy.source not in ("wall", "rapl"):
         yield f"nothing called {card.energy.source!r} counts energy"
 

@@ -18,6 +18,8 @@ class LlamaBench:
 
     name = "llama.cpp"
     does = frozenset({"prefill", "decode"})
+    # It does not say what it was built for.
+    isa = None
 
     def __init__(self, path: Path, threads: Threads, command: str) -> None:
         self._command = [command, "-m", str(path), "-r", "1", "-o", "json"]

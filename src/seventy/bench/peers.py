@@ -1,6 +1,7 @@
 """Other engines on the same model, each in a process of its own that sleeps while we are timed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,15 @@ from seventy.bench.llama_bench import LlamaBench
 from seventy.errors import SeventyError
 
 _WORKER = Path(__file__).with_name("_llama_cpp_worker.py")
+# What llama.cpp calls the instructions a level of ours is named after, the highest first.
+_BUILDS = {
+    "AVX512_VNNI": "avx512vnni",
+    "AVX512": "avx512",
+    "AVX_VNNI": "avxvnni",
+    "AVX2": "avx2",
+    "AVX": "avx",
+    "SSE3": "generic",
+}
 
 
 class LlamaCpp:
@@ -28,7 +38,9 @@ class LlamaCpp:
         settings: dict[str, Any] = {"path": str(path), "context": context, "sequences": sequences}
         settings |= {"prefill_threads": threads.prefill, "decode_threads": threads.decode}
         try:
-            self.version: str = self._ask(settings)["version"]
+            said = self._ask(settings)
+            self.version: str = said["version"]
+            self.isa = built_for(said["system"])
         except BaseException:
             self.close()
             raise
@@ -67,6 +79,12 @@ class LlamaCpp:
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+def built_for(system: str) -> str | None:
+    """The ISA level (jit/isa.py) of a build, by llama_print_system_info: "CPU : SSE3 = 1 | AVX2 = 1 | ..."."""
+    has = set(re.findall(r"(\w+) = 1\b", system))
+    return next((level for name, level in _BUILDS.items() if name in has), None)
 
 
 def program(against: str) -> str:

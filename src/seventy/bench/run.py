@@ -118,7 +118,7 @@ class Bench:
                 other = peers.find(against, self.path, threads, max(self.model.context, 512), most)
                 stack.callback(other.close)
                 engines.append(other)
-                peer = Peer(other.name, other.version)
+                peer = Peer(other.name, other.version, other.isa)
             figures = list(measure(engines, self.tasks, self.wish.repeats, progress))
         counted = None
         if meter:

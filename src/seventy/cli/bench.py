@@ -14,6 +14,7 @@ from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fittin
 from seventy.bench.table import table
 from seventy.cli import _session as session
 from seventy.errors import SeventyError
+from seventy.jit.isa import wide_name
 from seventy.machine.memory import available_bytes
 
 _AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
@@ -90,14 +91,23 @@ def _title(card: Card, name: str) -> str:
     layers = ""
     if card.model.layers < card.model.whole_layers:
         layers = f", {card.model.layers} of {card.model.whole_layers} layers"
+    against = ""
+    if card.peer:
+        built = f", built for {card.peer.isa}" if card.peer.isa else ""
+        against = f", against {card.peer.name} ({card.peer.version}{built})"
     return (
-        f"{name}{layers}, {card.threads} threads, {card.isa}\n{card.weight_bytes / 1e9:.2f} GB of weights, loaded in "
-        f"{card.load_seconds:.1f} s; at most {card.peak_memory_bytes / 1e9:.2f} GB of memory"
+        f"{name}{layers}, {card.threads} threads, {card.isa}{against}\n"
+        f"{card.weight_bytes / 1e9:.2f} GB of weights, loaded in {card.load_seconds:.1f} s; at most {card.peak_memory_bytes / 1e9:.2f} GB of memory"
     )
 
 
 def _notes(card: Card) -> list[str]:
     notes = []
+    if card.peer and card.peer.isa not in (None, wide_name(card.isa)):
+        notes.append(
+            f"{card.peer.name} was built for {card.peer.isa} and seventy ran {card.isa}: these are not the same "
+            f"instructions on both sides"
+        )
     if not card.machine.int8_gops:
         notes.append("This machine's int8 peak is not known; for shares of it, run once: seventy measure")
     if card.model.layers < card.model.whole_layers:
