@@ -97,7 +97,8 @@ def _title(card: Card, name: str) -> str:
         against = f", against {card.peer.name} ({card.peer.version}{built})"
     return (
         f"{name}{layers}, {card.threads} threads, {card.isa}{against}\n"
-        f"{card.weight_bytes / 1e9:.2f} GB of weights, loaded in {card.load_seconds:.1f} s; at most {card.peak_memory_bytes / 1e9:.2f} GB of memory"
+        f"{card.weight_bytes / 1e9:.2f} GB of weights, loaded in {card.load_seconds:.1f} s; "
+        f"at most {card.peak_memory_bytes / 1e9:.2f} GB of memory"
     )
 
 
