@@ -3,8 +3,9 @@
 usage: python benchmarks/formats.py [--isa LEVEL] [--threads N] [FORMAT ...]
 
 The matrix is a 70B model's largest, 28672 x 8192, as many times over as no cache can hold; GB/s (1e9) count the
-file's bytes. Run it on a quiet machine: bandwidth is measured again before each format, for it moves. The column
-`cached` is one thread on a megabyte of weights, best of many passes: what the kernel could do if memory could.
+file's bytes. What memory gives is read before every pass of one row, for it moves; the share is the median of both
+beside each other. Run it on a quiet machine. The column `cached` is one thread on a megabyte of weights, best of many
+passes: what the kernel could do if memory could.
 """
 
 import argparse
@@ -32,8 +33,8 @@ class Product:
         self._cpus = cpus
         size = PANEL * format.row_bytes(COLUMNS)
         # Ones in every byte: small numbers in any format, none of them denormal as a float.
-        self._weights = measure.touched(max(1, nbytes // size) * size, cpus)
-        panels = len(self._weights) // size
+        self.weights = measure.touched(max(1, nbytes // size) * size, cpus)
+        panels = len(self.weights) // size
         self.nbytes = panels * size
         self._inputs = allocate(KINDS[format.activation].nbytes(capacity, COLUMNS))
         self._outputs = allocate(4 * capacity * panels * PANEL)
@@ -41,7 +42,7 @@ class Product:
         blocks = COLUMNS // format.block
         words = {
             "rows": self._count.ctypes.data,
-            "panels": self._weights.ctypes.data,
+            "panels": self.weights.ctypes.data,
             "n_panels": panels,
             "blocks": blocks,
             # As long a claim as the engine's.
@@ -78,16 +79,20 @@ def main() -> None:
     print(f"{library.isa.name}, {len(cpus)} threads, {ROWS} x {COLUMNS}; GB/s of file bytes, median of {PASSES}")
     print("format    bits   1 row  memory  share  cached  4 rows   64 rows")
     for format in chosen:
-        limit = measure.read_bandwidth(library, len(cpus), 0.5)
         small = Product(library, format, cpus[:1], 1, 1 << 20)
         cached = small.nbytes / min(small.seconds(1, 300)) / 1e9
         matrix = ROWS * format.row_bytes(COLUMNS)
         product = Product(library, format, cpus, 64, -(-max(caches, 512 << 20) // matrix) * matrix)
-        one, four, many = (statistics.median(product.seconds(rows)) for rows in (1, 4, 64))
+        area = measure.Area(product.weights[: 512 << 20], cpus)
+        product.seconds(1, 1)
+        rounds = [(measure.read_now(library, area), product.seconds(1, 1)[0]) for _ in range(2 * PASSES)]
+        limit, one = (statistics.median(column) for column in zip(*rounds, strict=True))
         gbs = product.nbytes / one / 1e9
+        share = statistics.median(product.nbytes / took / 1e9 / gave for gave, took in rounds)
+        four, many = (statistics.median(product.seconds(rows)) for rows in (4, 64))
         gops = 2 * 64 * product.nbytes / format.nbytes * format.block / many / 1e9
         print(
-            f"{format.name:8} {8 * format.nbytes / format.block:5.2f} {gbs:7.1f} {limit:7.1f} {gbs / limit:6.0%} "
+            f"{format.name:8} {8 * format.nbytes / format.block:5.2f} {gbs:7.1f} {limit:7.1f} {share:6.0%} "
             f"{cached:7.1f} {four / one:6.2f}x {gops:4.0f} GOPS",
             flush=True,
         )

@@ -28,7 +28,10 @@ def main(arguments: list[str]) -> None:
     machine, shape = card.machine, card.model
     layers = f"{shape.layers} of {shape.whole_layers} layers" if shape.layers < shape.whole_layers else ""
     kinds = ", ".join(f"{name} {nbytes / 1e9:.2f} GB" for name, nbytes in sorted(shape.format_bytes.items()))
-    about = [f"{machine.cpu}, {machine.cores} cores", f"{card.threads} threads, {card.isa}", kinds, layers, card.date]
+    peer = card.peer
+    against = f"{peer.name} {peer.version}{f' built for {peer.isa}' if peer.isa else ''}" if peer else ""
+    where = f"{machine.cpu}, {machine.cores} cores", f"{card.threads} threads, {card.isa}"
+    about = [*where, kinds, layers, against, card.date]
     print(f"{command}{'; '.join(part for part in about if part)}\n\n{markdown(card)}")
 
 

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from seventy.bench import card as cards
+from seventy.machine.profile import Profile, read
 
 QUICK = ("--prefill", "32", "--users", "2", "--decode-at", "0", "--tokens", "4", "--repeats", "2")
 Result = subprocess.CompletedProcess[str]
@@ -43,6 +45,15 @@ def test_json_is_the_card(cache: Path, tiny: Path, tmp_path: Path) -> None:
     done = bench(cache, tiny, *QUICK, "--json")
     (tmp_path / "card.json").write_text(done.stdout)
     assert cards.read(tmp_path / "card.json").repeats == 2
+
+
+def test_a_limit_that_memory_beats_is_no_limit(tiny: Path, tmp_path: Path, profile: Profile) -> None:
+    kept = tmp_path / "seventy/machine.json"
+    kept.parent.mkdir()
+    kept.write_text(replace(profile, read_bandwidth_gbs=0.5).text())
+    done = bench(tmp_path, tiny, *QUICK)
+    assert done.returncode == 0 and "more than the 0.5 that was measured before" in done.stderr
+    assert read(kept.read_text()).read_bandwidth_gbs > 0.5
 
 
 def test_tune_says_what_it_found_and_remembers_it(cache: Path, tiny: Path) -> None:

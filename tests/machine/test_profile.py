@@ -36,6 +36,16 @@ def test_saved_is_loaded() -> None:
     assert profile.load() == here()
 
 
+def test_a_limit_that_was_beaten_is_raised() -> None:
+    here().save()
+    raised = profile.raise_limit(here(), 2, 55.123)
+    assert (raised.read_bandwidth_gbs, raised.threads) == (55.12, 2)
+    assert profile.load() == raised and raised.bandwidth[:3] == here().bandwidth
+    # Another machine's, or what another process has measured meanwhile, stays.
+    profile.raise_limit(here(isa="generic"), 2, 99.0)
+    assert profile.load() == raised
+
+
 @pytest.mark.parametrize("other", [{"cpu": "another"}, {"cores": 1000}, {"memory_bytes": 2 * total_bytes()}], ids=str)
 def test_of_another_machine(other: dict[str, object]) -> None:
     here(**other).save()

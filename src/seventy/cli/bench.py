@@ -16,6 +16,7 @@ from seventy.cli import _session as session
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.machine.memory import available_bytes
+from seventy.machine.profile import raise_limit
 
 _AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
 
@@ -65,6 +66,12 @@ def bench(
             card = loaded.run(profile, peer, progress)
     finally:
         loaded.model.close()
+    if card.memory_limit_gbs > profile.read_bandwidth_gbs:
+        raise_limit(profile, card.threads, card.memory_limit_gbs)
+        session.say(
+            f"Memory gave {card.memory_limit_gbs:.1f} GB/s, more than the {profile.read_bandwidth_gbs:.1f} that was "
+            f"measured before: it is kept as this machine's limit."
+        )
     name = source.name if isinstance(source, Path) else source.path
     if as_json:
         print(card.text(), end="")

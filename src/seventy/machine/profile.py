@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,6 +127,18 @@ def quick(library: Library, threads: int) -> Profile:
     if kept is None or not kept.whole:
         profile.save()
     return profile
+
+
+def raise_limit(profile: Profile, threads: int, gbs: float) -> Profile:
+    """The profile of a machine whose memory gave `threads` threads more than it says; kept where the profile was."""
+    widest = max(profile.bandwidth, key=lambda row: (row.threads, len(row.memory_nodes)))
+    seen = replace(widest, threads=threads, per_core=1, best_gbs=round(gbs, 2))
+    raised = replace(
+        profile, threads=threads, read_bandwidth_gbs=seen.best_gbs, bandwidth=(*profile.bandwidth, seen)
+    )
+    if load() == profile:
+        raised.save()
+    return raised
 
 
 def bandwidth(

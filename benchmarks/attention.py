@@ -1,0 +1,90 @@
+"""How fast attention reads its cache, beside what memory gives, and multiplies, beside what the CPU can.
+
+usage: python benchmarks/attention.py [--isa LEVEL] [--threads N] [--positions N] [KV_HEADSxGROUPxHEAD_DIM ...]
+
+`one row` is one new token of each of several sequences, whose caches no CPU cache holds: GB/s (1e9) of keys and
+values, and GFLOPS, two a multiply-add. `prompt` is the last 256 rows of one sequence: GFLOPS. Medians; run it on a
+quiet machine.
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+
+from seventy.jit import isa
+from seventy.jit.compiler import Kernel, Library
+from seventy.kernels import attention
+from seventy.kernels.pages import KINDS, PAGE, Layout
+from seventy.machine import measure, together, topology
+from seventy.machine.memory import allocate
+
+SHAPES = ("8x8x128", "8x4x128", "2x7x64", "3x3x64")
+PASSES = 15
+PROMPT_ROWS = 256
+CACHE_BYTES = 256 << 20
+
+
+def seconds(library: Library, shape: tuple[int, int, int], kind: str, cpus: list[int], positions: np.ndarray,
+            tables: np.ndarray, cache: np.ndarray, n_pages: int) -> float:  # fmt: skip
+    """Of one pass over these rows, the median of some."""
+    kv_heads, group, head_dim = shape
+    queries = np.random.default_rng(0).standard_normal((len(positions), kv_heads * group * head_dim), np.float32)
+    out, scale, count = np.zeros_like(queries), np.array([head_dim**-0.5], np.float32), np.array([len(positions)])
+    scratch = np.zeros(attention.scratch_bytes(*shape), np.uint8)
+    words = {
+        "rows": count.ctypes.data, "positions": positions.ctypes.data, "tables": tables.ctypes.data,
+        "queries": queries.ctypes.data, "query_stride": queries.strides[0], "cache": cache.ctypes.data,
+        "n_pages": n_pages, "scale": scale.ctypes.data, "output": out.ctypes.data, "scratch": scratch.ctypes.data,
+    }  # fmt: skip
+    arguments = np.array([words[name] for name in attention.ARGUMENTS], np.int64)
+    function = library.address(Kernel("seventy.kernels.attention:build", (*shape, kind)))
+    times = []
+    for _ in range(PASSES):
+        counter = np.zeros(8, np.int64)
+        times.append(together.run(function, [together.Call(cpu, arguments, counter) for cpu in cpus]))
+    assert np.isfinite(out).all()
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", help="an ISA level below the CPU's best")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--positions", type=int, default=4096)
+    parser.add_argument("shapes", nargs="*", default=SHAPES)
+    given = parser.parse_args()
+    library = Library(isa.select(given.isa))
+    cpus = topology.physical_cores()[: given.threads]
+    peak = measure.float_peak(library, cpus)
+    print(f"{library.isa.name}, {len(cpus)} threads, {given.positions} positions, floats {peak:.0f} GFLOPS at most")
+    print("heads      cache   one row  memory  share  GFLOPS   prompt")
+    for name in given.shapes:
+        kv_heads, group, head_dim = shape = tuple(map(int, name.split("x")))
+        for kind in KINDS:
+            layout = Layout(kind, head_dim)
+            each = -(-given.positions // PAGE)
+            # As many sequences as fill the memory, but few enough that threads share each one's past.
+            most = CACHE_BYTES // (kv_heads * each * layout.nbytes)
+            rows = max(1, min(attention.SHARED // kv_heads, most))
+            cache = allocate(kv_heads * each * rows * layout.nbytes)
+            # Halves of 1, and as q8_0 small numbers and factors.
+            cache.view(np.uint16)[:] = 0x3C00 if kind == "f16" else 0x0101
+            pages = np.arange(each * rows, dtype=np.int32).reshape(rows, each)
+            tables = np.array([line.ctypes.data for line in pages], np.int64)
+            limit = measure.read_bandwidth(library, len(cpus), 0.5)
+            last = np.full(rows, given.positions - 1, np.int32)
+            one = seconds(library, shape, kind, cpus, last, tables, cache, each * rows)
+            gbs = rows * kv_heads * each * layout.nbytes / one / 1e9
+            gflops = 4 * rows * kv_heads * group * head_dim * given.positions / one / 1e9
+            prompt = np.arange(given.positions - PROMPT_ROWS, given.positions, dtype=np.int32)
+            whole = seconds(library, shape, kind, cpus, prompt, np.full(PROMPT_ROWS, tables[0]), cache, each * rows)
+            multiplied = 4 * kv_heads * group * head_dim * (prompt.sum(dtype=np.int64) + PROMPT_ROWS) / whole / 1e9
+            print(
+                f"{name:10} {kind:5} {gbs:8.1f} {limit:7.1f} {gbs / limit:6.0%} {gflops:7.0f} {multiplied:8.0f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
