@@ -62,7 +62,7 @@ def test_verbose_says_what_was_chosen(tiny: Path) -> None:
     assert "2 layers of 256, Q4_K" in result.stderr
     assert "1 threads; ISA generic" in result.stderr
     assert "measure" not in result.stderr
-    assert "are the defaults; to measure what is best here: seventy bench MODEL --tune" in seventy(
+    assert "are the defaults; to measure what is best: seventy bench MODEL --tune" in seventy(
         "run", tiny, "hi you", "-n", "2", "-v"
     ).stderr
 
