@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from seventy.bench import card as cards
+from seventy.bench.card import Card
 from seventy.bench.engine import Seventy
+from seventy.cli.bench import _notes, _title
 from seventy.cli.bench import bench as command
 from seventy.machine import profile as machine_profile
 from seventy.machine.profile import Profile
@@ -54,13 +57,24 @@ def test_a_limit_that_memory_beats_is_no_limit(
 ) -> None:
     monkeypatch.setattr(machine_profile, "path", lambda: tmp_path / "machine.json")
     # Models of the tests' size are read from the caches.
+    monkeypatch.setattr("seventy.cli.bench.WHOLE_PROBE_CACHES", 0)
     monkeypatch.setattr(Seventy, "_limit_gbs", lambda self, rows: 1.5 * profile.read_bandwidth_gbs)
     profile.save()
+    # The second time it is known.
     for said in (True, False):
         command(str(tiny), prefill=[32], users=[2], decode_at=[0], tokens=4, repeats=2)
-        assert ("more than the 10000.0 that was measured before" in capsys.readouterr().err) == said
+        assert ("not 10000.0 as measured before" in capsys.readouterr().err) == said
     kept = machine_profile.load()
     assert kept and kept.read_bandwidth_gbs == 1.5e4
+
+
+def test_a_peer_for_other_instructions_is_named(card: Card) -> None:
+    assert card.peer
+    for isa, differs in ("avx512vnni", False), ("avx512vnni-256", False), ("avx2", True):
+        told = replace(card, isa=isa, peer=replace(card.peer, isa="avx512vnni"))
+        assert any("not the same instructions" in note for note in _notes(told)) == differs
+        assert "against llama.cpp (8cf427ff, built for avx512vnni)" in _title(told, "x")
+    assert not any("instructions" in note for note in _notes(card)) and "built for" not in _title(card, "x")
 
 
 def test_tune_says_what_it_found_and_remembers_it(cache: Path, tiny: Path) -> None:

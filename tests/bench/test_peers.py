@@ -47,7 +47,7 @@ def test_parse_refuses_another_test(other: dict[str, object]) -> None:
         ("CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 1 | AVX512_VBMI = 1 | AVX512_VNNI = 1 | REPACK = 1 | ", "avx512vnni"),
         ("AVX = 1 | AVX_VNNI = 0 | AVX2 = 1 | AVX512 = 0 | AVX512_VNNI = 0 | FMA = 1 | NEON = 0 | SSE3 = 1", "avx2"),
         ("CPU : SSE3 = 1 | SSSE3 = 1 | ", "generic"),
-        ("CPU : NEON = 1 | ARM_FMA = 1 | ", None),
+        ("CPU : LLAMAFILE = 1 | OPENMP = 1 | ", "generic"),
         ("", None),
     ],
 )

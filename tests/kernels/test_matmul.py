@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -55,10 +57,14 @@ def test_product_equals_its_twin(format: Format, n: int, rows: int, n_blocks: in
 @ALL
 def test_extreme_inputs_do_not_overflow(format: Format, isa: Isa) -> None:
     blocks = random_blocks(format, 16 * 16)
-    if format.activation != "f32":
-        fields = [half + i for half in format.halves for i in (0, 1)]
-        blocks[:, np.setdiff1d(np.arange(format.nbytes), fields)] = 255
-    for sign in (1, -1):
+    fields = [half + i for half in format.halves for i in (0, 1)]
+    # The largest numbers, and for Q6_K, whose scales are signed bytes, the least with the least scale.
+    fills = [0xFF] if format.activation == "f32" else [0xFF, 0x00, 0x80]
+    for fill, sign in itertools.product(fills, (1, -1)):
+        if format.activation != "f32":
+            blocks[:, np.setdiff1d(np.arange(format.nbytes), fields)] = fill
+            if format.name == "Q6_K" and fill != 0xFF:
+                blocks[:, 192:208] = 0x7F if fill else 0x80
         x = np.full((9, 16 * format.block), sign * 3.0, np.float32)
         x[4] *= np.where(np.arange(x.shape[1]) % 2, 1, -1)
         few = product(isa, format, x, blocks, 16)
@@ -117,10 +123,11 @@ def test_a_prompt_goes_over_some_columns_at_a_time(format: Format, prompt_column
 @pytest.mark.parametrize("name", ["Q4_K", "Q8_0"])
 def test_nodes_change_nothing(name: str) -> None:
     format, isa = by_name(name), supported()[-1]
-    x, blocks, _ = case(format, 11, 70, 3)
-    start = np.ones((11, 70), np.float32)
-    want = product(isa, format, x, blocks, 70, start=start)
-    for nodes, threads in [(2, 1), (2, 4), (5, 3), (8, 2)]:
-        # Accumulated: a panel computed twice would show.
-        homes = {"nodes": nodes, "homes": np.arange(threads) % nodes}
-        assert np.array_equal(product(isa, format, x, blocks, 70, threads, chunk=2, start=start, homes=homes), want)
+    for n, chunk in (11, 2), (1, 3):
+        x, blocks, _ = case(format, n, 110, 3)
+        start = np.ones((n, 110), np.float32)
+        want = product(isa, format, x, blocks, 110, start=start)
+        for nodes, threads in [(2, 1), (2, 4), (5, 3), (8, 2)]:
+            # Accumulated: a panel computed twice would show.
+            homes = {"nodes": nodes, "homes": np.arange(threads) % nodes}
+            assert np.array_equal(product(isa, format, x, blocks, 110, threads, chunk, start, homes=homes), want)

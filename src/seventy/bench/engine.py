@@ -15,6 +15,8 @@ from seventy.machine.measure import Area
 
 # Less says more of caches than of memory, as does less than a few times the last level; more takes too long.
 _LEAST_PROBE_BYTES, _PROBE_CACHES, _PROBE_BYTES = 64 << 20, 4, 512 << 20
+# Weights of so many last-level caches are read as `seventy measure` reads memory.
+WHOLE_PROBE_CACHES = 16
 
 
 class Counter(Protocol):
@@ -103,7 +105,7 @@ class Seventy:
         least = max(_LEAST_PROBE_BYTES, _PROBE_CACHES * machine.last_level_cache_bytes)
         if len(weights.nodes) > 1 or len(weights.memory) < least:
             return None
-        memory = weights.memory[: max(least, _PROBE_BYTES)]
+        memory = weights.memory[: max(WHOLE_PROBE_CACHES * machine.last_level_cache_bytes, _PROBE_BYTES)]
         return measure.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads_for(rows))))
 
     def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:

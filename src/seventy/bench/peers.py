@@ -20,7 +20,6 @@ _BUILDS = {
     "AVX_VNNI": "avxvnni",
     "AVX2": "avx2",
     "AVX": "avx",
-    "SSE3": "generic",
 }
 
 
@@ -82,9 +81,9 @@ class LlamaCpp:
 
 
 def built_for(system: str) -> str | None:
-    """The ISA level (jit/isa.py) of a build, by llama_print_system_info: "CPU : SSE3 = 1 | AVX2 = 1 | ..."."""
+    """The ISA level (jit/isa.py) of an x86 build, by llama_print_system_info: "CPU : SSE3 = 1 | AVX2 = 1 | ..."."""
     has = set(re.findall(r"(\w+) = 1\b", system))
-    return next((level for name, level in _BUILDS.items() if name in has), None)
+    return next((level for name, level in _BUILDS.items() if name in has), "generic" if has else None)
 
 
 def program(against: str) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from seventy.bench import card as cards
 from seventy.bench import peers, plot
 from seventy.bench.card import Card
+from seventy.bench.engine import WHOLE_PROBE_CACHES
 from seventy.bench.quants import quant_name
 from seventy.bench.run import Bench, Wish, needed
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers
@@ -18,6 +19,8 @@ from seventy.jit.isa import wide_name
 from seventy.machine.memory import available_bytes
 from seventy.machine.profile import raise_limit
 
+# By less, a limit is the same.
+_MORE = 1.03
 _AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
 
 
@@ -66,12 +69,10 @@ def bench(
             card = loaded.run(profile, peer, progress)
     finally:
         loaded.model.close()
-    if card.memory_limit_gbs > profile.read_bandwidth_gbs:
-        raise_limit(profile, card.threads, card.memory_limit_gbs)
-        session.say(
-            f"Memory gave {card.memory_limit_gbs:.1f} GB/s, more than the {profile.read_bandwidth_gbs:.1f} that was "
-            f"measured before: it is kept as this machine's limit."
-        )
+    known, seen = profile.read_bandwidth_gbs, card.memory_limit_gbs
+    whole = card.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
+    if whole and seen > _MORE * known and not any(cards.problems(card)) and raise_limit(profile, seen):
+        session.say(f"Memory gave {seen:.1f} GB/s, not {known:.1f} as measured before; that is kept as the limit.")
     name = source.name if isinstance(source, Path) else source.path
     if as_json:
         print(card.text(), end="")

@@ -23,6 +23,7 @@ from seventy.machine.memory import allocate
 # least eight claims for each thread, so that none waits long for another.
 _CLAIM_BYTES = 1 << 20
 _CLAIMS_PER_THREAD = 8
+_MATMUL = "seventy.kernels.matmul:build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class Program:
         self.bytes_per_pass += matrix.nbytes
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
-            Kernel("seventy.kernels.matmul:build", (matrix.format.name,)),
+            Kernel(_MATMUL, (matrix.format.name,)),
             matmul.ARGUMENTS,
             reads=(name, into.name) if add else (name,),
             writes=(into.name,),
@@ -270,9 +271,10 @@ class Program:
 
     def tile_prompts(self, columns: int) -> None:
         """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
+        assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
         at = matmul.ARGUMENTS.index("prompt_columns")
         for operation in self._operations:
-            if operation.weight_bytes:
+            if operation.kernel.builder == _MATMUL:
                 operation.arguments[at] = columns
 
     def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -14,8 +14,9 @@ from seventy.engine.tuning import Way
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import LEVELS
 
-# One row reads more than any cache holds; a prompt's rows read what takes a slow CPU some hundredths of a second.
-_DECODE_BYTES, _PREFILL_BYTES = 256 << 20, 64 << 20
+# One row reads more than any cache holds; so many of a prompt's rows read what takes a slow CPU some tenths of a
+# second, and more rows less.
+_DECODE_BYTES, _PREFILL_BYTES, _PREFILL_ROWS = 256 << 20, 64 << 20, 64
 
 
 class Trials:
@@ -59,7 +60,7 @@ class Trials:
         program.outputs[0] = rows - 1
         program.counts[:] = rows, 1
         program.tile_prompts(way.prompt_columns)
-        count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES)
+        count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES * _PREFILL_ROWS // rows)
         start = time.perf_counter()
         self._team.run(operations[:count], counters, way.threads)
         return time.perf_counter() - start

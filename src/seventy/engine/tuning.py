@@ -28,6 +28,8 @@ from seventy.machine.topology import Topology
 
 VERSION = 2
 PREFILL_ROWS = 64
+# Tiles pay by the rows that share them: they are tried on a whole pass.
+TILE_ROWS = 256
 SECONDS = 2.0
 # A model that loads faster than this is not held up by measurements (and by compiling for another width).
 LEAST_LOADING_SECONDS = 4.0
@@ -44,6 +46,10 @@ class Way:
     isa: str
     threads: int
     prompt_columns: int
+
+    def __post_init__(self) -> None:
+        if self.isa not in LEVELS:
+            raise ValueError(f"there is no ISA level {self.isa!r}")
 
     @classmethod
     def usual(cls, isa: str, threads: int) -> Self:
@@ -140,11 +146,14 @@ class Tuning:
         """For people: what was chosen, then what was measured."""
         found = [
             f"measured here on {self.date}: {self.prefill_threads} threads for prompts, {self.decode_threads} for "
-            f"answers, vectors of {_bits(self.isa)} bits, prompts by {self.prompt_columns or 'all'} columns"
+            f"answers, vectors of {_bits(self.isa)} bits, prompts in tiles of {self.prompt_columns or 'all'} columns"
         ]
-        for rows in (PREFILL_ROWS, 1):
-            # Of what was tried again, the last counts.
-            tried = {trial.way: trial for trial in self.trials if trial.rows == rows}
+        for rows in (TILE_ROWS, PREFILL_ROWS, 1):
+            tried: dict[Way, Trial] = {}
+            for trial in self.trials:
+                # Of what was tried again the last counts, unless it was what others were compared with.
+                if trial.rows == rows and (trial.way not in tried or trial.speed != 1):
+                    tried[trial.way] = trial
             if tried:
                 what = "one row" if rows == 1 else f"{rows} rows"
                 found.append(f"  {what}: " + ", ".join(map(_words, tried.values())))
@@ -158,7 +167,7 @@ def _bits(isa: str) -> int:
 def _words(trial: Trial) -> str:
     way = trial.way
     threads = f"{way.threads} thread{'s' * (way.threads > 1)}"
-    tiles = f" by {way.prompt_columns or 'all'} columns" if trial.rows > 1 else ""
+    tiles = f", tiles of {way.prompt_columns or 'all'} columns," if trial.rows == TILE_ROWS else ""
     return f"{threads} of {_bits(way.isa)} bits{tiles} {trial.milliseconds:.1f} ms ({trial.speed:.2f}x)"
 
 
@@ -192,7 +201,7 @@ def tune(
     for other in candidates.isas[1:]:
         if wins(other) and wins(other):
             isa = other
-    tiles = fastest([Way(isa, prefill, n) for n in columns(isa)], PREFILL_ROWS).prompt_columns
+    tiles = fastest([Way(isa, prefill, n) for n in columns(isa)], TILE_ROWS).prompt_columns
     return Tuning(VERSION, datetime.now(UTC).date().isoformat(), isa, prefill, decode, tiles, tuple(trials))
 
 

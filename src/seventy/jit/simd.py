@@ -191,7 +191,9 @@ def exp_of_negative(x: Value) -> Value:
     p = _exp_of_remainder(clamped, shifted - magic)
     # p is 0.7 to 1.42 and n -124 to 0: n is added to the exponent; nothing else of `shifted` is left by the shift.
     bits = Type("i", 32, x.type.lanes)
-    return (x < -86.0).select(0.0, (p.view(bits) + (shifted.view(bits) << 23)).view(x.type))
+    power = (p.view(bits) + (shifted.view(bits) << 23)).view(x.type)
+    # NaN, whose bits were shifted into a number, comes from `clamped`.
+    return (x >= -86.0).select(power, clamped + 86.0)
 
 
 def _exp_of_remainder(x: Value, n: Value) -> Value:

@@ -21,14 +21,14 @@ ARGUMENTS = (
     "accumulate", "prompt_columns", "nodes", "homes",
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it.
-_MOST_PROMPT_COLUMNS = 4096
+MOST_PROMPT_COLUMNS = 4096
 # Unpacking weights once costs what a few tiles save.
 _PROMPT_TILES = 8
 
 
 def prompt_columns(lanes: int) -> tuple[int, ...]:
     """What the argument of that name may be with vectors of so many lanes, the default first (docs/lab.md)."""
-    return (0, 1024, 4096) if lanes == 16 else (1024, 512, 4096, 0)
+    return (0, 1024) if lanes == 16 else (1024, MOST_PROMPT_COLUMNS, 0)
 
 
 def build(module: Module, format_name: str) -> None:
@@ -36,8 +36,8 @@ def build(module: Module, format_name: str) -> None:
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
     added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
-    time (whole blocks, at most 4096; 0: all, and nothing of the weights is kept). Threads claim panels of their NUMA
-    node first.
+    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept). Threads claim
+    panels of their NUMA node first.
     """
     format = by_name(format_name)
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
@@ -57,7 +57,7 @@ def build(module: Module, format_name: str) -> None:
     step = is_prompt.select(prompt_blocks, all_blocks)
     if slots:
         prompt_tile = _tile(module, format, widths[0], slots)
-        memory = f.memory(_MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
+        memory = f.memory(MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
 
     with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
         end = (first + chunk).minimum(limit)

@@ -129,16 +129,12 @@ def quick(library: Library, threads: int) -> Profile:
     return profile
 
 
-def raise_limit(profile: Profile, threads: int, gbs: float) -> Profile:
-    """The profile of a machine whose memory gave `threads` threads more than it says; kept where the profile was."""
-    widest = max(profile.bandwidth, key=lambda row: (row.threads, len(row.memory_nodes)))
-    seen = replace(widest, threads=threads, per_core=1, best_gbs=round(gbs, 2))
-    raised = replace(
-        profile, threads=threads, read_bandwidth_gbs=seen.best_gbs, bandwidth=(*profile.bandwidth, seen)
-    )
-    if load() == profile:
-        raised.save()
-    return raised
+def raise_limit(profile: Profile, gbs: float) -> bool:
+    """Raises the kept limit to what memory was seen to give; False where another profile than this one is kept."""
+    if load() != profile:
+        return False
+    replace(profile, read_bandwidth_gbs=round(gbs, 2)).save()
+    return True
 
 
 def bandwidth(
