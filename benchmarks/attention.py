@@ -2,9 +2,10 @@
 
 usage: python benchmarks/attention.py [--isa LEVEL] [--threads N] [--positions N] [KV_HEADSxGROUPxHEAD_DIM ...]
 
-`one row` is one new token of each of several sequences, whose caches no CPU cache holds: GB/s (1e9) of keys and
-values, and GFLOPS, two a multiply-add. `prompt` is the last 256 rows of one sequence: GFLOPS. Medians; run it on a
-quiet machine.
+`one row` is one new token of each of several sequences, other ones in each pass, so that no CPU cache holds what is
+read: GB/s (1e9) of keys and values, and GFLOPS, two a multiply-add. What memory gives is read before every pass; the
+share is the median of both beside each other. `prompt` is the last 256 rows of one sequence: GFLOPS. Medians; run it on
+a quiet machine.
 """
 
 import argparse
@@ -22,29 +23,30 @@ from seventy.machine.memory import allocate
 SHAPES = ("8x8x128", "8x4x128", "2x7x64", "3x3x64")
 PASSES = 15
 PROMPT_ROWS = 256
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 512 << 20
 
 
-def seconds(library: Library, shape: tuple[int, int, int], kind: str, cpus: list[int], positions: np.ndarray,
-            tables: np.ndarray, cache: np.ndarray, n_pages: int) -> float:  # fmt: skip
-    """Of one pass over these rows, the median of some."""
+def rounds(library: Library, shape: tuple[int, int, int], kind: str, cpus: list[int], positions: np.ndarray,
+           tables: np.ndarray, cache: np.ndarray, n_pages: int) -> list[tuple[float, float]]:  # fmt: skip
+    """Of each pass what memory gave before it, and its seconds; `tables` [sets, rows] are taken by turns."""
     kv_heads, group, head_dim = shape
     queries = np.random.default_rng(0).standard_normal((len(positions), kv_heads * group * head_dim), np.float32)
     out, scale, count = np.zeros_like(queries), np.array([head_dim**-0.5], np.float32), np.array([len(positions)])
     scratch = np.zeros(attention.scratch_bytes(*shape), np.uint8)
     words = {
-        "rows": count.ctypes.data, "positions": positions.ctypes.data, "tables": tables.ctypes.data,
+        "rows": count.ctypes.data, "positions": positions.ctypes.data, "tables": 0,
         "queries": queries.ctypes.data, "query_stride": queries.strides[0], "cache": cache.ctypes.data,
         "n_pages": n_pages, "scale": scale.ctypes.data, "output": out.ctypes.data, "scratch": scratch.ctypes.data,
     }  # fmt: skip
     arguments = np.array([words[name] for name in attention.ARGUMENTS], np.int64)
     function = library.address(Kernel("seventy.kernels.attention:build", (*shape, kind)))
-    times = []
-    for _ in range(PASSES):
-        counter = np.zeros(8, np.int64)
-        times.append(together.run(function, [together.Call(cpu, arguments, counter) for cpu in cpus]))
+    found = []
+    for i in range(PASSES):
+        arguments[attention.ARGUMENTS.index("tables")] = tables[i % len(tables)].ctypes.data
+        limit, counter = measure.read_now(library, measure.Area(cache, cpus)), np.zeros(8, np.int64)
+        found.append((limit, together.run(function, [together.Call(cpu, arguments, counter) for cpu in cpus])))
     assert np.isfinite(out).all()
-    return statistics.median(times)
+    return found
 
 
 def main() -> None:
@@ -64,24 +66,30 @@ def main() -> None:
         for kind in KINDS:
             layout = Layout(kind, head_dim)
             each = -(-given.positions // PAGE)
-            # As many sequences as fill the memory, but few enough that threads share each one's past.
-            most = CACHE_BYTES // (kv_heads * each * layout.nbytes)
-            rows = max(1, min(attention.SHARED // kv_heads, most))
-            cache = allocate(kv_heads * each * rows * layout.nbytes)
+            # As many sequences in a pass as threads still share each one's past of.
+            rows = max(1, attention.SHARED // kv_heads)
+            nbytes = rows * kv_heads * each * layout.nbytes
+            sets = -(-CACHE_BYTES // nbytes)
+            cache = allocate(sets * nbytes)
             # Halves of 1, and as q8_0 small numbers and factors.
             cache.view(np.uint16)[:] = 0x3C00 if kind == "f16" else 0x0101
-            pages = np.arange(each * rows, dtype=np.int32).reshape(rows, each)
-            tables = np.array([line.ctypes.data for line in pages], np.int64)
-            limit = measure.read_bandwidth(library, len(cpus), 0.5)
+            n_pages = each * rows * sets
+            pages = np.arange(n_pages, dtype=np.int32).reshape(sets, rows, each)
+            tables = np.array([[line.ctypes.data for line in some] for some in pages], np.int64)
             last = np.full(rows, given.positions - 1, np.int32)
-            one = seconds(library, shape, kind, cpus, last, tables, cache, each * rows)
-            gbs = rows * kv_heads * each * layout.nbytes / one / 1e9
-            gflops = 4 * rows * kv_heads * group * head_dim * given.positions / one / 1e9
+            one = rounds(library, shape, kind, cpus, last, tables, cache, n_pages)
+            limit, took = (statistics.median(column) for column in zip(*one, strict=True))
+            share = statistics.median(nbytes / seconds / 1e9 / gave for gave, seconds in one)
+            gbs = nbytes / took / 1e9
+            gflops = 4 * rows * kv_heads * group * head_dim * given.positions / took / 1e9
             prompt = np.arange(given.positions - PROMPT_ROWS, given.positions, dtype=np.int32)
-            whole = seconds(library, shape, kind, cpus, prompt, np.full(PROMPT_ROWS, tables[0]), cache, each * rows)
+            same = np.full((1, PROMPT_ROWS), tables[0, 0])
+            whole = statistics.median(
+                seconds for _, seconds in rounds(library, shape, kind, cpus, prompt, same, cache, n_pages)
+            )
             multiplied = 4 * kv_heads * group * head_dim * (prompt.sum(dtype=np.int64) + PROMPT_ROWS) / whole / 1e9
             print(
-                f"{name:10} {kind:5} {gbs:8.1f} {limit:7.1f} {gbs / limit:6.0%} {gflops:7.0f} {multiplied:8.0f}",
+                f"{name:10} {kind:5} {gbs:8.1f} {limit:7.1f} {share:6.0%} {gflops:7.0f} {multiplied:8.0f}",
                 flush=True,
             )
 

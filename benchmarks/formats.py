@@ -76,7 +76,7 @@ def main() -> None:
     caches = 8 * topology.read().last_level_cache_bytes
     cpus = topology.physical_cores()[: given.threads]
     chosen = [by_name(name) for name in given.formats] or sorted(formats().values(), key=lambda f: f.nbytes / f.block)
-    print(f"{library.isa.name}, {len(cpus)} threads, {ROWS} x {COLUMNS}; GB/s of file bytes, median of {PASSES}")
+    print(f"{library.isa.name}, {len(cpus)} threads, {ROWS} x {COLUMNS}; GB/s of file bytes, medians")
     print("format    bits   1 row  memory  share  cached  4 rows   64 rows")
     for format in chosen:
         small = Product(library, format, cpus[:1], 1, 1 << 20)
