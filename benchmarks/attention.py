@@ -17,8 +17,9 @@ from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import attention
 from seventy.kernels.pages import KINDS, PAGE, Layout
-from seventy.machine import measure, together, topology
+from seventy.machine import together, topology
 from seventy.machine.memory import allocate
+from seventy.measure import rates as measure
 
 SHAPES = ("8x8x128", "8x4x128", "2x7x64", "3x3x64")
 PASSES = 15

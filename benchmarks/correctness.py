@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from oracle import TEXTS, divergence, float32_logits, llama_cpp_logits
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.support.oracle import TEXTS, divergence, float32_logits, llama_cpp_logits
+
 from seventy import LLM
 from seventy.jit.isa import supported
 

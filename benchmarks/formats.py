@@ -18,8 +18,9 @@ from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import matmul
 from seventy.kernels.activations import KINDS
-from seventy.machine import measure, together, topology
+from seventy.machine import together, topology
 from seventy.machine.memory import allocate
+from seventy.measure import rates as measure
 
 ROWS, COLUMNS = 28672, 8192
 PASSES = 7

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from seventy.engine.model import SUPPORT, Model
 from seventy.engine.trials import Trials
-from seventy.engine.tuning import Way
 from seventy.machine import topology
+from seventy.runtime.tuning import Way
 
 ROUNDS = 15
 

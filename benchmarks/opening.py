@@ -11,7 +11,7 @@ import time
 ROUNDS = 7
 MEASURED = """
 import sys, time
-from seventy.engine.gguf import GGUF
+from seventy.gguf.file import GGUF
 from seventy.machine.memory import peak_rss_bytes
 from seventy.text.tokenizer import Tokenizer
 memory, began = peak_rss_bytes(), time.perf_counter()

@@ -7,9 +7,9 @@ Needs gguf (the test extra). The file has a vocabulary's size and no vocabulary:
 import sys
 from pathlib import Path
 
-import gguf
 import numpy as np
 
+import gguf
 from seventy.bench.quants import quant_name
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape
 

@@ -1,11 +1,14 @@
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from seventy.engine import store
+from seventy import LLM
+from seventy.hub import store
 from seventy.jit.isa import Isa, narrow, supported
+from tests.support.tiny import write_tiny
 
 # A suite started in the background by a shell ignores SIGINT, and so would the programs it starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,3 +40,15 @@ def desk_models() -> list[Path]:
     if not folder:
         pytest.skip("SEVENTY_TEST_MODELS names no folder of further models")
     return sorted(Path(folder).glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few hundred kilobytes of random weights: fast, and says anything."""
+    return write_tiny(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def llm(tiny: Path) -> Iterator[LLM]:
+    with LLM(tiny, threads=2, context=1024) as model:
+        yield model

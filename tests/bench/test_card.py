@@ -9,8 +9,8 @@ import pytest
 from seventy.bench import card as cards
 from seventy.bench.card import Card, Samples, anonymous
 from seventy.errors import SeventyError
-from seventy.machine.profile import Profile
 from seventy.machine.smbios import Slot, Slots
+from seventy.measure.profile import Profile
 
 Changed = Callable[..., Path]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from models.tiny import FEED_FORWARD, HEADS, HIDDEN, KV_HEADS, LAYERS
 from seventy.bench import engine, figures
 from seventy.bench.energy import Wall, cny_per_million_tokens
 from seventy.bench.engine import Seventy
 from seventy.bench.measure import Figure, Task
 from seventy.engine.model import Model
+from tests.support.tiny import FEED_FORWARD, HEADS, HIDDEN, KV_HEADS, LAYERS
 
 VOCABULARY = 259
 HEAD = VOCABULARY * HIDDEN

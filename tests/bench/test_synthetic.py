@@ -12,7 +12,7 @@ from seventy.catalog.models import find_model
 from seventy.engine.model import Model, Rows
 from seventy.errors import SeventyError
 from seventy.formats import formats
-from seventy.machine.profile import Profile
+from seventy.measure.profile import Profile
 
 TINY = Shape("tiny", "llama", 8, 256, 512, 4, 2, 64, 500, 512, tied=False)
 

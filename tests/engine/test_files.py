@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tiny import write_tiny
 from seventy import LLM, SeventyError
-from seventy.engine import weights
-from seventy.engine.gguf import GGUF, TensorInfo
 from seventy.formats import by_name, formats
+from seventy.gguf.file import GGUF
+from seventy.gguf.tensors import TensorInfo
+from seventy.graph import weights
 from seventy.jit.isa import Isa
+from tests.support.tiny import write_tiny
 
 IDS = list(b"The first lines of a file.")
 

@@ -10,10 +10,10 @@ import numpy as np
 import psutil
 import pytest
 
-from models.tiny import write_tiny
-from oracle import divergence, float32_logits
 from seventy import LLM, SeventyError
 from seventy.formats import formats
+from tests.support.oracle import divergence, float32_logits
+from tests.support.tiny import write_tiny
 
 PROMPT = "One box, the household or the office on it."
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tiny import write_tiny
 from seventy import LLM
-from seventy.engine import model, weights
-from seventy.engine.gguf import GGUF
-from seventy.engine.weights import Weights
+from seventy.engine import model
 from seventy.formats import PANEL
+from seventy.gguf.file import GGUF
+from seventy.graph import weights
+from seventy.graph.weights import Weights
 from seventy.machine import memory, topology
 from seventy.machine.topology import Core, Node, Topology, allowed_cpus
+from tests.support.tiny import write_tiny
 
 TOKENS = list(b"One box, the household or the office on it.") * 8
 

@@ -1,15 +1,15 @@
 """Every format against the gguf package: dequantised, expanded by its kernel, packed."""
 
-import gguf
 import numpy as np
 import pytest
 
-from kernels.call import call, count
-from kernels.data import random_blocks
+import gguf
 from seventy.formats import Format, formats
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import embedding
+from tests.support.call import call, count
+from tests.support.data import random_blocks
 
 ALL = pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name)
 

@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jit.test_build import run
 from seventy.jit import simd
 from seventy.jit.build import Function, Value
 from seventy.jit.isa import Isa
 from seventy.jit.types import Type, f32, i32, u16
+from tests.jit.test_build import run
 
 
 def mapped(isa: Isa, x: np.ndarray, type: Type, out: np.dtype, operate: Callable[[Value], Value]) -> np.ndarray:

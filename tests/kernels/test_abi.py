@@ -3,12 +3,12 @@ import inspect
 import numpy as np
 import pytest
 
-from kernels.call import call
 from seventy.jit.build import Module
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import supported
 from seventy.jit.types import pointer
 from seventy.kernels import abi
+from tests.support.call import call
 
 ARGUMENTS = ("items", "chunk", "nodes", "homes", "times", "order", "clock")
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from kernels import twins
-from kernels.call import call, count
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import activations
 from seventy.kernels.activations import _COLUMNS, _GROUP, KINDS
+from tests.support import twins
+from tests.support.call import call, count
 
 
 def made(isa: Isa, source: str, kind: str, n: int, capacity: int, columns: int, **arguments: object) -> np.ndarray:

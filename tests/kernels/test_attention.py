@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from kernels import twins
-from kernels.call import address, call, count
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import attention, rope
 from seventy.kernels.attention import PARTS, SHARED, SHORTEST_PART
 from seventy.kernels.pages import KINDS, PAGE, Layout
-from seventy.models.rotary import Rotary
+from seventy.models.blocks.rotary import Rotary
+from tests.support import twins
+from tests.support.call import address, call, count
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from kernels.call import call
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa, supported
 from seventy.kernels.bandwidth import ARGUMENTS, Pattern
-from seventy.machine.measure import walks
+from seventy.measure.rates import walks
+from tests.support.call import call
 
 PATTERNS = [Pattern(4), Pattern(8, streams=2, lines=2), Pattern(8, streams=4, lines=4, ahead=1024)]
 

@@ -3,14 +3,14 @@ import itertools
 import numpy as np
 import pytest
 
-from kernels import twins
-from kernels.call import call, count
-from kernels.data import random_blocks
 from seventy.formats import PANEL, Format, by_name, formats
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa, supported
 from seventy.kernels import matmul
 from seventy.kernels.abi import tile_widths
+from tests.support import twins
+from tests.support.call import call, count
+from tests.support.data import random_blocks
 
 ALL = pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name)
 

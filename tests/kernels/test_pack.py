@@ -3,11 +3,11 @@ import ctypes
 import numpy as np
 import pytest
 
-from kernels.call import library
-from kernels.data import random_blocks
 from seventy.formats import PANEL, Format, formats
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
+from tests.support.call import library
+from tests.support.data import random_blocks
 
 
 @pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name)

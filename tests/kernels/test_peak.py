@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from call import call
 
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa, supported
 from seventy.kernels import peak
+from tests.support.call import call
 
 
 def kinds(isa: Isa) -> list[str]:

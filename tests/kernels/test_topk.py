@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from kernels.call import library
 from seventy.engine.sampler import TopK
 from seventy.jit.isa import Isa
+from tests.support.call import library
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 255, 256, 257, 5000])

@@ -1,8 +1,7 @@
 from pathlib import Path
 
-import trees
-
 from seventy.machine import cgroup
+from tests.support import trees
 
 V2 = {"sys/fs/cgroup/cgroup.controllers": "cpu memory", "proc/self/cgroup": "0::/slice/box"}
 V1 = {"proc/self/cgroup": "9:name=systemd:/\n4:memory:/docker/a\n1:cpu,cpuacct:/docker/a\n0::/"}

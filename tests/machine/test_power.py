@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-import trees
 
 from seventy.errors import SeventyError
 from seventy.machine import power
 from seventy.machine.power import Meter
+from tests.support import trees
 
 CAP = "sys/class/powercap"
 RANGE = 65_532_610_987

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-import trees
 
 from seventy.machine import settings
+from tests.support import trees
 
 CPUS = "sys/devices/system/cpu"
 FULL: dict[str, str | int] = {

@@ -2,12 +2,12 @@ import struct
 from pathlib import Path
 
 import pytest
-import trees
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seventy.machine import smbios
 from seventy.machine.smbios import Slot, Slots
+from tests.support import trees
 
 TABLE = "sys/firmware/dmi/tables/DMI"
 

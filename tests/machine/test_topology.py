@@ -2,10 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-import trees
 
 from seventy.machine import topology
 from seventy.machine.topology import Core, Node
+from tests.support import trees
 
 
 def test_dual_socket_with_hyperthreads(tmp_path: Path) -> None:

@@ -6,13 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tiny import CONTEXT, write_tiny
-from oracle import assert_as_near_to_the_exact_model, divergence, float32_logits, llama_cpp_logits, references
 from seventy import LLM, SeventyError
-from seventy.engine.gguf import GGUF
 from seventy.formats import formats
+from seventy.gguf.file import GGUF
 from seventy.jit.isa import supported
 from seventy.models import architectures, llama
+from tests.support.oracle import (
+    assert_as_near_to_the_exact_model,
+    divergence,
+    float32_logits,
+    llama_cpp_logits,
+    references,
+)
+from tests.support.tiny import CONTEXT, write_tiny
 
 IDS = [(17 * i * i + 3 * i) % 259 for i in range(150)]
 FACTORS = np.linspace(1, 8, 32).astype(np.float32)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from oracle import TEXTS, assert_as_right_as_llama_cpp, references
 from seventy import LLM
 from seventy.jit.isa import supported
+from tests.support.oracle import TEXTS, assert_as_right_as_llama_cpp, references
 
 
 def test_as_right_as_llama_cpp_on_every_level(desk_models: list[Path]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle import TEXTS, assert_as_right_as_llama_cpp, divergence, llama_cpp_logits, references
 from seventy import LLM
 from seventy.jit.isa import Isa
+from tests.support.oracle import TEXTS, assert_as_right_as_llama_cpp, divergence, llama_cpp_logits, references
 
 
 @pytest.fixture(scope="module")

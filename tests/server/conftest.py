@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from models.tiny import write_tiny
 from seventy import LLM
 from seventy.server import app, listen
 from seventy.server.backend import Backend
@@ -70,11 +69,6 @@ def serving(
         thread.join()
         backend.wait()
         backend.close()
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("models") / "tiny.gguf")
 
 
 @pytest.fixture(scope="module")

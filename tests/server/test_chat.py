@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.conftest import Running, serving
 from seventy import LLM
 from seventy.text.template import ChatTemplate
+from tests.server.conftest import Running, serving
 
 GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 12}
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from server.conftest import Running
+from tests.server.conftest import Running
 
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
 WEATHER: Any = {

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from server.conftest import Running, serving
 from seventy import LLM, SeventyError
 from seventy.server import listen
 from seventy.server.guard import Rules, read_keys
+from tests.server.conftest import Running, serving
 
 BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
 KEYED = {"Authorization": "Bearer secret-a"}

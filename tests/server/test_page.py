@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.conftest import Running
+from tests.server.conftest import Running
 
 selenium = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.by import By  # noqa: E402

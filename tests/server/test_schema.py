@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from server.conftest import Running, serving
+from tests.server.conftest import Running, serving
 
 schemathesis = pytest.importorskip("schemathesis", reason="the clients extra (schemathesis) is not installed")
 GenerationMode = schemathesis.GenerationMode

@@ -19,8 +19,8 @@ from seventy.bench.measure import Task, spread
 from seventy.errors import SeventyError
 from seventy.formats import formats
 from seventy.jit.isa import LEVELS, wide_name
-from seventy.machine.profile import Profile
 from seventy.machine.records import from_json
+from seventy.measure.profile import Profile
 
 VERSION = 3
 TASKS = ("prefill", "decode", "batch")

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from seventy.engine.kvcache import Sequence
+from seventy.cache.prefix import Sequence
 from seventy.engine.model import MAX_ROWS, Model, Rows
-from seventy.machine import measure, topology
-from seventy.machine.measure import Area
+from seventy.machine import topology
+from seventy.measure import rates
+from seventy.measure.rates import Area
 
 # Less says more of caches than of memory, as does less than a few times the last level; more takes too long.
 _LEAST_PROBE_BYTES, _PROBE_CACHES, _PROBE_BYTES = 64 << 20, 4, 512 << 20
@@ -106,7 +107,7 @@ class Seventy:
         if len(weights.nodes) > 1 or len(weights.memory) < least:
             return None
         memory = weights.memory[: max(WHOLE_PROBE_CACHES * machine.last_level_cache_bytes, _PROBE_BYTES)]
-        return measure.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads_for(rows))))
+        return rates.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads_for(rows))))
 
     def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:
         with self._meter() if self._meter else nullcontext() as counter:

@@ -14,12 +14,12 @@ from seventy.bench.engine import Engine, Seventy, Threads
 from seventy.bench.figures import result
 from seventy.bench.measure import Task, measure
 from seventy.bench.synthetic import Synthetic
-from seventy.engine.kvcache import pages
+from seventy.cache.prefix import pages
 from seventy.engine.model import MAX_ROWS, Model, Progress
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.machine.memory import peak_rss_bytes
-from seventy.machine.profile import Profile
+from seventy.measure.profile import Profile
 
 PROMPTS, DEPTHS, USERS = (128, 512), (0, 1024), (2, 4, 8)
 # Users who have just begun: more shows attention, not batching.

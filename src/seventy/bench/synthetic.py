@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.bench.quants import quant_name, tensor_type
+from seventy.cache.prefix import KVCache
 from seventy.catalog.models import find_model
 from seventy.catalog.rows import table
-from seventy.engine.gguf import TensorInfo
-from seventy.engine.kvcache import KVCache
 from seventy.errors import SeventyError
 from seventy.formats import Format, by_name, formats
+from seventy.gguf.tensors import TensorInfo
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 # About a megabyte of random blocks is repeated; a prime number of them, so that neighbouring rows differ.

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seventy.cli.pull import pull_with_bar
-from seventy.engine import store
 from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
+from seventy.hub import store
 from seventy.jit.isa import LEVELS
-from seventy.machine.profile import Profile
+from seventy.measure.profile import Profile
 
 ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
 Context = Annotated[int, typer.Option(min=1, help="The most tokens that prompt and answer may have together.")]
@@ -106,7 +106,7 @@ def report(completion: Completion, limit_gbs: float) -> None:
 
 def machine_limit(model: Model) -> tuple[Profile, bool]:
     """This machine's profile, and whether it had to be measured now (one second)."""
-    from seventy.machine import profile
+    from seventy.measure import profile
 
     known = profile.load()
     if known is not None:

@@ -17,7 +17,7 @@ from seventy.cli import _session as session
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.machine.memory import available_bytes
-from seventy.machine.profile import raise_limit
+from seventy.measure.profile import raise_limit
 
 # By less, a limit is the same.
 _MORE = 1.03

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from seventy.machine.checks import Finding, ModelFile
+    from seventy.measure.checks import Finding, ModelFile
 
 
 def doctor(
@@ -17,8 +17,9 @@ def doctor(
     ] = None,
 ) -> None:
     """What holds this machine back, what it costs, and the command that mends it."""
-    from seventy.engine import store
-    from seventy.machine import checks, memory, profile, settings, smbios, topology
+    from seventy.hub import store
+    from seventy.machine import memory, settings, smbios, topology
+    from seventy.measure import checks, profile
 
     readings = checks.Readings(
         machine=topology.read(),
@@ -35,7 +36,7 @@ def doctor(
 def model_file(path: Path) -> "ModelFile":
     """The size of the file, or of all parts of a split one, and how fast its first part comes from the disk."""
     from seventy.machine import disk
-    from seventy.machine.checks import ModelFile
+    from seventy.measure.checks import ModelFile
 
     with Console(stderr=True).status(f"reading {path.name} ..."):
         rate = disk.read_rate(path, seconds=2)

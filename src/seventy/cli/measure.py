@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from seventy.machine.profile import Bandwidth, Profile
     from seventy.machine.smbios import Slots
+    from seventy.measure.profile import Bandwidth, Profile
     from seventy.plan.roofline import Load
 
 _MODEL, _QUANT = "llama-3.3-70b", "Q4_K_M"
@@ -19,11 +19,11 @@ def measure(
     quick: Annotated[bool, typer.Option("--quick", help="Memory only, one second.")] = False,
 ) -> None:
     """What this machine can do: memory, arithmetic, disk, and what it means for a 70B."""
-    from seventy.engine import store
+    from seventy.hub import store
     from seventy.jit.compiler import Library
     from seventy.jit.isa import supported
-    from seventy.machine import profile, survey
     from seventy.machine.topology import physical_cores
+    from seventy.measure import profile, survey
     from seventy.plan.wanted import catalogue_load
 
     stderr = Console(stderr=True)

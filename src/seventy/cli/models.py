@@ -4,10 +4,11 @@ from math import prod
 
 import typer
 
-from seventy.engine import store
-from seventy.engine.ggml_types import GGML_TYPES
-from seventy.engine.gguf import GGUF, GGUFArray
 from seventy.errors import SeventyError
+from seventy.gguf.arrays import GGUFArray
+from seventy.gguf.file import GGUF
+from seventy.gguf.tensors import GGML_TYPES
+from seventy.hub import store
 
 app = typer.Typer(help="The models on this machine, and what is in one.")
 
@@ -75,11 +76,11 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
 def prospects(gguf: GGUF, context: int = 4096) -> list[tuple[str, str]]:
     """What running the model here would need and how fast it should be, or why it cannot be run."""
     from seventy import models as architectures
-    from seventy.engine.needs import needs
     from seventy.machine.memory import available_bytes
     from seventy.plan.here import this_machine
     from seventy.plan.roofline import predict
     from seventy.plan.wanted import gguf_load
+    from seventy.runtime.memory import needs
 
     try:
         config = architectures.find(gguf.metadata.get("general.architecture")).config(gguf.metadata)

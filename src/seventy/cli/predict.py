@@ -41,7 +41,7 @@ def predict(
     if engine not in ENGINES:
         raise SeventyError(f"--engine {engine!r} is not known; it is {' or '.join(ENGINES)}.")
     if gguf is not None:
-        from seventy.engine.gguf import GGUF
+        from seventy.gguf.file import GGUF
 
         if not gguf.exists():
             raise SeventyError(f"There is no file {gguf}; name a GGUF file, or a model with --model.")

@@ -14,18 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy import models
-from seventy.engine import tuning
-from seventy.engine.gguf import GGUF
-from seventy.engine.kvcache import KVCache, pages
-from seventy.engine.kvcache import Sequence as CachedSequence
-from seventy.engine.needs import MAX_OUTPUTS, MAX_ROWS, needs
-from seventy.engine.program import Program
-from seventy.engine.source import Source
-from seventy.engine.team import Aborted, Team
+from seventy.cache.prefix import KVCache, pages
+from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.trials import Trials
-from seventy.engine.tuning import Candidates, Tuning
-from seventy.engine.weights import Matrix, Weights
 from seventy.errors import SeventyError
+from seventy.gguf.file import GGUF
+from seventy.gguf.source import Source
+from seventy.graph.program import Program
+from seventy.graph.weights import Matrix, Weights
 from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import Isa
@@ -35,6 +31,10 @@ from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine import others, topology
 from seventy.machine.memory import available_bytes, interleave
 from seventy.machine.topology import Topology
+from seventy.runtime import tuning
+from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, needs
+from seventy.runtime.threads import Aborted, Team
+from seventy.runtime.tuning import Candidates, Tuning
 
 # Kernels beside those of the program.
 SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.engine.kvcache import Sequence as CachedSequence
-from seventy.engine.kvcache import pages
+from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.cache.prefix import pages
 from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Rows
 from seventy.engine.pace import Pace
 from seventy.engine.sampler import Sampler, Sampling, TopK

@@ -7,12 +7,12 @@ from typing import Self
 
 import numpy as np
 
-from seventy.engine.kvcache import Sequence as CachedSequence
-from seventy.engine.program import Program
-from seventy.engine.team import Team
-from seventy.engine.tuning import Way
+from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.graph.program import Program
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import LEVELS
+from seventy.runtime.threads import Team
+from seventy.runtime.tuning import Way
 
 # One row reads more than any cache holds; so many of a prompt's rows read what takes a slow CPU some tenths of a
 # second, and more rows less.

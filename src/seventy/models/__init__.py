@@ -1,6 +1,7 @@
 """Architectures: one file each, named as GGUF's `general.architecture` names it, found by import.
 
-A file offers `config(metadata)`, the model's numbers, and `build(program, config, weights, positions)`.
+A file offers `config(metadata)`, the model's numbers, and `build(program, config, weights, positions)`. What several of
+them share stands in `blocks`.
 """
 
 import pkgutil
@@ -9,11 +10,9 @@ from types import ModuleType
 
 from seventy.errors import SeventyError
 
-_SHARED = {"dense", "metadata", "rotary"}
-
 
 def architectures() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _SHARED)
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def find(architecture: object) -> ModuleType:

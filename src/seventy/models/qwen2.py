@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seventy.models import dense
-from seventy.models.dense import Config, build
+from seventy.models.blocks import dense
+from seventy.models.blocks.dense import Config, build
 
 __all__ = ["build", "config"]
 

@@ -10,7 +10,7 @@ from seventy.errors import SeventyError
 from seventy.plan.roofline import GIB, Load, guess_layers
 
 if TYPE_CHECKING:
-    from seventy.engine.source import Source
+    from seventy.gguf.source import Source
 
 
 def catalogue_load(name: str, quant: str) -> Load:

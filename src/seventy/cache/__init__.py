@@ -1,0 +1,1 @@
+"""What a sequence remembers between steps: pages of keys and values, shared by prefix."""

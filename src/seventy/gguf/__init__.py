@@ -1,0 +1,1 @@
+"""GGUF files: the reader, which knows neither models nor engines."""

@@ -1,0 +1,1 @@
+"""Models by name: where they come from and which are on this disk."""

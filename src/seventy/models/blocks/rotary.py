@@ -1,0 +1,97 @@
+"""Rotary position embedding (Su et al. 2021) and the ways of stretching it over longer contexts."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.errors import SeventyError
+from seventy.graph.program import RotaryTables
+from seventy.kernels.rope import STEP
+from seventy.models.blocks.metadata import Metadata
+
+_KINDS = ("none", "linear", "yarn", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """`dim` dimensions of each head turn, element pair i by position * frequencies()[i].
+
+    `scaling` is none, linear (positions / factor), yarn (Peng et al. 2023: low frequencies are divided by `factor`,
+    high ones stay, what is turned is lengthened) or longrope (frequencies divided by numbers the file gives);
+    `original` is the context the model was first made for, `lengthening` what the file says to multiply by.
+    """
+
+    dim: int
+    base: float
+    interleaved: bool
+    scaling: str = "none"
+    factor: float = 1.0
+    original: int = 0
+    lengthening: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+    @classmethod
+    def from_metadata(cls, m: Metadata, head_dim: int, interleaved: bool) -> "Rotary":
+        """Raises SeventyError for a scaling the engine does not know."""
+        # A file that says nothing, or only a factor, means linear.
+        scaling = m.text("rope.scaling.type", default="linear")
+        if scaling not in _KINDS:
+            raise SeventyError(
+                f"the model scales its positions by {scaling!r}, which this engine does not know; "
+                f"take a model with one of: {', '.join(_KINDS)}"
+            )
+        legacy = m.number("rope.scale_linear", default=1.0)
+        rotary = cls(
+            dim=m.integer("rope.dimension_count", 2, head_dim, default=head_dim),
+            base=m.number("rope.freq_base", default=10000.0),
+            interleaved=interleaved,
+            scaling=scaling,
+            factor=1.0 if scaling == "none" else m.number("rope.scaling.factor", default=legacy),
+            original=m.integer("rope.scaling.original_context_length", 1, 1 << 24, default=m.context()),
+            lengthening=m.number("rope.scaling.attn_factor", default=1.0),
+            beta_fast=m.number("rope.scaling.yarn_beta_fast", default=32.0),
+            beta_slow=m.number("rope.scaling.yarn_beta_slow", default=1.0),
+        )
+        if rotary.dim % 2 or rotary.base <= 1:
+            raise SeventyError(
+                f"the model turns {rotary.dim} dimensions by base {rotary.base:g}; that cannot be: get the file again"
+            )
+        return rotary
+
+    def frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
+        """Radians a position, [dim / 2]; `factors` are Llama 3's or longrope's divisors."""
+        pure = self.base ** (-np.arange(0, self.dim, 2) / self.dim)
+        if factors is not None:
+            pure = pure / factors
+        stretched: NDArray[np.float64] = pure / self.factor
+        if self.scaling != "yarn":
+            return stretched
+
+        def dimension(turns: float) -> float:
+            """Which pair turns so many times over the original context."""
+            return self.dim * math.log(self.original / (turns * 2 * math.pi)) / (2 * math.log(self.base))
+
+        low, high = max(0, math.floor(dimension(self.beta_fast))), math.ceil(dimension(self.beta_slow))
+        high = min(self.dim - 1, high)
+        ramp = np.clip((np.arange(self.dim // 2) - low) / max(0.001, high - low), 0, 1)
+        return stretched * ramp + pure * (1 - ramp)
+
+    @property
+    def length(self) -> float:
+        """What queries and keys are multiplied by while they turn."""
+        stretch = 1 + 0.1 * math.log(self.factor) if self.scaling == "yarn" else 1.0
+        return self.lengthening * stretch
+
+    def tables(self, positions: int, factors: NDArray[np.float32] | None = None) -> RotaryTables:
+        """For contexts of up to `positions`."""
+        frequencies = self.frequencies(factors)
+
+        def table(rows: int, step: int, length: float) -> NDArray[np.float32]:
+            angles = (np.arange(rows) * step)[:, None] * frequencies
+            return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * length).astype(np.float32)
+
+        coarse, fine = table(-(-positions // STEP), STEP, self.length), table(STEP, 1, 1.0)
+        return RotaryTables(coarse, fine, self.dim, self.interleaved)

@@ -1,0 +1,1 @@
+"""What a process has once: threads, tuning, the account of memory."""

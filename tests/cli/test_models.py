@@ -1,0 +1,76 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import gguf_writer as writer
+from tests.support.tiny import write_tiny
+
+
+def seventy(*arguments: str, models: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "seventy", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={"SEVENTY_MODELS": str(models), "PATH": ""})
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    metadata = {
+        "general.architecture": "llama",
+        "general.name": "Tiny\n\x1b[31mmodel",
+        "llama.context_length": 2048,
+        "llama.attention.head_count": 4,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": ["a", "b"],
+        "tokenizer.chat_template": "{{ 'hello' }}",
+    }
+    writer.write(tmp_path / "tiny.gguf", metadata, {"t": ((32, 2), 8, bytes(68)), "n": ((32,), 0, bytes(128))})
+    return tmp_path
+
+
+def test_list(models: Path) -> None:
+    result = seventy("models", models=models)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[0] == "smollm2" and "seventy pull smollm2" in lines[0]
+    assert lines[1].split()[0] == "tiny.gguf" and lines[1].endswith(str(models / "tiny.gguf"))
+
+
+def test_info(models: Path) -> None:
+    result = seventy("models", "info", "tiny", models=models)
+    assert result.returncode == 0, result.stderr
+    rows = dict(line.split("  ", 1) for line in result.stdout.splitlines())
+    rows = {name.strip(): value.strip() for name, value in rows.items()}
+    assert rows["name"] == "Tiny  [31mmodel"
+    assert (rows["architecture"], rows["context"], rows["tokenizer"]) == ("llama", "2048", "gpt2 smollm")
+    assert rows["vocabulary"] == "2 tokens" and rows["heads"].startswith("4, 4")
+    assert rows["Q8_0 tensors"] == "1, 0.0 MB" and rows["F32 tensors"] == "1, 0.0 MB"
+    assert seventy("models", "info", "tiny", "--template", models=models).stdout == "{{ 'hello' }}\n"
+
+
+def test_info_says_what_it_needs_and_how_fast_it_should_be(models: Path) -> None:
+    write_tiny(models / "works.gguf", context_length=1 << 20)
+    result = seventy("models", "info", "works", models=models)
+    assert result.returncode == 0, result.stderr
+    rows = {line[:14].strip(): line[14:].strip() for line in result.stdout.splitlines()}
+    assert re.fullmatch(r"\d+\.\d MB with a context of 4096 \(.* are free\)", rows["needs"])
+    assert rows["at its limit"] == "1.1 GB with a context of 1048576"
+    assert re.match(r"about \d.* tok/s \(.* to .*\)", rows["speed here"])
+    result = seventy("models", "info", "tiny", models=models)
+    assert "runs here" in result.stdout and "metadata lacks llama.embedding_length" in result.stdout
+
+
+def test_info_of_no_model(models: Path) -> None:
+    (models / "bad.gguf").write_bytes(b"GGUF")
+    for name in ("bad", "none", str(models)):
+        result = seventy("models", "info", name, models=models)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("seventy: ") and len(result.stderr.splitlines()) == 1
+
+
+def test_pull_of_no_model(models: Path) -> None:
+    result = seventy("pull", "nobody", models=models)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "smollm2" in result.stderr and len(result.stderr.splitlines()) == 1

@@ -1,0 +1,117 @@
+"""Models of a few hundred kilobytes with random weights, for tests of the engine."""
+
+from pathlib import Path
+
+import numpy as np
+
+import gguf
+from seventy.formats import by_name
+from tests.support.data import factors, random_blocks
+
+HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, CONTEXT = 256, 512, 4, 2, 2, 2048
+
+
+def byte_tokens() -> list[str]:
+    """The 256 byte tokens in the printable characters byte-level BPE writes them with."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    shifted = iter(range(256, 512))
+    return [chr(b) if b in plain else chr(next(shifted)) for b in range(256)]
+
+
+def write_tiny(
+    path: Path,
+    architecture: str = "llama",
+    format_name: str = "Q4_K",
+    tied: bool = True,
+    vectors: dict[str, np.ndarray] | None = None,
+    without: tuple[str, ...] = (),
+    split: int = 0,
+    down: str | None = None,
+    **metadata: object,
+) -> Path:
+    """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float or str each).
+
+    `vectors` are further tensors, `without` are the names of those to leave out. With `split`, files of so many tensors
+    are written instead: `path`'s name with -00001-of-0000N. With `down`, a format of small blocks for ffn_down, its
+    width is divided by 32 and no more, as Qwen2.5-72B's is.
+    """
+    feed_forward = FEED_FORWARD if down is None else FEED_FORWARD + 32
+    rng = np.random.default_rng(0)
+    # One merge: a GGUF without any is not one of ours.
+    tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
+    writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split)
+    numbers: dict[str, object] = {
+        "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": feed_forward,
+        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": CONTEXT,
+        "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0,
+    }  # fmt: skip
+    if architecture == "qwen3":
+        # As Qwen3 has them: wider than the residual stream.
+        numbers |= {"attention.key_length": 128, "attention.value_length": 128}
+    numbers |= metadata
+    for key, value in numbers.items():
+        add = {float: writer.add_float32, str: writer.add_string}.get(type(value), writer.add_uint32)
+        add(f"{architecture}.{key}", value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 256 + [3, 3, 1])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(257)
+    writer.add_chat_template(
+        "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
+    )
+
+    def matrix(name: str, rows: int, columns: int) -> None:
+        if name in without:
+            return
+        format = by_name(down if down and "ffn_down" in name else format_name)
+        blocks = random_blocks(format, rows * columns // format.block, seed=int(rng.integers(1 << 30)))
+        # Weights of 0.05 on average.
+        size = 0.05 / float(format.dequantize(blocks).std())
+        if format.name in ("F32", "BF16"):
+            # The upper half of a float is a BF16.
+            floats = format.dequantize(blocks) * np.float32(size)
+            blocks = floats.view(np.uint8).reshape(-1, 4)[:, 4 - format.nbytes :].copy()
+        else:
+            # Every other format is linear in its half-precision fields.
+            for offset in factors(format):
+                field = blocks[:, offset : offset + 2]
+                field[:] = (field.copy().view(np.float16) * np.float16(size)).view(np.uint8)
+        kind = gguf.GGMLQuantizationType(format.type_id)
+        writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
+
+    def vector(name: str, length: int = HIDDEN) -> None:
+        if name not in without:
+            writer.add_tensor(name, rng.uniform(0.5, 1.5, length).astype(np.float32))
+
+    matrix("token_embd.weight", len(tokens), HIDDEN)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        vector(block + "attn_norm.weight")
+        vector(block + "ffn_norm.weight")
+        head_dim = int(str(numbers.get("attention.key_length", HIDDEN // HEADS)))
+        q, kv = head_dim * HEADS, head_dim * KV_HEADS
+        for name, rows in {"attn_q": q, "attn_k": kv, "attn_v": kv}.items():
+            matrix(f"{block}{name}.weight", rows, HIDDEN)
+            if architecture == "qwen2":
+                vector(f"{block}{name}.bias", rows)
+        if architecture == "qwen3":
+            vector(block + "attn_q_norm.weight", head_dim)
+            vector(block + "attn_k_norm.weight", head_dim)
+        matrix(block + "attn_output.weight", HIDDEN, q)
+        matrix(block + "ffn_gate.weight", feed_forward, HIDDEN)
+        matrix(block + "ffn_up.weight", feed_forward, HIDDEN)
+        matrix(block + "ffn_down.weight", HIDDEN, feed_forward)
+    vector("output_norm.weight")
+    for name, values in (vectors or {}).items():
+        writer.add_tensor(name, values)
+    if not tied:
+        matrix("output.weight", len(tokens), HIDDEN)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -1,0 +1,73 @@
+"""Token by token what llama.cpp expects of itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+from seventy.gguf.file import GGUF
+from seventy.text.tokenizer import StreamDecoder, Tokenizer
+from tests.support import reference_files
+
+SEPARATOR = "\n__ggml_vocab_test__\n"
+NAMES = [
+    "command-r", "deepseek-coder", "deepseek-llm", "falcon", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2",
+    "qwen35", "refact", "starcoder",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ids_and_back(name: str) -> None:
+    folder = reference_files.folder()
+    with GGUF(folder / f"ggml-vocab-{name}.gguf") as model:
+        tokenizer = Tokenizer.from_metadata(model.metadata)
+    texts = (folder / f"ggml-vocab-{name}.gguf.inp").read_bytes().decode().split(SEPARATOR)
+    lines = (folder / f"ggml-vocab-{name}.gguf.out").read_text().splitlines()
+    # One text more than answers: what follows the last separator is nothing.
+    assert len(lines) == len(texts) - 1 and len(lines) >= 46
+    for text, line in zip(texts, lines, strict=False):
+        ids = tokenizer.encode(text)
+        assert ids == [int(number) for number in line.split()], text
+        assert tokenizer.decode(ids) == text
+        stream = StreamDecoder(tokenizer)
+        streamed = "".join(stream.push(token) for token in ids) + stream.flush()
+        assert streamed in (text, " " + text)
+
+
+ENDS = {
+    "llama-bpe": {"<|end_of_text|>", "<|eot_id|>"},
+    "llama-spm": {"</s>"},
+    "qwen2": {"<|endoftext|>", "<|im_end|>"},
+    "gpt-2": {"<|endoftext|>"},
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_ends(name: str) -> None:
+    with GGUF(reference_files.folder() / f"ggml-vocab-{name}.gguf") as model:
+        tokenizer = Tokenizer.from_metadata(model.metadata)
+    assert {tokenizer.token_text(token) for token in tokenizer.end_ids} >= ENDS[name]
+    assert tokenizer.eos_id in tokenizer.end_ids
+    for text in ENDS[name]:
+        (token,) = tokenizer.encode(text, special=True)
+        assert token in tokenizer.end_ids and tokenizer.token_text(token) == text
+        assert tokenizer.decode([token]) == "" and tokenizer.decode([token], skip_special=False) == text
+        assert len(tokenizer.encode(text)) > 1
+
+
+PEAK = """
+import sys
+from seventy.gguf.file import GGUF
+from seventy.machine.memory import peak_rss_bytes
+from seventy.text.tokenizer import Tokenizer
+before = peak_rss_bytes()
+with GGUF(sys.argv[1]) as gguf:
+    assert Tokenizer.from_metadata(gguf.metadata).vocab_size > 150_000
+print(peak_rss_bytes() - before)
+"""
+
+
+def test_a_large_vocabulary_takes_little_memory() -> None:
+    path = reference_files.folder() / "ggml-vocab-qwen2.gguf"
+    result = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 150e6
