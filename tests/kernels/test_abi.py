@@ -28,7 +28,7 @@ def run(items: int, chunk: int, nodes: int, homes: list[int], threads: int) -> t
     """How often each item was run, and the items in the order they were run in."""
     times, order = np.zeros(items, np.int64), np.zeros(items, np.int64)
     call(
-        supported()[-1], Kernel("kernels.test_abi:build", (inspect.getsource(build),)), ARGUMENTS, threads,
+        supported()[-1], Kernel("tests.kernels.test_abi:build", (inspect.getsource(build),)), ARGUMENTS, threads,
         items=items, chunk=chunk, nodes=nodes, homes=np.array(homes, np.int64), times=times, order=order,
         clock=np.zeros(1, np.int64),
     )  # fmt: skip
