@@ -8,40 +8,46 @@ from seventy.kernels.attention import PARTS, SHARED, SHORTEST_PART
 from seventy.kernels.pages import KINDS, PAGE, Layout
 from seventy.models.blocks.rotary import Rotary
 from tests.support import twins
-from tests.support.call import address, call, count
+from tests.support.call import call, count
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("kv_heads", "group", "head_dim"), [(1, 1, 64), (2, 3, 64), (2, 8, 128), (1, 9, 96)])
-def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, kind: str, isa: Isa) -> None:
-    rng = np.random.default_rng(head_dim)
+@pytest.mark.parametrize(
+    ("kv_heads", "group", "key_dim", "value_dim"),
+    [(1, 1, 64, 64), (2, 3, 64, 64), (2, 8, 128, 128), (1, 9, 96, 96), (2, 3, 192, 128), (1, 2, 64, 96)],
+)
+def test_attention_equals_its_twin(
+    kv_heads: int, group: int, key_dim: int, value_dim: int, kind: str, isa: Isa
+) -> None:
+    rng = np.random.default_rng(key_dim)
     part = SHORTEST_PART
     positions = np.array([0, 1, PAGE - 1, PAGE, 5 * PAGE + 7, part - 1, part, 2 * part + 77], np.int32)
     n, n_pages = len(positions), 3 * part // PAGE
-    layout = Layout(kind, head_dim)
+    layout = Layout(kind, key_dim, value_dim)
     cache = np.zeros((kv_heads, n_pages, layout.nbytes), np.uint8)
     # What lies past a row's position must not matter, even where it is no number.
     table = rng.permutation(n_pages).astype(np.int32)
     last = table[(2 * part + 77) // PAGE]
     for head in range(kv_heads):
         for page in range(n_pages):
-            keys, values = (rng.standard_normal((PAGE, head_dim)) for _ in range(2))
+            keys, values = (rng.standard_normal((PAGE, dim)) for dim in (key_dim, value_dim))
             if page == last:
                 keys[78 % PAGE :] = values[78 % PAGE :] = np.nan
             with np.errstate(invalid="ignore"):
                 cache[head, page] = twins.pack_page(keys, values, kind)
-    queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32) * 3
-    out = np.zeros_like(queries)
-    scale = np.array([head_dim**-0.5], np.float32)
+    queries = rng.standard_normal((n, kv_heads * group, key_dim)).astype(np.float32) * 3
+    out = np.zeros((n, kv_heads * group, value_dim), np.float32)
+    scale = np.array([key_dim**-0.5], np.float32)
     arguments = {
-        "positions": positions, "tables": np.full(n, address(table), np.int64), "queries": queries,
-        "query_stride": queries.strides[0], "cache": cache, "n_pages": n_pages, "scale": scale,
-        "scratch": np.zeros(attention.scratch_bytes(kv_heads, group, head_dim), np.uint8),
+        "positions": positions, "segments": np.zeros(n, np.int32), "tables": table, "table_stride": table.nbytes,
+        "queries": queries, "query_stride": queries.strides[0], "output_stride": out.strides[0], "cache": cache,
+        "n_pages": n_pages, "scale": scale,
+        "scratch": np.zeros(attention.scratch_bytes(kv_heads, group, value_dim), np.uint8),
     }  # fmt: skip
-    kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind))
+    kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, key_dim, value_dim, kind))
     call(isa, kernel, attention.ARGUMENTS, threads=3, rows=count(n), output=out, **arguments)
     for row, position in enumerate(positions):
-        want = twins.attention(queries[row], cache, table, position, head_dim**-0.5, layout)
+        want = twins.attention(queries[row], cache, table, position, key_dim**-0.5, layout)
         # Scores of about 10 are right to 1e-6 in f32, so are the weights, and so is a sum of values of about 1.
         np.testing.assert_allclose(out[row], want, rtol=2e-5, atol=1e-5)
 
@@ -50,8 +56,7 @@ def test_attention_equals_its_twin(kv_heads: int, group: int, head_dim: int, kin
     moved = np.empty_like(cache)
     moved[:, other] = cache[:, table]
     alone = np.zeros_like(out[:1])
-    arguments |= {"positions": positions[-1:], "queries": queries[-1:].copy(), "cache": moved}
-    arguments["tables"] = np.array([address(other)], np.int64)
+    arguments |= {"positions": positions[-1:], "queries": queries[-1:].copy(), "cache": moved, "tables": other}
     call(isa, kernel, attention.ARGUMENTS, rows=count(1), output=alone, **arguments)
     assert np.array_equal(alone[0], out[-1])
 
@@ -64,7 +69,7 @@ def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
     positions = np.full(SHARED // kv_heads + 1, PARTS * SHORTEST_PART + 100, np.int32)
     positions[1:] = rng.integers(0, 3 * SHORTEST_PART, len(positions) - 1)
     n, n_pages = len(positions), PARTS * SHORTEST_PART // PAGE + 4
-    cache = np.zeros((kv_heads, n_pages, Layout(kind, head_dim).nbytes), np.uint8)
+    cache = np.zeros((kv_heads, n_pages, Layout(kind, head_dim, head_dim).nbytes), np.uint8)
     for head in range(kv_heads):
         for page in range(n_pages):
             cache[head, page] = twins.pack_page(*rng.standard_normal((2, PAGE, head_dim)), kind)
@@ -75,15 +80,15 @@ def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
     def run(rows: int, threads: int) -> np.ndarray:
         out = np.zeros_like(queries[:rows])
         call(
-            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind)), attention.ARGUMENTS,
-            threads=threads, rows=count(rows), positions=positions, tables=np.full(n, address(table), np.int64),
-            queries=queries, query_stride=queries.strides[0], cache=cache, n_pages=n_pages, scale=scale, output=out,
-            scratch=scratch,
+            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind)), attention.ARGUMENTS,
+            threads=threads, rows=count(rows), positions=positions, segments=np.zeros(n, np.int32), tables=table,
+            table_stride=table.nbytes, queries=queries, query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
+            scale=scale, output=out, output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
 
     together = run(n, 3)
-    want = twins.attention(queries[0], cache, table, int(positions[0]), 0.2, Layout(kind, head_dim))
+    want = twins.attention(queries[0], cache, table, int(positions[0]), 0.2, Layout(kind, head_dim, head_dim))
     np.testing.assert_allclose(together[0], want, rtol=2e-5, atol=1e-5)
     for rows, threads in ((1, 1), (1, 4), (5, 4), (n - 1, 2)):
         assert np.array_equal(run(rows, threads), together[:rows])
@@ -98,12 +103,12 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
     longest = PARTS * SHORTEST_PART
     prompts = [range(SHORTEST_PART - 22, SHORTEST_PART + 19), range(21), range(longest - 5, longest + 6)]
     n_pages = longest // PAGE + 1
-    cache = np.zeros((kv_heads, n_pages, Layout(kind, head_dim).nbytes), np.uint8)
+    cache = np.zeros((kv_heads, n_pages, Layout(kind, head_dim, head_dim).nbytes), np.uint8)
     some = [twins.pack_page(*rng.standard_normal((2, PAGE, head_dim)), kind) for _ in range(40)]
     cache[:] = [[some[i] for i in rng.integers(0, len(some), n_pages)] for _ in range(kv_heads)]
-    tables = [rng.permutation(n_pages).astype(np.int32) for _ in prompts]
+    tables = np.array([rng.permutation(n_pages) for _ in prompts], np.int32)
     positions = np.array([position for prompt in prompts for position in prompt], np.int32)
-    addresses = np.array([address(t) for t, prompt in zip(tables, prompts, strict=True) for _ in prompt], np.int64)
+    segments = np.array([i for i, prompt in enumerate(prompts) for _ in prompt], np.int32)
     n = len(positions)
     assert n * kv_heads > SHARED
     queries = rng.standard_normal((n, kv_heads * group, head_dim)).astype(np.float32)
@@ -112,10 +117,11 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
     def run(rows: slice) -> np.ndarray:
         out = np.zeros_like(queries[rows])
         call(
-            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, kind)), attention.ARGUMENTS,
-            threads=3, rows=count(len(out)), positions=positions[rows].copy(), tables=addresses[rows].copy(),
-            queries=queries[rows].copy(), query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
-            scale=np.array([0.2], np.float32), output=out, scratch=scratch,
+            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind)), attention.ARGUMENTS,
+            threads=3, rows=count(len(out)), positions=positions[rows].copy(), segments=segments[rows].copy(),
+            tables=tables, table_stride=tables.strides[0], queries=queries[rows].copy(),
+            query_stride=queries.strides[0], cache=cache, n_pages=n_pages, scale=np.array([0.2], np.float32),
+            output=out, output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
 
@@ -124,7 +130,7 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
         assert np.array_equal(run(slice(row, row + 1))[0], together[row]), positions[row]
     for first, table in zip(np.cumsum([0, *map(len, prompts)]), tables, strict=False):
         position = int(positions[first])
-        want = twins.attention(queries[first], cache, table, position, 0.2, Layout(kind, head_dim))
+        want = twins.attention(queries[first], cache, table, position, 0.2, Layout(kind, head_dim, head_dim))
         np.testing.assert_allclose(together[first], want, rtol=2e-5, atol=1e-5)
 
 
@@ -149,7 +155,7 @@ def test_rope_and_cache(
     keys, values = (rng.standard_normal((n, kv_heads, head_dim)).astype(np.float32) for _ in range(2))
     weights = rng.uniform(0.5, 2, (2, head_dim)).astype(np.float32)
     table = rng.permutation(n_pages).astype(np.int32)
-    layout = Layout(kind, head_dim)
+    layout = Layout(kind, head_dim, head_dim)
     cache = np.zeros((kv_heads, n_pages, layout.nbytes), np.uint8)
     want_queries, want_keys = queries, keys
     if norm:
@@ -160,9 +166,10 @@ def test_rope_and_cache(
     )
     call(
         isa, Kernel("seventy.kernels.rope:build", (kv_heads, group, head_dim, rope_dim, interleaved, norm, kind)),
-        rope.ARGUMENTS, threads=2, rows=count(n), positions=positions, tables=np.full(n, address(table), np.int64),
-        coarse=tables.coarse, fine=tables.fine, queries=queries, query_stride=queries.strides[0], keys=keys,
-        values=values, key_stride=keys.strides[0], cache=cache, n_pages=n_pages, query_norm=weights[0],
+        rope.ARGUMENTS, threads=2, rows=count(n), positions=positions, segments=np.zeros(n, np.int32), tables=table,
+        table_stride=table.nbytes, coarse=tables.coarse, fine=tables.fine, queries=queries,
+        query_stride=queries.strides[0], keys=keys, key_stride=keys.strides[0], values=values,
+        value_stride=values.strides[0], cache=cache, n_pages=n_pages, query_norm=weights[0],
         key_norm=weights[1], epsilon=np.array([1e-6], np.float32),
     )  # fmt: skip
     np.testing.assert_allclose(queries, want_queries, rtol=1e-5, atol=3e-6)

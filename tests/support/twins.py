@@ -115,7 +115,7 @@ def spread(x: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def pack_page(keys: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
-    """The bytes of a page: keys and values [PAGE, head_dim]."""
+    """The bytes of a page: keys [PAGE, key_dim] and values [PAGE, value_dim]."""
     parts = []
     for numbers, transposed in ((keys, True), (values, False)):
         if kind == "f16":
@@ -128,14 +128,17 @@ def pack_page(keys: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
 
 
 def unpack_page(page: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and values [PAGE, head_dim] as float64."""
+    """Keys [PAGE, key_dim] and values [PAGE, value_dim] as float64."""
     halves = []
-    for start, factors, transposed in ((0, layout.key_factors, True), (layout.values, layout.value_factors, False)):
-        element = page[start : start + layout.element * PAGE * layout.head_dim]
+    for start, dim, factors, transposed in (
+        (0, layout.key_dim, layout.key_factors, True),
+        (layout.values, layout.value_dim, layout.value_factors, False),
+    ):
+        element = page[start : start + layout.element * PAGE * dim]
         numbers = element.view(np.float16 if layout.kind == "f16" else np.int8).astype(np.float64)
         numbers = numbers.reshape(-1, PAGE).T if transposed else numbers.reshape(PAGE, -1)
         if layout.kind == "q8_0":
-            scale = page[factors : factors + layout.factors].view(np.float16).reshape(-1, PAGE).T.astype(np.float64)
+            scale = page[factors : factors + 2 * PAGE * (dim // BLOCK)].view(np.float16).reshape(-1, PAGE).T.astype(np.float64)
             numbers = numbers * np.repeat(scale, BLOCK, axis=1)
         halves.append(numbers)
     return halves[0], halves[1]
@@ -144,10 +147,10 @@ def unpack_page(page: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarra
 def attention(
     queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float, layout: Layout
 ) -> np.ndarray:
-    """queries [heads, head_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64."""
-    heads, head_dim = queries.shape
+    """queries [heads, key_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64."""
+    heads = len(queries)
     group = heads // len(cache)
-    out = np.empty((heads, head_dim))
+    out = np.empty((heads, layout.value_dim))
     pages = table[: position // PAGE + 1]
     for head in range(heads):
         unpacked = [unpack_page(cache[head // group, page], layout) for page in pages]

@@ -25,29 +25,34 @@ _AHEAD = 8192
 _LOWEST = -3e38
 
 ARGUMENTS = (
-    "rows", "positions", "tables", "queries", "query_stride", "cache", "n_pages", "scale", "output", "scratch",
+    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "n_pages", "scale",
+    "output", "output_stride", "scratch",
 )  # fmt: skip
 
 
-def _part_bytes(heads: int, head_dim: int) -> int:
+def _part_bytes(heads: int, value_dim: int) -> int:
     """A part's result: each head's sum of weighted values, each head's sum of weights in 16 lanes, the maxima."""
-    return 4 * heads * (head_dim + 16) + -(-4 * heads // 64) * 64
+    return 4 * heads * (value_dim + 16) + -(-4 * heads // 64) * 64
 
 
-def scratch_bytes(kv_heads: int, group: int, head_dim: int) -> int:
+def scratch_bytes(kv_heads: int, group: int, value_dim: int) -> int:
     """What `scratch` needs, zeros at first: for each row and KV head that threads share, parts done and the parts."""
-    return max(SHARED, kv_heads) * (64 + PARTS * _part_bytes(group, head_dim))
+    return max(SHARED, kv_heads) * (64 + PARTS * _part_bytes(group, value_dim))
 
 
-def build(module: Module, kv_heads: int, group: int, head_dim: int, kv: str) -> None:
-    """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row."""
-    layout = Layout(kv, head_dim)
+def build(module: Module, kv_heads: int, group: int, key_dim: int, value_dim: int, kv: str) -> None:
+    """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
+
+    Row r is of the sequence segments[r]; which pages that has is row segments[r] of `tables`, i32, `table_stride` bytes
+    apart.
+    """
+    layout = Layout(kv, key_dim, value_dim)
     k = Kernel(module, ARGUMENTS)
     f, rows = k.f, k.count("rows")
     one = _Rows(k, 1, group, layout)
     together = min(_TILE_ROWS, _TILE_HEADS // group)
     tile = _Rows(k, together, group, layout) if together > 1 else None
-    part_bytes = _part_bytes(group, head_dim)
+    part_bytes = _part_bytes(group, value_dim)
 
     most = f.variable(i64, 1)
     shared = rows * kv_heads <= max(SHARED, kv_heads)
@@ -88,14 +93,17 @@ class _Rows:
     def __init__(self, k: Kernel, n: int, group: int, layout: Layout) -> None:
         self.k, self.n, self.group, self.layout = k, n, group, layout
         self.heads = n * group
-        self.row_bytes = 4 * group * layout.head_dim
+        self.row_bytes, self.output_bytes = 4 * group * layout.key_dim, 4 * group * layout.value_dim
         self._add_page = _page(k.f.module, n, group, layout)
-        self._merge = _merge(k.f.module, self.heads, layout.head_dim)
+        self._merge = _merge(k.f.module, self.heads, layout.value_dim)
         self._queries = k.f.memory(n * self.row_bytes)
-        self._sums, self._part = (k.f.memory(_part_bytes(self.heads, layout.head_dim)) for _ in range(2))
+        self._sums, self._part = (k.f.memory(_part_bytes(self.heads, layout.value_dim)) for _ in range(2))
 
     def _length(self, row: Value) -> Value:
         return self.k.f.load(i32, self.k("positions", pointer), row * 4).to(i64) + 1
+
+    def _segment(self, row: Value) -> Value:
+        return self.k.f.load(i32, self.k("segments", pointer), row * 4).to(i64)
 
     def _part_length(self, row: Value) -> Value:
         most = SHORTEST_PART * PARTS
@@ -107,22 +115,22 @@ class _Rows:
 
     def is_tile(self, first: Value, last: Value) -> Value:
         """Whether these are `n` rows as this class needs them, cut alike."""
-        tables = [self.k.f.load(i64, self.k("tables", pointer), row * 8) for row in (first, last)]
+        segments = [self._segment(row) for row in (first, last)]
         positions = self._length(last) - self._length(first)
         cut = self._part_length(first).eq(self._part_length(last)) & self.parts(first).eq(self.parts(last))
-        return (last - first).eq(self.n - 1) & positions.eq(self.n - 1) & tables[0].eq(tables[1]) & cut
+        return (last - first).eq(self.n - 1) & positions.eq(self.n - 1) & segments[0].eq(segments[1]) & cut
 
     def compute(self, row: Value, head: Value, part: Value, result: Value) -> None:
         """One part of the past of the rows from `row` on."""
         k, f, layout = self.k, self.k.f, self.layout
-        length, table = self._length(row), f.load(pointer, k("tables", pointer), row * 8)
+        length, table = self._length(row), k("tables", pointer) + self._segment(row) * k("table_stride")
         scale = f.load(f32, k("scale", pointer)).splat(16)
         source = k("queries", pointer) + row * k("query_stride") + head * self.row_bytes
         for r in range(self.n):
             line, copy = source + k("query_stride") * r, self._queries + self.row_bytes * r
             with f.loop(0, self.row_bytes, 64) as i:
                 f.store(f.load(f32 * 16, line, i) * scale, copy, i)
-        _clear(f, result, self.heads, layout.head_dim)
+        _clear(f, result, self.heads, layout.value_dim)
         keys = layout.page(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0))
         first = part * self._part_length(row)
         with f.loop(first, (first + self._part_length(row)).minimum(length + (self.n - 1)), PAGE) as position:
@@ -131,7 +139,7 @@ class _Rows:
 
     def clear(self) -> None:
         """Nothing is merged yet."""
-        _clear(self.k.f, self._sums, self.heads, self.layout.head_dim)
+        _clear(self.k.f, self._sums, self.heads, self.layout.value_dim)
 
     def merge(self, part: Value) -> None:
         """Adds a part; changes it too."""
@@ -139,9 +147,9 @@ class _Rows:
 
     def finish(self, row: Value, head: Value) -> None:
         """Writes the output of the rows from `row` on."""
-        f, head_bytes = self.k.f, 4 * self.layout.head_dim
+        f, head_bytes = self.k.f, 4 * self.layout.value_dim
         for r in range(self.n):
-            output = self.k("output", pointer) + (row + r) * self.k("query_stride") + head * self.row_bytes
+            output = self.k("output", pointer) + (row + r) * self.k("output_stride") + head * self.output_bytes
             with f.loop(self.group) as g:
                 of = g + r * self.group
                 inverse = (1.0 / sum_lanes(f.load(f32 * 16, self._sums, of * 64 + self.heads * head_bytes))).splat(16)
@@ -157,48 +165,48 @@ class _Rows:
         self.finish(row, head)
 
 
-def _clear(f: Function, result: Value, heads: int, head_dim: int) -> None:
-    with f.loop(0, 4 * heads * (head_dim + 16), 64) as i:
+def _clear(f: Function, result: Value, heads: int, value_dim: int) -> None:
+    with f.loop(0, 4 * heads * (value_dim + 16), 64) as i:
         f.store(f.constant(f32 * 16, 0), result, i)
     with f.loop(heads) as head:
-        f.store(f.constant(f32, _LOWEST), result, 4 * heads * (head_dim + 16) + head * 4)
+        f.store(f.constant(f32, _LOWEST), result, 4 * heads * (value_dim + 16) + head * 4)
 
 
-def _scale(f: Function, result: Value, head: Value, factor: Value, heads: int, head_dim: int) -> None:
+def _scale(f: Function, result: Value, head: Value, factor: Value, heads: int, value_dim: int) -> None:
     """Multiplies a head's sums."""
-    with f.loop(0, 4 * head_dim, 64) as i:
-        place = head * (4 * head_dim) + i
+    with f.loop(0, 4 * value_dim, 64) as i:
+        place = head * (4 * value_dim) + i
         f.store(f.load(f32 * 16, result, place) * factor.splat(16), result, place)
-    place = head * 64 + 4 * heads * head_dim
+    place = head * 64 + 4 * heads * value_dim
     f.store(f.load(f32 * 16, result, place) * factor.splat(16), result, place)
 
 
-def _merge(module: Module, heads: int, head_dim: int) -> Function:
+def _merge(module: Module, heads: int, value_dim: int) -> Function:
     """Adds a part to what is merged already; changes the part too."""
     f = module.function(f"merge{heads}", [pointer, pointer], internal=True)
     whole, part = f.arguments
     with f.loop(heads) as head:
-        at = head * 4 + 4 * heads * (head_dim + 16)
+        at = head * 4 + 4 * heads * (value_dim + 16)
         before = [f.load(f32, result, at) for result in (whole, part)]
         maximum = before[0].maximum(before[1])
         f.store(maximum, whole, at)
         for result, old in zip((whole, part), before, strict=True):
-            _scale(f, result, head, exp(old - maximum), heads, head_dim)
-    with f.loop(0, 4 * heads * (head_dim + 16), 64) as i:
+            _scale(f, result, head, exp(old - maximum), heads, value_dim)
+    with f.loop(0, 4 * heads * (value_dim + 16), 64) as i:
         f.store(f.load(f32 * 16, whole, i) + f.load(f32 * 16, part, i), whole, i)
     return f
 
 
 def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
     """Adds the first `count` positions of a page to the result of a row's heads, one more to that of the next row's."""
-    lanes, head_dim = module.isa.lanes, layout.head_dim
+    lanes, key_dim, value_dim = module.isa.lanes, layout.key_dim, layout.value_dim
     quantized = layout.kind == "q8_0"
-    # So many elements of a key or value share a factor.
-    span = BLOCK if quantized else head_dim
+    # So many elements of a key, and of a value, share a factor.
+    key_span, value_span = (BLOCK if quantized else dim for dim in (key_dim, value_dim))
     n_heads = rows * group
     f = module.function(f"page{rows}", [pointer, pointer, i64, pointer], internal=True)
     queries, page, count, sums = f.arguments
-    totals = sums + 4 * n_heads * head_dim
+    totals = sums + 4 * n_heads * value_dim
     maxima = totals + 64 * n_heads
     scores = f.memory(4 * n_heads * PAGE)
     # As many heads and vectors at once as registers hold.
@@ -225,15 +233,15 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
     for some in heads:
         with f.loop(0, PAGE, lanes * vectors) as start:
             dots = {(g, v): f.variable(f32 * lanes, 0) for g in some for v in range(vectors)}
-            with f.loop(0, head_dim, span) as first:
+            with f.loop(0, key_dim, key_span) as first:
                 parts = {place: f.variable(f32 * lanes, 0) for place in dots} if quantized else dots
-                with f.loop(first, first + span) as i:
+                with f.loop(first, first + key_span) as i:
                     ahead(some, i * PAGE + start)
                     for v in range(vectors):
                         apart()
                         key = number(page, i * PAGE + start + v * lanes)
                         for g in some:
-                            query = f.broadcast(f32 * lanes, queries + i * 4, g * head_dim * 4)
+                            query = f.broadcast(f32 * lanes, queries + i * 4, g * key_dim * 4)
                             parts[g, v].set(fma(key, query, parts[g, v].get()))
                 if quantized:
                     for v in range(vectors):
@@ -256,7 +264,7 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
         with f.when(any_lane(largest > f.broadcast(f32 * lanes, maxima, head * 4))):
             before, maximum = f.load(f32, maxima, head * 4), max_lanes(largest)
             f.store(maximum, maxima, head * 4)
-            _scale(f, sums, head, exp(before - maximum), n_heads, head_dim)
+            _scale(f, sums, head, exp(before - maximum), n_heads, value_dim)
         shift = f.broadcast(f32 * lanes, maxima, head * 4)
         total = f.load(f32 * lanes, totals, head * 64)
         for part, score in enumerate(here):
@@ -265,11 +273,11 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
             total = total + weight
         f.store(total, totals, head * 64)
 
-    wide = next(n for n in (vectors, 1) if span % (n * lanes) == 0)
+    wide = next(n for n in (vectors, 1) if value_span % (n * lanes) == 0)
     weights = f.memory(4 * n_heads * PAGE) if quantized else scores
     used = (count + (rows - 1)).minimum(PAGE)
     for some in heads:
-        with f.loop(0, head_dim, span) as first:
+        with f.loop(0, value_dim, value_span) as first:
             if quantized:
                 with f.loop(0, PAGE, lanes) as i:
                     place = (first // BLOCK * PAGE + i) * 2
@@ -277,14 +285,14 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
                     for g in some:
                         at = i * 4 + g * PAGE * 4
                         f.store(f.load(f32 * lanes, scores, at) * factor, weights, at)
-            with f.loop(first, first + span, lanes * wide) as column:
-                places = {(g, v): column * 4 + (g * head_dim + v * lanes) * 4 for g in some for v in range(wide)}
+            with f.loop(first, first + value_span, lanes * wide) as column:
+                places = {(g, v): column * 4 + (g * value_dim + v * lanes) * 4 for g in some for v in range(wide)}
                 acc = {at: f.variable(f32 * lanes, f.load(f32 * lanes, sums, places[at])) for at in places}
                 with f.loop(used) as i:
-                    ahead(some, (column + head_dim) * PAGE + i * (lanes * wide))
+                    ahead(some, (column + key_dim) * PAGE + i * (lanes * wide))
                     for v in range(wide):
                         apart()
-                        value = number(page + layout.values, i * head_dim + column + v * lanes)
+                        value = number(page + layout.values, i * value_dim + column + v * lanes)
                         for g in some:
                             weight = f.broadcast(f32 * lanes, weights + i * 4, g * PAGE * 4)
                             acc[g, v].set(fma(value, weight, acc[g, v].get()))

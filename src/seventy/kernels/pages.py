@@ -1,8 +1,8 @@
 """How keys and values lie in the pages of the KV cache.
 
-A page holds PAGE positions of one KV head of one layer: keys as [head_dim, PAGE], so that a vector is as many
-positions and a score needs no sum across lanes; then values as [PAGE, head_dim]. As f16, or as q8_0: int8 with one
-f16 factor for 32 elements of a position; a page's factors [head_dim / 32, PAGE] follow its keys, and its values.
+A page holds PAGE positions of one KV head of one layer: keys as [key_dim, PAGE], so that a vector is as many
+positions and a score needs no sum across lanes; then values as [PAGE, value_dim]. As f16, or as q8_0: int8 with one
+f16 factor for 32 elements of a position; a page's factors [dim / 32, PAGE] follow its keys, and its values.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,13 @@ class Layout:
     """Where the parts of a page begin, in bytes; `kind` is one of KINDS."""
 
     kind: str
-    head_dim: int
+    key_dim: int
+    value_dim: int
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
-        assert self.kind == "f16" or self.head_dim % BLOCK == 0, f"heads of {self.head_dim} in blocks of {BLOCK}"
+        whole = self.key_dim % BLOCK == 0 and self.value_dim % BLOCK == 0
+        assert self.kind == "f16" or whole, f"heads of {self.key_dim} and {self.value_dim} in blocks of {BLOCK}"
 
     @property
     def element(self) -> int:
@@ -34,28 +36,26 @@ class Layout:
     @property
     def spread(self) -> int:
         """Over how many elements of queries and keys kernels/rope.py spreads large ones; 0 for none."""
-        return self.head_dim & -self.head_dim if self.kind == "q8_0" else 0
+        return self.key_dim & -self.key_dim if self.kind == "q8_0" else 0
 
-    @property
-    def factors(self) -> int:
-        """Bytes of the factors of a page's keys."""
-        return 2 * PAGE * (self.head_dim // BLOCK) if self.kind == "q8_0" else 0
+    def _factor_bytes(self, dim: int) -> int:
+        return 2 * PAGE * (dim // BLOCK) if self.kind == "q8_0" else 0
 
     @property
     def key_factors(self) -> int:
-        return self.element * PAGE * self.head_dim
+        return self.element * PAGE * self.key_dim
 
     @property
     def values(self) -> int:
-        return self.key_factors + self.factors
+        return self.key_factors + self._factor_bytes(self.key_dim)
 
     @property
     def value_factors(self) -> int:
-        return self.values + self.key_factors
+        return self.values + self.element * PAGE * self.value_dim
 
     @property
     def nbytes(self) -> int:
-        return 2 * self.values
+        return self.value_factors + self._factor_bytes(self.value_dim)
 
     def page(self, cache: Value, n_pages: Value, head: Value, page: Value) -> Value:
         """The address of a page; a layer's cache holds its KV heads one after the other, each with all its pages."""
@@ -64,21 +64,24 @@ class Layout:
     def store(self, f: Function, page: Value, slot: Value, key: Value, value: Value) -> None:
         """Writes the floats at `key` and `value` as position `slot` of the page."""
         if self.kind == "f16":
-            with f.loop(self.head_dim) as i:
+            with f.loop(self.key_dim) as i:
                 half = float_to_halves(f.load(f32, key, i * 4))
                 f.store(half, page, (i * PAGE + slot) * 2)
-            with f.loop(0, self.head_dim, 16) as i:
+            with f.loop(0, self.value_dim, 16) as i:
                 half = float_to_halves(f.load(f32 * 16, value, i * 4))
-                f.store(half, page + self.values, (slot * self.head_dim + i) * 2)
+                f.store(half, page + self.values, (slot * self.value_dim + i) * 2)
             return
-        with f.loop(self.head_dim // BLOCK) as block:
-            for source, factors in ((key, self.key_factors), (value, self.value_factors)):
+        for source, dim, factors in (
+            (key, self.key_dim, self.key_factors),
+            (value, self.value_dim, self.value_factors),
+        ):
+            with f.loop(dim // BLOCK) as block:
                 numbers, factor = _quantized(f, source + block * (4 * BLOCK))
                 f.store(float_to_halves(factor), page + factors, (block * PAGE + slot) * 2)
                 for part, q in enumerate(numbers):
                     first = block * BLOCK + 16 * part
                     if source is value:
-                        f.store(q, page + self.values, slot * self.head_dim + first)
+                        f.store(q, page + self.values, slot * self.value_dim + first)
                         continue
                     for lane in range(16):
                         f.store(q.lane(lane), page, (first + lane) * PAGE + slot)

@@ -11,8 +11,8 @@ from seventy.kernels.pages import PAGE, Layout
 STEP = 256
 
 ARGUMENTS = (
-    "rows", "positions", "tables", "coarse", "fine", "queries", "query_stride", "keys", "values", "key_stride",
-    "cache", "n_pages", "query_norm", "key_norm", "epsilon",
+    "rows", "positions", "segments", "tables", "table_stride", "coarse", "fine", "queries", "query_stride", "keys",
+    "key_stride", "values", "value_stride", "cache", "n_pages", "query_norm", "key_norm", "epsilon",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def build(
     the few large elements that some models' keys have no longer take the precision of their neighbours (QuaRot,
     Ashkboos et al. 2024).
     """
-    layout = Layout(kv, head_dim)
+    layout = Layout(kv, head_dim, head_dim)
     k = Kernel(module, ARGUMENTS)
     f = k.f
     cosines, sines = f.memory(2 * rope_dim), f.memory(2 * rope_dim)
@@ -42,7 +42,7 @@ def build(
         _add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
         queries = k("queries", pointer) + row * k("query_stride") + head * (4 * group * head_dim)
         keys = k("keys", pointer) + row * k("key_stride") + head * (4 * head_dim)
-        values = k("values", pointer) + row * k("key_stride") + head * (4 * head_dim)
+        values = k("values", pointer) + row * k("value_stride") + head * (4 * head_dim)
         with f.loop(group) as g:
             if norm:
                 _norm(k, queries + g * (4 * head_dim), k("query_norm", pointer), head_dim)
@@ -54,7 +54,9 @@ def build(
         _rotate(f, keys, cosines, sines, rope_dim, interleaved)
         if layout.spread:
             _hadamard(f, keys, head_dim, layout.spread)
-        number = f.load(i32, f.load(pointer, k("tables", pointer), row * 8), position // PAGE * 4).to(i64)
+        segment = f.load(i32, k("segments", pointer), row * 4).to(i64)
+        table = k("tables", pointer) + segment * k("table_stride")
+        number = f.load(i32, table, position // PAGE * 4).to(i64)
         page = layout.page(k("cache", pointer), k("n_pages"), head, number)
         layout.store(f, page, position % PAGE, keys, values)
 
