@@ -65,7 +65,7 @@ def main() -> None:
     for name in given.shapes:
         kv_heads, group, head_dim = shape = tuple(map(int, name.split("x")))
         for kind in KINDS:
-            layout = Layout(kind, head_dim)
+            layout = Layout(kind, head_dim, head_dim)
             each = -(-given.positions // PAGE)
             # As many sequences in a pass as threads still share each one's past of.
             rows = max(1, attention.SHARED // kv_heads)

@@ -9,7 +9,7 @@ from seventy.bench.quants import more_bits, quant_name, tensor_type
 from seventy.bench.run import Bench, Wish
 from seventy.bench.synthetic import Shape, Synthetic, choose_layers, find_shape, fitting_layers, random_blocks
 from seventy.catalog.models import find_model
-from seventy.engine.model import Model, Rows
+from seventy.engine.model import Model, Segment, Step
 from seventy.errors import SeventyError
 from seventy.formats import formats
 from seventy.measure.profile import Profile
@@ -94,10 +94,16 @@ def test_any_part_of_a_tensor_is_the_same_bytes() -> None:
     assert norm.shape == (256,) and (norm == 1).all()
 
 
+def step(model: Model, tokens: list[int]) -> Step:
+    sequence = model.new_sequence()
+    sequence.reserve(len(tokens))
+    return model.step([Segment(0, tokens, 1, sequence.pages)])
+
+
 @pytest.mark.parametrize("quant", ["Q4_K_M", "Q2_K", "IQ4_XS", "Q8_0", "F16"])
 def test_a_model_runs_on_it(quant: str) -> None:
     with Model(Synthetic(TINY, quant, [0, 3]), 2, 64) as model:
-        logits = model.step([Rows(model.new_sequence(), list(range(40)), 1)])
+        logits = step(model, list(range(40))).logits
         assert logits.shape == (1, 500) and np.isfinite(logits).all() and logits.std() > 0
         assert model.config.layers == 2
 
@@ -106,7 +112,7 @@ def test_architectures_have_their_vectors() -> None:
     for architecture in ("qwen2", "qwen3"):
         shape = Shape("tiny", architecture, 2, 256, 512, 4, 2, 64, 500, 512, tied=True)
         with Model(Synthetic(shape, "Q4_K_M"), 2, 64) as model:
-            model.step([Rows(model.new_sequence(), [1], 1)])
+            assert not step(model, [1]).bad
 
 
 def test_the_real_mix() -> None:

@@ -4,33 +4,43 @@ import numpy as np
 import pytest
 
 from seventy import SeventyError
-from seventy.cache.prefix import KVCache, Sequence
+from seventy.cache.pages import Pages
+from seventy.cache.prefix import PrefixCache, Sequence
+from seventy.cache.spec import Paged
 from seventy.kernels.attention import PAGE
 
 
+def make(n_pages: int) -> PrefixCache:
+    """A cache of two layers that differ in heads and widths."""
+    return PrefixCache(Pages([Paged(1, 16, 16), Paged(2, 32, 16)], n_pages, "f16"))
+
+
 @pytest.fixture
-def cache() -> KVCache:
-    return KVCache(layers=2, kv_heads=1, head_dim=16, n_pages=8, kind="f16")
+def cache() -> PrefixCache:
+    return make(8)
 
 
-def write(cache: KVCache, sequence: Sequence, tokens: list[int]) -> None:
+def write(cache: PrefixCache, sequence: Sequence, tokens: list[int]) -> None:
     """As a step does: the page of each position is marked with what was read up to there."""
     start = sequence.length
     sequence.reserve(start + len(tokens))
     whole = [*sequence.tokens, *tokens]
     for at in range(start, len(whole)):
-        page = sequence._table[at // PAGE]
-        cache._pages.view(np.uint32)[:, page, at % PAGE] = hash(tuple(whole[: at + 1])) & 0xFFFFFFFF
-    sequence.extend(tokens)
+        for layer in range(2):
+            mark = hash(tuple(whole[: at + 1])) & 0xFFFFFFFF
+            cache.memory.layer(layer).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE] = mark
+    sequence.commit(tokens)
 
 
-def check(cache: KVCache, sequence: Sequence) -> None:
+def check(cache: PrefixCache, sequence: Sequence) -> None:
     for at in range(sequence.length):
         wanted = hash(tuple(sequence.tokens[: at + 1])) & 0xFFFFFFFF
-        assert (cache._pages.view(np.uint32)[:, sequence._table[at // PAGE], at % PAGE] == wanted).all()
+        for layer in range(2):
+            marks = cache.memory.layer(layer).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE]
+            assert (marks == wanted).all()
 
 
-def test_a_prefix_is_read_once(cache: KVCache) -> None:
+def test_a_prefix_is_read_once(cache: PrefixCache) -> None:
     first, second = Sequence(cache, 200), Sequence(cache, 200)
     write(cache, first, list(range(70)))
     assert second.open(list(range(100))) == 2 * PAGE
@@ -48,7 +58,7 @@ def test_a_prefix_is_read_once(cache: KVCache) -> None:
     assert cache.free_pages == 8
 
 
-def test_the_beginning_of_a_page_is_copied(cache: KVCache) -> None:
+def test_the_beginning_of_a_page_is_copied(cache: PrefixCache) -> None:
     sequence = Sequence(cache, 200)
     write(cache, sequence, list(range(50)))
     sequence.close()
@@ -61,7 +71,7 @@ def test_the_beginning_of_a_page_is_copied(cache: KVCache) -> None:
     check(cache, other)
 
 
-def test_two_that_write_the_same_share_it(cache: KVCache) -> None:
+def test_two_that_write_the_same_share_it(cache: PrefixCache) -> None:
     a, b = Sequence(cache, 200), Sequence(cache, 200)
     for sequence in (a, b):
         write(cache, sequence, list(range(64)))
@@ -69,17 +79,19 @@ def test_two_that_write_the_same_share_it(cache: KVCache) -> None:
     check(cache, b)
 
 
-def test_truncating_does_not_touch_what_others_read(cache: KVCache) -> None:
+def test_what_is_not_committed_leaves_nothing(cache: PrefixCache) -> None:
     a, b = Sequence(cache, 200), Sequence(cache, 200)
-    write(cache, a, list(range(64)))
-    b.open(list(range(64)))
-    a.truncate(40)
-    write(cache, a, [1, 2, 3])
-    check(cache, a)
+    write(cache, a, list(range(40)))
+    a.reserve(8 * PAGE - 100)
+    for layer in range(2):
+        cache.memory.layer(layer)[:, a.pages[2:]] = 0xFF
+    a.close()
+    assert cache.free_pages == 8
+    assert b.open(list(range(100))) == 40
     check(cache, b)
 
 
-def test_the_longest_unused_goes_first(cache: KVCache) -> None:
+def test_the_longest_unused_goes_first(cache: PrefixCache) -> None:
     sequence = Sequence(cache, 8 * PAGE)
     for first in (1000, 2000, 3000):
         write(cache, sequence, list(range(first, first + 64)))
@@ -94,31 +106,31 @@ def test_the_longest_unused_goes_first(cache: KVCache) -> None:
     assert sequence.open(list(range(3000, 3064))) == 0
 
 
-def test_a_full_cache_says_so(cache: KVCache) -> None:
+def test_a_full_cache_says_so(cache: PrefixCache) -> None:
     sequence = Sequence(cache, 1000)
     with pytest.raises(SeventyError, match="all 256 positions are in use"):
         sequence.reserve(257)
 
 
 def test_random_use_keeps_every_text_whole() -> None:
-    cache, rng = KVCache(layers=1, kv_heads=1, head_dim=16, n_pages=20, kind="f16"), random.Random(3)
+    cache, rng = make(20), random.Random(3)
     sequences = [Sequence(cache, 4 * PAGE) for _ in range(5)]
     texts = [[rng.randrange(3) for _ in range(4 * PAGE)] for _ in range(3)]
     for _ in range(3000):
         sequence, text = rng.choice(sequences), rng.choice(texts)
         action = rng.randrange(4)
+        n = rng.randrange(4 * PAGE - sequence.length + 1)
         if action == 0:
             sequence.open(text[: rng.randrange(4 * PAGE)])
         elif action == 1:
             sequence.close()
         elif action == 2:
-            sequence.truncate(rng.randrange(4 * PAGE))
+            sequence.reserve(sequence.length + n)
         else:
-            n = rng.randrange(4 * PAGE - sequence.length + 1)
             follow = text[: sequence.length] == sequence.tokens
             write(cache, sequence, text[sequence.length : sequence.length + n] if follow else [4] * n)
         check(cache, sequence)
-        held = {page for s in sequences for page in s._table[: len(s._shared) + s._owned].tolist()}
+        held = {page for s in sequences for page in s.pages.tolist()}
         assert cache.free_pages == 20 - len(held)
     for sequence in sequences:
         sequence.close()

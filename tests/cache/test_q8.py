@@ -17,7 +17,7 @@ def test_bytes_take_little_more_than_half_the_memory_and_say_nearly_the_same(tmp
     for kv in ("f16", "q8_0"):
         with LLM(path, threads=2, context=1024, kv=kv) as llm:
             logits[kv] = llm.logits(IDS)
-            sizes[kv] = llm.model.cache.position_bytes
+            sizes[kv] = llm.model.cache.memory.position_bytes
     assert sizes["q8_0"] == sizes["f16"] * 17 // 32
     kl, top1 = divergence(logits["f16"], logits["q8_0"])
     assert kl < 2e-4 * np.var(logits["f16"], axis=-1).mean() and top1 > 0.95

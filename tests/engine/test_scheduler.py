@@ -3,23 +3,17 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seventy import LLM
-from seventy.engine.model import MAX_ROWS, Rows
+from seventy.engine.model import MAX_ROWS, Segment
 from seventy.engine.pace import Pace
+from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import Sampling
-from seventy.engine.scheduler import (
-    Event,
-    Failed,
-    Finished,
-    Piece,
-    Progress,
-    QueueFull,
-    Request,
-    Scheduler,
-    TooLong,
-)
+from seventy.engine.scheduler import Scheduler
+from seventy.gguf.file import GGUF
+from tests.support.tiny import write_tiny
 
 VARIED = {"temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
@@ -27,7 +21,7 @@ VARIED = {"temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 class Asked:
     """A request and what came of it."""
 
-    def __init__(self, scheduler: Scheduler, ids: list[int], max_tokens: int, **options: object) -> None:
+    def __init__(self, scheduler: Scheduler, ids: list[int], max_tokens: int | None, **options: object) -> None:
         self.events: queue.Queue[Event] = queue.Queue()
         self.tokens: list[int] = []
         self.seen: list[Event] = []
@@ -71,7 +65,6 @@ def prompt(seed: int, n: int) -> list[int]:
 def alone(llm: LLM, ids: list[int], max_tokens: int, **sampling: object) -> list[int]:
     llm.model.cache.forget()
     tokens = llm.generate(ids, max_tokens, ignore_eos=True, **sampling).token_ids
-    llm._sequence.close()
     return tokens
 
 
@@ -126,7 +119,7 @@ def test_prompts_alike_that_come_together_are_read_once(scheduler: Scheduler) ->
 def test_the_queue_has_an_end_and_room_for_others(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     going, step = threading.Event(), scheduler.model.step
 
-    def held(batch: list[Rows]) -> object:
+    def held(batch: list[Segment]) -> object:
         going.wait(60)
         return step(batch)
 
@@ -157,8 +150,28 @@ def test_the_queue_has_an_end_and_room_for_others(scheduler: Scheduler, monkeypa
 
 
 def test_what_can_never_fit_is_told_so(scheduler: Scheduler) -> None:
-    with pytest.raises(TooLong, match="500 tokens and 13 more are to be written, but the context is 512"):
-        Asked(scheduler, prompt(1, 500), 13)
+    with pytest.raises(TooLong, match="the prompt has 512 tokens, and the context of 512 has no room for an answer"):
+        Asked(scheduler, prompt(1, 512), 13)
+
+
+def test_more_than_there_is_room_for_ends_for_want_of_it(scheduler: Scheduler) -> None:
+    end = Asked(scheduler, prompt(1, 500), 13).end()
+    assert (end.reason, end.cut_by, end.written_tokens) == ("length", "context", 12)
+    end = Asked(scheduler, prompt(1, 500), 12).end()
+    assert (end.reason, end.cut_by, end.written_tokens) == ("length", "max_tokens", 12)
+    assert Asked(scheduler, prompt(1, 500), None).end().cut_by == "context"
+
+
+def test_time_begins_when_the_queue_is_left_and_its_end_is_a_length(scheduler: Scheduler) -> None:
+    # Four fill the scheduler: the last one waits longer than its time, which has not begun.
+    others = [Asked(scheduler, prompt(i, 5), 100, user=str(i)) for i in range(4)]
+    waiting = Asked(scheduler, prompt(5, 5), 2, max_seconds=30.0)
+    late = Asked(scheduler, prompt(6, 5), None, max_seconds=1e-9)
+    end = late.end()
+    assert (end.reason, end.cut_by) == ("length", "max_seconds")
+    assert end.written_tokens >= 1 and end.queued_seconds > 1e-9
+    assert waiting.end().cut_by == "max_tokens"
+    assert all(each.end().written_tokens == 100 for each in others)
 
 
 def test_cancelling_frees_everything_at_once(loaded: LLM, scheduler: Scheduler) -> None:
@@ -177,7 +190,7 @@ def test_cancelling_the_only_one_stops_its_step(scheduler: Scheduler, monkeypatc
     aborted = []
     entered, go, step = threading.Event(), threading.Event(), scheduler.model.step
 
-    def held(batch: list[Rows]) -> object:
+    def held(batch: list[Segment]) -> object:
         entered.set()
         go.wait(60)
         return step(batch)
@@ -223,6 +236,27 @@ def test_one_request_that_fails_leaves_the_others(scheduler: Scheduler) -> None:
         pass
     assert "no mask" in event.message
     assert good.end().written_tokens == 30
+
+
+def test_what_is_no_number_fails_its_own_request_and_enters_no_tree(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", format_name="Q8_0", tied=False)
+    with GGUF(path) as gguf:
+        info = gguf.tensors["token_embd.weight"]
+    with path.open("r+b") as file:
+        file.seek(info.offset + 200 * info.nbytes // 259)
+        file.write(np.float16(np.nan).tobytes())
+    with LLM(path, threads=2, context=512) as llm:
+        good = [Asked(llm.scheduler, [i % 100 for i in range(40)], 30), Asked(llm.scheduler, [5] * 70, 30)]
+        # Damaged in a row without logits, far before the end: the pages up to it are shared with nobody.
+        bad = Asked(llm.scheduler, [7] * 10 + [200] + [7] * 400, 5)
+        while not isinstance(event := bad.next(), Failed):
+            assert not isinstance(event, Piece)
+        assert "not a number" in event.message
+        assert [each.end().written_tokens for each in good] == [30, 30]
+        again = Asked(llm.scheduler, [7] * 10 + [200] + [7] * 400, 5)
+        while not isinstance(event := again.next(), Failed):
+            pass
+        assert Asked(llm.scheduler, [7] * 300, 5).end().written_tokens == 5
 
 
 def test_logprobs_and_bias(loaded: LLM, scheduler: Scheduler) -> None:

@@ -80,9 +80,10 @@ def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
     def run(rows: int, threads: int) -> np.ndarray:
         out = np.zeros_like(queries[:rows])
         call(
-            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind)), attention.ARGUMENTS,
-            threads=threads, rows=count(rows), positions=positions, segments=np.zeros(n, np.int32), tables=table,
-            table_stride=table.nbytes, queries=queries, query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
+            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind)),
+            attention.ARGUMENTS, threads=threads, rows=count(rows), positions=positions,
+            segments=np.zeros(n, np.int32), tables=table, table_stride=table.nbytes, queries=queries,
+            query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
             scale=scale, output=out, output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
@@ -117,8 +118,9 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
     def run(rows: slice) -> np.ndarray:
         out = np.zeros_like(queries[rows])
         call(
-            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind)), attention.ARGUMENTS,
-            threads=3, rows=count(len(out)), positions=positions[rows].copy(), segments=segments[rows].copy(),
+            isa, Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind)),
+            attention.ARGUMENTS, threads=3, rows=count(len(out)), positions=positions[rows].copy(),
+            segments=segments[rows].copy(),
             tables=tables, table_stride=tables.strides[0], queries=queries[rows].copy(),
             query_stride=queries.strides[0], cache=cache, n_pages=n_pages, scale=np.array([0.2], np.float32),
             output=out, output_stride=out.strides[0], scratch=scratch,

@@ -29,6 +29,8 @@ CASES = {
     "llama": ("llama", {}, {}),
     "qwen2": ("qwen2", {}, {}),
     "qwen3": ("qwen3", {}, {}),
+    "qwen3moe": ("qwen3moe", {}, {}),
+    "qwen3moe, five experts": ("qwen3moe", {"expert_used_count": 5}, {}),
     "linear": ("llama", {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, {}),
     "linear by default": ("qwen2", {"rope.scaling.factor": 2.0}, {}),
     "none whatever the factor": ("llama", {"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, {}),

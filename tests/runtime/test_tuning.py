@@ -237,7 +237,7 @@ def prompt_columns(model: Model) -> set[int]:
     """What the kernels are told."""
     products = [each for each in model.program._operations if "matmul" in each.kernel.builder]
     assert products
-    return {int(each.arguments[matmul.ARGUMENTS.index("prompt_columns")]) for each in products}
+    return {int(each.block[matmul.ARGUMENTS.index("prompt_columns")]) for each in products}
 
 
 def test_a_model_that_loads_fast_is_not_measured(tiny: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,12 +49,14 @@ class Running:
 
 @contextlib.contextmanager
 def serving(
-    path: Path, context: int = 512, parallel: int = 4, rules: Rules | None = None, **options: Any
+    path: Path, context: int = 512, parallel: int = 4, queue: int = 64, rules: Rules | None = None, **options: Any
 ) -> Iterator[Running]:
     load = options.pop("load", None) or (
-        lambda progress: LLM(path, threads=2, context=context, sequences=parallel, progress=progress)
+        lambda progress: LLM(
+            path, threads=2, context=context, sequences=parallel, progress=progress, parallel=parallel, queue=queue
+        )
     )
-    backend = Backend(path.stem, load, parallel, **options)
+    backend = Backend(path.stem, load, **options)
     server = listen.Server(app.create(backend, rules or Rules()), grace_seconds=5)
     listener = listen.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -73,8 +73,8 @@ def test_logprobs(client: openai.OpenAI) -> None:
 
 
 def test_errors(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="the context is 2048") as error:
-        client.chat.completions.create(model="any", messages=HELLO, max_tokens=5000)
+    with pytest.raises(openai.BadRequestError, match="the context of 2048 has no room") as error:
+        client.completions.create(model="any", prompt=[1] * 2048)
     assert error.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")

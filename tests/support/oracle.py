@@ -63,7 +63,7 @@ def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2, 
 
 
 def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
-    """A dense model in float32 on the dequantised weights, as plainly as it can be written.
+    """A model in float32 on the dequantised weights, as plainly as it can be written; dense or a mixture of experts.
 
     Its numbers are read as the engine reads them; rotary factors are those of a context as short as `ids`.
     """
@@ -117,8 +117,23 @@ def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
             attended = np.einsum("hqk,khd->qhd", weights / weights.sum(-1, keepdims=True), v).reshape(n, -1)
             x = x + linear(attended, block + "attn_output")
             h = norm(x, block + "ffn_norm.weight")
-            gate, up = linear(h, block + "ffn_gate"), linear(h, block + "ffn_up")
-            x = x + linear(gate / (1 + np.exp(-gate)) * up, block + "ffn_down")
+            if c.experts is None:
+                gate, up = linear(h, block + "ffn_gate"), linear(h, block + "ffn_up")
+                x = x + linear(gate / (1 + np.exp(-gate)) * up, block + "ffn_down")
+                continue
+            scores = linear(h, block + "ffn_gate_inp")
+            p = np.exp(scores - scores.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            chosen = np.argsort(-p, axis=-1, kind="stable")[:, : c.experts.used]
+            weight = np.take_along_axis(p, chosen, -1)
+            weight *= c.experts.scale / weight.sum(-1, keepdims=True)
+            gates, ups, downs = (tensor(f"{block}ffn_{name}_exps.weight") for name in ("gate", "up", "down"))
+            given = np.zeros_like(x)
+            for row, rank in np.ndindex(chosen.shape):
+                e = chosen[row, rank]
+                gate, up = gates[e] @ h[row], ups[e] @ h[row]
+                given[row] += weight[row, rank] * (downs[e] @ (gate / (1 + np.exp(-gate)) * up))
+            x = x + given
         head = tensor("output.weight") if "output.weight" in gguf.tensors else embedding
         return norm(x, "output_norm.weight") @ head.T
 

@@ -9,6 +9,7 @@ from seventy.formats import by_name
 from tests.support.data import factors, random_blocks
 
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, CONTEXT = 256, 512, 4, 2, 2, 2048
+EXPERTS, USED, EXPERT_WIDTH = 8, 2, 256
 
 
 def byte_tokens() -> list[str]:
@@ -45,7 +46,11 @@ def write_tiny(
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": CONTEXT,
         "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0,
     }  # fmt: skip
-    if architecture == "qwen3":
+    if architecture == "qwen3moe":
+        numbers |= {
+            "expert_count": EXPERTS, "expert_used_count": USED, "expert_feed_forward_length": EXPERT_WIDTH,
+        }  # fmt: skip
+    if architecture in ("qwen3", "qwen3moe"):
         # As Qwen3 has them: wider than the residual stream.
         numbers |= {"attention.key_length": 128, "attention.value_length": 128}
     numbers |= metadata
@@ -64,11 +69,11 @@ def write_tiny(
         "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
     )
 
-    def matrix(name: str, rows: int, columns: int) -> None:
+    def matrix(name: str, rows: int, columns: int, experts: int = 0) -> None:
         if name in without:
             return
         format = by_name(down if down and "ffn_down" in name else format_name)
-        blocks = random_blocks(format, rows * columns // format.block, seed=int(rng.integers(1 << 30)))
+        blocks = random_blocks(format, max(1, experts) * rows * columns // format.block, seed=int(rng.integers(1 << 30)))
         # Weights of 0.05 on average.
         size = 0.05 / float(format.dequantize(blocks).std())
         if format.name in ("F32", "BF16"):
@@ -81,7 +86,8 @@ def write_tiny(
                 field = blocks[:, offset : offset + 2]
                 field[:] = (field.copy().view(np.float16) * np.float16(size)).view(np.uint8)
         kind = gguf.GGMLQuantizationType(format.type_id)
-        writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
+        shape = (experts, rows, -1) if experts else (rows, -1)
+        writer.add_tensor(name, blocks.reshape(shape), raw_dtype=kind)
 
     def vector(name: str, length: int = HIDDEN) -> None:
         if name not in without:
@@ -98,10 +104,17 @@ def write_tiny(
             matrix(f"{block}{name}.weight", rows, HIDDEN)
             if architecture == "qwen2":
                 vector(f"{block}{name}.bias", rows)
-        if architecture == "qwen3":
+        if architecture in ("qwen3", "qwen3moe"):
             vector(block + "attn_q_norm.weight", head_dim)
             vector(block + "attn_k_norm.weight", head_dim)
         matrix(block + "attn_output.weight", HIDDEN, q)
+        if architecture == "qwen3moe":
+            router = rng.standard_normal((EXPERTS, HIDDEN)).astype(np.float32) / 8
+            writer.add_tensor(block + "ffn_gate_inp.weight", router)
+            matrix(block + "ffn_gate_exps.weight", EXPERT_WIDTH, HIDDEN, EXPERTS)
+            matrix(block + "ffn_up_exps.weight", EXPERT_WIDTH, HIDDEN, EXPERTS)
+            matrix(block + "ffn_down_exps.weight", HIDDEN, EXPERT_WIDTH, EXPERTS)
+            continue
         matrix(block + "ffn_gate.weight", feed_forward, HIDDEN)
         matrix(block + "ffn_up.weight", feed_forward, HIDDEN)
         matrix(block + "ffn_down.weight", HIDDEN, feed_forward)

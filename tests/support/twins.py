@@ -138,7 +138,8 @@ def unpack_page(page: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarra
         numbers = element.view(np.float16 if layout.kind == "f16" else np.int8).astype(np.float64)
         numbers = numbers.reshape(-1, PAGE).T if transposed else numbers.reshape(PAGE, -1)
         if layout.kind == "q8_0":
-            scale = page[factors : factors + 2 * PAGE * (dim // BLOCK)].view(np.float16).reshape(-1, PAGE).T.astype(np.float64)
+            scale = page[factors : factors + 2 * PAGE * (dim // BLOCK)].view(np.float16).reshape(-1, PAGE).T
+            scale = scale.astype(np.float64)
             numbers = numbers * np.repeat(scale, BLOCK, axis=1)
         halves.append(numbers)
     return halves[0], halves[1]

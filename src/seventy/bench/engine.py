@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from seventy.cache.prefix import Sequence
-from seventy.engine.model import MAX_ROWS, Model, Rows
+from seventy.engine.model import MAX_ROWS, Model, Segment
 from seventy.machine import topology
 from seventy.measure import rates
 from seventy.measure.rates import Area
@@ -96,7 +96,17 @@ class Seventy:
     def _read(self, sequence: Sequence, tokens: list[int], outputs: int) -> None:
         for first in range(0, len(tokens), MAX_ROWS):
             part = tokens[first : first + MAX_ROWS]
-            self.model.step([Rows(sequence, part, outputs if first + MAX_ROWS >= len(tokens) else 0)])
+            self._step([sequence], [part], outputs if first + MAX_ROWS >= len(tokens) else 0)
+
+    def _step(self, sequences: list[Sequence], tokens: list[list[int]], outputs: int) -> None:
+        """Run some tokens of each sequence in one step, with logits of the last `outputs` of each."""
+        batch = []
+        for sequence, some in zip(sequences, tokens, strict=True):
+            sequence.reserve(sequence.length + len(some))
+            batch.append(Segment(sequence.length, some, outputs, sequence.pages))
+        self.model.step(batch)
+        for sequence, some in zip(sequences, tokens, strict=True):
+            sequence.commit(some)
 
     def _limit_gbs(self, rows: int) -> float | None:
         """GB/s (1e9) at which the threads of a step of `rows` read the weights; None where they are few or lie on
@@ -122,7 +132,7 @@ class Seventy:
         try:
             return self._time(lambda: self._read(sequence, prompt, self._outputs), limit_gbs)
         finally:
-            sequence.truncate(0)
+            sequence.close()
 
     def decode(self, tokens: int, depth: int) -> Timing:
         return self._passes(1, depth, tokens)
@@ -136,8 +146,7 @@ class Seventy:
 
         def work() -> None:
             for tokens in steps:
-                batch = zip(sequences, tokens, strict=True)
-                self.model.step([Rows(sequence, [token], self._outputs) for sequence, token in batch])
+                self._step(sequences, [[token] for token in tokens], self._outputs)
 
         try:
             for sequence in sequences:
@@ -145,7 +154,7 @@ class Seventy:
             return self._time(work, self._limit_gbs(rows))
         finally:
             for sequence in sequences:
-                sequence.truncate(0)
+                sequence.close()
 
     def close(self) -> None:
         self.model.close()

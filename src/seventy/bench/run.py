@@ -14,7 +14,7 @@ from seventy.bench.engine import Engine, Seventy, Threads
 from seventy.bench.figures import result
 from seventy.bench.measure import Task, measure
 from seventy.bench.synthetic import Synthetic
-from seventy.cache.prefix import pages
+from seventy.cache.pages import pages
 from seventy.engine.model import MAX_ROWS, Model, Progress
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.bench.quants import quant_name, tensor_type
-from seventy.cache.prefix import KVCache
+from seventy.cache.pages import pages
+from seventy.cache.spec import Paged
 from seventy.catalog.models import find_model
 from seventy.catalog.rows import table
 from seventy.errors import SeventyError
@@ -123,7 +124,7 @@ def fitting_layers(shape: Shape, quant: str, context: int, free_bytes: int, want
     """
     if wanted is not None and wanted > shape.layers:
         raise SeventyError(f"{shape.name} has {shape.layers} layers, not {wanted}; take fewer, or leave --layers out")
-    cache = KVCache.nbytes(1, shape.kv_heads, shape.head_dim, context, "f16")
+    cache = pages(context) * Paged(shape.kv_heads, shape.head_dim, shape.head_dim).page_bytes("f16")
     ends = shape.nbytes(quant, None) + _OVERHEAD_BYTES
     layer = max(shape.nbytes(quant, layer) for layer in range(shape.layers)) + cache
     whole = ends + sum(shape.nbytes(quant, layer) for layer in range(shape.layers)) + shape.layers * cache

@@ -1,9 +1,12 @@
-"""The keys and values of what has been read, in pages that sequences share by prefix.
+"""Sequences that share what they begin with: a tree of pages, by the tokens they hold.
 
-A full page never changes, so that every sequence which begins with the same tokens can read it. Pages hang in a tree:
-a page's place is the tokens it holds after those of the pages before it. A page nobody reads stays until its room
-is wanted; the one that was let go first goes first. Whoever reads a page also reads those before it and lets them go
-after it, so that the first to go never has pages behind it.
+A full page never changes, so that every sequence which begins with the same tokens can read it. A page's place in the
+tree is the tokens it holds after those of the pages before it. A page that no sequence uses stays until its room is
+wanted; the one released first is evicted first. A sequence releases a page before those it follows, so that the first
+to be evicted never has pages behind it.
+
+What a step writes is not part of a sequence until it is committed: a step that was aborted or gave no numbers leaves
+nothing behind, and going back takes no page.
 """
 
 from collections import OrderedDict
@@ -13,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from seventy.cache.pages import Pages, pages
 from seventy.errors import SeventyError
-from seventy.kernels.pages import PAGE, Layout
-from seventy.machine.memory import allocate
+from seventy.kernels.pages import PAGE
 
 
 @dataclass(slots=True, eq=False)
@@ -29,45 +32,31 @@ class _Node:
     children: dict[tuple[int, ...], "_Node"] = field(default_factory=dict)
 
 
-class KVCache:
-    """`n_pages` pages of PAGE positions for every layer and KV head; memory is touched when it is first written.
+class PrefixCache:
+    """Who uses which page of `memory`. For one thread at a time, as the steps that write it."""
 
-    `kind` is how keys and values are kept: f16 or q8_0 (kernels/pages.py). For one thread at a time, as the steps that
-    write it.
-    """
-
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, n_pages: int, kind: str) -> None:
-        self.n_pages, self.kind = n_pages, kind
-        page_bytes = Layout(kind, head_dim).nbytes
-        self.layer_bytes = kv_heads * n_pages * page_bytes
-        self.position_bytes = layers * kv_heads * page_bytes // PAGE
-        self.memory = allocate(layers * self.layer_bytes)
-        self._pages = self.memory[: layers * self.layer_bytes].reshape(layers * kv_heads, n_pages, -1)
-        self._free = list(range(n_pages))[::-1]
+    def __init__(self, memory: Pages) -> None:
+        self.memory = memory
+        self._free = list(range(memory.n_pages))[::-1]
         self._root = _Node(None, (), -1, users=1)
         self._idle: OrderedDict[_Node, None] = OrderedDict()
 
-    @staticmethod
-    def nbytes(layers: int, kv_heads: int, head_dim: int, positions: int, kind: str) -> int:
-        """Memory of a cache for so many positions."""
-        return layers * kv_heads * pages(positions) * Layout(kind, head_dim).nbytes
-
-    def layer(self, index: int) -> int:
-        """The address of a layer's pages."""
-        return int(self.memory.ctypes.data) + index * self.layer_bytes
+    @property
+    def n_pages(self) -> int:
+        return self.memory.n_pages
 
     @property
     def free_pages(self) -> int:
-        """Pages that can be had: those nobody uses, with something in them or not."""
+        """Pages that can be had: those no sequence uses, with something in them or not."""
         return len(self._free) + len(self._idle)
 
     @property
     def idle_pages(self) -> int:
-        """Pages nobody uses now, kept for a text that begins as theirs did."""
+        """Pages no sequence uses now, kept for a text that begins as theirs did."""
         return len(self._idle)
 
     def forget(self) -> None:
-        """Empties every idle page."""
+        """Empty every idle page."""
         while self._idle:
             self._free.append(self._evict())
 
@@ -93,31 +82,23 @@ class KVCache:
         node.users += 1
         self._idle.pop(node, None)
 
-    def _let_go(self, node: _Node) -> None:
+    def _release(self, node: _Node) -> None:
         node.users -= 1
         if not node.users:
             self._idle[node] = None
 
-    def _copy(self, source: int, target: int) -> None:
-        self._pages[:, target] = self._pages[:, source]
-
-
-def pages(positions: int) -> int:
-    """Pages that so many positions need."""
-    return -(-positions // PAGE)
-
 
 class Sequence:
-    """A text in the cache: `tokens` are what is written, `length` how many, the table says in which pages."""
+    """A text in the cache: `tokens` are those committed, `pages` the numbers of the pages that hold them."""
 
-    def __init__(self, cache: KVCache, most: int) -> None:
-        """`most` is the largest number of positions it may come to have."""
+    def __init__(self, cache: PrefixCache, max_length: int) -> None:
+        """`max_length` is the largest number of positions it may come to have."""
         self._cache = cache
-        self._table: NDArray[np.int32] = np.zeros(pages(most), np.int32)
+        self._table: NDArray[np.int32] = np.zeros(pages(max_length), np.int32)
         # The first pages are in the tree, those after them are this sequence's alone.
         self._shared: list[_Node] = []
         self._owned = 0
-        self.most = most
+        self.max_length = max_length
         self.tokens: list[int] = []
 
     @property
@@ -125,15 +106,16 @@ class Sequence:
         return len(self.tokens)
 
     @property
-    def table_address(self) -> int:
-        return int(self._table.ctypes.data)
+    def pages(self) -> NDArray[np.int32]:
+        """The block table: the page of positions 0 to PAGE - 1 first. A view that later calls change."""
+        return self._table[: len(self._shared) + self._owned]
 
     def missing_pages(self, length: int) -> int:
-        """Pages to be taken before positions up to `length` can be written."""
+        """Return how many pages must be taken before positions up to `length` can be written."""
         return max(0, pages(length) - len(self._shared) - self._owned)
 
     def open(self, tokens: Tokens[int]) -> int:
-        """Begins anew with as many of these tokens as the cache still holds; how many that are."""
+        """Reset to the longest cached prefix of `tokens`; return its length."""
         self.close()
         cache, node, at = self._cache, self._cache._root, 0
         while len(key := tuple(tokens[at : at + PAGE])) == PAGE and (child := node.children.get(key)):
@@ -146,7 +128,7 @@ class Sequence:
         return self.length
 
     def _open_part(self, node: _Node, wanted: tuple[int, ...]) -> None:
-        """Takes over the beginning of a page whose tokens begin as those wanted."""
+        """Take over the beginning of a page whose tokens begin as those wanted."""
         cache = self._cache
         common, child = max(
             ((_common(child.tokens, wanted), child) for child in node.children.values()),
@@ -156,15 +138,15 @@ class Sequence:
         if child is None or not common:
             return
         if common == len(child.tokens):
-            # The end of a text that now goes on: nobody else reads it.
+            # The end of a text that now goes on: no other sequence reads it.
             del node.children[child.tokens], cache._idle[child]
             page = child.page
         else:
             cache._hold(child)
             page = cache._take() if cache.free_pages else -1
             if page >= 0:
-                cache._copy(child.page, page)
-            cache._let_go(child)
+                cache.memory.copy(child.page, page)
+            cache._release(child)
             if page < 0:
                 return
         self._table[len(self._shared)] = page
@@ -172,14 +154,14 @@ class Sequence:
         self.tokens += wanted[:common]
 
     def reserve(self, length: int) -> None:
-        """Makes room for positions 0 to length - 1. Raises SeventyError when the cache is full."""
-        assert length <= self.most, f"{length} positions in a sequence of {self.most}"
+        """Make room for positions 0 to length - 1. Raises SeventyError when the cache is full."""
+        assert length <= self.max_length, f"{length} positions in a sequence of {self.max_length}"
         for _ in range(self.missing_pages(length)):
             self._table[len(self._shared) + self._owned] = self._cache._take()
             self._owned += 1
 
-    def extend(self, tokens: Tokens[int]) -> None:
-        """Says that these tokens were written after those before; full pages are shared from now on."""
+    def commit(self, tokens: Tokens[int]) -> None:
+        """Append tokens that a step has written and that are right; full pages are shared from now on."""
         self.tokens.extend(tokens)
         cache = self._cache
         while (len(self._shared) + 1) * PAGE <= self.length:
@@ -190,36 +172,15 @@ class Sequence:
             if node is None:
                 node = parent.children[key] = _Node(parent, key, int(self._table[at]), users=1)
             else:
-                # Another has written the same meanwhile: bit by bit the same, one of the two is enough.
+                # Another sequence has written the same meanwhile, the same to the bit: one of the two is enough.
                 cache._hold(node)
                 cache._give_back(int(self._table[at]))
                 self._table[at] = node.page
             self._shared.append(node)
             self._owned -= 1
 
-    def truncate(self, length: int) -> None:
-        """Forgets every position from `length` on, and the room reserved for more."""
-        cache, length = self._cache, min(length, self.length)
-        while len(self._shared) + self._owned > max(pages(length), len(self._shared)):
-            self._drop_owned()
-        while len(self._shared) > pages(length):
-            cache._let_go(self._shared.pop())
-        if len(self._shared) * PAGE > length:
-            # The last page will be written again: nobody else may read it.
-            node = self._shared.pop()
-            if node.users > 1 or node.children:
-                page = cache._take()
-                cache._copy(node.page, page)
-                cache._let_go(node)
-                self._table[len(self._shared)] = page
-            else:
-                assert node.parent is not None
-                del node.parent.children[node.tokens]
-            self._owned = 1
-        del self.tokens[length:]
-
     def close(self) -> None:
-        """Lets everything go; what was written stays in the cache while there is room."""
+        """Release every page; what was committed stays in the cache while there is room."""
         cache, rest = self._cache, tuple(self.tokens[len(self._shared) * PAGE :])
         while self._owned > bool(rest):
             self._drop_owned()
@@ -232,7 +193,7 @@ class Sequence:
                 cache._idle[node] = None
                 self._owned = 0
         while self._shared:
-            cache._let_go(self._shared.pop())
+            cache._release(self._shared.pop())
         self.tokens = []
 
     def _drop_owned(self) -> None:
@@ -241,5 +202,5 @@ class Sequence:
 
 
 def _common(a: Tokens[int], b: Tokens[int]) -> int:
-    """How many tokens both begin with."""
+    """Return how many tokens both begin with."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

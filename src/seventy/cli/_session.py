@@ -127,7 +127,8 @@ def describe(model: Model, given_threads: int | None) -> None:
     nodes = f" on {len(weights.nodes)} NUMA nodes" if len(weights.nodes) > 1 else ""
     say(
         f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
-        f"weights{nodes}; context {model.context} as {model.cache.kind}; {model.threads} threads; ISA {model.isa.name}"
+        f"weights{nodes}; context {model.context} as {model.cache.memory.kind}; {model.threads} threads; "
+        f"ISA {model.isa.name}"
     )
     if model.tuning:
         for line in model.tuning.lines():

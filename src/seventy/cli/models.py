@@ -83,9 +83,11 @@ def prospects(gguf: GGUF, context: int = 4096) -> list[tuple[str, str]]:
     from seventy.runtime.memory import needs
 
     try:
-        config = architectures.find(gguf.metadata.get("general.architecture")).config(gguf.metadata)
+        architecture = architectures.find(gguf.metadata.get("general.architecture"))
+        config = architecture.config(gguf.metadata)
+        specs = architecture.caches(config)
         context = min(context, config.context)
-        need, most = (needs(gguf, config, positions) for positions in (context, config.context))
+        need, most = (needs(gguf, config, specs, positions) for positions in (context, config.context))
         load = gguf_load(gguf)
     except SeventyError as error:
         return [("runs here", _line(f"no: {error}"))]

@@ -40,7 +40,9 @@ def serve(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the model is called in the API.")] = None,
     max_body: Annotated[int, typer.Option(min=1024, help="The largest request, in bytes.")] = 8 << 20,
-    max_seconds: Annotated[float, typer.Option(min=1, help="The longest a request may take.")] = 3600,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=1, help="The longest an answer may take; no limit when not given.")
+    ] = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running answers get to end at SIGTERM.")] = 30,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
     pooling: Annotated[
@@ -79,12 +81,15 @@ def serve(
                 progress(what, done, total)
                 bars(what, done, total)
 
-            return LLM(path, threads, context, sequences=parallel, isa=isa, kv=kv, progress=both)
+            return LLM(
+                path, threads, context, sequences=parallel, isa=isa, kv=kv, progress=both, parallel=parallel,
+                queue=queue, slowdown=slowdown,
+            )  # fmt: skip
 
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
-    backend = Backend(name or path.stem, load, parallel, queue, slowdown, max_seconds, log_prompts, pooling)
+    backend = Backend(name or path.stem, load, max_seconds, log_prompts, pooling)
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body)
     server = listen.Server(app.create(backend, rules), grace)
 

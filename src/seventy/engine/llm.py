@@ -1,7 +1,7 @@
-"""The public API: a model answers."""
+"""The public API: a model answers. Every text is written by the scheduler's thread; this is its client."""
 
 import os
-import time
+import queue
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,12 +10,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Progress, Rows
-from seventy.engine.sampler import Sampler, Sampling, TopK
+from seventy.engine.model import Model, Progress
+from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
+from seventy.engine.request import Progress as PromptProgress
+from seventy.engine.sampler import Sampling, TopK
+from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
-from seventy.text.stops import StopStrings
 from seventy.text.template import ChatTemplate
-from seventy.text.tokenizer import StreamDecoder, Tokenizer
+from seventy.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -55,13 +57,19 @@ def _rate(amount: float, seconds: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. `finish_reason` is `stop` (its end or a stop string), `length` (max_tokens or the context is full)
-    or `aborted` (Ctrl-C, `Stream.close`). `token_ids` are all tokens written, also those of a stop string."""
+    """An answer.
+
+    `finish_reason` is `stop` (its end or a stop string), `length` or `aborted` (Ctrl-C, `Stream.close`).
+
+    For `length`, `cut_by` says what was too short: max_tokens or context. `token_ids` are all tokens written, those of
+    a stop string and of the end too.
+    """
 
     text: str
     token_ids: list[int]
     finish_reason: str
     timings: Timings
+    cut_by: str = ""
 
 
 @dataclass(slots=True)
@@ -85,8 +93,9 @@ class LLM:
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
     (no more than the model was made for), `sequences` how many texts of that length the cache has room for.
     `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
-    than half the memory; `progress(what, done, total)` is told how loading goes. Raises
-    SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
+    than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts are written at
+    once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is read beside
+    them. Raises SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -99,7 +108,11 @@ class LLM:
         isa: str | None = None,
         kv: str = "f16",
         progress: Progress | None = None,
+        parallel: int = 4,
+        queue: int = 64,
+        slowdown: float = 2.0,
     ) -> None:
+        self._scheduler: Scheduler | None = None
         self.model = Model(path, threads, context, sequences, isa, kv, progress)
         self._template: ChatTemplate | None = None
         self.template_source = ""
@@ -112,7 +125,7 @@ class LLM:
                 self._template = ChatTemplate(source, bos, eos)
                 self.template_source = source
             self.top_k = TopK(self.model.library)
-            self._sequence = self.model.new_sequence()
+            self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown)
         except BaseException:
             self.close()
             raise
@@ -123,6 +136,12 @@ class LLM:
     @property
     def context(self) -> int:
         return self.model.context
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """What writes the texts; requests of its own kind can be given to it directly."""
+        assert self._scheduler is not None, "the model is closed"
+        return self._scheduler
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         """Token ids of a text, without a beginning-of-text token; `special` reads special tokens in it as such."""
@@ -191,124 +210,89 @@ class LLM:
         """The answer in pieces of text, never within a character.
 
         `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); greedy by default.
-        Without `max_tokens` the answer may fill the context. What the prompt has in common with an earlier one is
-        not read again while the cache has room for it. Raises SeventyError when prompt and max_tokens do not fit the
-        context.
+        Without `max_tokens` the answer may fill the context; more than there is room for is no error. What the prompt
+        has in common with an earlier one is not read again while the cache has room for it. Raises SeventyError when
+        the prompt does not fit the context.
         """
         try:
             settings = Sampling(**sampling)
         except TypeError as error:
             raise SeventyError(f"unknown sampling option: {error}") from None
         ids = self.prompt_ids(prompt)
-        room = self.context - len(ids)
         if max_tokens is not None and max_tokens < 1:
             raise SeventyError(f"max_tokens must be at least 1, not {max_tokens}")
-        if room < (max_tokens or 1):
-            raise SeventyError(
-                f"the prompt has {len(ids)} tokens and {max_tokens or 1} more are to be written, but the context is "
-                f"{self.context}; shorten the prompt, ask for fewer tokens or take a larger context"
+        if len(ids) >= self.context:
+            raise TooLong(
+                f"the prompt has {len(ids)} tokens, and the context of {self.context} has no room for an answer after "
+                f"it; shorten the prompt or take a larger context"
             )
-        stops = StopStrings([stop] if isinstance(stop, str) else stop)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        stops = [stop] if isinstance(stop, str) else stop
+        request = Request(ids, max_tokens, events.put, settings, stops, ignore_eos=ignore_eos)
         result = Stream(iter(()))
-        result._pieces = self._answer(result, ids, max_tokens or room, settings, stops, ignore_eos, progress)
+        result._pieces = self._answer(result, request, events, progress)
         return result
 
     def _answer(
-        self,
-        result: Stream,
-        ids: list[int],
-        max_tokens: int,
-        settings: Sampling,
-        stops: StopStrings,
-        ignore_eos: bool,
-        progress: Progress | None,
+        self, result: Stream, request: Request, events: "queue.SimpleQueue[Event]", progress: Progress | None
     ) -> Iterator[str]:
-        decoder = StreamDecoder(self.tokenizer)
-        timings = Timings(prompt_tokens=len(ids))
         text: list[str] = []
         written: list[int] = []
-        reason, stopped = "aborted", False
+        finished: Finished | None = None
         try:
-            with self.model.interruptible():
-                for token in self._tokens(ids, max_tokens, settings, timings, progress):
-                    written.append(token)
-                    if token in self.tokenizer.end_ids and not ignore_eos:
-                        reason = "stop"
-                        break
-                    piece, stopped = stops.push(decoder.push(token))
-                    if piece:
-                        text.append(piece)
-                        yield piece
-                    if stopped:
-                        break
-                else:
-                    reason = "length"
-            if not stopped:
-                piece, stopped = stops.push(decoder.flush())
-                if piece := piece + stops.flush():
-                    text.append(piece)
-                    yield piece
-            if stopped:
-                reason = "stop"
-        except Aborted:
-            pass
+            for event in self._events(request, events):
+                if isinstance(event, PromptProgress) and progress:
+                    progress("reading the prompt", event.done - event.cached, event.total - event.cached)
+                elif isinstance(event, Piece):
+                    written += event.tokens
+                    if event.text:
+                        text.append(event.text)
+                        yield event.text
+                elif isinstance(event, Finished):
+                    finished = event
         finally:
-            result.completion = Completion("".join(text), written, reason, timings)
+            result.completion = _completion("".join(text), written, finished, len(request.ids))
 
-    def _tokens(
-        self, ids: list[int], max_tokens: int, settings: Sampling, timings: Timings, progress: Progress | None
-    ) -> Iterator[int]:
-        """Reads the prompt, then picks a token and reads it, and so on."""
-        sampler = Sampler(settings, self.top_k, ids)
-        start = time.perf_counter()
-        logits = self._read(ids, timings, progress)
-        while True:
-            token = sampler.pick(logits[0])
-            sampler.accept(token)
-            timings.generated_tokens += 1
-            now = time.perf_counter()
-            if timings.generated_tokens == 1:
-                timings.prompt_seconds, start = now - start, now
-            timings.decode_seconds = now - start
-            yield token
-            if timings.generated_tokens == max_tokens:
-                return
-            timings.decode_bytes += self.model.read_bytes(self._sequence.length)
-            logits = self._step([token])
+    def _events(self, request: Request, events: "queue.SimpleQueue[Event]") -> Iterator[Event]:
+        """Submit a request and yield its events up to the last; leaving early, also by Ctrl-C, cancels it.
 
-    def _read(self, ids: list[int], timings: Timings, progress: Progress | None) -> NDArray[np.float32]:
-        """Reads a prompt, but for what the cache has of it; the last row's logits [1, vocabulary]."""
-        # The last token is always read: its logits are wanted.
-        timings.cached_tokens = common = self._sequence.open(ids[:-1])
-        for first in range(common, len(ids), MAX_ROWS):
-            logits = self._step(ids[first : first + MAX_ROWS], int(first + MAX_ROWS >= len(ids)))
-            if progress:
-                progress("reading the prompt", min(first + MAX_ROWS, len(ids)) - common, len(ids) - common)
-        return logits
-
-    def _step(self, tokens: Sequence[int], outputs: int = 1) -> NDArray[np.float32]:
-        """Reads tokens after those before; the logits [outputs, vocabulary] of the last ones."""
-        logits = self.model.step([Rows(self._sequence, tokens, outputs)])
-        return logits
+        Raises SeventyError where it failed.
+        """
+        self.scheduler.submit(request)
+        ended = False
+        try:
+            while not ended:
+                event = events.get()
+                ended = isinstance(event, Finished | Failed)
+                if isinstance(event, Failed):
+                    raise SeventyError(event.message)
+                yield event
+        finally:
+            if not ended and self._scheduler is not None:
+                self._scheduler.cancel(request)
 
     def logits(self, ids: Sequence[int], last_only: bool = False) -> NDArray[np.float32]:
-        """What the model expects after each token (or the last): float32 [n or 1, vocabulary]."""
+        """Return what the model expects after each token (or the last): float32 [n or 1, vocabulary].
+
+        Every token is read anew, whatever the cache holds.
+        """
         ids = self._checked([int(id) for id in ids])
         if len(ids) > self.context:
             raise SeventyError(f"{len(ids)} tokens do not fit the context of {self.context}; give fewer")
-        self._sequence.close()
-        self.model.cache.forget()
-        if last_only:
-            return self._read(ids, Timings(), None).copy()
-        parts = []
-        with self.model.interruptible():
-            for first in range(0, len(ids), MAX_OUTPUTS):
-                tokens = ids[first : first + MAX_OUTPUTS]
-                parts.append(self._step(tokens, len(tokens)).copy())
-        return np.concatenate(parts)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        wanted = 1 if last_only else len(ids)
+        found = np.empty((wanted, self.model.config.vocabulary), np.float32)
+        for event in self._events(Request(ids, None, events.put, logits=wanted), events):
+            if isinstance(event, Logits):
+                at = event.first - (len(ids) - wanted)
+                found[at : at + len(event.rows)] = event.rows
+        return found
 
     def close(self) -> None:
-        """Ends threads and helpers and frees the memory."""
+        """End every text, the threads and helpers, and free the memory; twice is once."""
+        if self._scheduler is not None:
+            self._scheduler.close()
+            self._scheduler = None
         if self._template:
             self._template.close()
         self.model.close()
@@ -318,3 +302,17 @@ class LLM:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _completion(text: str, written: list[int], finished: Finished | None, prompt_tokens: int) -> Completion:
+    """The answer as far as it came; without its end it was aborted."""
+    if finished is None:
+        return Completion(text, written, "aborted", Timings(prompt_tokens, generated_tokens=len(written)))
+    if finished.end_token is not None:
+        written = [*written, finished.end_token]
+    timings = Timings(
+        finished.prompt_tokens, finished.cached_tokens, finished.prompt_seconds, finished.written_tokens,
+        finished.decode_seconds, finished.decode_bytes,
+    )  # fmt: skip
+    reason = "aborted" if finished.reason == "cancelled" else finished.reason
+    return Completion(text, written, reason, timings, finished.cut_by)

@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -14,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy import models
-from seventy.cache.prefix import KVCache, pages
+from seventy.cache.pages import Pages, check_kind, pages
+from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.cache.spec import CacheSpec
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
@@ -27,7 +28,7 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import Isa
 from seventy.kernels import matmul
 from seventy.kernels.abi import NODES
-from seventy.kernels.pages import BLOCK, KINDS, PAGE
+from seventy.kernels.pages import PAGE
 from seventy.machine import others, topology
 from seventy.machine.memory import available_bytes, interleave
 from seventy.machine.topology import Topology
@@ -44,12 +45,30 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Some tokens of one sequence, to be read after what it already holds; logits are wanted for the last `outputs`."""
+class Segment:
+    """Some tokens of one sequence in a step: plain numbers.
 
-    sequence: CachedSequence
+    They stand at positions `start`, `start` + 1 and so on; logits are wanted for the last `outputs` of them. `pages` is
+    the sequence's block table, with room for every one of them.
+    """
+
+    start: int
     tokens: Sequence[int]
     outputs: int
+    pages: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
+
+    `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
+    wrongly. Nothing of them may be committed. `bytes_read` is what the step read of weights and cache, in bytes.
+    """
+
+    logits: NDArray[np.float32]
+    bad: frozenset[int]
+    bytes_read: int
 
 
 class Model:
@@ -75,8 +94,6 @@ class Model:
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
-        if kv not in KINDS:
-            raise SeventyError(f"the KV cache can be kept as {' or '.join(KINDS)}, not as {kv!r}")
         levels, machine = isa.choices(isa_name), topology.read()
         candidates = Candidates.of(machine, levels)
         self.threads = threads or candidates.prefill[0]
@@ -90,26 +107,25 @@ class Model:
             if context < 1:
                 raise SeventyError(f"context must be at least 1 token, not {context}")
             self.context = context = min(context, config.context)
-            if kv == "q8_0" and config.head_dim % BLOCK:
-                raise SeventyError(
-                    f"this model's heads have {config.head_dim} elements, and a KV cache as q8_0 needs a multiple of "
-                    f"{BLOCK}; keep it as f16"
-                )
-            cache_size = (config.layers, config.kv_heads, config.head_dim)
+            specs = architecture.caches(config)
+            check_kind(specs, kv)
             positions = sequences * pages(context) * PAGE
-            self._check_memory(tensors, positions, kv)
+            self._check_memory(tensors, specs, positions, kv)
 
             # One node, or more than have counters: no thread is kept from anything.
             nodes = machine.node_cpus()
             weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),))
-            self.cache = KVCache(*cache_size, pages(positions), kv)
+            self.cache = PrefixCache(Pages(specs, pages(positions), kv))
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
-            self.program = Program(weights, self.cache, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes)
-            architecture.build(self.program, config, weights, context)
+            self.program = Program(
+                weights, self.cache.memory, context, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes
+            )
+            architecture.build(self.program, config, weights)
+            self.program.finish()
             weights.refuse_unused()
             if len(nodes) > 1:
-                for area in (self.cache.memory, *self.program.memory):
+                for area in (self.cache.memory.memory, *self.program.memory):
                     interleave(area, sorted({core.node for core in machine.usable}))
             self.weight_bytes = weights.nbytes
             remembered = tuning.place(machine, candidates, weights.matrices)
@@ -131,9 +147,9 @@ class Model:
     def isa(self) -> Isa:
         return self.library.isa
 
-    def _check_memory(self, source: Source, positions: int, kv: str) -> None:
+    def _check_memory(self, source: Source, specs: Sequence[CacheSpec], positions: int, kv: str) -> None:
         """Refuses, before anything is loaded, what would make the machine swap."""
-        need, have = needs(source, self.config, positions, kv), available_bytes()
+        need, have = needs(source, self.config, specs, positions, kv), available_bytes()
         if need.total > have:
             raise SeventyError(
                 f"{source.path} needs {need.total / 1e9:.1f} GB of memory ({need.cache / 1e9:.1f} GB of it for a "
@@ -192,37 +208,39 @@ class Model:
     def new_sequence(self) -> CachedSequence:
         return CachedSequence(self.cache, self.context)
 
-    def step(self, batch: Sequence[Rows]) -> NDArray[np.float32]:
-        """Reads every row of the batch and gives the logits asked for, [outputs, vocabulary], in order.
+    def step(self, batch: Sequence[Segment]) -> Step:
+        """Run the model over every segment of the batch.
 
-        The result is a view that the next step overwrites. At most MAX_ROWS rows and MAX_OUTPUTS outputs. Raises
-        Aborted after `abort`; the sequences are then as before.
+        At most MAX_ROWS rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and commits
+        nothing: the caller knows what is right. Raises Aborted after `abort`.
         """
         assert self._team is not None, "the model is closed"
         program = self.program
-        n_rows, n_outputs = sum(len(rows.tokens) for rows in batch), sum(rows.outputs for rows in batch)
+        n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
-            row = output = 0
-            for rows in batch:
-                n, sequence = len(rows.tokens), rows.sequence
-                sequence.reserve(sequence.length + n)
-                program.tokens[row : row + n] = rows.tokens
-                program.positions[row : row + n] = np.arange(sequence.length, sequence.length + n)
-                program.tables[row : row + n] = sequence.table_address
-                program.outputs[output : output + rows.outputs] = np.arange(row + n - rows.outputs, row + n)
-                row, output = row + n, output + rows.outputs
-            program.counts[:] = n_rows, n_outputs
+            row = output = positions = 0
+            for i, each in enumerate(batch):
+                n, end = len(each.tokens), each.start + len(each.tokens)
+                assert end <= len(each.pages) * PAGE, f"{end} positions in {len(each.pages)} pages"
+                program.tokens[row : row + n] = each.tokens
+                program.positions[row : row + n] = np.arange(each.start, end)
+                program.segments[row : row + n] = i
+                program.tables[i, : len(each.pages)] = each.pages
+                program.outputs[output : output + each.outputs] = np.arange(row + n - each.outputs, row + n)
+                row, output, positions = row + n, output + each.outputs, positions + end
+            program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
             self._team.run(self._operations, self._counters, self.threads_for(n_rows))
-            logits = program["logits"].floats(n_outputs)
-            if not np.isfinite(logits.sum(axis=-1)).all():
-                raise SeventyError(
-                    "the model's answer is not a number (NaN or infinity): its weights are damaged, or the file was "
-                    "made wrongly; get it again or take another quant"
-                )
-            for rows in batch:
-                rows.sequence.extend(rows.tokens)
-            return logits
+            assert program.logits is not None
+            nbytes = program.step_bytes() + positions * self.cache.memory.position_bytes
+            return Step(program.logits.floats(n_outputs), self._bad(n_rows, n_outputs), nbytes)
+
+    def _bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
+        """The segments of the last step with rows or logits that are no numbers."""
+        program = self.program
+        rows = np.flatnonzero(program.bad_rows[:n_rows])
+        outputs = program.outputs[np.flatnonzero(program.bad_outputs[:n_outputs])]
+        return frozenset(program.segments[np.concatenate([rows, outputs])].tolist())
 
     def threads_for(self, rows: int) -> int:
         """What was measured is used for steps like those it was measured on; for the others, every core."""
@@ -235,15 +253,11 @@ class Model:
     def states(self, first: int, last: int) -> NDArray[np.float32]:
         """What the last step made of its rows `first` to `last`, normalised: float32 [rows, hidden]."""
         config = self.config
-        rows = self.program["x"].floats(last)[first:].astype(np.float32)
+        assert self.program.hidden is not None
+        rows = self.program.hidden.floats(last)[first:].astype(np.float32)
         scale = np.sqrt(np.mean(rows * rows, axis=1, keepdims=True) + config.epsilon)
         weight = self.program.weights.vector("output_norm.weight", config.hidden)[: config.hidden]
         return np.asarray(rows / scale * weight, np.float32)
-
-    def interruptible(self) -> AbstractContextManager[None]:
-        """A context in which Ctrl-C stops a running step."""
-        assert self._team is not None, "the model is closed"
-        return self._team.interruptible()
 
     def abort(self) -> None:
         """Makes a running step raise Aborted; from any thread."""
@@ -252,7 +266,7 @@ class Model:
 
     def read_bytes(self, positions: int) -> int:
         """Bytes of memory one decoded token reads: every matrix once, and the cache of so many positions."""
-        return self.program.bytes_per_pass + positions * self.cache.position_bytes
+        return self.program.bytes_per_pass + positions * self.cache.memory.position_bytes
 
     def operations(self, rows: int, outputs: int) -> int:
         """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""
@@ -278,4 +292,4 @@ class Model:
         self.close()
 
 
-__all__ = ["MAX_OUTPUTS", "MAX_ROWS", "Aborted", "Model", "Progress", "Rows"]
+__all__ = ["MAX_OUTPUTS", "MAX_ROWS", "Aborted", "Model", "Progress", "Segment", "Step"]

@@ -7,118 +7,32 @@ under load is the text alone. This module knows neither HTTP nor asyncio.
 """
 
 import itertools
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seventy.cache.pages import pages
 from seventy.cache.prefix import Sequence as CachedSequence
-from seventy.cache.prefix import pages
-from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Rows
+from seventy.engine.generation import Generation
+from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Segment, Step
 from seventy.engine.pace import Pace
-from seventy.engine.sampler import Sampler, Sampling, TopK
+from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Progress, QueueFull, Request, TooLong
+from seventy.engine.sampler import TopK
 from seventy.errors import SeventyError
-from seventy.kernels.attention import PAGE
-from seventy.text.grammar import Constraint
-from seventy.text.stops import StopStrings
-from seventy.text.tokenizer import StreamDecoder, Tokenizer
+from seventy.kernels.pages import PAGE
+from seventy.text.tokenizer import Tokenizer
 
-
-class QueueFull(SeventyError):
-    """Too many wait already; `retry_after` is a guess in seconds of when it is worth another try."""
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class TooLong(SeventyError):
-    """Prompt and answer can never fit the context."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A written token, its log probability before penalties and limits, and the likeliest in its place."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the prompt is read; `cached` tokens of it cost nothing. `queued` requests were before this one when it
-    had not begun."""
-
-    done: int
-    total: int
-    cached: int
-    seconds_left: float | None
-    queued: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Text to be shown, and the tokens written since the last piece, whose text may come later."""
-
-    text: str
-    tokens: tuple[int, ...]
-    scores: tuple[Score, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end: `reason` is `stop`, `length` or `cancelled`; times in seconds."""
-
-    reason: str
-    prompt_tokens: int
-    cached_tokens: int
-    written_tokens: int
-    queued_seconds: float
-    prompt_seconds: float
-    decode_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """It went wrong on this side; the message is for the user."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """The states of a text, as many as it has tokens, made one."""
-
-    vector: NDArray[np.float32]
-
-
-Event = Progress | Piece | Embedded | Finished | Failed
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A text to be written after `ids`. `deliver` is called with the events of each step by the engine's thread.
-
-    With `pooling` nothing is written: the states of the ids are wanted, their `mean` or the `last`.
-    """
-
-    ids: Sequence[int]
-    max_tokens: int
-    deliver: Callable[[Event], None]
-    sampling: Sampling = field(default_factory=Sampling)
-    stops: Sequence[str] = ()
-    user: str = ""
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    top_logprobs: int | None = None
-    ignore_eos: bool = False
-    constraint: Constraint | None = None
-    pooling: str | None = None
-    cancelled: bool = False
+_log = logging.getLogger("seventy.engine")
+_DAMAGED = (
+    "the model's answer is not a number (NaN or infinity): its weights are damaged, or the file was made wrongly; "
+    "get it again or take another quant"
+)
 
 
 @dataclass(slots=True)
@@ -141,18 +55,19 @@ class Statistics:
 
 
 class _Task:
-    """A request on its way. `tokens` are its prompt and what was written; the sequence holds those read so far."""
+    """A request on its way: the text being written, and the sequence that holds what was read of it so far."""
 
-    def __init__(self, request: Request, sequence: CachedSequence, tokenizer: Tokenizer, top_k: TopK) -> None:
-        self.request, self.sequence = request, sequence
-        self.tokens = list(request.ids)
-        self.sampler = Sampler(request.sampling, top_k, request.ids)
-        self.decoder, self.stops = StreamDecoder(tokenizer), StopStrings(request.stops)
-        self.written = 0
+    def __init__(self, request: Request, sequence: CachedSequence, generation: Generation) -> None:
+        self.request, self.sequence, self.generation = request, sequence, generation
         self.cached: int | None = None
         self.states: NDArray[np.float64] | None = None
+        self.decode_bytes = 0
         self.submitted = time.monotonic()
         self.started = self.first = 0.0
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.generation.tokens
 
     @property
     def unread(self) -> int:
@@ -160,7 +75,20 @@ class _Task:
 
     @property
     def decoding(self) -> bool:
-        return self.unread == 1 and self.written > 0
+        return self.unread == 1 and self.generation.written > 0
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is up."""
+        most = self.request.max_seconds
+        return most is not None and self.started > 0 and time.monotonic() - self.started > most
+
+    def outputs(self, n: int) -> int:
+        """How many of its next `n` rows want logits."""
+        end = self.sequence.length + n
+        if self.request.logits:
+            return max(0, min(n, end - (len(self.tokens) - self.request.logits)))
+        return int(end == len(self.tokens) and self.request.pooling is None)
 
 
 class Scheduler:
@@ -203,14 +131,15 @@ class Scheduler:
     # For other threads
 
     def submit(self, request: Request) -> None:
-        """Takes a request. Raises TooLong, QueueFull, or SeventyError when the engine is closing."""
+        """Take a request. Raises TooLong, QueueFull, or SeventyError when the engine is closing."""
         n, context = len(request.ids), self.model.context
-        if n + request.max_tokens > context:
+        if n + request.writes > context:
             raise TooLong(
-                f"the prompt has {n} tokens and {request.max_tokens} more are to be written, but the context is "
-                f"{context} tokens; shorten the prompt or ask for fewer tokens"
+                f"the prompt has {n} tokens, and the context of {context} has no room for an answer after it; shorten "
+                f"the prompt or start with a larger context"
             )
-        task = _Task(request, self.model.new_sequence(), self._tokenizer, self._top_k)
+        generation = Generation(request, self._tokenizer, self._top_k, context)
+        task = _Task(request, self.model.new_sequence(), generation)
         with self._lock:
             if self._closing:
                 raise SeventyError("the server is shutting down; try again when it is back")
@@ -264,6 +193,7 @@ class Scheduler:
         try:
             self._run()
         except BaseException as error:
+            _log.exception("the engine's thread ended")
             # A bug; nobody is to wait for ever.
             with self._lock:
                 self._closing = True
@@ -301,8 +231,11 @@ class Scheduler:
         self.statistics.queued = sum(map(len, self._waiting.values()))
 
     def _drop_cancelled(self) -> None:
-        for task in [task for task in self._running if task.request.cancelled]:
-            self._finish(task, "cancelled")
+        """Ends those that were cancelled, and those whose time is up."""
+        for task in [task for task in self._running if task.request.cancelled or task.late]:
+            if not task.request.cancelled:
+                self._outbox.append((task.request, task.generation.cut("max_seconds")))
+            self._finish(task, "cancelled" if task.request.cancelled else task.generation.reason)
         for user, tasks in list(self._waiting.items()):
             for task in [task for task in tasks if task.request.cancelled]:
                 tasks.remove(task)
@@ -323,7 +256,8 @@ class Scheduler:
                 del self._waiting[user]
             self._last_turn[user] = next(self._turns)
             # The last token is always read: its logits are wanted.
-            cached = task.sequence.open([] if task.request.pooling == "mean" else task.tokens[:-1])
+            fresh = task.request.pooling == "mean" or task.request.logits
+            cached = task.sequence.open([] if fresh else task.tokens[:-1])
             if task.cached is None:
                 task.cached, task.started = cached, time.monotonic()
                 self.statistics.prompt_tokens += len(task.tokens)
@@ -348,6 +282,8 @@ class Scheduler:
         batch = [(task, 1) for task in decoding]
         if reading:
             room = self._pace.prompt_rows(len(decoding))
+            if any(task.request.logits for task in reading):
+                room = min(room, MAX_OUTPUTS - len(decoding))
             batch += _share(reading, room)
         while (short := self._missing_pages(batch)) > 0:
             # The youngest makes room: it waits for the others and loses no text.
@@ -369,19 +305,19 @@ class Scheduler:
         self.statistics.preempted += 1
 
     def _step(self, batch: list[tuple[_Task, int]]) -> None:
-        decoding = sum(task.decoding for task, _ in batch)
-        n_rows = sum(n for _, n in batch)
-        rows = []
+        decoding = [task for task, _ in batch if task.decoding]
+        segments = []
         for task, n in batch:
             at = task.sequence.length
-            outputs = int(at + n == len(task.tokens) and task.request.pooling is None)
-            rows.append(Rows(task.sequence, task.tokens[at : at + n], outputs))
+            task.sequence.reserve(at + n)
+            segments.append(Segment(at, task.tokens[at : at + n], task.outputs(n), task.sequence.pages))
         start = time.monotonic()
         try:
-            logits = self.model.step(rows)
+            step = self.model.step(segments)
         except Aborted:
             return
         except Exception as error:
+            _log.exception("a step failed")
             with self._lock:
                 for task, _ in batch:
                     self._fail(task, error)
@@ -389,22 +325,40 @@ class Scheduler:
         finally:
             with self._lock:
                 self._batch = []
-        seconds = time.monotonic() - start
-        self._pace.record(decoding, n_rows, seconds)
-        self._watch(decoding, n_rows, seconds)
-        found, first = iter(logits), 0
-        for (task, n), row in zip(batch, rows, strict=True):
-            first += n
+        seconds, n_rows = time.monotonic() - start, sum(n for _, n in batch)
+        self._pace.record(len(decoding), n_rows, seconds)
+        self._watch(len(decoding), n_rows, seconds)
+        for task in decoding:
+            task.decode_bytes += step.bytes_read
+        row = output = 0
+        for i, ((task, n), segment) in enumerate(zip(batch, segments, strict=True)):
             try:
-                if task.request.pooling is not None:
-                    self._pool(task, self.model.states(first - n, first))
-                elif row.outputs:
-                    self._write(task, next(found))
-                else:
-                    self._outbox.append((task.request, self._progress(task)))
+                if i in step.bad:
+                    raise SeventyError(_DAMAGED)
+                task.sequence.commit(segment.tokens)
+                self._take(task, step, row, n, step.logits[output : output + segment.outputs])
             except Exception as error:
+                if not isinstance(error, SeventyError):
+                    _log.exception("a request failed")
                 with self._lock:
                     self._fail(task, error)
+            row, output = row + n, output + segment.outputs
+
+    def _take(self, task: _Task, step: Step, row: int, n: int, logits: NDArray[np.float32]) -> None:
+        """Hand on what a step gave for a request: its rows begin at `row`."""
+        if task.request.pooling is not None:
+            self._pool(task, self.model.states(row, row + n))
+        elif task.request.logits:
+            if len(logits):
+                first = task.sequence.length - len(logits)
+                self._outbox.append((task.request, Logits(first, logits.copy())))
+            if not task.unread:
+                with self._lock:
+                    self._finish(task, "stop")
+        elif len(logits):
+            self._write(task, logits[0])
+        else:
+            self._outbox.append((task.request, self._progress(task)))
 
     def _watch(self, decoding: int, n_rows: int, seconds: float) -> None:
         s = self.statistics
@@ -423,38 +377,15 @@ class Scheduler:
         return Progress(done, total, cached, left)
 
     def _write(self, task: _Task, logits: NDArray[np.float32]) -> None:
-        """Picks the next token from the logits, and says so."""
-        request = task.request
-        if not task.written:
+        """Let the text go on by one token, and say so."""
+        if not task.generation.written:
             task.first = time.monotonic()
-            self._outbox.append((request, self._progress(task)))
-        score = None
-        if request.top_logprobs is not None:
-            score = self._score(logits, request.top_logprobs)
-        if request.logit_bias:
-            ids = np.fromiter(request.logit_bias, np.int64)
-            logits[ids] += np.fromiter(request.logit_bias.values(), np.float32)
-        if request.constraint is not None:
-            request.constraint.mask(logits)
-        token = task.sampler.pick(logits)
-        task.sampler.accept(token)
-        if request.constraint is not None:
-            request.constraint.accept(token)
-        task.tokens.append(token)
-        task.written += 1
+            self._outbox.append((task.request, self._progress(task)))
+        self._outbox.append((task.request, task.generation.write(logits)))
         self.statistics.written_tokens += 1
-
-        ended = token in self._tokenizer.end_ids and not request.ignore_eos
-        text, stopped = ("", False) if ended else task.stops.push(task.decoder.push(token))
-        full = task.written >= request.max_tokens
-        if (ended or full) and not stopped:
-            last, stopped = task.stops.push(task.decoder.flush())
-            text += last + task.stops.flush()
-        scores = () if score is None or ended else (score(token),)
-        self._outbox.append((request, Piece(text, () if ended else (token,), scores)))
-        if ended or stopped or full:
+        if task.generation.reason:
             with self._lock:
-                self._finish(task, "stop" if ended or stopped else "length")
+                self._finish(task, task.generation.reason)
 
     def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
         mean = task.request.pooling == "mean"
@@ -466,15 +397,6 @@ class Scheduler:
             self._outbox.append((task.request, Embedded(np.asarray(vector, np.float32))))
             with self._lock:
                 self._finish(task, "stop")
-
-    def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
-        """Log probabilities as the model gave them, ready for the token that will be picked."""
-        largest = float(logits.max())
-        total = largest + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
-        values, ids = self._top_k(logits, n_top) if n_top else (np.empty(0), np.empty(0))
-        top = tuple((int(i), float(v) - total) for i, v in zip(ids, values, strict=True))
-        raw = logits.copy()
-        return lambda token: Score(token, float(raw[token]) - total, top)
 
     def _finish(self, task: _Task, reason: str) -> None:
         """With the lock held."""
@@ -489,8 +411,9 @@ class Scheduler:
             self._seconds_per_request += (now - started - self._seconds_per_request) / 8
         self._count()
         event = Finished(
-            reason, len(task.request.ids), task.cached or 0, task.written,
+            reason, len(task.request.ids), task.cached or 0, task.generation.written,
             started - task.submitted, first - started, now - first,
+            task.generation.cut_by, task.generation.end_token, task.decode_bytes,
         )  # fmt: skip
         self._outbox.append((task.request, event))
 

@@ -51,14 +51,16 @@ class Trials:
             library.load([*self._program.kernels(), *self._support], self._team.threads)
             self._linked[way.isa] = self._program.link(library)
         operations, counters = self._linked[way.isa]
-        rows = min(rows, self._sequence.most)
+        rows = min(rows, self._sequence.max_length)
         self._sequence.reserve(rows)
         program = self._program
         program.tokens[:rows] = self._random.integers(0, self._vocabulary, rows)
         program.positions[:rows] = np.arange(rows)
-        program.tables[:rows] = self._sequence.table_address
+        program.segments[:rows] = 0
+        pages = self._sequence.pages
+        program.tables[0, : len(pages)] = pages
         program.outputs[0] = rows - 1
-        program.counts[:] = rows, 1
+        program.counts[:] = rows, 1, rows * program.slots_per_row
         program.tile_prompts(way.prompt_columns)
         count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES * _PREFILL_ROWS // rows)
         start = time.perf_counter()
@@ -70,4 +72,4 @@ class Trials:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._team.close()
-        self._sequence.truncate(0)
+        self._sequence.close()

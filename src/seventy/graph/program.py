@@ -11,37 +11,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.prefix import KVCache
+from seventy.cache.pages import Pages
+from seventy.cache.pages import pages as n_pages
+from seventy.cache.spec import Paged
 from seventy.formats import PANEL
+from seventy.graph.buffers import Access, Buffer, Memory, barriers, place
 from seventy.graph.weights import Matrix, Weights
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels import activations, attention, embedding, matmul, rope, run
+from seventy.kernels import activations, attention, combine, embedding, experts, finite, matmul, rope, route, run
 from seventy.kernels.activations import KINDS
-from seventy.machine.memory import allocate
 
 # A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
 # least eight claims for each thread, so that none waits long for another.
 _CLAIM_BYTES = 1 << 20
 _CLAIMS_PER_THREAD = 8
 _MATMUL = "seventy.kernels.matmul:build"
-
-
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """Rows of floats, padded to whole panels; `count` is the address of how many there are in this step."""
-
-    name: str
-    address: int
-    columns: int
-    stride: int
-    capacity: int
-    count: int
-    memory: NDArray[np.uint8]
-
-    def floats(self, rows: int) -> NDArray[np.float32]:
-        """The first `rows` rows, a view."""
-        whole = self.memory[: rows * self.stride].view(np.float32).reshape(rows, self.stride // 4)
-        return whole[:, : self.columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,66 +44,126 @@ class Activation:
 
     source: str
     a: Buffer
-    b: int
+    b: int | Memory
     b_stride: int
     rows: int
     capacity: int
     row_map: int
-    reads: tuple[str, ...]
-    made: dict[str, tuple[str, int]] = field(default_factory=dict)
+    reads: tuple[Memory, ...]
+    made: dict[tuple[str, bool], Memory] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRule:
+    """How a router chooses (kernels/route.py): `used` experts, their weights normalised or not, times `scale`."""
+
+    used: int
+    normalise: bool
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routes:
+    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts."""
+
+    used: int
+    weights: Memory
+    slots: Memory
+    inputs: Memory
+    active: NDArray[np.int32]
+    starts: Memory
+
+    @property
+    def memory(self) -> tuple[object, ...]:
+        return self.weights, self.slots, self.inputs, self.active, self.starts
 
 
 @dataclass(slots=True)
 class _Operation:
+    """`arguments` may be memory, whose address is known once it is placed; `block` is then what the kernel reads."""
+
     kernel: Kernel
-    arguments: NDArray[np.int64]
-    barrier: bool
+    names: Sequence[str]
+    arguments: dict[str, int | Memory]
+    access: Access
     weight_bytes: int
+    block: NDArray[np.int64]
+    barrier: bool = False
 
 
 class Program:
-    """The list and its memory. Inputs of a step are written into `tokens`, `positions`, `tables`, `outputs`."""
+    """The list and its memory. The inputs of a step are `tokens`, `positions`, `segments`, `tables`, `outputs`.
+
+    `segments` says for each row which row of `tables` has its sequence's pages.
+    """
 
     def __init__(
         self,
         weights: Weights,
-        cache: KVCache,
+        pages: Pages,
+        context: int,
         max_rows: int,
         max_outputs: int,
         epsilon: float,
         threads: int,
-        homes: Sequence[int] = (),
+        thread_nodes: Sequence[int] = (),
     ) -> None:
-        """Claims are sized for `threads` threads; `homes` is the node (of those the weights are split over) of each."""
-        self.weights, self.cache, self.threads = weights, cache, threads
-        self._homes: NDArray[np.int64] = np.array(homes, np.int64)
+        """Lay out for steps of up to `max_rows` rows and for sequences of up to `context` positions.
+
+        Claims are sized for `threads` threads; `thread_nodes` is the node of each, of those the weights are split over.
+        """
+        self.weights, self.pages, self.context, self.threads = weights, pages, context, threads
+        self._thread_nodes: NDArray[np.int64] = np.array(thread_nodes, np.int64)
         self.max_rows, self.max_outputs = max_rows, max_outputs
         self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
-        self.tables: NDArray[np.int64] = np.zeros(max_rows, np.int64)
+        self.segments: NDArray[np.int32] = np.zeros(max_rows, np.int32)
+        self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
         self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        self.counts: NDArray[np.int64] = np.zeros(2, np.int64)
+        # Rows of the step, rows that want logits, and slots of experts.
+        self.counts: NDArray[np.int64] = np.zeros(3, np.int64)
+        self.slots_per_row = 0
+        # Of each layer with experts: how many it read, and how many bytes one has.
+        self._experts: list[tuple[NDArray[np.int32], int]] = []
+        # 1 for each row, and for each row of logits, with something in it that is no number.
+        self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
+        self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self._constants: list[NDArray[np.float32]] = [np.array([epsilon], np.float32)]
-        self._buffers: dict[str, Buffer] = {}
-        self._scratch: dict[str, NDArray[np.uint8]] = {}
+        self._caches = [object() for _ in pages.specs]
+        self._scratch: dict[tuple[int, int, int], Memory] = {}
         self._operations: list[_Operation] = []
-        self._written: set[str] = set()
-        self._read: set[str] = set()
+        self.memory: list[NDArray[np.uint8]] = []
+        self.hidden: Buffer | None = None
+        self.logits: Buffer | None = None
         # Every row reads every matrix but the embedding, which is read one row a token.
         self.bytes_per_pass = 0
 
     # What architectures use
 
-    def buffer(self, name: str, columns: int, outputs: bool = False) -> Buffer:
-        """Rows of `columns` floats: one for each row of the step, or for each row that wants logits."""
-        if name not in self._buffers:
-            stride = 4 * PANEL * -(-columns // PANEL)
-            capacity = self.max_outputs if outputs else self.max_rows
-            memory = allocate(capacity * stride)
-            count = self.counts.ctypes.data + 8 * outputs
-            self._buffers[name] = Buffer(name, memory.ctypes.data, columns, stride, capacity, count, memory)
-        assert self._buffers[name].columns == columns, f"buffer {name} has two widths"
-        return self._buffers[name]
+    def buffer(self, columns: int, outputs: bool = False) -> Buffer:
+        """Return rows of `columns` floats: one for each row of the step, or for each row that wants logits."""
+        stride = 4 * PANEL * -(-columns // PANEL)
+        capacity = self.max_outputs if outputs else self.max_rows
+        return Buffer(Memory(capacity * stride), columns, stride, capacity, self.counts.ctypes.data + 8 * outputs)
+
+    def result(self, hidden: Buffer, logits: Buffer) -> None:
+        """Name what a step gives: the last layer's rows, and the logits of those that want them.
+
+        Both are kept until the next step, and their rows are checked for what is no number.
+        """
+        self.hidden, self.logits = hidden, logits
+        for buffer, bad in ((hidden, self.bad_rows), (logits, self.bad_outputs)):
+            buffer.memory.kept = True
+            self._add(
+                Kernel("seventy.kernels.finite:build"),
+                finite.ARGUMENTS,
+                reads=(buffer.memory,),
+                writes=(bad,),
+                rows=buffer.count,
+                input=buffer.memory,
+                stride=buffer.stride,
+                bad=bad.ctypes.data,
+            )
 
     def embed(self, matrix: Matrix, into: Buffer) -> None:
         """into[row] = matrix[token of the row]"""
@@ -127,18 +171,18 @@ class Program:
             Kernel("seventy.kernels.embedding:build", (matrix.format.name,)),
             embedding.ARGUMENTS,
             reads=(),
-            writes=(into.name,),
+            writes=(into.memory,),
             rows=into.count,
             panels=matrix.address,
             blocks=matrix.blocks,
             tokens=self.tokens.ctypes.data,
-            output=into.address,
+            output=into.memory,
             output_stride=into.stride,
         )
 
     def plain(self, a: Buffer) -> Activation:
         """The rows as they are."""
-        return Activation("plain", a, 0, 0, a.count, a.capacity, 0, (a.name,))
+        return Activation("plain", a, 0, 0, a.count, a.capacity, 0, (a.memory,))
 
     def norm(self, a: Buffer, weight: NDArray[np.float32], outputs_only: bool = False) -> Activation:
         """RMSNorm of the rows, or of those that want logits."""
@@ -146,42 +190,122 @@ class Program:
         if outputs_only:
             count = self.counts.ctypes.data + 8
             return Activation(
-                "norm", a, address, 0, count, self.max_outputs, self.outputs.ctypes.data, (a.name,)
+                "norm", a, address, 0, count, self.max_outputs, self.outputs.ctypes.data, (a.memory,)
             )
-        return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.name,))
+        return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
 
     def swiglu(self, gate: Buffer, up: Buffer) -> Activation:
         """silu(gate) * up"""
-        return Activation(
-            "swiglu", gate, up.address, up.stride, gate.count, gate.capacity, 0, (gate.name, up.name)
-        )
+        reads = (gate.memory, up.memory)
+        return Activation("swiglu", gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
 
     def matmul(
         self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
     ) -> None:
         """into = x times the matrix transposed, plus the bias, or added to what is there."""
-        name, address = self._made(x, matrix.format.activation)
+        made = self._made(x, matrix.format.activation)
         self.bytes_per_pass += matrix.nbytes
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
             Kernel(_MATMUL, (matrix.format.name,)),
             matmul.ARGUMENTS,
-            reads=(name, into.name) if add else (name,),
-            writes=(into.name,),
+            reads=(made, into.memory) if add else (made,),
+            writes=(into.memory,),
             rows=x.rows,
             panels=matrix.address,
             n_panels=matrix.panels,
             blocks=matrix.blocks,
             chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels // (_CLAIMS_PER_THREAD * self.threads))),
-            input=address,
+            input=made,
             capacity=x.capacity,
-            output=into.address,
+            output=into.memory,
             output_stride=into.stride,
             bias=0 if bias is None else bias.ctypes.data,
             accumulate=int(add),
             nodes=len(self.weights.nodes),
-            homes=self._homes.ctypes.data,
+            homes=self._thread_nodes.ctypes.data,
             weight_bytes=matrix.nbytes,
+        )
+
+    def route(self, scores: Buffer, rule: RouterRule) -> Routes:
+        """Choose each row's experts by its scores, one for each expert."""
+        assert self.slots_per_row in (0, rule.used), "layers that use different numbers of experts"
+        self.slots_per_row = rule.used
+        slots, n_experts = self.max_rows * rule.used, scores.columns
+        # Read after the step: how many experts were read.
+        active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
+        self._constants.append(np.array([rule.scale], np.float32))
+        done = Memory(8, kept=True)
+        weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
+        routes = Routes(rule.used, weights, places, inputs, active, starts)
+        self._add(
+            Kernel("seventy.kernels.route:build", (n_experts, rule.used, rule.normalise)),
+            route.ARGUMENTS,
+            reads=(scores.memory,),
+            writes=(*routes.memory, done),
+            rows=scores.count,
+            scores=scores.memory,
+            score_stride=scores.stride,
+            scale=self._constants[-1].ctypes.data,
+            weights=weights,
+            slots=places,
+            inputs=inputs,
+            active=active.ctypes.data,
+            starts=starts,
+            done=done,
+        )
+        return routes
+
+    def experts(self, x: Activation, routes: Routes, gate: Matrix, up: Matrix, down: Matrix, into: Buffer) -> None:
+        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank."""
+        self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
+        first, second = (self._slot_buffer(gate.rows) for _ in range(2))
+        out = self._slot_buffer(down.rows)
+        self._multiply_experts(x, routes, gate, first, routes.inputs)
+        self._multiply_experts(x, routes, up, second, routes.inputs)
+        self._multiply_experts(self.swiglu(first, second), routes, down, out, None)
+        assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
+        self._add(
+            Kernel("seventy.kernels.combine:build", (routes.used,)),
+            combine.ARGUMENTS,
+            reads=(routes.weights, routes.slots, out.memory, into.memory),
+            writes=(into.memory,),
+            rows=into.count,
+            weights=routes.weights,
+            slots=routes.slots,
+            input=out.memory,
+            stride=into.stride,
+            output=into.memory,
+        )
+
+    def _slot_buffer(self, columns: int) -> Buffer:
+        """Return rows of `columns` floats, one for each slot."""
+        stride, capacity = 4 * PANEL * -(-columns // PANEL), self.max_rows * self.slots_per_row
+        return Buffer(Memory(capacity * stride), columns, stride, capacity, self.counts.ctypes.data + 16)
+
+    def _multiply_experts(
+        self, x: Activation, routes: Routes, matrix: Matrix, into: Buffer, inputs: Memory | None
+    ) -> None:
+        """into[slot] = x[inputs[slot]], or x[slot], times the matrix of the slot's expert."""
+        made = self._made(x, matrix.format.activation, one_by_one=True)
+        panel_bytes = matrix.blocks * matrix.format.panel_block
+        self._add(
+            Kernel("seventy.kernels.experts:build", (matrix.format.name,)),
+            experts.ARGUMENTS,
+            reads=(made, *routes.memory),
+            writes=(into.memory,),
+            panels=matrix.address,
+            n_panels=matrix.panels,
+            blocks=matrix.blocks,
+            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels)),
+            input=made,
+            capacity=x.capacity,
+            inputs=inputs or 0,
+            active=routes.active.ctypes.data,
+            starts=routes.starts,
+            output=into.memory,
+            output_stride=into.stride,
+            weight_bytes=matrix.nbytes // matrix.experts * routes.used,
         )
 
     def rotate_and_store(
@@ -190,7 +314,6 @@ class Program:
         keys: Buffer,
         values: Buffer,
         layer: int,
-        head_dim: int,
         tables: RotaryTables,
         norms: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     ) -> None:
@@ -198,64 +321,92 @@ class Program:
 
         `norms` are the weights of an RMSNorm of each query's and each key's head, before that.
         """
-        kv_heads, group = keys.columns // head_dim, queries.columns // keys.columns
+        spec = self.pages.specs[layer]
+        group = queries.columns // (spec.kv_heads * spec.key_dim)
         self._constants += [tables.coarse, tables.fine]
-        parameters = (kv_heads, group, head_dim, tables.dim, tables.interleaved, norms is not None, self.cache.kind)
+        kind = self.pages.kind
+        parameters = (spec.kv_heads, group, spec.key_dim, tables.dim, tables.interleaved, norms is not None, kind)
         query_norm, key_norm = norms if norms else (None, None)
         self._add(
             Kernel("seventy.kernels.rope:build", parameters),
             rope.ARGUMENTS,
-            reads=(queries.name, keys.name, values.name),
-            writes=(queries.name, keys.name, f"cache {layer}"),
+            reads=(queries.memory, keys.memory, values.memory),
+            writes=(queries.memory, keys.memory, self._caches[layer]),
             rows=queries.count,
-            positions=self.positions.ctypes.data,
-            tables=self.tables.ctypes.data,
+            **self._sequences(),
             coarse=tables.coarse.ctypes.data,
             fine=tables.fine.ctypes.data,
-            queries=queries.address,
+            queries=queries.memory,
             query_stride=queries.stride,
-            keys=keys.address,
-            values=values.address,
+            keys=keys.memory,
             key_stride=keys.stride,
-            cache=self.cache.layer(layer),
-            n_pages=self.cache.n_pages,
+            values=values.memory,
+            value_stride=values.stride,
+            cache=self.pages.address(layer),
+            n_pages=self.pages.n_pages,
             query_norm=0 if query_norm is None else query_norm.ctypes.data,
             key_norm=0 if key_norm is None else key_norm.ctypes.data,
             epsilon=self._constants[0].ctypes.data,
         )
 
-    def attention(
-        self, queries: Buffer, into: Buffer, layer: int, kv_heads: int, head_dim: int, scale: float
-    ) -> None:
+    def attention(self, queries: Buffer, into: Buffer, layer: int, scale: float) -> None:
         """into = softmax(scale * queries . keys) . values for every head, over each row's own past."""
         self._constants.append(np.array([scale], np.float32))
-        group = queries.columns // (kv_heads * head_dim)
-        scratch = "attention"
-        if scratch not in self._scratch:
-            self._scratch[scratch] = allocate(attention.scratch_bytes(kv_heads, group, head_dim))
+        spec = self.pages.specs[layer]
+        group = queries.columns // (spec.kv_heads * spec.key_dim)
+        scratch = self._attention_scratch(spec, group)
         self._add(
-            Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, self.cache.kind)),
+            Kernel(
+                "seventy.kernels.attention:build", (spec.kv_heads, group, spec.key_dim, spec.value_dim, self.pages.kind)
+            ),
             attention.ARGUMENTS,
-            reads=(queries.name, f"cache {layer}"),
-            writes=(into.name, scratch),
+            reads=(queries.memory, self._caches[layer]),
+            writes=(into.memory, scratch),
             rows=queries.count,
-            positions=self.positions.ctypes.data,
-            tables=self.tables.ctypes.data,
-            queries=queries.address,
+            **self._sequences(),
+            queries=queries.memory,
             query_stride=queries.stride,
-            cache=self.cache.layer(layer),
-            n_pages=self.cache.n_pages,
+            cache=self.pages.address(layer),
+            n_pages=self.pages.n_pages,
             scale=self._constants[-1].ctypes.data,
-            output=into.address,
-            scratch=self._scratch[scratch].ctypes.data,
+            output=into.memory,
+            output_stride=into.stride,
+            scratch=scratch,
         )
+
+    def _attention_scratch(self, spec: Paged, group: int) -> Memory:
+        """Return the scratch of attention of this shape, one for all its layers.
+
+        Its counters must be zero when a step begins, and each step leaves them so.
+        """
+        key = spec.kv_heads, group, spec.value_dim
+        if key not in self._scratch:
+            self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
+        return self._scratch[key]
+
+    def _sequences(self) -> dict[str, int]:
+        """Return the arguments that say which position of which sequence each row is."""
+        return {
+            "positions": self.positions.ctypes.data,
+            "segments": self.segments.ctypes.data,
+            "tables": self.tables.ctypes.data,
+            "table_stride": self.tables.strides[0],
+        }
 
     # What the engine uses
 
-    @property
-    def memory(self) -> list[NDArray[np.uint8]]:
-        """Every buffer of activations."""
-        return [*(buffer.memory for buffer in self._buffers.values()), *self._scratch.values()]
+    def finish(self) -> None:
+        """Place all memory and find where threads must wait; nothing can be added afterwards."""
+        accesses = [operation.access for operation in self._operations]
+        self.memory = place(accesses)
+        for operation, barrier in zip(self._operations, barriers(accesses), strict=True):
+            operation.barrier = barrier
+            values = (operation.arguments.get(name, 0) for name in operation.names)
+            operation.block[:] = [value.address if isinstance(value, Memory) else value for value in values]
+
+    def step_bytes(self) -> int:
+        """Return what the last step read of the matrices: each once, of experts those that rows went to."""
+        return self.bytes_per_pass + sum(int(active[0]) * nbytes for active, nbytes in self._experts)
 
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
@@ -275,62 +426,49 @@ class Program:
         at = matmul.ARGUMENTS.index("prompt_columns")
         for operation in self._operations:
             if operation.kernel.builder == _MATMUL:
-                operation.arguments[at] = columns
+                operation.block[at] = columns
 
     def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The program as kernels/run.py reads it, and its counters."""
         words = run.OPERATION_BYTES // 8
         table = np.zeros((len(self._operations), words), np.uint64)
         for line, operation in zip(table, self._operations, strict=True):
-            line[:3] = library.address(operation.kernel), operation.arguments.ctypes.data, operation.barrier
+            line[:3] = library.address(operation.kernel), operation.block.ctypes.data, operation.barrier
         counters = np.zeros(len(table) * run.COUNTER_BYTES // 8, np.int64)
         return table, counters
 
-    def __getitem__(self, name: str) -> Buffer:
-        return self._buffers[name]
-
-    def _made(self, x: Activation, kind_name: str) -> tuple[str, int]:
-        """The activation in this kind: the name of its memory, and where it is."""
-        if kind_name not in x.made:
-            kind, columns = KINDS[kind_name], x.a.columns
-            name = f"{x.source} {kind_name} {columns} {x.capacity}"
-            nbytes = kind.nbytes(x.capacity, columns)
-            if name not in self._scratch:
-                self._scratch[name] = allocate(nbytes)
-            address = int(self._scratch[name].ctypes.data)
+    def _made(self, x: Activation, kind_name: str, one_by_one: bool = False) -> Memory:
+        """Return the activation in this kind, in tiles or row by row, made where it is first wanted."""
+        key = kind_name, one_by_one
+        if key not in x.made:
+            memory = x.made[key] = Memory(KINDS[kind_name].nbytes(x.capacity, x.a.columns))
             self._add(
-                Kernel("seventy.kernels.activations:build", (x.source, kind_name)),
+                Kernel("seventy.kernels.activations:build", (x.source, kind_name, one_by_one)),
                 activations.ARGUMENTS,
                 reads=x.reads,
-                writes=(name,),
+                writes=(memory,),
                 rows=x.rows,
-                output=address,
+                output=memory,
                 capacity=x.capacity,
-                columns=columns,
-                a=x.a.address,
+                columns=x.a.columns,
+                a=x.a.memory,
                 a_stride=x.a.stride,
                 b=x.b,
                 b_stride=x.b_stride,
                 epsilon=self._constants[0].ctypes.data,
                 row_map=x.row_map,
             )
-            x.made[kind_name] = name, address
-        return x.made[kind_name]
+        return x.made[key]
 
     def _add(
         self,
         kernel: Kernel,
         names: Sequence[str],
-        reads: Sequence[str],
-        writes: Sequence[str],
+        reads: tuple[object, ...],
+        writes: tuple[object, ...],
         weight_bytes: int = 0,
-        **arguments: int,
+        **arguments: int | Memory,
     ) -> None:
         assert set(arguments) <= set(names), f"{set(arguments) - set(names)}"
-        block = np.array([arguments.get(name, 0) for name in names], np.int64)
-        barrier = bool(self._written.intersection(reads) or (self._written | self._read).intersection(writes))
-        if barrier:
-            self._written, self._read = set(), set()
-        self._written.update(writes)
-        self._read.update(reads)
-        self._operations.append(_Operation(kernel, block, barrier, weight_bytes))
+        block = np.zeros(len(names), np.int64)
+        self._operations.append(_Operation(kernel, names, arguments, Access(reads, writes), weight_bytes, block))

@@ -26,7 +26,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A packed matrix [rows, columns]; `nbytes` is what it takes in the file."""
+    """A packed matrix [rows, columns], or as many as there are `experts`, one after the other.
+
+    `nbytes` is what it takes in the file, all experts together.
+    """
 
     name: str
     format: Format
@@ -34,6 +37,7 @@ class Matrix:
     columns: int
     address: int
     nbytes: int
+    experts: int = 1
 
     @property
     def panels(self) -> int:
@@ -45,6 +49,7 @@ class Matrix:
 
     @property
     def packed_bytes(self) -> int:
+        """Bytes in memory of one expert."""
         return self.panels * self.blocks * self.format.panel_block
 
 
@@ -63,10 +68,11 @@ def format_of(info: TensorInfo) -> Format:
 def packed_bytes(info: TensorInfo) -> int:
     """Memory of a tensor: a matrix in whole panels that begin on cache lines, a vector as floats."""
     format = format_of(info)
-    if len(info.shape) != 2:
+    if len(info.shape) not in (2, 3):
         return info.nbytes // format.nbytes * format.block * 4
-    rows = -(-info.shape[0] // PANEL) * PANEL
-    return -(-rows * format.row_bytes(info.shape[1]) // 64) * 64
+    *experts, rows, columns = info.shape
+    padded = -(-rows // PANEL) * PANEL * (experts[0] if experts else 1)
+    return -(-padded * format.row_bytes(columns) // 64) * 64
 
 
 class Weights:
@@ -83,7 +89,7 @@ class Weights:
         self.nodes = nodes
         self._matrices: dict[str, Matrix] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) == 2}
+        sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) in (2, 3)}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
         place = int(self._arena.ctypes.data)
@@ -111,6 +117,14 @@ class Weights:
             self._matrices[name] = Matrix(name, format_of(info), rows, columns, self._places[name], info.nbytes)
         return self._matrices[name]
 
+    def experts(self, name: str, experts: int, rows: int, columns: int) -> Matrix:
+        """Return the matrices of this name, [experts, rows, columns]; their panels are filled by `load`."""
+        if name not in self._matrices:
+            info = self._info(name, (experts, rows, columns))
+            place = self._places[name]
+            self._matrices[name] = Matrix(name, format_of(info), rows, columns, place, info.nbytes, experts)
+        return self._matrices[name]
+
     def refuse_unused(self) -> None:
         """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
         unused = [name for name in self._source.tensors if name not in self._matrices and name not in self._vectors]
@@ -131,6 +145,10 @@ class Weights:
             padded[:length] = values
             self._vectors[name] = padded
         return self._vectors[name]
+
+    def optional_vector(self, name: str, length: int) -> NDArray[np.float32] | None:
+        """Return the vector of this name, or None where the file has none."""
+        return self.vector(name, length) if self.has(name) else None
 
     @property
     def nbytes(self) -> int:
@@ -158,21 +176,21 @@ class Weights:
         drop = self.nbytes > total_bytes() // 4 and hasattr(os, "posix_fadvise")
         done, lock = 0, threading.Lock()
 
-        def read(chunk: tuple[Matrix, int, int]) -> None:
+        def read(chunk: tuple[Matrix, int, int, int]) -> None:
             nonlocal done
-            matrix, first, count = chunk
+            matrix, expert, first, count = chunk
             info = self._source.tensors[matrix.name]
             row_bytes = matrix.format.row_bytes(matrix.columns)
-            rows = self._source.pread(info, first * row_bytes, count * row_bytes, _buffer(count * row_bytes))
+            place = (expert * matrix.rows + first) * row_bytes
+            rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
             panel_bytes = matrix.blocks * matrix.format.panel_block
             for start in range(0, count, PANEL):
-                target = matrix.address + (first + start) // PANEL * panel_bytes
+                target = matrix.address + expert * matrix.packed_bytes + (first + start) // PANEL * panel_bytes
                 pack[matrix.format.name](
                     rows.ctypes.data + start * row_bytes, row_bytes, min(PANEL, count - start), matrix.blocks, target
                 )
             if drop and (file := self._source.fileno(info)) is not None:
-                place = info.offset + first * row_bytes
-                os.posix_fadvise(file, place, count * row_bytes, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(file, info.offset + place, count * row_bytes, os.POSIX_FADV_DONTNEED)
             with lock:
                 done += count * row_bytes
                 if progress:
@@ -190,14 +208,15 @@ class Weights:
                 for _ in results:
                     pass
 
-    def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int]]:
-        """(matrix, first row, rows) of a node: whole panels of about _READ_BYTES."""
+    def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int, int]]:
+        """(matrix, expert, first row, rows) of a node: whole panels of about _READ_BYTES."""
         nodes = len(self.nodes)
         for matrix in self._matrices.values():
             step = max(1, _READ_BYTES // (matrix.format.row_bytes(matrix.columns) * PANEL)) * PANEL
             start, end = (matrix.panels * i // nodes * PANEL for i in (node, node + 1))
-            for first in range(start, end := min(end, matrix.rows), step):
-                yield matrix, first, min(step, end - first)
+            for expert in range(matrix.experts):
+                for first in range(start, end := min(end, matrix.rows), step):
+                    yield matrix, expert, first, min(step, end - first)
 
 
 def _stay(cpus: Sequence[int]) -> None:

@@ -59,11 +59,11 @@ def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns
     return bases
 
 
-def build(module: Module, source: str, kind_name: str) -> None:
+def build(module: Module, source: str, kind_name: str, one_by_one: bool = False) -> None:
     """Reads rows of floats and writes them as activations.
 
     `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b) or `swiglu` (silu(a) * b). Row r is read from row
-    row_map[r] where a map is given.
+    row_map[r] where a map is given. With `one_by_one`, each row is a tile of its own.
     """
     k = Kernel(module, ARGUMENTS)
     f, kind = k.f, KINDS[kind_name]
@@ -77,7 +77,7 @@ def build(module: Module, source: str, kind_name: str) -> None:
 
     def make(row: Value, first: Value) -> None:
         """Some blocks of a row, from `first` on."""
-        start, width = tile_of(f, row, rows, tile_widths(module.isa.lanes))
+        start, width = tile_of(f, row, rows, (1,) if one_by_one else tile_widths(module.isa.lanes))
         token = row - start
         places = [base + start * (columns // c * 4) for base, c in zip(bases, kind.sections, strict=True)]
         line = f.variable(i64, row)

@@ -44,9 +44,9 @@ def build(module: Module, format_name: str) -> None:
     slots: list[Type] = []
     # Vectors of 512 bits unpack as fast as the L2 delivers (docs/lab.md).
     keep = _keep(module, format, slots) if module.isa.lanes < 16 else None
-    tiles = {width: _tile(module, format, width) for width in widths}
+    tiles = {width: tile_function(module, format, width) for width in widths}
     # A turn that is shorter than a block of 256 columns gains nothing.
-    side_by_side = _tile(module, format, 1, streams=2) if format.block == 256 else None
+    side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
     k = Kernel(module, ARGUMENTS)
     f = k.f
     rows, all_blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
@@ -56,7 +56,7 @@ def build(module: Module, format_name: str) -> None:
     is_prompt = (rows >= _PROMPT_TILES * widths[0]) & (prompt_blocks > 0)
     step = is_prompt.select(prompt_blocks, all_blocks)
     if slots:
-        prompt_tile = _tile(module, format, widths[0], slots)
+        prompt_tile = tile_function(module, format, widths[0], slots)
         memory = f.memory(MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
 
     with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
@@ -135,7 +135,7 @@ def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
     return f
 
 
-def _tile(
+def tile_function(
     module: Module, format: Format, width: int, slots: list[Type] | None = None, streams: int = 1
 ) -> Function:
     """Some blocks of one panel times `width` tokens.

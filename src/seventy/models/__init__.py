@@ -1,7 +1,7 @@
 """Architectures: one file each, named as GGUF's `general.architecture` names it, found by import.
 
-A file offers `config(metadata)`, the model's numbers, and `build(program, config, weights, positions)`. What several of
-them share stands in `blocks`.
+A file offers `config(metadata)`, the model's numbers; `caches(config)`, what each layer remembers; and
+`build(graph, config, weights)`, which writes the program. What several of them share stands in `blocks`.
 """
 
 import pkgutil

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from seventy.engine.llm import LLM
-from seventy.engine.scheduler import Event, Failed, Finished, Piece, QueueFull, Request, Scheduler, TooLong
+from seventy.engine.request import Event, Failed, Finished, Piece, QueueFull, Request, TooLong
+from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
 from seventy.text.grammar import Grammars
@@ -40,7 +41,7 @@ class Answer:
         self,
         scheduler: Scheduler,
         observe: Callable[[Finished], None],
-        max_seconds: float,
+        max_seconds: float | None,
         shown: Callable[[Sequence[int]], str] | None,
     ) -> None:
         """`shown` makes texts of tokens for the log, where they are wanted there."""
@@ -49,13 +50,12 @@ class Answer:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._request: Request | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._done = False
         self.finished: Finished | None = None
 
     def submit(self, **options: Any) -> None:
         """Options as of engine.scheduler.Request. ApiError when it cannot be taken."""
-        request = Request(deliver=self._deliver, **options)
+        request = Request(deliver=self._deliver, max_seconds=self._max_seconds, **options)
         try:
             self._scheduler.submit(request)
         except TooLong as error:
@@ -67,7 +67,6 @@ class Answer:
         self._request = request
         if self._shown is not None:
             _log.info("prompt: %r", self._shown(request.ids))
-        self._timer = self._loop.call_later(self._max_seconds, self.cancel)
 
     def _deliver(self, event: Event) -> None:
         # By the engine's thread; the loop may be closed when the process ends.
@@ -86,20 +85,15 @@ class Answer:
             if self._shown is not None and isinstance(event, Piece):
                 self._written += event.tokens
             if isinstance(event, Failed):
-                self._end()
+                self._done = True
                 raise ApiError(500, event.message, "engine_error")
             if isinstance(event, Finished):
-                self._end()
+                self._done = True
                 self.finished = event
                 self._observe(event)
                 if self._shown is not None:
                     _log.info("answer: %r", self._shown(self._written))
             yield event
-
-    def _end(self) -> None:
-        self._done = True
-        if self._timer is not None:
-            self._timer.cancel()
 
     def cancel(self) -> None:
         """Frees what it holds; nothing when it has ended."""
@@ -108,16 +102,16 @@ class Answer:
 
 
 class Backend:
-    """Owns the LLM and its scheduler once they are loaded. `load` makes the LLM; it runs in a thread."""
+    """Owns the LLM once it is loaded. `load` makes it, told how loading goes; it runs in a thread.
+
+    `max_seconds` is the longest a request may be answered, not counting its time in the queue.
+    """
 
     def __init__(
         self,
         name: str,
         load: Callable[[Callable[[str, int, int], None]], LLM],
-        parallel: int = 4,
-        queue: int = 64,
-        slowdown: float = 2.0,
-        max_seconds: float = 3600.0,
+        max_seconds: float | None = None,
         log_prompts: bool = False,
         pooling: str | None = None,
     ) -> None:
@@ -127,10 +121,8 @@ class Backend:
         self.created = int(time.time())
         self.loading = Loading()
         self.observers: list[Callable[[Finished], None]] = []
-        self.parallel = parallel
-        self._load, self._settings = load, (parallel, queue, slowdown)
+        self._load = load
         self._llm: LLM | None = None
-        self._scheduler: Scheduler | None = None
         self._grammars: Grammars | None = None
         self._thread = threading.Thread(target=self._run, name="seventy-load", daemon=True)
 
@@ -143,10 +135,11 @@ class Backend:
 
         try:
             self._llm = self._load(progress)
-            self._scheduler = Scheduler(self._llm.model, self._llm.tokenizer, self._llm.top_k, *self._settings)
             self._grammars = Grammars(self._llm.tokenizer)
             self.loading.state = "ready"
         except Exception as error:
+            if not isinstance(error, SeventyError):
+                _log.exception("loading failed")
             self.loading.error = str(error) if isinstance(error, SeventyError) else f"loading failed: {error!r}"
             self.loading.state = "failed"
 
@@ -157,15 +150,13 @@ class Backend:
     @property
     def llm(self) -> LLM:
         """The model; ApiError 503 while there is none."""
-        if self._llm is None or self._scheduler is None:
+        if self._llm is None:
             raise self._not_ready()
         return self._llm
 
     @property
     def scheduler(self) -> Scheduler:
-        if self._scheduler is None:
-            raise self._not_ready()
-        return self._scheduler
+        return self.llm.scheduler
 
     @property
     def grammars(self) -> Grammars:
@@ -207,7 +198,5 @@ class Backend:
 
     def close(self) -> None:
         """Cancels what runs, and frees the model."""
-        if self._scheduler is not None:
-            self._scheduler.close()
         if self._llm is not None:
             self._llm.close()

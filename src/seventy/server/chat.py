@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
 
+from seventy.engine.request import Finished, Piece, Progress, Score
 from seventy.engine.sampler import Sampling
-from seventy.engine.scheduler import Finished, Piece, Progress, Score
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
 from seventy.server.schemas import ChatBody, Message, NamedTool, ResponseFormat, SamplingBody
@@ -263,8 +263,7 @@ def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: s
     """Takes a request into the queue, all of its choices or none."""
     llm = backend.llm
     check_bias(body, llm.tokenizer)
-    room = llm.context - len(prepared.ids)
-    max_tokens = body.max_completion_tokens or body.max_tokens or max(1, room)
+    max_tokens = body.max_completion_tokens or body.max_tokens
     choices: list[Choice] = []
     try:
         for index, limit in enumerate(prepared.constraints):

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
 
-from seventy.engine.scheduler import Finished, Piece, Score
+from seventy.engine.request import Finished, Piece, Score
 from seventy.server.backend import Answer, Backend
 from seventy.server.chat import check_bias, constraint, sampling, timings, usage
 from seventy.server.errors import ApiError
@@ -80,7 +80,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
                 limit = await backend.apart(constraint, backend.grammars, body, None)
                 answer = backend.answer()
                 answer.submit(
-                    ids=ids, max_tokens=body.max_tokens or min(16, max(1, llm.context - len(ids))),
+                    ids=ids, max_tokens=body.max_tokens or 16,
                     sampling=sampling(body, index), stops=body.stops(), user=user, logit_bias=body.bias(),
                     top_logprobs=body.logprobs, ignore_eos=body.ignore_eos, constraint=limit,
                 )  # fmt: skip

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 from starlette.requests import Request as HttpRequest
 
-from seventy.engine.scheduler import Embedded
+from seventy.engine.request import Embedded
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
 from seventy.server.schemas import EmbeddingBody
@@ -39,7 +39,7 @@ def router(backend: Backend) -> APIRouter:
             for text in texts:
                 ids = await backend.apart(backend.llm.prompt_ids, text)
                 answers.append(backend.answer())
-                answers[-1].submit(ids=ids, max_tokens=0, user=request.state.user, pooling=pooling)
+                answers[-1].submit(ids=ids, max_tokens=None, user=request.state.user, pooling=pooling)
         except BaseException:
             for answer in answers:
                 answer.cancel()

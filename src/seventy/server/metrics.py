@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from seventy.engine.scheduler import Finished
+from seventy.engine.request import Finished
 from seventy.server.backend import Backend
 
 # From a small model's step to a 70B's long prompt on two memory channels.

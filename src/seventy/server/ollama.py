@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request as HttpRequest
 
 import seventy
-from seventy.engine.scheduler import Finished
+from seventy.engine.request import Finished
 from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
 from seventy.server.errors import ApiError

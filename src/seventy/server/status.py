@@ -48,7 +48,8 @@ def router(backend: Backend, metrics: Metrics) -> APIRouter:
         memory = psutil.virtual_memory()
         body: dict[str, Any] = {
             "version": seventy.__version__, "model": backend.name, "state": loading.state, "what": loading.what,
-            "progress": loading.share, "error": loading.error, "parallel": backend.parallel,
+            "progress": loading.share, "error": loading.error,
+            "parallel": backend.scheduler.parallel if backend.ready else 0,
             "memory_used_bytes": psutil.Process().memory_info().rss, "memory_total_bytes": memory.total,
             "memory_available_bytes": memory.available,
         }  # fmt: skip

@@ -1,0 +1,82 @@
+"""One text being written: its sampler, limits, grammar, stop strings, decoder and scores."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.engine.request import Piece, Request, Score
+from seventy.engine.sampler import Sampler, TopK
+from seventy.text.stops import StopStrings
+from seventy.text.tokenizer import StreamDecoder, Tokenizer
+
+
+class Generation:
+    """The answer to a request, token by token; knows neither the model nor other texts.
+
+    `tokens` are the prompt and what was written, `reason` is set when the text has ended (engine/request.py Finished).
+    """
+
+    def __init__(self, request: Request, tokenizer: Tokenizer, top_k: TopK, context: int) -> None:
+        self.request = request
+        self.tokens = list(request.ids)
+        self.written = 0
+        self.reason = self.cut_by = ""
+        self.end_token: int | None = None
+        room = context - len(request.ids)
+        wanted = room if request.max_tokens is None else request.max_tokens
+        self._limit, self._limited_by = min(wanted, room), "max_tokens" if wanted <= room else "context"
+        if request.max_tokens is None:
+            self._limited_by = "context"
+        self._top_k, self._end_ids = top_k, tokenizer.end_ids
+        self._sampler = Sampler(request.sampling, top_k, request.ids)
+        self._decoder, self._stops = StreamDecoder(tokenizer), StopStrings(request.stops)
+
+    def write(self, logits: NDArray[np.float32]) -> Piece:
+        """Choose the next token; return what is new of the text.
+
+        `logits`, f32 [vocabulary], are changed by penalties, bias and grammar.
+        """
+        request = self.request
+        score = None
+        if request.top_logprobs is not None:
+            score = self._score(logits, request.top_logprobs)
+        if request.logit_bias:
+            ids = np.fromiter(request.logit_bias, np.int64)
+            logits[ids] += np.fromiter(request.logit_bias.values(), np.float32)
+        if request.constraint is not None:
+            request.constraint.mask(logits)
+        token = self._sampler.pick(logits)
+        self._sampler.accept(token)
+        if request.constraint is not None:
+            request.constraint.accept(token)
+        self.tokens.append(token)
+        self.written += 1
+        if token in self._end_ids and not request.ignore_eos:
+            self.end_token = token
+            return Piece(self._end("stop"), (), ())
+        text, stopped = self._stops.push(self._decoder.push(token))
+        if stopped:
+            self.reason = "stop"
+        elif self.written >= self._limit:
+            text += self._end("length", self._limited_by)
+        return Piece(text, (token,), () if score is None else (score(token),))
+
+    def cut(self, cut_by: str) -> Piece:
+        """End the text here for want of something; return what was held back of it."""
+        return Piece(self._end("length", cut_by), (), ())
+
+    def _end(self, reason: str, cut_by: str = "") -> str:
+        """Return the rest of the text: the stop strings' part of it may end it in another way."""
+        text, stopped = self._stops.push(self._decoder.flush())
+        self.reason, self.cut_by = ("stop", "") if stopped else (reason, cut_by)
+        return text if stopped else text + self._stops.flush()
+
+    def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
+        """Log probabilities as the model gave them, ready for the token that will be chosen."""
+        largest = float(logits.max())
+        total = largest + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
+        values, ids = self._top_k(logits, n_top) if n_top else (np.empty(0), np.empty(0))
+        top = tuple((int(i), float(v) - total) for i, v in zip(ids, values, strict=True))
+        raw = logits.copy()
+        return lambda token: Score(token, float(raw[token]) - total, top)

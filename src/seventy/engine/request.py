@@ -1,0 +1,129 @@
+"""What is asked of the scheduler, and the events that come back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.engine.sampler import Sampling
+from seventy.errors import SeventyError
+from seventy.text.grammar import Constraint
+
+
+class QueueFull(SeventyError):
+    """Too many requests wait already; `retry_after` is a guess in seconds of when another try is worth it."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooLong(SeventyError):
+    """The prompt can never fit the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A written token, its log probability before penalties and limits, and the likeliest in its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the prompt is read; `cached` tokens of it cost nothing. `queued` requests were before this one when it
+    had not begun."""
+
+    done: int
+    total: int
+    cached: int
+    seconds_left: float | None
+    queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text to be shown, and the tokens written since the last piece, whose text may come later."""
+
+    text: str
+    tokens: tuple[int, ...]
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a request; times in seconds, of which those in the queue come first.
+
+    `reason` is `stop` (the model's end of text, or a stop string), `length` or `cancelled`; for `length`, `cut_by` says
+    what was too short: max_tokens, context or max_seconds. `end_token` is the end of text that the model wrote, if it
+    did. `decode_bytes` is what was read of weights and caches in the steps that wrote the answer, by all texts in them.
+    """
+
+    reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    written_tokens: int
+    queued_seconds: float
+    prompt_seconds: float
+    decode_seconds: float
+    cut_by: str = ""
+    end_token: int | None = None
+    decode_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request could not be answered; the message is for the user."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The states of a text, as many as it has tokens, made one."""
+
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """Logits of some tokens of a text from its `first` on, [rows, vocabulary]; a later event may say them again."""
+
+    first: int
+    rows: NDArray[np.float32]
+
+
+Event = Progress | Piece | Embedded | Logits | Finished | Failed
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A text to be written after `ids`. `deliver` is called with the events of each step by the engine's thread.
+
+    Without `max_tokens` the answer may fill the context; more than there is room for is no error, the answer then ends
+    for want of it. `max_seconds` count from when the request leaves the queue. With `pooling` nothing is written: the
+    states of the ids are wanted, their `mean` or the `last`; with `logits`, the logits of so many of the last ids.
+    """
+
+    ids: Sequence[int]
+    max_tokens: int | None
+    deliver: Callable[[Event], None]
+    sampling: Sampling = field(default_factory=Sampling)
+    stops: Sequence[str] = ()
+    user: str = ""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int | None = None
+    ignore_eos: bool = False
+    constraint: Constraint | None = None
+    max_seconds: float | None = None
+    pooling: str | None = None
+    logits: int = 0
+    cancelled: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether an answer is wanted."""
+        return self.pooling is None and not self.logits

@@ -1,0 +1,113 @@
+"""Which operation needs which memory until when, and where that memory lies.
+
+Every result of an operation is a `Memory` of its own while the program is written. `place` gives memory to all of them
+at once: two share a place only where the last use of one is before the first of the other, with a barrier between.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.machine.memory import allocate
+
+
+@dataclass(slots=True, eq=False)
+class Memory:
+    """Bytes that some operation writes and others read.
+
+    What is `kept` is read after the last operation, too: it shares its place with nothing, and is zero at first.
+    """
+
+    nbytes: int
+    kept: bool = False
+    place: NDArray[np.uint8] | None = None
+
+    @property
+    def address(self) -> int:
+        assert self.place is not None, "memory is placed when the program is finished"
+        return int(self.place.ctypes.data)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffer:
+    """Rows of floats, padded to whole panels; `count` is the address of how many there are in this step."""
+
+    memory: Memory
+    columns: int
+    stride: int
+    capacity: int
+    count: int
+
+    def floats(self, rows: int) -> NDArray[np.float32]:
+        """Return the first `rows` rows, [rows, columns], as a view."""
+        assert self.memory.place is not None
+        whole = self.memory.place[: rows * self.stride].view(np.float32).reshape(rows, self.stride // 4)
+        return whole[:, : self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What an operation reads and writes: memory, or anything else that is one thing (a layer's cache)."""
+
+    reads: tuple[object, ...]
+    writes: tuple[object, ...]
+
+
+def barriers(accesses: Sequence[Access]) -> list[bool]:
+    """Return for each operation whether it must wait for all before it.
+
+    It must where it reads what an operation since the last barrier wrote, or writes what one wrote or read.
+    """
+    found, written, read = [], set[int](), set[int]()
+    for access in accesses:
+        reads, writes = ({id(thing) for thing in things} for things in (access.reads, access.writes))
+        barrier = bool(written & reads or (written | read) & writes)
+        if barrier:
+            written, read = set(), set()
+        written |= writes
+        read |= reads
+        found.append(barrier)
+    return found
+
+
+def place(accesses: Sequence[Access]) -> list[NDArray[np.uint8]]:
+    """Give every Memory of the operations its place; return the areas that were allocated.
+
+    Sharing adds no barrier: a place is free for a new owner only where a barrier stands between the last use by the
+    old one and the first by the new one.
+    """
+    waits = barriers(accesses)
+    first: dict[Memory, int] = {}
+    last: dict[Memory, int] = {}
+    for at, access in enumerate(accesses):
+        for thing in (*access.reads, *access.writes):
+            if isinstance(thing, Memory):
+                first.setdefault(thing, at)
+                last[thing] = at
+    slots: list[_Slot] = []
+    barrier = 0
+    for memory, start in sorted(first.items(), key=lambda item: item[1]):
+        barrier = max((at for at in range(barrier, start + 1) if waits[at]), default=barrier)
+        free = [slot for slot in slots if slot.last < barrier] if not memory.kept else []
+        # The smallest that is large enough, else the largest, which grows.
+        slot = min(free, key=lambda slot: (slot.nbytes < memory.nbytes, abs(slot.nbytes - memory.nbytes)), default=None)
+        if slot is None:
+            slot = _Slot(0, -1, [])
+            slots.append(slot)
+        slot.nbytes, slot.last = max(slot.nbytes, memory.nbytes), len(accesses) if memory.kept else last[memory]
+        slot.owners.append(memory)
+    areas = []
+    for slot in slots:
+        areas.append(area := allocate(slot.nbytes))
+        for memory in slot.owners:
+            memory.place = area[: memory.nbytes]
+    return areas
+
+
+@dataclass(slots=True)
+class _Slot:
+    nbytes: int
+    last: int
+    owners: list[Memory]

@@ -1,0 +1,29 @@
+"""The decoder that most families share: an embedding, pre-norm blocks, a norm and a head (Touvron et al. 2023)."""
+
+from collections.abc import Callable
+
+from seventy.graph.buffers import Buffer
+from seventy.graph.program import Program
+from seventy.graph.weights import Weights
+from seventy.models.blocks.attention import attention, rotary_tables
+from seventy.models.blocks.config import Config
+
+# Adds a block's feed-forward to the rows: of (graph, config, weights, layer, rows).
+FeedForward = Callable[[Program, Config, Weights, int, Buffer], None]
+
+
+def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward) -> None:
+    """Write the program of a whole model; the head is the embedding where the file has no other."""
+    # Named first: a file whose embedding and vocabulary disagree has nothing else to say.
+    embedding = w.matrix("token_embd.weight", c.vocabulary, c.hidden)
+    tables = rotary_tables(graph, c, w)
+    x = graph.buffer(c.hidden)
+    graph.embed(embedding, x)
+    for layer in range(c.layers):
+        attention(graph, c, w, layer, tables, x)
+        feed_forward(graph, c, w, layer, x)
+    h = graph.norm(x, w.vector("output_norm.weight", c.hidden), outputs_only=True)
+    logits = graph.buffer(c.vocabulary, outputs=True)
+    head = w.matrix("output.weight", c.vocabulary, c.hidden) if w.has("output.weight") else embedding
+    graph.matmul(h, head, logits)
+    graph.result(x, logits)

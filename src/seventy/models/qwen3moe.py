@@ -1,0 +1,20 @@
+"""The qwen3moe architecture: Qwen3's blocks with a mixture of experts; Qwen3-30B-A3B and its Coder, 235B-A22B."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seventy.graph.program import Program
+from seventy.graph.weights import Weights
+from seventy.models.blocks import transformer
+from seventy.models.blocks.config import Config, caches, read
+from seventy.models.blocks.experts import experts
+
+__all__ = ["build", "caches", "config"]
+
+
+def config(metadata: Mapping[str, Any]) -> Config:
+    return read(metadata, "qwen3moe", interleaved=False, head_norms=True, experts=True)
+
+
+def build(graph: Program, config: Config, weights: Weights) -> None:
+    transformer.build(graph, config, weights, experts)
