@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 from seventy.graph.buffers import Access, Memory, barriers, place
 
@@ -28,7 +29,7 @@ def test_two_results_alive_at_once_never_share() -> None:
 
 def test_memory_is_used_again_where_a_barrier_stands_between() -> None:
     rows = [Memory(1000 * (i + 1)) for i in range(10)]
-    chain = [Access((before,), (after,)) for before, after in zip(rows, rows[1:], strict=False)]
+    chain = [Access((before,), (after,)) for before, after in pairwise(rows)]
     areas = place([Access((), (rows[0],)), *chain])
     assert sum(area.nbytes for area in areas) < sum(memory.nbytes for memory in rows) / 2
 

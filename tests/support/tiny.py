@@ -73,7 +73,8 @@ def write_tiny(
         if name in without:
             return
         format = by_name(down if down and "ffn_down" in name else format_name)
-        blocks = random_blocks(format, max(1, experts) * rows * columns // format.block, seed=int(rng.integers(1 << 30)))
+        n_blocks = max(1, experts) * rows * columns // format.block
+        blocks = random_blocks(format, n_blocks, seed=int(rng.integers(1 << 30)))
         # Weights of 0.05 on average.
         size = 0.05 / float(format.dequantize(blocks).std())
         if format.name in ("F32", "BF16"):

@@ -32,7 +32,9 @@ MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of 
 RepeatPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens of the last 64 less likely.")]
 PresencePenalty = Annotated[float, typer.Option(help="Lowers tokens that have occurred.")]
 FrequencyPenalty = Annotated[float, typer.Option(help="Lowers tokens by how often they have occurred.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
+Seed = Annotated[
+    int | None, typer.Option(help="The same seed gives the same answer, of the same version and vector width (--isa).")
+]
 Stop = Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given again.")]
 System = Annotated[str | None, typer.Option(help="The system prompt.")]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import seventy
 from seventy.engine.llm import LLM
 from seventy.engine.request import Event, Failed, Finished, Piece, QueueFull, Request, TooLong
 from seventy.engine.scheduler import Scheduler
@@ -124,6 +125,7 @@ class Backend:
         self._load = load
         self._llm: LLM | None = None
         self._grammars: Grammars | None = None
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="seventy-load", daemon=True)
 
     def start(self) -> None:
@@ -131,6 +133,8 @@ class Backend:
 
     def _run(self) -> None:
         def progress(what: str, done: int, total: int) -> None:
+            if self._closing:
+                raise SeventyError("loading was stopped")
             self.loading.what, self.loading.done, self.loading.total = what, done, total
 
         try:
@@ -165,6 +169,14 @@ class Backend:
         return self._grammars
 
     @property
+    def fingerprint(self) -> str:
+        """What a text depends on besides model, request and seed: the version, and the instructions and vector width.
+
+        A timing trial may choose another width at another start (runtime/tuning.py), and sums then round differently.
+        """
+        return f"seventy-{seventy.__version__}-{self.llm.model.isa.name}"
+
+    @property
     def ready(self) -> bool:
         return self.loading.state == "ready" and self.scheduler.alive
 
@@ -197,6 +209,9 @@ class Backend:
             raise ApiError(400, str(error), "invalid_value") from None
 
     def close(self) -> None:
-        """Cancels what runs, and frees the model."""
+        """Stop loading, cancel what runs and free the model."""
+        self._closing = True
+        if self._thread.ident is not None:
+            self._thread.join()
         if self._llm is not None:
             self._llm.close()

@@ -305,7 +305,10 @@ def router(backend: Backend) -> APIRouter:
         """An answer to a conversation."""
         choices = await open_choices(backend, body, request.state.user)
         answers = [choice.answer for choice in choices]
-        head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name}
+        head = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name,
+            "system_fingerprint": backend.fingerprint,
+        }  # fmt: skip
         if body.stream:
             return EventStream(_stream(head, choices, body), answers)
         return JSONResponse(await while_connected(request, answers, _whole(head, choices, bool(body.logprobs))))

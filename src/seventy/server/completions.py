@@ -102,7 +102,7 @@ def router(backend: Backend) -> APIRouter:
         answers = [text.answer for text in texts]
         head = {
             "id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time()),
-            "model": backend.name,
+            "model": backend.name, "system_fingerprint": backend.fingerprint,
         }  # fmt: skip
         if body.stream:
             return EventStream(_stream(backend, head, texts, body), answers)
