@@ -83,7 +83,8 @@ class LLM:
     """A GGUF model, loaded and ready.
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
-    (no more than the model was made for), `sequences` how many texts of that length the cache has room for.
+    (no more than the model was made for; without it, what memory allows, up to 32768), `sequences` how many texts
+    share the cache, which has room for one of that length at least and for all where memory allows.
     `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
     than half the memory; `progress(what, done, total)` is told how loading goes. Raises
     SeventyError for a file that cannot be used or does not fit. Not for several threads at once.
@@ -93,7 +94,7 @@ class LLM:
         self,
         path: str | os.PathLike[str],
         threads: int | None = None,
-        context: int = 4096,
+        context: int | None = None,
         *,
         sequences: int = 1,
         isa: str | None = None,
