@@ -66,10 +66,14 @@ def test_chosen_layers_are_as_the_whole() -> None:
 def test_layers_that_fit() -> None:
     shape = find_shape("llama-3.3-70b")
     assert fitting_layers(shape, "Q4_K_M", 4096, 64 << 30, None) == 80
+    whole = shape.footprint("Q4_K_M", range(80))
+    assert whole.need(4096).total == pytest.approx(44.4e9, rel=1e-3)
+    assert fitting_layers(shape, "Q4_K_M", 4096, whole.need(4096).total, None) == 80
+    assert fitting_layers(shape, "Q4_K_M", 4096, whole.need(4096).total - 1, None) < 80
     assert fitting_layers(shape, "Q4_K_M", 4096, 40 << 30, None) == 16
-    assert fitting_layers(shape, "Q4_K_M", 4096, 8 << 30, None) == 5
-    assert fitting_layers(shape, "Q4_K_M", 4096, 8 << 30, 6) == 6
-    for free, wanted, why in ((8 << 30, 20, "GB are free"), (1 << 30, None, "GB are free"), (64 << 30, 81, "not 81")):
+    assert fitting_layers(shape, "Q4_K_M", 4096, 8 << 30, None) == 6
+    assert fitting_layers(shape, "Q4_K_M", 4096, 8 << 30, 7) == 7
+    for free, wanted, why in ((8 << 30, 20, "B are free"), (1 << 30, None, "B are free"), (64 << 30, 81, "not 81")):
         with pytest.raises(SeventyError, match=why):
             fitting_layers(shape, "Q4_K_M", 4096, free, wanted)
 

@@ -14,6 +14,7 @@ from seventy.measure import profile
 from seventy.measure.checks import Finding
 from seventy.measure.profile import Bandwidth, Profile
 from seventy.plan.wanted import catalogue_load
+from tests.support.tiny import write_tiny
 
 
 def shown(found: Profile) -> str:
@@ -74,11 +75,14 @@ def test_findings_are_printed_whole() -> None:
     assert "- DIMMs" in text
 
 
-def test_size_of_a_split_model(tmp_path: Path) -> None:
-    for part in (1, 2):
-        (tmp_path / f"[a]-0000{part}-of-00002.gguf").write_bytes(b"x" * part)
-    (tmp_path / "b-00001-of-00002.gguf").write_bytes(b"x")
-    assert doctor.model_file(tmp_path / "[a]-00001-of-00002.gguf").nbytes == 3
+def test_size_and_need_of_a_split_model(tmp_path: Path) -> None:
+    whole = doctor.model_file(write_tiny(tmp_path / "whole.gguf"))
+    write_tiny(tmp_path / "[a].gguf", split=10)
+    parts = sorted(tmp_path.glob("[[]a]*.gguf"))
+    assert len(parts) > 1
+    split = doctor.model_file(parts[0])
+    assert split.nbytes == sum(part.stat().st_size for part in parts)
+    assert split.need_bytes == whole.need_bytes > 200_000_000
 
 
 def test_doctor_always_ends_well() -> None:

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from tests.support.tiny import write_tiny
 
 def seventy(*arguments: str, models: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "seventy", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={"SEVENTY_MODELS": str(models), "PATH": ""})
+    environment = os.environ | {"SEVENTY_MODELS": str(models), "PATH": ""}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture
@@ -55,8 +57,10 @@ def test_info_says_what_it_needs_and_how_fast_it_should_be(models: Path) -> None
     result = seventy("models", "info", "works", models=models)
     assert result.returncode == 0, result.stderr
     rows = {line[:14].strip(): line[14:].strip() for line in result.stdout.splitlines()}
-    assert re.fullmatch(r"\d+\.\d MB with a context of 4096 \(.* are free\)", rows["needs"])
-    assert rows["at its limit"] == "1.1 GB with a context of 1048576"
+    assert re.fullmatch(
+        r"\d+\.\d MB with a context of 4096 \(\d+\.\d GB of \d+\.\d GB are free for it\)", rows["needs"]
+    )
+    assert rows["at its limit"] == "1.3 GB with a context of 1048576"
     assert re.match(r"about \d.* tok/s \(.* to .*\)", rows["speed here"])
     result = seventy("models", "info", "tiny", models=models)
     assert "runs here" in result.stdout and "metadata lacks llama.embedding_length" in result.stdout

@@ -55,6 +55,12 @@ def test_predict_json_has_the_promised_keys(seventy: Run) -> None:
     assert answer["bound"] == "memory" and answer["fits"] is True
 
 
+def test_a_bare_model_by_either_unit(seventy: Run) -> None:
+    machine = ("--cpu", "EPYC 7702", "--memory", "8x64@3200", "--params", "69", "--json")
+    gb, gib = (seventy("predict", *machine, *size) for size in (("--weights-gb", "36.83"), ("--weights-gib", "34.3")))
+    assert json.loads(gb.stdout)["model"] == json.loads(gib.stdout)["model"]
+
+
 def test_predict_speaks_chinese(seventy: Run) -> None:
     result = seventy("predict", "--cpu", "E5-2680 v4", "--memory", "1x64@2400", "--lang", "zh")
     assert "词元/秒" in result.stdout and "内存通道空着" in result.stderr
@@ -66,7 +72,7 @@ def test_predict_speaks_chinese(seventy: Run) -> None:
         (["predict"], "Which machine?"),
         (["predict", "--cpu", "EPYC 7702", "--memory", "banana"], "--memory 'banana'"),
         (["predict", "--cpu", "EPYC 7702", "--model", "gpt-9"], "no model 'gpt-9'"),
-        (["predict", "--cpu", "EPYC 7702", "--params", "69"], "--weights-gib"),
+        (["predict", "--cpu", "EPYC 7702", "--params", "69"], "--weights-gb"),
         (["predict", "--cpu", "Nobody 1", "--model", "70b"], "no CPU 'Nobody 1'"),
     ],
 )
@@ -78,7 +84,7 @@ def test_mistakes_are_one_sentence(seventy: Run, arguments: list[str], sentence:
 
 def test_article(seventy: Run) -> None:
     result = seventy("plan", "--article")
-    assert result.returncode == 0 and "Z440, as ordered" in result.stdout and "45.9 GB" in result.stdout
+    assert result.returncode == 0 and "Z440, as ordered" in result.stdout and "44.4 GB" in result.stdout
 
 
 def test_plan_speaks_of_the_workstation(seventy: Run) -> None:

@@ -39,7 +39,8 @@ def test_first_run_answers_and_says_what_a_70b_would_do(smollm2: Path, tmp_path:
         first.stderr,
     )
     assert re.search(
-        r"Llama-3.3-70B Q4_K_M here: needs 42.5 GB \(you have \d+\), would run about [\d.]+ tok/s "
+        r"Llama-3.3-70B Q4_K_M here: needs 44\.4 GB \(you have [\d.]+ GB, [\d.]+ GB free for it\), "
+        r"would run about [\d.]+ tok/s "
         r"\(memory limit [\d.]+\); see: seventy plan",
         first.stderr,
     )
@@ -54,7 +55,18 @@ def test_prompt_from_argument_stdin_and_alone(tiny: Path) -> None:
     by_stdin = seventy("run", tiny, *options, stdin="hello there")
     assert by_argument.returncode == by_stdin.returncode == 0
     assert by_argument.stdout == by_stdin.stdout
-    assert "cut at its longest" in by_argument.stderr
+    assert "cut at its longest: --max-tokens" in by_argument.stderr
+
+
+def test_the_context_taken_is_said_and_that_it_is_full(tiny: Path) -> None:
+    options = ("--raw", "--temperature", "0", "--ignore-eos")
+    given = seventy("run", tiny, "x" * 40, "--context", "64", *options)
+    assert "cut at its longest: the context of 64 tokens is full (--context)" in given.stderr
+    assert given.stderr.count("context") == 2
+    taken = seventy("run", tiny, "x" * 40, "-n", "2", *options)
+    assert taken.stderr.startswith("context 2048 tokens (the longest that the model was made for)\n")
+    again = seventy("chat", tiny, "-n", "2", stdin="hello\n/exit\n")
+    assert again.stderr.startswith("context 2048 tokens (the longest that the model was made for)\n")
 
 
 def test_verbose_says_what_was_chosen(tiny: Path) -> None:

@@ -147,8 +147,8 @@ def test_answer_may_fill_the_context_and_says_so(llm: LLM) -> None:
 
 
 def test_model_that_does_not_fit_is_refused_before_it_is_loaded(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seventy.engine.model.available_bytes", lambda: 1_000_000)
-    with pytest.raises(SeventyError, match=r"needs 0\.0 GB of memory .* and 0\.0 GB are free"):
+    monkeypatch.setattr("seventy.machine.memory.available_bytes", lambda: 1_000_000)
+    with pytest.raises(SeventyError, match=r"needs \d+\.\d MB of memory and 0\.0 MB of .* are free"):
         LLM(tiny)
 
 

@@ -149,17 +149,21 @@ def test_fewer_cores(dual: Topology) -> None:
 
 
 def test_memory(dual: Topology) -> None:
-    assert only(readings(dual, available_bytes=10 << 30)).title == "Memory"
-    model = ModelFile("model.gguf", 42 << 30, 2.0)
+    assert only(readings(dual, room_bytes=10 << 30)).title == "Memory"
+    model = ModelFile("model.gguf", 42 << 30, 44 << 30, 2.0)
     assert titles(readings(dual, model=model)) == []
-    assert only(readings(dual, model=model, available_bytes=30 << 30)).slower == (1, 2)
-    assert only(readings(dual, model=model, available_bytes=30 << 30, memory_bytes=32 << 30)).slower == (1, 10)
+    assert titles(readings(dual, model=model, room_bytes=44 << 30)) == []
+    busy = only(readings(dual, model=model, room_bytes=(44 << 30) - 1))
+    assert busy.slower == (1, 2) and "close other programs" in busy.fix
+    assert busy.seen == "model.gguf needs 47.2 GB with a context of 4096; 47.2 GB of 68.7 GB are free for it"
+    small = only(readings(dual, model=model, room_bytes=30 << 30, memory_bytes=32 << 30))
+    assert small.slower == (1, 10) and "add memory" in small.fix
 
 
 def test_disk(dual: Topology) -> None:
-    finding = only(readings(dual, model=ModelFile("model.gguf", 42_000_000_000, 0.1)))
+    finding = only(readings(dual, model=ModelFile("model.gguf", 42_000_000_000, 0, 0.1)))
     assert (finding.seen, finding.why) == ("model.gguf is read at 100 MB/s", "loading it takes 7.0 minutes")
-    assert titles(readings(dual, model=ModelFile("model.gguf", 42_000_000_000, None))) == []
+    assert titles(readings(dual, model=ModelFile("model.gguf", 42_000_000_000, 0, None))) == []
 
 
 def test_the_dearest_first(dual: Topology) -> None:

@@ -6,7 +6,8 @@ from seventy.errors import SeventyError
 from seventy.plan.machine import machine_from_cpu, machine_from_parts
 from seventy.plan.memory import channels_filled, parse_dimms
 from seventy.plan.roofline import Prediction, predict
-from seventy.plan.wanted import bare_load, catalogue_load
+from seventy.plan.wanted import bare_load, catalogue_load, weights_gb
+from seventy.runtime.memory import room, visible
 
 
 def speed(cpu: str, memory: str | None, model: str = "llama-3.3-70b", quant: str = "Q4_K_M", sockets: int = 1,
@@ -46,7 +47,7 @@ def test_mixture_reads_its_active_experts_only() -> None:
 
 def test_more_context_is_slower_and_needs_more_memory() -> None:
     short, long = speed("E5-2680 v4", "4x16@2400"), speed("E5-2680 v4", "4x16@2400", context=32000)
-    assert long.decode.mid < short.decode.mid and long.needs_gb > short.needs_gb + 9
+    assert long.decode.mid < short.decode.mid and long.need.total > short.need.total + 9e9
     assert short.fits
 
 
@@ -80,10 +81,37 @@ def test_sockets_a_cpu_is_not_listed_for_are_predicted_with_a_word() -> None:
 
 
 def test_bare_model() -> None:
-    load = bare_load(69, 69, 34.3, "Q3_K_M")
-    assert load.file_gb == pytest.approx(36.83, abs=0.01) and load.layers > 60
+    load = bare_load(69, 69, 36.83, "Q3_K_M")
+    assert load.file_gb == 36.83 and load.layers > 60
+    # What Llama 3.3 70B's known shape takes beside its weights and cache.
+    known = catalogue_load("llama-3.3-70b", "Q4_K_M").need(0)
+    assert load.need(0).total - 36.83e9 == pytest.approx(known.total - known.weights, rel=0.1)
+    assert weights_gb(None, 34.3) == pytest.approx(36.83, abs=0.01) and weights_gb(36.8, None) == 36.8
     with pytest.raises(SeventyError, match="--active-params 70"):
-        bare_load(69, 70, 34.3, "Q4_K_M")
+        bare_load(69, 70, 36.83, "Q4_K_M")
+    for params, size in (69, None), (None, 36.83):
+        with pytest.raises(SeventyError, match=r"both --params .* and --weights-gb"):
+            bare_load(params, None, size, "Q4_K_M")
+
+
+@pytest.mark.parametrize(("memory", "gb"), [("1x64@2400", 68.7), ("4x16@2400", 68.7), ("2x24@2400", 51.5)])
+def test_what_modules_hold_is_exact(memory: str, gb: float) -> None:
+    found = speed("E5-2680 v4", memory).machine
+    assert found.memory_bytes == 2**30 * parse_dimms(memory).total_gb == pytest.approx(gb * 1e9, rel=1e-3)
+    assert found.room_bytes == room(visible(found.memory_bytes))
+
+
+@pytest.mark.parametrize(("memory", "fits"), [("2x16@2400", False), ("3x16@2400", True), ("4x16@2400", True)])
+def test_a_70b_fits_48_gb_and_more(memory: str, fits: bool) -> None:
+    found = speed("E5-2680 v4", memory, context=4096)
+    assert found.fits is fits and found.need == catalogue_load("llama-3.3-70b", "Q4_K_M").need(4096)
+    # What a short text needs is named at what is usual, as everywhere.
+    assert speed("E5-2680 v4", memory).need == found.need
+
+
+def test_no_context_is_longer_than_the_models_own() -> None:
+    load = catalogue_load("qwen2.5-7b", "Q4_K_M")
+    assert load.need(10**6) == load.need(32768)
 
 
 @pytest.mark.parametrize("text", ["4x16@2400", "4 x 16 GB @ 2400", "4X16@2400", "4×16@2400"])

@@ -45,12 +45,12 @@ def test_what_keeps_it_from_serving_is_one_sentence(tiny: Path, arguments: tuple
 
 def test_too_little_memory_is_told(tiny: Path) -> None:
     script = (
-        "import sys, seventy.engine.model as m\nm.available_bytes = lambda: 1000\n"
+        "import sys, seventy.machine.memory as m\nm.available_bytes = lambda: 1000\n"
         f"sys.argv = ['seventy', 'serve', {str(tiny)!r}, '--port', '0']\nfrom seventy.cli import main\nmain()\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
-    assert "GB of memory" in result.stderr and result.stderr.count("\n") == 1
+    assert " of memory and 0.0 MB of " in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_sigterm_lets_answers_end(tiny: Path) -> None:

@@ -4,7 +4,7 @@ It knows the dense architectures only. A model of fewer layers takes some of eve
 average layer are near those of the whole model's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.bench.quants import quant_name, tensor_type
-from seventy.cache.pages import pages
 from seventy.cache.spec import Paged
 from seventy.catalog.models import find_model
 from seventy.catalog.rows import table
 from seventy.errors import SeventyError
 from seventy.formats import Format, by_name, formats
 from seventy.gguf.tensors import TensorInfo
+from seventy.runtime.memory import Footprint, row_columns
+from seventy.sizes import size
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 # About a megabyte of random blocks is repeated; a prime number of them, so that neighbouring rows differ.
 _TILE_BLOCKS = 7919
-# What a step's buffers and the kernels take beside weights and cache.
-_OVERHEAD_BYTES = 1 << 29
 # More layers do not make an extrapolation better, they only take longer.
 _ENOUGH_LAYERS = 16
 
@@ -74,6 +73,19 @@ class Shape:
         kind = tensor_type(quant, role, columns, layer, self.layers, self.heads // self.kv_heads)
         return by_name(kind)
 
+    def footprint(self, quant: str, layers: Sequence[int]) -> Footprint:
+        """What a model of these of its layers takes of memory."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return Footprint(
+            weights=sum(
+                self.nbytes(quant, layer) + 4 * sum(self.vectors(layer).values()) for layer in (None, *layers)
+            ),
+            position_bytes=len(layers) * Paged(self.kv_heads, self.head_dim, self.head_dim).position_bytes("f16"),
+            columns=row_columns(self.hidden, q, kv, self.feed_forward),
+            vocabulary=self.vocabulary,
+            context=self.context,
+        )
+
     def nbytes(self, quant: str, layer: int | None) -> int:
         """Bytes of the matrices of a layer, or (None) of those beside the layers."""
         return sum(
@@ -117,25 +129,24 @@ def choose_layers(shape: Shape, quant: str, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def fitting_layers(shape: Shape, quant: str, context: int, free_bytes: int, wanted: int | None) -> int:
+def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, wanted: int | None) -> int:
     """How many layers to make: all if they fit, else a few that do; exactly `wanted` if given.
 
     Raises SeventyError where not even those fit.
     """
     if wanted is not None and wanted > shape.layers:
         raise SeventyError(f"{shape.name} has {shape.layers} layers, not {wanted}; take fewer, or leave --layers out")
-    cache = pages(context) * Paged(shape.kv_heads, shape.head_dim, shape.head_dim).page_bytes("f16")
-    ends = shape.nbytes(quant, None) + _OVERHEAD_BYTES
-    layer = max(shape.nbytes(quant, layer) for layer in range(shape.layers)) + cache
-    whole = ends + sum(shape.nbytes(quant, layer) for layer in range(shape.layers)) + shape.layers * cache
-    fit = (free_bytes - ends) // layer
-    if wanted is None and whole <= free_bytes:
+
+    def need(count: int) -> int:
+        return shape.footprint(quant, choose_layers(shape, quant, count)).need(context).total
+
+    fit = max((count for count in range(shape.layers + 1) if need(count) <= room_bytes), default=0)
+    if wanted is None and fit == shape.layers:
         return shape.layers
     if fit < (wanted or 1):
-        need = (ends + (wanted or 1) * layer) / 1e9
         raise SeventyError(
-            f"{wanted or 1} of {shape.layers} layers of {shape.name} {quant} need {need:.1f} GB of memory and "
-            f"{free_bytes / 1e9:.1f} GB are free; close other programs, or take fewer --layers or another --quant"
+            f"{wanted or 1} of {shape.layers} layers of {shape.name} {quant} need {size(need(wanted or 1))} of memory "
+            f"and {size(room_bytes)} are free for it; close other programs, or take fewer --layers or another --quant"
         )
     # Half of what is free: the user did not ask for more, and others live here, too.
     return wanted or min(_ENOUGH_LAYERS, max(1, fit // 2), shape.layers - 1)

@@ -22,7 +22,11 @@ BITS_PER_WEIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model; sizes in GB (1e9 bytes) per quant, bytes read per token likewise, KV cache in KiB per token at f16."""
+    """One model; sizes in GB (1e9 bytes) per quant, bytes read per token likewise, KV cache in KiB per token at f16.
+
+    `queries` and `keys` are the widths of all heads; `feed_forward` is that of the gate, or of those of all active
+    experts together where they are wider.
+    """
 
     name: str
     aliases: tuple[str, ...]
@@ -33,6 +37,11 @@ class Model:
     context: int | None
     n_expert: int | None
     kv_kib_per_token: float | None
+    hidden: int | None
+    queries: int | None
+    keys: int | None
+    feed_forward: int | None
+    vocabulary: int | None
     size_gb: dict[str, float]
     read_gb: dict[str, float]
     source: str
@@ -80,11 +89,18 @@ def _model(where: str, row: dict[str, str]) -> Model:
         for name, value in row.items()
         if name.startswith("read_gb_per_token_") and value
     }
+    # Shapes are known whole or in part; 0 stands for what is not.
+    heads, kv_heads, head_dim, dense, moe, active, shared = (
+        number(name, int) or 0
+        for name in ("heads", "kv_heads", "head_dim", "ffn", "moe_ffn", "n_expert_active", "n_expert_shared")
+    )
     try:
         return Model(
             row["name"], tuple(a for a in row["aliases"].split(";") if a), row["arch"],
             float(row["params_b"]), float(row["active_params_b"]), number("layers", int), number("context", int),
-            number("n_expert", int), number("kv_kib_per_token_f16", float), sizes, reads,
+            number("n_expert", int), number("kv_kib_per_token_f16", float), number("hidden", int),
+            heads * head_dim or None, kv_heads * head_dim or None, max(dense, moe * (active + shared)) or None,
+            number("vocab", int), sizes, reads,
             row["source"], row["date"], row["unsure"],
         )  # fmt: skip
     except ValueError as error:
@@ -122,5 +138,5 @@ def find_model(name: str) -> Model:
     close = starting[:5] or difflib.get_close_matches(wanted, list(names), n=4, cutoff=0.4)
     hint = f"did you mean {' or '.join(names[key].name for key in close)}?" if close else "see `seventy plan --models`."
     raise SeventyError(
-        f"The catalogue has no model {name!r}; {hint} A model it lacks: --params B --active-params B --weights-gib GIB."
+        f"The catalogue has no model {name!r}; {hint} A model it lacks: --params B --active-params B --weights-gb GB."
     )

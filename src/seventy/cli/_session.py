@@ -16,10 +16,16 @@ from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
 from seventy.hub import store
 from seventy.jit.isa import LEVELS
+from seventy.kernels.pages import PAGE
 from seventy.measure.profile import Profile
+from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_pages
+from seventy.sizes import size
 
 ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
-Context = Annotated[int, typer.Option(min=1, help="The most tokens that prompt and answer may have together.")]
+Context = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"The most tokens of prompt and answer; what memory allows, up to {MOST_CONTEXT}."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical cores when not given.")]
 Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
 KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
@@ -70,7 +76,7 @@ def locate(model: str) -> Path:
     return store.find(model)
 
 
-def load(model: str, threads: int | None, context: int, isa: str | None, kv: str) -> LLM:
+def load(model: str, threads: int | None, context: int | None, isa: str | None, kv: str) -> LLM:
     """The model by name or path, loaded."""
     path = locate(model)
     with bars() as progress:
@@ -90,8 +96,26 @@ def write(stream: Stream) -> Completion:
     return stream.completion
 
 
-def report(completion: Completion, limit_gbs: float) -> None:
-    """One line on stderr: how much, how fast, how far from the machine's limit."""
+def say_context(model: Model) -> None:
+    """One line on stderr: the context that was taken where nobody gave one, and why it is not longer."""
+    own, taken = model.config.context, model.context
+    if taken == own:
+        why = "the longest that the model was made for"
+    elif taken == MOST_CONTEXT:
+        why = f"--context N for another, up to the model's {own}"
+    else:
+        why = f"what memory allows; the model was made for up to {own}"
+    _stderr.print(f"context {taken} tokens ({why})", style="dim", soft_wrap=True)
+
+
+def cache_shared(model: Model, texts: int) -> str:
+    """How large a cache several texts share, where it has no room for all of them at full length."""
+    positions = model.cache.n_pages * PAGE
+    return f" in a cache of {positions} tokens" if positions < texts * whole_pages(model.context) else ""
+
+
+def report(completion: Completion, limit_gbs: float, context: int) -> None:
+    """One line on stderr: how much, how fast, how far from the machine's limit, and why an answer was cut."""
     t = completion.timings
     read = t.prompt_tokens - t.cached_tokens
     parts = [f"prompt {read} tokens at {t.prompt_tokens_per_second:.1f} tok/s"]
@@ -102,7 +126,9 @@ def report(completion: Completion, limit_gbs: float) -> None:
         share = f"{t.decode_gbs / limit_gbs:.0%} of this machine's {limit_gbs:.1f}"
         parts.append(f"{t.decode_gbs:.1f} GB/s read, {share}")
     if completion.finish_reason == "length":
-        parts.append("cut at its longest (--max-tokens, --context)")
+        full = t.prompt_tokens + t.generated_tokens >= context
+        reason = f"the context of {context} tokens is full (--context)" if full else "--max-tokens"
+        parts.append(f"cut at its longest: {reason}")
     _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
 
 
@@ -128,7 +154,7 @@ def describe(model: Model, given_threads: int | None) -> None:
     formats = ", ".join(sorted({kernel.parameters[0] for kernel in weights.kernels()}))
     nodes = f" on {len(weights.nodes)} NUMA nodes" if len(weights.nodes) > 1 else ""
     say(
-        f"{model.config.layers} layers of {model.config.hidden}, {formats}; {model.weight_bytes / 1e9:.2f} GB of "
+        f"{model.config.layers} layers of {model.config.hidden}, {formats}; {size(model.weight_bytes)} of "
         f"weights{nodes}; context {model.context} as {model.cache.memory.kind}; {model.threads} threads; "
         f"ISA {model.isa.name}"
     )
@@ -151,8 +177,10 @@ def promise(profile: Profile) -> None:
     from seventy.plan.wanted import catalogue_load
 
     load = catalogue_load("llama-3.3-70b", "Q4_K_M")
-    speed = predict(replace(this_machine(), memory_gb=None), load, engine="seventy").decode.mid
+    speed = predict(replace(this_machine(), room_bytes=None), load, engine="seventy").decode.mid
+    total = profile.memory_bytes
     say(
-        f"Llama-3.3-70B Q4_K_M here: needs {load.file_gb:.1f} GB (you have {profile.memory_bytes / 2**30:.0f}), would "
-        f"run about {speed:.1f} tok/s (memory limit {profile.read_bandwidth_gbs / load.read_gb:.1f}); see: seventy plan"
+        f"Llama-3.3-70B Q4_K_M here: needs {size(load.need(USUAL_CONTEXT).total)} (you have {size(total)}, "
+        f"{size(room(total))} free for it), would run about {speed:.1f} tok/s "
+        f"(memory limit {profile.read_bandwidth_gbs / load.read_gb:.1f}); see: seventy plan"
     )

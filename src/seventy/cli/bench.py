@@ -16,8 +16,9 @@ from seventy.bench.table import table
 from seventy.cli import _session as session
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
-from seventy.machine.memory import available_bytes
 from seventy.measure.profile import raise_limit
+from seventy.runtime.reservations import ledger
+from seventy.sizes import size
 
 # By less, a limit is the same.
 _MORE = 1.03
@@ -89,7 +90,8 @@ def bench(
 def _synthetic(name: str, quant: str, layers: int | None, wish: Wish) -> Synthetic:
     shape, quant = find_shape(name), quant_name(quant)
     context = max(needed(task) for task in wish.tasks(shape.context))
-    count = fitting_layers(shape, quant, context, available_bytes(), layers)
+    with ledger() as memory:
+        count = fitting_layers(shape, quant, context, memory.room, layers)
     if count < shape.layers:
         session.say(f"{shape.name} has {shape.layers} layers; {count} are made, and the rest is extrapolated")
     return Synthetic(shape, quant, choose_layers(shape, quant, count))
@@ -105,8 +107,8 @@ def _title(card: Card, name: str) -> str:
         against = f", against {card.peer.name} ({card.peer.version}{built})"
     return (
         f"{name}{layers}, {card.threads} threads, {card.isa}{against}\n"
-        f"{card.weight_bytes / 1e9:.2f} GB of weights, loaded in {card.load_seconds:.1f} s; "
-        f"at most {card.peak_memory_bytes / 1e9:.2f} GB of memory"
+        f"{size(card.weight_bytes)} of weights, loaded in {card.load_seconds:.1f} s; "
+        f"at most {size(card.peak_memory_bytes)} of memory"
     )
 
 

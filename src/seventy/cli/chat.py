@@ -17,7 +17,7 @@ def chat(
     min_p: session.MinP = 0.05,
     repeat_penalty: session.RepeatPenalty = 1.0,
     seed: session.Seed = None,
-    context: session.Context = 4096,
+    context: session.Context = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
@@ -31,6 +31,8 @@ def chat(
         if verbose:
             session.describe(llm.model, threads)
         profile, first = session.machine_limit(llm.model)
+        if context is None:
+            session.say_context(llm.model)
         session.say(_HELP)
         start = [{"role": "system", "content": system}] if system else []
         messages = list(start)
@@ -69,7 +71,7 @@ def chat(
                 messages.pop()
                 continue
             messages.append({"role": "assistant", "content": stream.completion.text})
-            session.report(stream.completion, profile.read_bandwidth_gbs)
+            session.report(stream.completion, profile.read_bandwidth_gbs, llm.context)
         if first:
             session.promise(profile)
 

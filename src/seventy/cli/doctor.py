@@ -1,5 +1,3 @@
-import re
-from glob import escape as escape_glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,15 +16,18 @@ def doctor(
 ) -> None:
     """What holds this machine back, what it costs, and the command that mends it."""
     from seventy.hub import store
-    from seventy.machine import memory, settings, smbios, topology
+    from seventy.machine import settings, smbios, topology
     from seventy.measure import checks, profile
+    from seventy.runtime.reservations import ledger
 
+    with ledger() as memory:
+        total, room = memory.total, memory.room
     readings = checks.Readings(
         machine=topology.read(),
         settings=settings.read(),
         slots=smbios.read(),
-        memory_bytes=memory.total_bytes(),
-        available_bytes=memory.available_bytes(),
+        memory_bytes=total,
+        room_bytes=room,
         profile=profile.load(),
         model=None if model is None else model_file(store.find(model)),
     )
@@ -34,14 +35,18 @@ def doctor(
 
 
 def model_file(path: Path) -> "ModelFile":
-    """The size of the file, or of all parts of a split one, and how fast its first part comes from the disk."""
+    """A file's size (of all parts, where it is split), its need of memory, and how fast it comes from the disk."""
+    from seventy.gguf.file import GGUF
     from seventy.machine import disk
     from seventy.measure.checks import ModelFile
+    from seventy.plan.wanted import gguf_load
+    from seventy.runtime.memory import USUAL_CONTEXT
 
+    with GGUF(path) as file:
+        nbytes, need = sum(part.stat().st_size for part in file.paths), gguf_load(file).need(USUAL_CONTEXT)
     with Console(stderr=True).status(f"reading {path.name} ..."):
         rate = disk.read_rate(path, seconds=2)
-    parts = path.parent.glob(re.sub(r"-\d{5}-of-(\d{5})\.gguf$", r"-*-of-\1.gguf", escape_glob(path.name)))
-    return ModelFile(path.name, sum(part.stat().st_size for part in parts), rate)
+    return ModelFile(path.name, nbytes, need.total, rate)
 
 
 def cost(finding: "Finding") -> str:

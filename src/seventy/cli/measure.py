@@ -6,6 +6,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from seventy.runtime.memory import USUAL_CONTEXT, room
+from seventy.sizes import module_size, size
+
 if TYPE_CHECKING:
     from seventy.machine.smbios import Slots
     from seventy.measure.profile import Bandwidth, Profile
@@ -68,7 +71,7 @@ def show(found: "Profile", load: "Load", console: Console) -> None:
         memory.add_row(_who(row, found), f"{row.best_gbs:.1f}", f"{row.typical_gbs:.1f}", f"{tokens:.2f} tok/s")
     console.print(memory)
     console.print(
-        f"{load.read_gb:.1f} GB are read for each token, so {found.read_bandwidth_gbs:.1f} GB/s allow "
+        f"{size(1e9 * load.read_gb)} are read for each token, so {found.read_bandwidth_gbs:.1f} GB/s allow "
         f"{found.read_bandwidth_gbs / load.read_gb:.2f} tok/s to one user; {found.threads} threads are enough.",
         soft_wrap=True,
     )
@@ -89,7 +92,7 @@ def show(found: "Profile", load: "Load", console: Console) -> None:
     if found.disk_read_gbs:
         seconds = load.file_gb / found.disk_read_gbs
         console.print(
-            f"Disk: {found.disk_read_gbs:.2f} GB/s in order; {load.file_gb:.1f} GB of model load in "
+            f"Disk: {found.disk_read_gbs:.2f} GB/s in order; {size(1e9 * load.file_gb)} of model load in "
             f"{seconds:.0f} s at best.",
             soft_wrap=True,
         )
@@ -111,9 +114,12 @@ def _memory_notes(found: "Profile", load: "Load") -> Iterator[str]:
     theoretical = found.slots.theoretical_gbs
     if theoretical:
         yield f"That is {100 * found.read_bandwidth_gbs / theoretical:.0f} % of what the channels give on paper."
-    needed = 1.06 * load.file_gb
-    if needed > found.memory_bytes / 1e9:
-        yield f"{load.name} {load.quant} needs {needed:.0f} GB and this machine has {found.memory_bytes / 1e9:.0f}."
+    need, free = load.need(USUAL_CONTEXT).total, room(found.memory_bytes)
+    fits = "" if need <= free else "too little: "
+    yield (
+        f"{load.name} {load.quant} needs {size(need)} with a context of {USUAL_CONTEXT}; {fits}{size(free)} of "
+        f"{size(found.memory_bytes)} are free for it where nothing else runs."
+    )
     if found.settings.hypervisor:
         yield "In a virtual machine the neighbours' share comes and goes: measure more than once."
 
@@ -127,7 +133,7 @@ def _slots(slots: "Slots") -> str:
     for slot in slots.filled:
         speed = f"-{slot.rated_mts}" if slot.rated_mts else ""
         at = f" at {slot.mts} MT/s" if slot.mts and slot.mts != slot.rated_mts else ""
-        kind = f"{slot.nbytes / 2**30:g} GB {slot.kind}{speed}{at}"
+        kind = f"{module_size(slot.nbytes)} {slot.kind}{speed}{at}"
         kinds[kind] = kinds.get(kind, 0) + 1
     text = f"{len(slots.filled)} of {len(slots.slots)} slots filled"
     if slots.channels:
@@ -144,10 +150,10 @@ def _about(found: "Profile") -> Iterator[tuple[str, str]]:
     yield "", f"{count}; {found.sockets} socket(s), {found.nodes} NUMA node(s)"
     yield "ISA", found.isa
     if found.last_level_cache_bytes:
-        yield "last-level cache", f"{found.last_level_cache_bytes / 2**20:g} MB"
-    yield "memory", f"{found.memory_bytes / 2**30:.1f} GB"
+        yield "last-level cache", module_size(found.last_level_cache_bytes)
+    yield "memory", size(found.memory_bytes)
     yield "DIMMs", _slots(found.slots)
-    swap = f"{settings.swap_used_bytes / 1e9:.1f} of {settings.swap_bytes / 1e9:.1f} GB used"
+    swap = f"{size(settings.swap_used_bytes)} of {size(settings.swap_bytes)} used"
     told = [
         ("governor", ", ".join(settings.governors)),
         ("energy preference", ", ".join(settings.energy_preferences)),

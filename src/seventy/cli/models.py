@@ -9,6 +9,7 @@ from seventy.gguf.arrays import GGUFArray
 from seventy.gguf.file import GGUF
 from seventy.gguf.tensors import GGML_TYPES
 from seventy.hub import store
+from seventy.sizes import size
 
 app = typer.Typer(help="The models on this machine, and what is in one.")
 
@@ -22,10 +23,10 @@ def models(context: typer.Context) -> None:
     known = {store.folder() / model.file: model for model in store.MODELS.values()}
     for path, model in known.items():
         where = str(path) if path.exists() else f"not here yet; seventy pull {model.name}"
-        rows.append((model.name, _size(model.nbytes), model.license, where))
+        rows.append((model.name, size(model.nbytes), model.license, where))
     for path in store.present():
         if path not in known:
-            rows.append((path.name, _size(path.stat().st_size), "", str(path)))
+            rows.append((path.name, size(path.stat().st_size), "", str(path)))
     print_rows(rows)
 
 
@@ -57,7 +58,7 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
         ("name", meta.get("general.name")),
         ("architecture", architecture),
         ("file", f"{gguf.paths[0]}" + (f" and {len(gguf.paths) - 1} more" if len(gguf.paths) > 1 else "")),
-        ("size", _size(sum(path.stat().st_size for path in gguf.paths))),
+        ("size", size(sum(path.stat().st_size for path in gguf.paths))),
         ("parameters", f"{sum(prod(tensor.shape) for tensor in gguf.tensors.values()) / 1e9:.3g} billion"),
         ("layers", meta.get(f"{architecture}.block_count")),
         ("context", meta.get(f"{architecture}.context_length")),
@@ -69,33 +70,35 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
         ("chat template", f"{len(template)} characters (--template shows it)" if isinstance(template, str) else "none"),
         ("license", meta.get("general.license")),
     ]
-    rows += [(f"{name} tensors", f"{counts[name]}, {_size(nbytes[name])}") for name, _ in nbytes.most_common()]
+    rows += [(f"{name} tensors", f"{counts[name]}, {size(nbytes[name])}") for name, _ in nbytes.most_common()]
     return [(name, _line(value)) for name, value in rows if value is not None]
 
 
-def prospects(gguf: GGUF, context: int = 4096) -> list[tuple[str, str]]:
+def prospects(gguf: GGUF) -> list[tuple[str, str]]:
     """What running the model here would need and how fast it should be, or why it cannot be run."""
     from seventy import models as architectures
-    from seventy.machine.memory import available_bytes
+    from seventy.engine.footprint import footprint
     from seventy.plan.here import this_machine
     from seventy.plan.roofline import predict
     from seventy.plan.wanted import gguf_load
-    from seventy.runtime.memory import needs
+    from seventy.runtime.memory import USUAL_CONTEXT
+    from seventy.runtime.reservations import ledger
 
     try:
         architecture = architectures.find(gguf.metadata.get("general.architecture"))
         config = architecture.config(gguf.metadata)
-        specs = architecture.caches(config)
-        context = min(context, config.context)
-        need, most = (needs(gguf, config, specs, positions) for positions in (context, config.context))
+        sizes = footprint(gguf, config, architecture.caches(config))
         load = gguf_load(gguf)
     except SeventyError as error:
         return [("runs here", _line(f"no: {error}"))]
-    free = available_bytes()
-    fits = "" if need.total <= free else ", too little"
-    rows = [("needs", f"{_size(need.total)} with a context of {context} ({_size(free)} are free{fits})")]
+    context = min(USUAL_CONTEXT, config.context)
+    need, most = sizes.need(context).total, sizes.need(config.context).total
+    with ledger() as memory:
+        free = f"{size(memory.room)} of {size(memory.total)} are free for it"
+        fits = "" if need <= memory.room else ", too little"
+    rows = [("needs", f"{size(need)} with a context of {context} ({free}{fits})")]
     if config.context > context:
-        rows.append(("at its limit", f"{_size(most.total)} with a context of {config.context}"))
+        rows.append(("at its limit", f"{size(most)} with a context of {config.context}"))
     machine = this_machine()
     band = predict(machine, load, engine="seventy").decode
     known = "measured" if machine.measured_gbs else "guessed; seventy measure knows better"
@@ -116,10 +119,6 @@ def _line(value: object) -> str:
     """What a file says of itself may hold anything: one line of it, without control characters."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
     return text if len(text) <= 200 else f"{text[:200]} ..."
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 def print_rows(rows: Iterable[tuple[str, ...]]) -> None:

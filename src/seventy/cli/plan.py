@@ -21,7 +21,8 @@ def plan(
     quant: Annotated[str, typer.Option(help="Q4_K_M, Q8_0 ...")] = "Q4_K_M",
     params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
     active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
-    weights_gib: Annotated[float | None, typer.Option(help="Size of the weights in GiB.")] = None,
+    weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
+    weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens of context to hold in memory.")] = 4096,
     engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
     budget: Annotated[float | None, typer.Option(min=1, help="The most to spend.")] = None,
@@ -66,10 +67,8 @@ def plan(
         return
     if engine not in ("llama.cpp", "seventy"):
         raise SeventyError(f"--engine {engine!r} is not known; it is llama.cpp or seventy.")
-    if params is not None or weights_gib is not None:
-        if params is None or weights_gib is None:
-            raise SeventyError("A bare model needs both --params (billions) and --weights-gib (size of the weights).")
-        load = wanted.bare_load(params, active_params, weights_gib, quant)
+    if params is not None or weights_gb is not None or weights_gib is not None:
+        load = wanted.bare_load(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
     else:
         load = wanted.catalogue_load(model, quant)
     book = _book(currency, region, date, ram_factor, prices)

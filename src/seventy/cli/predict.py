@@ -22,7 +22,8 @@ def predict(
     quant: Annotated[str, typer.Option(help="Q4_K_M, Q8_0 ...")] = "Q4_K_M",
     params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
     active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
-    weights_gib: Annotated[float | None, typer.Option(help="Size of the weights in GiB.")] = None,
+    weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
+    weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,
     engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
     context: Annotated[int, typer.Option(min=1, help="Tokens already in the KV cache.")] = 1000,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads (default: every core).")] = None,
@@ -47,10 +48,8 @@ def predict(
             raise SeventyError(f"There is no file {gguf}; name a GGUF file, or a model with --model.")
         with GGUF(gguf) as file:
             load = wanted.gguf_load(file)
-    elif params is not None or weights_gib is not None:
-        if params is None or weights_gib is None:
-            raise SeventyError("A bare model needs both --params (billions) and --weights-gib (size of the weights).")
-        load = wanted.bare_load(params, active_params, weights_gib, quant)
+    elif params is not None or weights_gb is not None or weights_gib is not None:
+        load = wanted.bare_load(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
     else:
         load = wanted.catalogue_load(model or "llama-3.3-70b", quant)
     if here:

@@ -26,7 +26,7 @@ def run(
     seed: session.Seed = None,
     stop: session.Stop = None,
     ignore_eos: Annotated[bool, typer.Option(help="Go on after the end of the answer.")] = False,
-    context: session.Context = 4096,
+    context: session.Context = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
@@ -60,9 +60,11 @@ def run(
                 frequency_penalty=frequency_penalty,
                 seed=seed,
             )
+        if context is None:
+            session.say_context(llm.model)
         completion = session.write(stream)
         profile, first = session.machine_limit(llm.model)
-        session.report(completion, profile.read_bandwidth_gbs)
+        session.report(completion, profile.read_bandwidth_gbs, llm.context)
         if first:
             session.promise(profile)
 

@@ -11,13 +11,14 @@ import typer
 
 from seventy.cli import _session as session
 from seventy.errors import SeventyError
+from seventy.sizes import size
 
 
 def serve(
     model: session.ModelArgument = "smollm2",
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8070,
-    context: session.Context = 4096,
+    context: session.Context = None,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Answers written at the same time.")] = 4,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; others are sent away (429).")] = 64,
     slowdown: Annotated[
@@ -98,10 +99,13 @@ def serve(
         if backend.ready:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-            model_size = f"{backend.llm.model.weight_bytes / 1e9:.1f} GB"
+            loaded = backend.llm.model
             if verbose:
-                session.describe(backend.llm.model, threads)
-            session.say(f"{backend.name} ({model_size}, context {backend.llm.context}, {parallel} at once): {url}")
+                session.describe(loaded, threads)
+            if context is None:
+                session.say_context(loaded)
+            many = f"{parallel} at once{session.cache_shared(loaded, parallel)}"
+            session.say(f"{backend.name} ({size(loaded.weight_bytes)}, context {loaded.context}, {many}): {url}")
         else:
             server.stop()
 

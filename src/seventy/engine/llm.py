@@ -91,7 +91,8 @@ class LLM:
     """A GGUF model, loaded and ready.
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
-    (no more than the model was made for), `sequences` how many texts of that length the cache has room for.
+    (no more than the model was made for; without it, what memory allows, up to 32768), `sequences` how many texts
+    share the cache, which has room for one of that length at least and for all where memory allows.
     `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
     than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts are written at
     once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is read beside
@@ -102,7 +103,7 @@ class LLM:
         self,
         path: str | os.PathLike[str],
         threads: int | None = None,
-        context: int = 4096,
+        context: int | None = None,
         *,
         sequences: int = 1,
         isa: str | None = None,

@@ -16,7 +16,7 @@ from seventy import models
 from seventy.cache.pages import Pages, check_kind, pages
 from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
-from seventy.cache.spec import CacheSpec
+from seventy.engine.footprint import footprint
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
@@ -30,12 +30,13 @@ from seventy.kernels import matmul
 from seventy.kernels.abi import NODES
 from seventy.kernels.pages import PAGE
 from seventy.machine import others, topology
-from seventy.machine.memory import available_bytes, interleave
+from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
-from seventy.runtime import tuning
-from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, needs
+from seventy.runtime import reservations, tuning
+from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, cache_positions, choose_context
 from seventy.runtime.threads import Aborted, Team
 from seventy.runtime.tuning import Candidates, Tuning
+from seventy.sizes import size
 
 # Kernels beside those of the program.
 SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
@@ -75,17 +76,18 @@ class Model:
     """Weights, cache, compiled program and threads.
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
-    model was made for; `sequences` is how many of that length the cache can hold; `kv` is how it keeps keys and
-    values, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are what measurements chose
-    (engine/tuning.py): remembered ones, or now where loading took longer than they do or `tune` asks for them; else
-    every physical core and the widest.
+    model was made for; without it, what memory allows (runtime/memory.py). `sequences` share the cache: it has room for
+    one of that length at least, and for all where memory allows; `kv` is how it keeps keys and values, as f16 or q8_0.
+    Without `threads`, how many, which vector width and tiles are what measurements chose (runtime/tuning.py):
+    remembered ones, or now where loading took longer than they do or `tune` asks for them; else every physical core
+    and the widest.
     """
 
     def __init__(
         self,
         source: str | os.PathLike[str] | Source,
         threads: int | None = None,
-        context: int = 4096,
+        context: int | None = None,
         sequences: int = 1,
         isa_name: str | None = None,
         kv: str = "f16",
@@ -104,13 +106,18 @@ class Model:
             self.metadata: Any = tensors.metadata
             architecture = models.find(tensors.metadata.get("general.architecture"))
             self.config = config = architecture.config(tensors.metadata)
-            if context < 1:
+            if context is not None and context < 1:
                 raise SeventyError(f"context must be at least 1 token, not {context}")
-            self.context = context = min(context, config.context)
             specs = architecture.caches(config)
             check_kind(specs, kv)
-            positions = sequences * pages(context) * PAGE
-            self._check_memory(tensors, specs, positions, kv)
+            sizes = footprint(tensors, config, specs, kv)
+            # Refused before anything is loaded: what would make the machine swap.
+            with reservations.ledger() as ledger:
+                self.context = context = choose_context(sizes, ledger.room, context, sequences)
+                positions = cache_positions(sizes, ledger.room, context, sequences)
+                need = sizes.need(positions, sequences)
+                what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
+                self._reservation = ledger.promise(need.total, what)
 
             # One node, or more than have counters: no thread is kept from anything.
             nodes = machine.node_cpus()
@@ -146,16 +153,6 @@ class Model:
     @property
     def isa(self) -> Isa:
         return self.library.isa
-
-    def _check_memory(self, source: Source, specs: Sequence[CacheSpec], positions: int, kv: str) -> None:
-        """Refuses, before anything is loaded, what would make the machine swap."""
-        need, have = needs(source, self.config, specs, positions, kv), available_bytes()
-        if need.total > have:
-            raise SeventyError(
-                f"{source.path} needs {need.total / 1e9:.1f} GB of memory ({need.cache / 1e9:.1f} GB of it for a "
-                f"context of {self.context}) and {have / 1e9:.1f} GB are free; close other programs, take a smaller "
-                f"context or quant, or see: seventy plan"
-            )
 
     def _prepare(self, weights: Weights, progress: Progress | None) -> float:
         """Compiles and loads, both at once: compiling needs cores, loading needs the disk. The seconds of loading."""
@@ -283,6 +280,7 @@ class Model:
         if self._team:
             self._team.close()
             self._team = None
+            self._reservation.release()
             del self.program, self.cache, self.library, self._operations, self._counters
 
     def __enter__(self) -> Self:

@@ -10,26 +10,37 @@ from seventy.machine.settings import Settings
 from seventy.machine.smbios import Slots
 from seventy.machine.topology import Topology
 from seventy.measure.profile import Profile
+from seventy.runtime.memory import USUAL_CONTEXT, room
+from seventy.sizes import module_size, size
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The model one wants to run; `read_gbs` is how fast its first part came from the disk, None if not tried."""
+    """The model one wants to run.
+
+    `nbytes` is its file's size, `need_bytes` what running it takes of memory; `read_gbs` is how fast its first part
+    came from the disk, None if not tried.
+    """
 
     name: str
     nbytes: int
+    need_bytes: int
     read_gbs: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the checks look at. `profile` is the kept measurement, if there is one."""
+    """What the checks look at.
+
+    `memory_bytes` is the machine's, `room_bytes` what of it a model may take now (runtime/memory.py). `profile` is the
+    kept measurement, if there is one.
+    """
 
     machine: Topology
     settings: Settings
     slots: Slots
     memory_bytes: int
-    available_bytes: int
+    room_bytes: int
     profile: Profile | None = None
     model: ModelFile | None = None
 
@@ -152,7 +163,7 @@ def swap(r: Readings) -> Finding | None:
         return None
     return Finding(
         "Swap",
-        f"{used / 1e9:.1f} GB are in swap",
+        f"{size(used)} are in swap",
         "memory was short; weights that go there are read from the disk for every token",
         "close what is not needed, then: sudo swapoff -a && sudo swapon -a",
         (1.0, 1.5),
@@ -197,7 +208,7 @@ def uneven_channels(r: Readings) -> Finding | None:
             sizes[slot.channel] = sizes.get(slot.channel, 0) + slot.nbytes
     if r.settings.hypervisor or len(set(sizes.values())) < 2:
         return None
-    text = ", ".join(f"{channel} {nbytes >> 30} GB" for channel, nbytes in sorted(sizes.items()))
+    text = ", ".join(f"{channel} {module_size(nbytes)}" for channel, nbytes in sorted(sizes.items()))
     return Finding(
         "Uneven channels",
         f"the channels hold different amounts: {text}",
@@ -292,23 +303,25 @@ def bandwidth_reached(r: Readings) -> Finding | None:
 
 
 def memory_room(r: Readings) -> Finding | None:
-    free = r.available_bytes
     if r.model is not None:
-        needed = int(1.06 * r.model.nbytes)
-        if needed < 0.97 * free:
+        if r.model.need_bytes <= r.room_bytes:
             return None
+        free = f"{size(r.room_bytes)} of {size(r.memory_bytes)} are free for it"
+        never = r.model.need_bytes > room(r.memory_bytes)
         return Finding(
             "Memory",
-            f"{r.model.name} needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} of {r.memory_bytes / 1e9:.1f} GB are free",
-            "what does not fit is read from the disk for every token",
-            "close other programs, add memory (seventy plan), or take a smaller quantisation",
-            (1.0, 10.0) if needed > r.memory_bytes else (1.0, 2.0),
+            f"{r.model.name} needs {size(r.model.need_bytes)} with a context of {USUAL_CONTEXT}; {free}",
+            "seventy refuses to load it, and other engines would read what does not fit from the disk for every token",
+            "add memory (seventy plan), or take a smaller quantisation"
+            if never
+            else "close other programs, or take a smaller quantisation",
+            (1.0, 10.0) if never else (1.0, 2.0),
         )
-    if free > 0.25 * r.memory_bytes:
+    if r.room_bytes > 0.25 * r.memory_bytes:
         return None
     return Finding(
         "Memory",
-        f"{free / 1e9:.1f} GB are free of {r.memory_bytes / 1e9:.1f}",
+        f"{size(r.room_bytes)} of {size(r.memory_bytes)} are free for a model",
         "a model that does not fit is read from the disk for every token",
         "close what is not needed: ps -eo rss,comm --sort=-rss | head",
         (1.0, 1.5),

@@ -8,8 +8,10 @@ from seventy.plan.builds import MODULE_GB, Build
 from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import Dimms
 from seventy.plan.rank import Offer, Wishes
-from seventy.plan.roofline import GIB, Load, Prediction, holds, predict
+from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.wanted import catalogue_load
+from seventy.runtime.memory import USUAL_CONTEXT, fitting_positions
+from seventy.sizes import size
 
 # A mixture of experts worth naming must be a large model still, and this many times as fast.
 MIXTURE_PARAMS_B, MIXTURE_GAIN = 25, 3
@@ -65,13 +67,12 @@ def channel_note(build: Build, load: Load, engine: str) -> Note | None:
 
 
 def memory_note(build: Build, load: Load) -> Note | None:
-    needed = load.memory_gb(LONG_CONTEXT)
-    if holds(build.dimms.total_gb, needed):
+    need, room = load.need(LONG_CONTEXT), build.dimms.room_bytes
+    if need.total <= room:
         return None
-    per_token = load.kv_bytes_per_token / 1e9
-    room = build.dimms.total_gb * GIB - load.memory_gb(0)
-    most = int(room / per_token) if per_token else LONG_CONTEXT
-    return ("n_context", {"have": build.dimms.total_gb, "context": LONG_CONTEXT, "needs": needed, "most": most})
+    most = fitting_positions(load.footprint, room)
+    return ("n_context", {"have": size(build.dimms.nbytes), "context": LONG_CONTEXT, "needs": size(need.total),
+                          "most": most})  # fmt: skip
 
 
 def noise_note(build: Build, wishes: Wishes) -> Note | None:
@@ -90,9 +91,9 @@ def mixture_note(build: Build, load: Load, engine: str) -> Note | None:
         if not model.mixture or model.params_b < MIXTURE_PARAMS_B or "Q4_K_M" not in model.size_gb:
             continue
         candidate = catalogue_load(model.name, "Q4_K_M")
-        if not holds(build.dimms.total_gb, candidate.memory_gb(4096)):
+        if candidate.need(USUAL_CONTEXT).total > build.dimms.room_bytes:
             continue
-        found = predict(build.prediction.machine, candidate, 4096, engine)
+        found = predict(build.prediction.machine, candidate, USUAL_CONTEXT, engine)
         gain = found.decode.mid / build.prediction.decode.mid
         if gain >= MIXTURE_GAIN and (best is None or candidate.params_b > best[1].params_b):
             best = (gain, candidate, found)

@@ -8,10 +8,16 @@ from seventy.plan.roofline import Band, Prediction
 from seventy.plan.shop import Plan
 from seventy.plan.tables import table
 from seventy.plan.words import number, say
+from seventy.runtime.memory import USUAL_CONTEXT
+from seventy.sizes import size
 
 
 def _round(value: float) -> float:
     return float(f"{value:.3g}")
+
+
+def _gb(nbytes: int | None) -> float | None:
+    return None if nbytes is None else _round(nbytes / 1e9)
 
 
 def band_json(band: Band) -> dict[str, float]:
@@ -20,11 +26,10 @@ def band_json(band: Band) -> dict[str, float]:
 
 def reason(found: Prediction, lang: str) -> str:
     """Why it is as fast as it is, with the bytes behind it."""
-    have = found.machine.memory_gb or 0.0
     return say("bound_" + found.bound, lang, {
-        "read": found.read_gb_per_token, "gbs": found.effective_gbs, "share": f"{100 * found.share:.0f}",
+        "read": size(1e9 * found.read_gb_per_token), "gbs": found.effective_gbs, "share": f"{100 * found.share:.0f}",
         "peak": found.peak_gbs, "ops": 2 * found.load.active_params_b, "ms": found.barrier_ms,
-        "needs": found.needs_gb, "have": have,
+        "needs": size(found.need.total), "room": size(found.machine.room_bytes or 0),
     })  # fmt: skip
 
 
@@ -50,13 +55,14 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
         "model": {
             "name": found.load.name, "quant": found.load.quant, "params_b": found.load.params_b,
             "active_params_b": found.load.active_params_b, "file_gb": _round(found.load.file_gb),
-            "read_gb_per_token": _round(found.read_gb_per_token), "needs_gb": _round(found.needs_gb),
+            "read_gb_per_token": _round(found.read_gb_per_token), "needs_gb": _round(found.need.total / 1e9),
         },
         "machine": {
             "name": machine.name, "known_cpu": machine.cpu is not None, "kind": machine.kind,
             "sockets": machine.sockets, "cores": machine.cores, "channels": machine.channels,
             "channels_total": machine.channels_total, "mts": machine.mts, "peak_gbs": _round(found.peak_gbs),
-            "effective_gbs": _round(found.effective_gbs), "memory_gb": machine.memory_gb,
+            "effective_gbs": _round(found.effective_gbs), "memory_gb": _gb(machine.memory_bytes),
+            "room_gb": _gb(machine.room_bytes),
         },
         "engine": found.engine,
         "context": found.context,
@@ -81,9 +87,9 @@ def as_text(found: Prediction, lang: str) -> str:
     def line(key: str, band: Band, unit: str) -> str:
         return f"{say(key, lang)}: {number(band.mid)} {unit}  ({number(band.low)} - {number(band.high)})"
 
-    of = say("of_memory", lang, {"have": machine.memory_gb}) if machine.memory_gb else ""
-    fit = (say("fits", lang, {"needs": found.needs_gb, "of": of}) if found.fits
-           else say("no_fit", lang, {"needs": found.needs_gb, "have": machine.memory_gb or 0.0}))  # fmt: skip
+    memory_values = {"needs": size(found.need.total), "room": size(machine.room_bytes or 0),
+                     "have": size(machine.memory_bytes or 0), "context": max(found.context, USUAL_CONTEXT)}  # fmt: skip
+    fit = say("needs" if machine.room_bytes is None else "fits" if found.fits else "no_fit", lang, memory_values)
     return "\n".join([
         say("p_on", lang, {"model": found.load.name, "quant": found.load.quant, "machine": machine.name,
                            "memory": memory, "engine": found.engine, "context": found.context}),

@@ -14,6 +14,8 @@ from seventy.plan.roofline import Prediction, predict
 from seventy.plan.tables import table
 from seventy.plan.wanted import catalogue_load
 from seventy.plan.words import number, say
+from seventy.runtime.memory import USUAL_CONTEXT
+from seventy.sizes import size
 
 
 def predicted(build: ArticleBuild, article: Article, filled: bool = False) -> Prediction:
@@ -71,12 +73,13 @@ def needs_text(lang: str) -> str:
     article = the_article()
     load = catalogue_load(article.model, article.quant)
     lines = []
-    for context in (4096, 32768):
-        kv = load.kv_bytes_per_token * context / 1e9
+    for context in (USUAL_CONTEXT, 32768):
+        need = load.need(context)
         lines.append(say("a_needs", lang, {
-            "context": context, "file": load.file_gb, "kv": kv, "total": load.memory_gb(context)}))  # fmt: skip
+            "context": context, "file": size(need.weights), "kv": size(need.cache),
+            "engine": size(need.rows + need.process), "total": size(need.total)}))  # fmt: skip
     big = catalogue_load("deepseek-r1", "Q2_K")
-    lines.append(say("a_needs_not", lang, {"other": big.name, "other_gb": big.memory_gb(4096)}))
+    lines.append(say("a_needs_not", lang, {"other": big.name, "other_size": size(big.need(USUAL_CONTEXT).total)}))
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from seventy.catalog.prices import Part, PriceBook, PriceRow
 from seventy.errors import SeventyError
 from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import Dimms
-from seventy.plan.roofline import Load, Prediction, holds, predict
+from seventy.plan.roofline import Load, Prediction, predict
 
 # Sizes in GB that modules of a kind are made in.
 MODULE_GB = {
@@ -114,7 +114,7 @@ def enumerate_builds(
 ) -> Census:  # fmt: skip
     """Looks at every machine the catalogue can make for this model."""
     census = Census()
-    needs_gb = load.memory_gb(context)
+    need = load.need(context)
     drive = None if own_drive else book.ssd(load.file_gb + DRIVE_SPARE_GB)
     predictions: dict[tuple[str, int, float, int], Prediction] = {}
     for platform in platforms:
@@ -129,7 +129,7 @@ def enumerate_builds(
                 for count, gb in layouts(platform, sockets):
                     offers: Sequence[tuple[int, PriceRow | None]] = modules.get(gb) or [(0, None)]
                     census.looked_at += len(offers)
-                    if not holds(count * gb, needs_gb):
+                    if need.total > Dimms(count, gb, None).room_bytes:
                         census.too_small += len(offers)
                         continue
                     for mts, offer in offers:

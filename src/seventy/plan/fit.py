@@ -16,6 +16,7 @@ from seventy.plan.calibration import CALIBRATION, Calibration, Share
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import peak_gbs
 from seventy.plan.roofline import Load, guess_layers, predict
+from seventy.plan.wanted import guess_footprint
 
 # A spread is never published narrower than this: the sources agree with each other no better.
 NARROWEST, WIDEST = 1.45, 1.6
@@ -48,7 +49,7 @@ def load_of(row: Measurement) -> Load | None:
     """The model a source ran; None where its size is not known."""
     if row.file_gib is None:
         return None
-    file_gb = row.file_gib * 1.073741824
+    file_gb = row.file_gib * 2**30 / 1e9
     try:
         model = find_model(row.model)
         same = abs(model.params_b / row.params_b - 1) < 0.1
@@ -57,12 +58,13 @@ def load_of(row: Measurement) -> Load | None:
     if same:
         near = min(model.size_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - file_gb * 8 / row.params_b))
         read_gb = file_gb * model.read_per_token(near) / model.size(near)
-        layers, kv = model.layers or row.layers, (model.kv_kib_per_token or 0) * 1024
+        layers, kv = model.layers or row.layers, round((model.kv_kib_per_token or 0) * 1024)
     else:
         read_gb = file_gb * min(1.0, row.active_params_b / row.params_b)
-        layers, kv = row.layers, 0.0
-    return Load(row.model, row.quant, row.params_b, row.active_params_b, file_gb, read_gb, kv, layers or
-                guess_layers(row.params_b, row.active_params_b))  # fmt: skip
+        layers, kv = row.layers, 0
+    layers = layers or guess_layers(row.params_b, row.active_params_b)
+    footprint = guess_footprint(file_gb, row.active_params_b, layers, kv)
+    return Load(row.model, row.quant, row.params_b, row.active_params_b, file_gb, read_gb, footprint, layers)
 
 
 def machine_of(row: Measurement) -> Machine | None:
@@ -77,7 +79,8 @@ def machine_of(row: Measurement) -> Machine | None:
     cores = min(row.cores, base.cores) if row.cores else base.cores
     return Machine(
         base.name, cpu, base.kind, row.sockets, cores, base.ghz, base.isa, base.microarch,
-        row.channels or base.channels, base.channels_total, row.mts or base.mts, peak, None, row.bandwidth_gbs,
+        row.channels or base.channels, base.channels_total, row.mts or base.mts, peak, None, None,
+        row.bandwidth_gbs,
     )  # fmt: skip
 
 

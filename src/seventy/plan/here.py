@@ -9,8 +9,10 @@ from typing import Any
 
 from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.errors import SeventyError
+from seventy.machine.memory import total_bytes
 from seventy.plan.machine import Machine, machine_from_cpu, machine_from_parts
 from seventy.plan.memory import Dimms, parse_dimms, peak_gbs
+from seventy.runtime.memory import room
 
 
 def profile_path() -> Path:
@@ -70,7 +72,7 @@ def this_machine() -> Machine:
     source = Path("/proc/cpuinfo")
     text = source.read_text(encoding="utf-8") if source.exists() else ""
     name, sockets = _cpuinfo(text)
-    memory_gb = round(psutil.virtual_memory().total / 2**30, 1)
+    memory = total_bytes()
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     profile = read_profile()
     measured, int8 = profile_number(profile, "read_bandwidth_gbs"), profile_number(profile, "int8_gops")
@@ -80,14 +82,14 @@ def this_machine() -> Machine:
     else:
         base = Machine(
             name, None, "two sockets" if sockets > 1 else "desktop", sockets, cores, 2.5, _isa(text), "",
-            2 * sockets, 2 * sockets, 2400, peak_gbs(2 * sockets, 2400), memory_gb,
+            2 * sockets, 2 * sockets, 2400, peak_gbs(2 * sockets, 2400), memory, room(memory),
             notes=(("cpu_unknown", {"cpu": name}),),
         )  # fmt: skip
     notes = tuple(note for note in base.notes if measured is None or note[0] != "memory_assumed")
     if measured is None:
         notes += (("not_measured", {}),)
     return replace(
-        base, name=name, cores=cores, memory_gb=memory_gb, notes=notes,
+        base, name=name, cores=cores, memory_bytes=memory, room_bytes=room(memory), notes=notes,
         measured_gbs=measured, measured_int8_gops=int8, ssd_gbs=profile_number(profile, "disk_read_gbs") or 3.0,
     )  # fmt: skip
 

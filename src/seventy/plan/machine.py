@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.errors import SeventyError
 from seventy.plan.memory import Dimms, channels_filled, modules_per_channel, peak_gbs
+from seventy.runtime.memory import Need
 
 # Channels a socket is taken to have when nothing is known of the CPU: as many as it has modules.
 _GUESSED_CHANNELS = (1, 2, 3, 4, 6, 8, 12)
@@ -20,7 +21,8 @@ class Machine:
     `kind` is the class whose share of peak bandwidth was measured: server, two sockets, desktop, mobile, apple, arm.
     `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
     measured read bandwidth that replaces the peak, `measured_int8_gops` a measured limit of int8 operations.
-    `memory_gb` is as modules are labelled (GiB). `notes` are message keys with their values.
+    `memory_bytes` is what its modules hold, or what the system says of a machine at hand; `room_bytes` what of it
+    models may take, both None where memory is not known. `notes` are message keys with their values.
     """
 
     name: str
@@ -35,7 +37,8 @@ class Machine:
     channels_total: float
     mts: int
     peak_gbs: float
-    memory_gb: float | None
+    memory_bytes: int | None
+    room_bytes: int | None
     measured_gbs: float | None = None
     measured_int8_gops: float | None = None
     ssd_gbs: float = 3.0
@@ -49,6 +52,10 @@ class Machine:
     def guessed(self) -> bool:
         """Whether the CPU is not in the catalogue."""
         return self.cpu is None
+
+    def holds(self, need: Need) -> bool:
+        """Whether a model fits; of a machine whose memory is not known, that is taken for granted."""
+        return self.room_bytes is None or need.total <= self.room_bytes
 
 
 def kind_of(cpu: Cpu, sockets: int) -> str:
@@ -125,7 +132,8 @@ def machine_from_cpu(
         name=cpu.name if sockets == 1 else f"{sockets} x {cpu.name}",
         cpu=cpu, kind=kind_of(cpu, sockets), sockets=sockets, cores=_working_cores(cpu) * sockets,
         ghz=cpu.all_core_ghz, isa=cpu.isa, microarch=cpu.microarch, channels=channels, channels_total=total, mts=mts,
-        peak_gbs=peak, memory_gb=dimms.total_gb if dimms else None, ssd_gbs=ssd_gbs, notes=tuple(notes),
+        peak_gbs=peak, memory_bytes=dimms.nbytes if dimms else None, room_bytes=dimms.room_bytes if dimms else None,
+        ssd_gbs=ssd_gbs, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -154,5 +162,5 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
     return Machine(
         name=name, cpu=None, kind=kind, sockets=sockets, cores=8 * sockets, ghz=3.0, isa="avx2", microarch="",
         channels=channels, channels_total=channels, mts=mts, peak_gbs=peak_gbs(channels, mts),
-        memory_gb=dimms.total_gb, ssd_gbs=ssd_gbs, notes=tuple(notes),
+        memory_bytes=dimms.nbytes, room_bytes=dimms.room_bytes, ssd_gbs=ssd_gbs, notes=tuple(notes),
     )  # fmt: skip

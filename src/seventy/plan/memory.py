@@ -5,11 +5,15 @@ import re
 from dataclasses import dataclass
 
 from seventy.errors import SeventyError
+from seventy.runtime import memory
 
 
 @dataclass(frozen=True, slots=True)
 class Dimms:
-    """`count` equal modules of `gb` each, rated `mts` (None: at whatever the CPU is rated for)."""
+    """`count` equal modules of `gb` each, rated `mts` (None: at whatever the CPU is rated for).
+
+    `gb` is what is printed on a module; one of "64 GB" holds 2^36 bytes, 68.7e9.
+    """
 
     count: int
     gb: float
@@ -24,6 +28,16 @@ class Dimms:
     @property
     def total_gb(self) -> float:
         return self.count * self.gb
+
+    @property
+    def nbytes(self) -> int:
+        """What they hold."""
+        return round(self.total_gb * 2**30)
+
+    @property
+    def room_bytes(self) -> int:
+        """What of it models may take, on a machine that does nothing else."""
+        return memory.room(memory.visible(self.nbytes))
 
     def __str__(self) -> str:
         return f"{self.count}x{self.gb:g}" + (f"@{self.mts}" if self.mts else "")

@@ -12,22 +12,20 @@ from dataclasses import dataclass
 
 from seventy.plan.calibration import CALIBRATION, Calibration
 from seventy.plan.machine import Machine
+from seventy.runtime.memory import USUAL_CONTEXT, Footprint, Need
 
-# What must be resident beside weights and KV cache: the system and the engine's own buffers.
-OVERHEAD_GB = 2.0
 # KV cache is read by attention kernels at about a third of the rate of weights (T5810 rows N013-N015).
 KV_READ_COST = 3.0
 PROMPT_TOKENS = 1000
-GIB = 1.073741824
 # Quants whose weights take more unpacking than arithmetic; ik_llama.cpp's IQ2_K to IQ4_K do not.
 LOW_BIT = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "Q2_", "Q3_")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A model to run: sizes in GB (1e9 bytes), KV cache in bytes per token of context.
+    """A model to run: sizes in GB (1e9 bytes).
 
-    `read_gb` is what one token reads of the weights.
+    `read_gb` is what one token reads of the weights; `footprint` is what it takes of memory.
     """
 
     name: str
@@ -36,7 +34,7 @@ class Load:
     active_params_b: float
     file_gb: float
     read_gb: float
-    kv_bytes_per_token: float
+    footprint: Footprint
     layers: int
 
     def __post_init__(self) -> None:
@@ -53,9 +51,13 @@ class Load:
     def low_bit(self) -> bool:
         return self.quant.upper().removeprefix("UD-").startswith(LOW_BIT)
 
-    def memory_gb(self, context: int) -> float:
-        """What must fit in memory at this context."""
-        return self.file_gb + self.kv_bytes_per_token * context / 1e9 + OVERHEAD_GB
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return self.footprint.position_bytes
+
+    def need(self, context: int) -> Need:
+        """What must fit in memory at this context, as the engine counts it; no model has a longer one than its own."""
+        return self.footprint.need(min(context, self.footprint.context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,9 @@ class Band:
 class Prediction:
     """What to expect, and the figures it was made of.
 
-    `bound` is memory, compute, barriers or ssd; `effective_gbs` the read bandwidth assumed, `peak_gbs` the peak of
-    the channels that hold memory; times in milliseconds per token.
+    `need` is of memory, at `context` or at what is usual where that is longer. `bound` is memory, compute, barriers or
+    ssd; `effective_gbs` the read bandwidth assumed, `peak_gbs` the peak of the channels that hold memory; times in
+    milliseconds per token.
     """
 
     machine: Machine
@@ -92,7 +95,7 @@ class Prediction:
     first_token_s: Band
     bound: str
     fits: bool
-    needs_gb: float
+    need: Need
     read_gb_per_token: float
     effective_gbs: float
     peak_gbs: float
@@ -124,11 +127,11 @@ def predict(
     operations = 2e9 * load.active_params_b
     compute_s = operations / calibration.decode_ops_per_s(machine, load.low_bit, workers)
     barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
-    needs = load.memory_gb(context)
-    fits = machine.memory_gb is None or holds(machine.memory_gb, needs)
+    need = load.need(max(context, USUAL_CONTEXT))
+    fits = machine.holds(need)
     ssd_s = 0.0
-    if machine.memory_gb is not None and not fits:
-        missing = min(1.0, (needs - machine.memory_gb * GIB) / load.file_gb)
+    if machine.room_bytes is not None and not fits:
+        missing = min(1.0, (need.total - machine.room_bytes) / (load.file_gb * 1e9))
         ssd_s = load.read_gb * missing / machine.ssd_gbs
     seconds = max(memory_s, compute_s) + barrier_s + ssd_s
     spread = bandwidth.spread if fits else max(bandwidth.spread, 2.0)
@@ -144,15 +147,10 @@ def predict(
     bound = "ssd" if ssd_s > seconds / 2 else max(parts, key=lambda part: parts[part])
     return Prediction(
         machine=machine, load=load, engine=engine, context=context, decode=decode, prefill=prefill,
-        first_token_s=prefill.inverse(PROMPT_TOKENS), bound=bound, fits=fits, needs_gb=needs,
+        first_token_s=prefill.inverse(PROMPT_TOKENS), bound=bound, fits=fits, need=need,
         read_gb_per_token=load.read_gb + kv_gb, effective_gbs=effective, peak_gbs=peak, share=effective / peak,
         memory_ms=memory_s * 1e3, compute_ms=compute_s * 1e3, barrier_ms=barrier_s * 1e3, ssd_ms=ssd_s * 1e3,
     )  # fmt: skip
-
-
-def holds(memory_gb: float, needs_gb: float) -> bool:
-    """Whether modules sold as so many GB (which are GiB) hold so many GB of 1e9 bytes."""
-    return memory_gb * GIB >= needs_gb
 
 
 def guess_layers(params_b: float, active_params_b: float | None = None) -> int:

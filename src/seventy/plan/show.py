@@ -14,14 +14,15 @@ from seventy.plan.roofline import Load
 from seventy.plan.shop import Plan
 from seventy.plan.tables import clip, table, terminal_width
 from seventy.plan.words import number, say
+from seventy.sizes import size
 
 
 def headline(load: Load, book: PriceBook, lang: str, today: datetime.date | None = None) -> str:
     """Which model, which prices, and how old they are."""
     today = today or datetime.date.today()
     age = today.year * 12 + today.month - 1 - months(book.month)
-    text = say("h_line", lang, {"model": load.name, "quant": load.quant, "gb": load.file_gb, "region": book.region,
-                                "currency": book.currency, "month": book.month})  # fmt: skip
+    text = say("h_line", lang, {"model": load.name, "quant": load.quant, "size": size(1e9 * load.file_gb),
+                                "region": book.region, "currency": book.currency, "month": book.month})  # fmt: skip
     if age >= 12:
         text += "\n" + say("h_stale", lang, {"age": age})
     if book.ram_factor != 1.0:

@@ -9,10 +9,11 @@ from seventy.plan import answers
 from seventy.plan.builds import MODULE_GB, short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import Dimms
-from seventy.plan.roofline import Load, Prediction, holds, predict
+from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.tables import table
 from seventy.plan.wanted import catalogue_load
 from seventy.plan.words import number, say
+from seventy.sizes import size
 
 # A step that gains less than this is not worth a line.
 WORTH = 1.05
@@ -60,7 +61,8 @@ def steps(have: Upgrade, book: PriceBook) -> list[Step]:
     now = predict(machine, load, context, engine)
     found: list[Step] = []
     if cpu is not None and not cpu.soldered:
-        modules = dimms or Dimms(1, machine.memory_gb or 8.0, None)
+        # Nobody knows the modules: one of about what the system shows.
+        modules = dimms or Dimms(1, max(1, round((machine.memory_bytes or 8 * 2**30) / 2**30)), None)
         found += _memory_steps(cpu, machine, modules, load, context, engine, book)
         if dimms is not None:
             found += _cpu_steps(cpu, machine, dimms, load, context, engine, book)
@@ -73,7 +75,7 @@ def _memory_steps(cpu: Cpu, machine: Machine, dimms: Dimms, load: Load, context:
                   ) -> list[Step]:  # fmt: skip
     found = []
     total = round(cpu.mem_channels * machine.sockets)
-    needed = load.memory_gb(context)
+    need = load.need(context).total
 
     def step(key: str, new: Dimms, bought: int) -> Step:
         price = module_price(book, cpu, new.gb, new.mts)
@@ -81,13 +83,13 @@ def _memory_steps(cpu: Cpu, machine: Machine, dimms: Dimms, load: Load, context:
                     predict(machine_from_cpu(cpu, machine.sockets, new, machine.ssd_gbs), load, context, engine),
                     price * bought if price is not None else None)  # fmt: skip
 
-    if dimms.count < total and holds(total * dimms.gb, needed):
+    if dimms.count < total and need <= Dimms(total, dimms.gb, None).room_bytes:
         found.append(step("u_fill", Dimms(total, dimms.gb, dimms.mts), total - dimms.count))
-    if (dimms.mts or cpu.mem_speed_mts) < cpu.mem_speed_mts and holds(dimms.total_gb, needed):
+    if (dimms.mts or cpu.mem_speed_mts) < cpu.mem_speed_mts and need <= dimms.room_bytes:
         found.append(step("u_faster", Dimms(dimms.count, dimms.gb, cpu.mem_speed_mts), dimms.count))
-    if not holds(dimms.total_gb, needed):
+    if need > dimms.room_bytes:
         for gb in MODULE_GB.get((cpu.mem_type, _form(cpu)), ()):
-            if holds(total * gb, needed):
+            if need <= Dimms(total, gb, None).room_bytes:
                 found.append(step("u_more", Dimms(total, float(gb), dimms.mts), total))
                 break
     return found
@@ -128,7 +130,7 @@ def _mixture_step(machine: Machine, load: Load, context: int, engine: str) -> li
         if not model.mixture or model.params_b < 25 or "Q4_K_M" not in model.size_gb:
             continue
         other = catalogue_load(model.name, "Q4_K_M")
-        if machine.memory_gb is not None and not holds(machine.memory_gb, other.memory_gb(context)):
+        if not machine.holds(other.need(context)):
             continue
         if best is None or model.params_b > best.prediction.load.params_b:
             best = Step("u_mixture", {"model": model.name}, predict(machine, other, context, engine), 0.0)
@@ -139,7 +141,7 @@ def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
     """The steps as a table, and what to check before buying."""
     now = predict(have.machine, have.load, have.context, have.engine)
     found = steps(have, book)
-    memory = str(have.dimms or f"{have.machine.memory_gb} GB")
+    memory = str(have.dimms or size(have.machine.memory_bytes or 0))
     title = say("u_title", lang, {"name": have.machine.name, "memory": memory, "speed": now.decode.mid})
     lines = [f"{have.load.name} {have.load.quant}", title, answers.reason(now, lang)]
     if not found:

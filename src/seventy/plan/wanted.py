@@ -5,12 +5,16 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from seventy.catalog.models import BITS_PER_WEIGHT, find_model
+from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
 from seventy.errors import SeventyError
-from seventy.plan.roofline import GIB, Load, guess_layers
+from seventy.plan.roofline import Load, guess_layers
+from seventy.runtime.memory import Footprint, row_columns
 
 if TYPE_CHECKING:
     from seventy.gguf.source import Source
+
+# Of a model whose shape nobody says: a context and a vocabulary as most have them.
+_CONTEXT, _VOCABULARY = 131072, 150_000
 
 
 def catalogue_load(name: str, quant: str) -> Load:
@@ -20,23 +24,49 @@ def catalogue_load(name: str, quant: str) -> Load:
     if quant.upper() not in known:
         raise SeventyError(f"No quant {quant!r} is known; known are {', '.join(dict.fromkeys(known.values()))}.")
     quant = known[quant.upper()]
+    layers = model.layers or guess_layers(model.params_b, model.active_params_b)
     return Load(
         model.name, quant, model.params_b, model.active_params_b, model.size(quant), model.read_per_token(quant),
-        (model.kv_kib_per_token or 0.0) * 1024, model.layers or guess_layers(model.params_b, model.active_params_b),
+        _catalogue_footprint(model, model.size(quant), layers), layers,
     )  # fmt: skip
 
 
-def bare_load(params_b: float, active_params_b: float | None, weights_gib: float, quant: str) -> Load:
-    """A model known only by its parameters (in billions) and the size of its weights (GiB)."""
-    if params_b <= 0 or weights_gib <= 0:
-        raise SeventyError(f"--params {params_b:g} and --weights-gib {weights_gib:g} must both be more than zero.")
+def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint:
+    kv_bytes = round((model.kv_kib_per_token or 0) * 1024)
+    guessed = guess_footprint(file_gb, model.active_params_b, layers, kv_bytes)
+    context, vocabulary = model.context or guessed.context, model.vocabulary or guessed.vocabulary
+    columns = guessed.columns
+    if model.hidden and model.queries and model.keys and model.feed_forward:
+        columns = row_columns(model.hidden, model.queries, model.keys, model.feed_forward)
+    return Footprint(guessed.weights, guessed.position_bytes, columns, vocabulary, context)
+
+
+def guess_footprint(file_gb: float, active_params_b: float, layers: int, kv_bytes_per_token: int = 0) -> Footprint:
+    """What a model takes of memory where nobody says its shape: widths as dense models of so many parameters have."""
+    # Layers of 12.7 hidden^2 parameters, queries as wide as hidden, feed-forwards of 3.5 times that (Llama 3's).
+    hidden = round(math.sqrt(active_params_b * 1e9 / layers / 12.7))
+    columns = row_columns(hidden, hidden, hidden // 4, round(3.5 * hidden))
+    return Footprint(round(file_gb * 1e9), kv_bytes_per_token, columns, _VOCABULARY, _CONTEXT)
+
+
+def weights_gb(gb: float | None, gib: float | None) -> float | None:
+    """The size given with --weights-gb or, in units of 2^30 bytes, with --weights-gib."""
+    return gib * 2**30 / 1e9 if gb is None and gib is not None else gb
+
+
+def bare_load(params_b: float | None, active_params_b: float | None, weights_gb: float | None, quant: str) -> Load:
+    """A model known only by its parameters (in billions) and the size of its weights (GB of 10^9 bytes)."""
+    if params_b is None or weights_gb is None:
+        raise SeventyError("A bare model needs both --params (billions) and --weights-gb (size of the weights).")
+    if params_b <= 0 or weights_gb <= 0:
+        raise SeventyError(f"--params {params_b:g} and --weights-gb {weights_gb:g} must both be more than zero.")
     active = active_params_b if active_params_b is not None else params_b
     if not 0 < active <= params_b:
         raise SeventyError(f"--active-params {active:g} must be more than zero and at most --params {params_b:g}.")
-    file_gb = weights_gib * GIB
+    layers = guess_layers(params_b, active)
     return Load(
-        f"{params_b:g}B model", quant, params_b, active, file_gb, file_gb * active / params_b,
-        0.0, guess_layers(params_b, active),
+        f"{params_b:g}B model", quant, params_b, active, weights_gb, weights_gb * active / params_b,
+        guess_footprint(weights_gb, active, layers), layers,
     )  # fmt: skip
 
 
@@ -47,7 +77,10 @@ def _quant_of(stem: str) -> str:
 
 
 def gguf_load(file: "Source") -> Load:
-    """An open GGUF file: sizes from its tensor table, KV cache from its metadata."""
+    """An open GGUF file: sizes from its tensor table, the rest of its memory as the engine counts it.
+
+    Of a model that the engine cannot run, from what the metadata say.
+    """
     if not file.tensors:
         raise SeventyError(f"{file.path} has no tensors, a vocabulary at most; get the whole model")
     meta, arch = file.metadata, str(file.metadata.get("general.architecture", ""))
@@ -76,8 +109,25 @@ def gguf_load(file: "Source") -> Load:
     kv_heads = number("attention.head_count_kv", heads)
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     path = PurePath(file.path)
+    active_b = (elements - expert_elements * (1 - share)) / 1e9
+    footprint = _engine_footprint(file)
+    if footprint is None:
+        footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
     return Load(
-        str(meta.get("general.name", path.name)), _quant_of(path.stem), elements / 1e9,
-        (elements - expert_elements * (1 - share)) / 1e9, total / 1e9, (total - table - expert * (1 - share)) / 1e9,
-        layers * kv_heads * head_width * 2 * 2, layers,
+        str(meta.get("general.name", path.name)), _quant_of(path.stem), elements / 1e9, active_b, total / 1e9,
+        (total - table - expert * (1 - share)) / 1e9, footprint, layers,
     )  # fmt: skip
+
+
+def _engine_footprint(file: "Source") -> Footprint | None:
+    """The engine's account; None where it cannot run the file."""
+    # Only files need the engine; plan and predict do without what it imports.
+    from seventy import models
+    from seventy.engine.footprint import footprint
+
+    try:
+        architecture = models.find(file.metadata.get("general.architecture"))
+        config = architecture.config(file.metadata)
+        return footprint(file, config, architecture.caches(config))
+    except SeventyError:
+        return None

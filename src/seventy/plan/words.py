@@ -65,27 +65,30 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     # reasons
     "bound_memory": (
-        "memory-bound: each token reads {read} GB, at about {gbs} GB/s ({share} % of the {peak} GB/s peak)",
-        "受内存带宽限制：每个词元读 {read} GB，有效带宽约 {gbs} GB/s（峰值 {peak} GB/s 的 {share}%）",
+        "memory-bound: each token reads {read}, at about {gbs} GB/s ({share} % of the {peak} GB/s peak)",
+        "受内存带宽限制：每个词元读 {read}，有效带宽约 {gbs} GB/s（峰值 {peak} GB/s 的 {share}%）",
     ),
     "bound_compute": (
-        "compute-bound: {ops} billion operations a token take longer than reading its {read} GB",
-        "受算力限制：每个词元 {ops} G 次运算，比读取 {read} GB 更慢",
+        "compute-bound: {ops} billion operations a token take longer than reading its {read}",
+        "受算力限制：每个词元 {ops} G 次运算，比读取 {read} 更慢",
     ),
     "bound_barriers": (
         "bound by thread barriers: {ms} ms of each token is waiting between operations; fewer threads would help",
         "受线程同步限制：每个词元有 {ms} 毫秒在等待；减少线程数会更快",
     ),
     "bound_ssd": (
-        "runs from SSD: {needs} GB are needed, {have} GB are there; the rest is read from disk for each token",
-        "从固态硬盘运行：需要 {needs} GB，只有 {have} GB；其余部分每个词元都要读盘",
+        "runs from SSD: {needs} are needed, {room} are free for it; the rest is read from disk for each token",
+        "从固态硬盘运行：需要 {needs}，可用 {room}；其余部分每个词元都要读盘",
     ),
     "no_fit": (
-        "does not fit: {needs} GB are needed at this context, {have} GB are there",
-        "装不下：此上下文需要 {needs} GB，只有 {have} GB",
+        "does not fit: needs {needs} with a context of {context}; {room} of {have} are free for it",
+        "装不下：上下文 {context} 时需要 {needs}；内存共 {have}，可用 {room}",
     ),
-    "fits": ("fits: {needs} GB needed{of}", "装得下：需要 {needs} GB{of}"),
-    "of_memory": (" of {have} GB", "，共 {have} GB"),
+    "fits": (
+        "fits: needs {needs} with a context of {context}; {room} of {have} are free for it",
+        "装得下：上下文 {context} 时需要 {needs}；内存共 {have}，可用 {room}",
+    ),
+    "needs": ("needs {needs} with a context of {context}", "上下文 {context} 时需要 {needs}"),
     "seventy_aim": (
         "seventy's own figures are its design aim, not yet measurements; llama.cpp's rest on published ones.",
         "seventy 引擎的数字是设计目标，尚未实测；llama.cpp 的数字来自公开实测。",
@@ -132,12 +135,12 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "另一位内存带宽相同的用户用 34 GB 的文件测得 1.4。",
     ),
     "a_needs": (
-        "Memory for a 70B at {context} tokens: {file} GB weights + {kv} GB KV cache + 2 GB system = {total} GB.",
-        "70B 在 {context} 词元上下文时的内存：权重 {file} GB + KV 缓存 {kv} GB + 系统 2 GB = {total} GB。",
+        "Memory for a 70B at {context} tokens: {file} weights + {kv} KV cache + {engine} engine = {total}.",
+        "70B 在 {context} 词元上下文时的内存：权重 {file} + KV 缓存 {kv} + 引擎 {engine} = {total}。",
     ),
     "a_needs_not": (
-        "So 64 GB are enough for it and 256 GB are not needed; 256 GB serve {other} at Q2_K ({other_gb} GB).",
-        "所以 64 GB 就够，不需要 256 GB；256 GB 是给 {other} Q2_K（{other_gb} GB）用的。",
+        "So modules of 64 GB are enough for it and 256 GB are not needed; 256 GB serve {other} at Q2_K ({other_size}).",
+        "所以 64 GB 内存条就够，不需要 256 GB；256 GB 是给 {other} Q2_K（{other_size}）用的。",
     ),
     "a_ranking": (
         "Its CPU ranking: PassMark per yuan against 70B decode with every channel filled (one socket):",
@@ -145,8 +148,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     # plan: headline and table
     "h_line": (
-        "{model} {quant} ({gb} GB). Prices: {region}, {currency}, as of {month}.",
-        "{model} {quant}（{gb} GB）。价格：{region}，{currency}，{month} 行情。",
+        "{model} {quant} ({size}). Prices: {region}, {currency}, as of {month}.",
+        "{model} {quant}（{size}）。价格：{region}，{currency}，{month} 行情。",
     ),
     "h_stale": (
         "! These prices are {age} months old, and memory has risen three- to fivefold since 2025: --ram-factor 4 shows "
@@ -229,8 +232,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{total} 个内存通道空着 {empty} 个：改成 {dimms}，速度从 {now} 升到 {then} 词元/秒，约多花 {more}。",
     ),
     "n_context": (
-        "{have} GB hold about {most} tokens of context; {context} tokens need {needs} GB.",
-        "{have} GB 内存大约能容纳 {most} 词元上下文；{context} 词元需要 {needs} GB。",
+        "{have} of memory hold about {most} tokens of context; {context} tokens need {needs}.",
+        "{have} 内存大约能容纳 {most} 词元上下文；{context} 词元需要 {needs}。",
     ),
     "n_loud": (
         "{platform} is a rack server: its fans are heard through a wall. Not for a bedroom.",

@@ -1,42 +1,144 @@
-"""What memory a model will need, said before any of it is loaded."""
+"""What a model takes of a machine's memory, and what a machine has for one: the account that every command asks.
 
-from collections.abc import Sequence
+It is a function of plain numbers and knows no file, graph or cache: engine/footprint.py collects the numbers from a
+file, plan/wanted.py from the catalogue. All sizes are in bytes.
+"""
+
 from dataclasses import dataclass
 
-from seventy.cache.pages import pages
-from seventy.cache.spec import CacheSpec
-from seventy.gguf.source import Source
-from seventy.graph.weights import packed_bytes
-from seventy.models.blocks.config import Config
+from seventy.kernels.pages import PAGE
 
 # A step reads at most so many rows: enough to be bound by arithmetic and not by memory, few enough that the
-# activations of a 70B stay under 100 MB.
+# activations of a 70B stay under 200 MB.
 MAX_ROWS = 256
 MAX_OUTPUTS = 64
 
+# What the process takes beside weights, cache and rows: resident memory of `seventy serve` after a chat and an answer
+# as JSON, with the process that renders templates, measured with vocabularies of 1,000 to 262,144 tokens: 193 MB
+# (Python, LLVM, numpy, the server) and 1.05 to 1.15 KB of tokenizer and grammar for each token.
+PROCESS_BYTES = 200_000_000
+TOKEN_BYTES = 1_200
+
+# What a model must leave to the system: a desktop's session takes 1 GB or a little less (a server's 0.3), and one
+# percent is for what grows with memory: page tables, the kernel's own caches, the free pages below which it swaps.
+RESERVE_BYTES = 1_000_000_000
+RESERVE_SHARE = 100
+
+# The context at which needs are named where nobody says another.
+USUAL_CONTEXT = 4096
+# Without --context: no more than this, and a refusal where not even the least fits.
+MOST_CONTEXT = 32768
+LEAST_CONTEXT = 1024
+
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """Bytes: packed weights, KV cache, and the rows of a step while it runs."""
+class Need:
+    """Bytes that running a model takes, by what they are for."""
 
     weights: int
     cache: int
+    states: int
     rows: int
+    process: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.rows
+        return self.weights + self.cache + self.states + self.rows + self.process
 
 
-def needs(source: Source, config: Config, specs: Sequence[CacheSpec], positions: int, kv: str = "f16") -> Needs:
-    """What running the model takes with a cache of so many positions."""
-    c = config
-    # x, queries, keys, values, attended, gate, up; and beside them what of them is written as int8 or again as floats.
-    columns = 2 * c.hidden + (3 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.feed_forward
-    if c.experts:
-        columns += c.experts.count + c.experts.used * (3 * c.experts.feed_forward + c.hidden)
-    return Needs(
-        weights=sum(packed_bytes(info) for info in source.tensors.values()),
-        cache=pages(positions) * sum(spec.page_bytes(kv) for spec in specs),
-        rows=4 * (MAX_ROWS * columns + MAX_OUTPUTS * c.vocabulary),
-    )
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """A model's sizes as far as memory goes.
+
+    `weights` are the packed bytes of all tensors, `position_bytes` what all layers' caches take for one position,
+    `state_bytes` what recurrent layers take for one sequence. `columns` are the floats that one row of a pass takes
+    (see `row_columns`). `context` is the longest text that the model was made for.
+    """
+
+    weights: int
+    position_bytes: int
+    columns: int
+    vocabulary: int
+    context: int
+    state_bytes: int = 0
+
+    def need(
+        self, positions: int, sequences: int = 1, rows: int = MAX_ROWS, outputs: int = MAX_OUTPUTS
+    ) -> Need:
+        """What running it takes with a cache of `positions` positions (whole pages) that `sequences` texts share.
+
+        `rows` and `outputs` are the most rows of a pass, and the most of them whose logits are wanted.
+        """
+        return Need(
+            weights=self.weights,
+            cache=self.position_bytes * whole_pages(positions),
+            states=self.state_bytes * sequences,
+            rows=4 * (rows * self.columns + outputs * self.vocabulary),
+            process=PROCESS_BYTES + TOKEN_BYTES * self.vocabulary,
+        )
+
+
+def row_columns(hidden: int, queries: int, keys: int, feed_forward: int) -> int:
+    """Floats of one row of a pass, from the widths of the residual stream, all queries, all keys and gate.
+
+    They are the buffers (residual, queries, keys, values, attended, gate, up) and the inputs of the matrices that are
+    made of them (norm, attended, product of gate and up), which take at most as much as floats.
+    """
+    return 2 * hidden + 3 * queries + 2 * keys + 3 * feed_forward
+
+
+def whole_pages(positions: int) -> int:
+    """Positions rounded up to whole pages."""
+    return -(-positions // PAGE) * PAGE
+
+
+def reserve(total_bytes: int) -> int:
+    """Bytes that a model must leave to the system; a quarter at most, so that small machines run small models."""
+    return min(total_bytes // 4, RESERVE_BYTES + total_bytes // RESERVE_SHARE)
+
+
+def room(total_bytes: int, available_bytes: int | None = None) -> int:
+    """Bytes that a machine has for models.
+
+    Without `available_bytes`, what the system has free now, of a machine on which nothing else runs. What other
+    programs use is taken from the reserve first; a quarter of the reserve stays free in any case.
+    """
+    kept = reserve(total_bytes)
+    if available_bytes is None:
+        return total_bytes - kept
+    return max(0, min(total_bytes - kept, available_bytes - kept // 4))
+
+
+def visible(module_bytes: int) -> int:
+    """What a system shows of memory modules: firmware and the kernel's page list (64 bytes a page) take two percent.
+
+    A virtual machine of 24 modules' GB (25.77e9 bytes) shows 25.28e9.
+    """
+    return module_bytes * 49 // 50
+
+
+def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1) -> int:
+    """Positions, in whole pages, of the largest cache that fits beside the weights."""
+    rest = room_bytes - footprint.need(0, sequences).total
+    return max(0, rest) // max(1, footprint.position_bytes) // PAGE * PAGE
+
+
+def choose_context(footprint: Footprint, room_bytes: int, wanted: int | None = None, sequences: int = 1) -> int:
+    """The longest text to make room for: `wanted` where it is given, else what memory allows.
+
+    That is never more than the model's own or, where nothing is wanted, MOST_CONTEXT, and in whole pages. It is never
+    less than LEAST_CONTEXT: where memory has no room for that, reserving it is refused with the numbers.
+    """
+    if wanted is not None:
+        return min(wanted, footprint.context)
+    most = min(MOST_CONTEXT, footprint.context)
+    return max(min(LEAST_CONTEXT, most), min(most, fitting_positions(footprint, room_bytes, sequences)))
+
+
+def cache_positions(footprint: Footprint, room_bytes: int, context: int, sequences: int) -> int:
+    """Positions of the cache that `sequences` texts of up to `context` tokens share.
+
+    What memory allows: at least one such text, at most all of them.
+    """
+    one = whole_pages(context)
+    return max(one, min(sequences * one, fitting_positions(footprint, room_bytes, sequences)))

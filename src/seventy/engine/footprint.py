@@ -1,0 +1,25 @@
+"""A model file's sizes for the account of memory (runtime/memory.py); nothing is loaded for it."""
+
+from collections.abc import Sequence
+
+from seventy.cache.spec import CacheSpec
+from seventy.gguf.source import Source
+from seventy.graph.weights import packed_bytes
+from seventy.models.blocks.config import Config
+from seventy.runtime.memory import Footprint, row_columns
+
+
+def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
+    """Raises SeventyError where a tensor has a type that the engine does not know."""
+    c = config
+    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.feed_forward)
+    if c.experts:
+        # Gate, up, their product and what each of a row's experts gives.
+        columns += c.experts.count + c.experts.used * (3 * c.experts.feed_forward + c.hidden)
+    return Footprint(
+        weights=sum(packed_bytes(info) for info in source.tensors.values()),
+        position_bytes=sum(spec.position_bytes(kv) for spec in specs),
+        columns=columns,
+        vocabulary=c.vocabulary,
+        context=c.context,
+    )

@@ -1,0 +1,48 @@
+"""What a file is counted to take is what the engine then takes."""
+
+from pathlib import Path
+
+import pytest
+
+from seventy.engine.footprint import footprint
+from seventy.engine.model import Model
+from seventy.gguf.file import GGUF
+from seventy.runtime.memory import Footprint
+from tests.support.tiny import write_tiny
+
+
+def counted(path: Path, model: Model, kv: str = "f16") -> Footprint:
+    with GGUF(path) as file:
+        return footprint(file, model.config, model.cache.memory.specs, kv)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "qwen3moe"])
+@pytest.mark.parametrize("format_name", ["Q4_K", "Q8_0", "F16"])
+def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) -> None:
+    path = write_tiny(tmp_path / "model.gguf", architecture, format_name)
+    for kv in "f16", "q8_0":
+        with Model(path, 2, 512, kv=kv) as model:
+            need = counted(path, model, kv).need(512)
+            assert need.cache == len(model.cache.memory.memory)
+            assert len(model.program.weights.memory) <= need.weights <= 1.05 * len(model.program.weights.memory)
+            # Attention's parts, shared by threads, are 1 to 5 MB of whatever model.
+            rows = sum(len(area) for area in model.program.memory) - 5_000_000
+            assert rows <= need.rows
+
+
+def test_texts_share_what_memory_allows(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What other processes of this machine have promised does not count here.
+    monkeypatch.setattr("seventy.runtime.reservations.folders", lambda: [tmp_path])
+    monkeypatch.setattr("seventy.machine.memory.total_bytes", lambda: 10**9)
+    with Model(tiny, 2, 1024) as model:
+        sizes = counted(tiny, model)
+    monkeypatch.setattr("seventy.machine.memory.available_bytes", lambda: 10**9)
+    with Model(tiny, 2, 1024, sequences=4) as model:
+        assert model.cache.n_pages == 4 * 32
+    # Room for one and a half of them.
+    need = sizes.need(1536, 4).total
+    monkeypatch.setattr("seventy.machine.memory.available_bytes", lambda: need + 250_000_000 // 4)
+    with Model(tiny, 2, 1024, sequences=4) as model:
+        assert model.cache.n_pages == 48 and model.context == 1024
+    with Model(tiny, 2, None, sequences=4) as model:
+        assert model.cache.n_pages == 48 and model.context == 1536
