@@ -35,7 +35,9 @@ TEXTS = {
 }
 
 
-def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2, q8_kv: bool = False) -> np.ndarray:
+def llama_cpp_logits(
+    path: Path, ids: list[int], flash: bool, threads: int = 2, q8_kv: bool = False, f32_kv: bool = False
+) -> np.ndarray:
     """float32 [n, vocabulary] from llama.cpp; the test is skipped where its wheel is not installed."""
     native = pytest.importorskip("cyllama.llama.llama_cpp", reason="the oracle extra (cyllama) is not installed")
 
@@ -55,6 +57,8 @@ def llama_cpp_logits(path: Path, ids: list[int], flash: bool, threads: int = 2, 
     settings.flash_attn_type = int(flash)
     if q8_kv:
         settings.type_k = settings.type_v = 8
+    if f32_kv:
+        settings.type_k = settings.type_v = 0
     context = native.LlamaContext(model, settings, verbose=False)
     batch = native.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
     batch.set_batch(ids, 0, True)

@@ -19,6 +19,24 @@ def byte_tokens() -> list[str]:
     return [chr(b) if b in plain else chr(next(shifted)) for b in range(256)]
 
 
+def add_tokenizer(writer: gguf.GGUFWriter) -> list[str]:
+    """Write a byte-level tokenizer with two special tokens and a chat template; return its tokens."""
+    # One merge: a GGUF without any is not one of ours.
+    tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 256 + [3, 3, 1])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(257)
+    writer.add_chat_template(
+        "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
+    )
+    return tokens
+
+
 def write_tiny(
     path: Path,
     architecture: str = "llama",
@@ -38,8 +56,6 @@ def write_tiny(
     """
     feed_forward = FEED_FORWARD if down is None else FEED_FORWARD + 32
     rng = np.random.default_rng(0)
-    # One merge: a GGUF without any is not one of ours.
-    tokens = [*byte_tokens(), "<|start|>", "<|end|>", "ab"]
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split)
     numbers: dict[str, object] = {
         "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": feed_forward,
@@ -57,17 +73,7 @@ def write_tiny(
     for key, value in numbers.items():
         add = {float: writer.add_float32, str: writer.add_string}.get(type(value), writer.add_uint32)
         add(f"{architecture}.{key}", value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([1] * 256 + [3, 3, 1])
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(256)
-    writer.add_eos_token_id(257)
-    writer.add_chat_template(
-        "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
-    )
+    tokens = add_tokenizer(writer)
 
     def matrix(name: str, rows: int, columns: int, experts: int = 0) -> None:
         if name in without:
