@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from seventy.errors import SeventyError
+from seventy.version import __version__
 
 if TYPE_CHECKING:
     from seventy.engine.llm import LLM, Completion
 
-__version__ = "0.1.0"
-__all__ = ["LLM", "Completion", "SeventyError"]
+__all__ = ["LLM", "Completion", "SeventyError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from seventy.catalog.prices import PriceBook
-from seventy.plan import show
+from seventy.plan import report
 from seventy.plan.cost import Usage
 from seventy.plan.rank import Wishes
 from seventy.plan.report import steps
@@ -21,7 +21,7 @@ def plan() -> Plan:
 
 @pytest.mark.parametrize("lang, word", [("en", "Speed over price"), ("zh", "速度与价格")])
 def test_report_is_self_contained(plan: Plan, lang: str, word: str) -> None:
-    page = show.html(plan, lang)
+    page = report.html(plan, lang)
     assert word in page and page.count("<svg") == 2 and "$" not in page.split("<script>")[0].replace("$2", "")
     loaded = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import', page)
     assert all(a.startswith("data:") for a, _ in loaded), "nothing is fetched"
@@ -30,7 +30,7 @@ def test_report_is_self_contained(plan: Plan, lang: str, word: str) -> None:
 
 
 def test_rows_carry_numbers_to_sort_by(plan: Plan) -> None:
-    page = show.html(plan, "en")
+    page = report.html(plan, "en")
     first = page.split("<tbody>")[1].split("</tr>")[0]
     prices = re.findall(r'data-value="([\d.]+)"', first)
     assert len(prices) >= 8
@@ -39,7 +39,7 @@ def test_rows_carry_numbers_to_sort_by(plan: Plan) -> None:
 def test_nearest_is_reported_where_nothing_fits() -> None:
     found = shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"), Wishes(budget=300),
                  Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
-    assert "Nothing meets all of this" in show.html(found, "en")
+    assert "Nothing meets all of this" in report.html(found, "en")
 
 
 @pytest.mark.parametrize("top", [0.37, 1.0, 4.2, 99, 20000])

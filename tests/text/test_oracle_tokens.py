@@ -1,8 +1,6 @@
 """Ids beside those of llama.cpp itself (the wheel cyllama), on whole models."""
 
 import os
-import random
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,17 +8,8 @@ import pytest
 from seventy.gguf.file import GGUF
 from seventy.hub import store
 from seventy.text.tokenizer import Tokenizer
-
-RANGES = [
-    (0x20, 0x7E), (9, 13), (0x80, 0x24F), (0x300, 0x36F), (0x370, 0x4FF), (0x590, 0x6FF), (0x900, 0xE7F),
-    (0x1100, 0x11FF), (0x1E00, 0x20CF), (0x2190, 0x27BF), (0x3000, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3),
-    (0xFF00, 0xFFEF), (0x1F300, 0x1FAFF), (0x20000, 0x2A6DF),
-]  # fmt: skip
-WORDS = [
-    "the", "Hello", " world", "'s", "'LL", " don't", "123", "4567890", "  ", "    ", "\n", "\n\n", "\r\n", "\t", " \n",
-    "你好", "世界", "，", "def f(x):", "!=", "...", "http://", "É", "ß", "🙂", "👨‍👩‍👧", "\u00a0", "\u3000", "ſ",
-    "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<0x0A>", "▁", "Ġ",
-]  # fmt: skip
+from tests.support.texts import texts
+from tests.support.vocabularies import LlamaCpp
 
 
 def files() -> list[Path]:
@@ -29,33 +18,13 @@ def files() -> list[Path]:
     return [*(sorted(Path(folder).glob("*.gguf")) if folder else []), *store.present()]
 
 
-def some_text(rng: random.Random) -> str:
-    parts = []
-    for _ in range(rng.choice([3, 10, 40])):
-        if rng.random() < 0.5:
-            parts.append(rng.choice(WORDS) * rng.choice([1, 1, 1, rng.randint(2, 9)]))
-        else:
-            first, last = rng.choice(RANGES)
-            parts.append("".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 5))))
-    # What is a letter in the newest Unicode is not yet one in every library's tables.
-    return "".join(char for char in "".join(parts) if unicodedata.category(char) != "Cn")
-
-
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.stem)
 def test_ids_are_those_of_llama_cpp(path: Path) -> None:
-    llama = pytest.importorskip("cyllama.llama.llama_cpp", reason="cyllama is not installed (extra: oracle)")
-
-    class Model(llama.LlamaModel):
-        n_vocab = property(lambda self: 0)  # cyllama 0.2.18 asks for it and does not have it
-
-    loaded = Model(str(path), llama.LlamaModelParams())
-    theirs = loaded.get_vocab()
+    theirs = LlamaCpp(path)
     with GGUF(path) as model:
         tokenizer = Tokenizer.from_metadata(model.metadata)
-    assert {token for token in range(tokenizer.vocab_size) if theirs.is_eog(token)} == tokenizer.end_ids
-    assert theirs.get_add_bos() == tokenizer.add_bos
-    rng = random.Random(70)
-    for _ in range(500):
-        text = some_text(rng)
+    assert theirs.ends(range(tokenizer.vocab_size)) == tokenizer.end_ids
+    assert theirs.add_bos == tokenizer.add_bos
+    for text in texts(500):
         for special in (False, True):
-            assert tokenizer.encode(text, special) == theirs.tokenize(text, False, special), text
+            assert tokenizer.encode(text, special) == theirs.encode(text, special), text

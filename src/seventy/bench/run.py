@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import seventy
 from seventy.bench import energy, peers
 from seventy.bench.card import VERSION, Card, Energy, ModelShape, Peer, anonymous
 from seventy.bench.engine import Engine, Seventy, Threads
@@ -20,6 +19,7 @@ from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.machine.memory import peak_rss_bytes
 from seventy.measure.profile import Profile
+from seventy.version import __version__
 
 PROMPTS, DEPTHS, USERS = (128, 512), (0, 1024), (2, 4, 8)
 # Users who have just begun: more shows attention, not batching.
@@ -126,7 +126,7 @@ class Bench:
             counted = Energy("wall" if wall else "rapl", self.wish.watts, self.wish.cny_per_kwh)
         return Card(
             version=VERSION,
-            seventy=seventy.__version__,
+            seventy=__version__,
             date=datetime.now(UTC).date().isoformat(),
             machine=anonymous(profile),
             isa=self.model.isa.name,

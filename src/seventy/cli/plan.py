@@ -53,7 +53,7 @@ def plan(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Say what to buy: whole machines ranked by predicted tokens per second."""
-    from seventy.plan import answers, show, wanted
+    from seventy.plan import answers, report, show, wanted
     from seventy.plan.words import language
 
     speak = language(lang)
@@ -102,7 +102,7 @@ def plan(
     usage = Usage(hours_per_day, tariff, years)
     found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms)
     if html is not None:
-        html.write_text(show.html(found, speak), encoding="utf-8")
+        html.write_text(report.html(found, speak), encoding="utf-8")
         print(f"{html}", file=sys.stderr)
     if json_out:
         print(json.dumps(answers.plan_json(found, speak, top), ensure_ascii=False, indent=2))

@@ -135,7 +135,9 @@ class Model:
                 for area in (self.cache.memory.memory, *self.program.memory):
                     interleave(area, sorted({core.node for core in machine.usable}))
             self.weight_bytes = weights.nbytes
-            remembered = tuning.place(machine, candidates, weights.matrices)
+            remembered = tuning.place(
+                machine, candidates, [(matrix.rows, matrix.columns, matrix.format.name) for matrix in weights.matrices]
+            )
             if threads is None and not tune:
                 self.tuning = tuning.load(remembered, candidates)
             self.library = Library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from seventy import __version__
 from seventy.errors import SeventyError
+from seventy.version import __version__
 
 # Bytes there are and, where the server says it, bytes there will be.
 Progress = Callable[[int, int | None], None]

@@ -7,10 +7,12 @@ from importlib.resources import files
 from string import Template
 
 from seventy.catalog.prices import PriceBook
+from seventy.errors import SeventyError
 from seventy.plan.builds import short_cpu
 from seventy.plan.cost import Usage
-from seventy.plan.rank import Offer
-from seventy.plan.show import money, noise_word
+from seventy.plan.rank import Offer, front, order
+from seventy.plan.shop import Plan
+from seventy.plan.show import best_text, census_text, headline, money, nearest_text, noise_word
 from seventy.plan.words import number, say
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
@@ -147,3 +149,14 @@ def report(
     )  # fmt: skip
 
 
+def html(plan: Plan, lang: str) -> str:
+    """The answer as one HTML file; where nothing meets the wishes, of what comes nearest."""
+    shown = sorted(plan.kept, key=order(plan.aim)) if plan.kept else list(plan.nearest)
+    if not shown:
+        raise SeventyError(say("n_none", lang))
+    chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
+    return report(
+        say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
+        headline(plan.load, plan.book, lang), chosen, census_text(plan.census, len(plan.kept), plan.seconds, lang),
+        plan.ranked or plan.nearest, shown, plan.front or front(shown), plan.usage, plan.book, lang,
+    )  # fmt: skip

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.prices import Part, PriceBook, months
-from seventy.errors import SeventyError
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
 from seventy.plan.builds import Census, short_cpu
 from seventy.plan.cost import Usage
-from seventy.plan.rank import Offer, Wishes, front, order
+from seventy.plan.rank import Offer, Wishes
 from seventy.plan.roofline import Load
 from seventy.plan.shop import Plan
 from seventy.plan.tables import clip, table, terminal_width
@@ -193,18 +192,3 @@ def text(plan: Plan, lang: str, top: int) -> str:
 
 def best_text(plan: Plan, lang: str) -> str:
     return detail(plan.ranked[0], plan.load, plan.wishes, plan.usage, plan.book, plan.engine, lang)
-
-
-def html(plan: Plan, lang: str) -> str:
-    """The answer as one HTML file; where nothing meets the wishes, of what comes nearest."""
-    from seventy.plan.report import report
-
-    shown = sorted(plan.kept, key=order(plan.aim)) if plan.kept else list(plan.nearest)
-    if not shown:
-        raise SeventyError(say("n_none", lang))
-    chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
-    return report(
-        say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
-        headline(plan.load, plan.book, lang), chosen, census_text(plan.census, len(plan.kept), plan.seconds, lang),
-        plan.ranked or plan.nearest, shown, plan.front or front(shown), plan.usage, plan.book, lang,
-    )  # fmt: skip

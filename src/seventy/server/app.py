@@ -11,12 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-import seventy
 from seventy.server import chat, completions, embeddings, ollama, status
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
 from seventy.server.metrics import Metrics
+from seventy.version import __version__
 
 _PAGE = Path(__file__).with_name("page")
 # The page takes nothing from elsewhere, and what a model writes can do nothing in it.
@@ -29,7 +29,7 @@ _log = logging.getLogger("seventy.server")
 
 def create(backend: Backend, rules: Rules) -> ASGIApp:
     """The ASGI application for a backend that has been started, or will be."""
-    app = FastAPI(title="seventy", version=seventy.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(backend)
     for module in (chat, completions, embeddings, ollama):
         app.include_router(module.router(backend))

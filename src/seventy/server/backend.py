@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import seventy
 from seventy.engine.llm import LLM
 from seventy.engine.request import Event, Failed, Finished, Piece, QueueFull, Request, TooLong
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
 from seventy.text.grammar import Grammars
+from seventy.version import __version__
 
 _log = logging.getLogger("seventy.server")
 
@@ -174,7 +174,7 @@ class Backend:
 
         A timing trial may choose another width at another start (runtime/tuning.py), and sums then round differently.
         """
-        return f"seventy-{seventy.__version__}-{self.llm.model.isa.name}"
+        return f"seventy-{__version__}-{self.llm.model.isa.name}"
 
     @property
     def ready(self) -> bool:

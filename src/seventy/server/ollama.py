@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.requests import Request as HttpRequest
 
-import seventy
 from seventy.engine.request import Finished
 from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
@@ -22,6 +21,7 @@ from seventy.server.errors import ApiError
 from seventy.server.schemas import ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.tools import HERMES
+from seventy.version import __version__
 
 
 class Options(SamplingOptions):
@@ -231,7 +231,7 @@ def router(backend: Backend) -> APIRouter:
 
     @routes.get("/api/version")
     async def version() -> dict[str, str]:
-        return {"version": seventy.__version__}
+        return {"version": __version__}
 
     @routes.post("/api/show")
     async def show(body: Show) -> dict[str, Any]:

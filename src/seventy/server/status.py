@@ -7,11 +7,11 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import generate_latest
 
-import seventy
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
 from seventy.server.metrics import Metrics
 from seventy.server.schemas import DetokenizeBody, TokenizeBody
+from seventy.version import __version__
 
 
 def router(backend: Backend, metrics: Metrics) -> APIRouter:
@@ -47,7 +47,7 @@ def router(backend: Backend, metrics: Metrics) -> APIRouter:
         loading = backend.loading
         memory = psutil.virtual_memory()
         body: dict[str, Any] = {
-            "version": seventy.__version__, "model": backend.name, "state": loading.state, "what": loading.what,
+            "version": __version__, "model": backend.name, "state": loading.state, "what": loading.what,
             "progress": loading.share, "error": loading.error,
             "parallel": backend.scheduler.parallel if backend.ready else 0,
             "memory_used_bytes": psutil.Process().memory_info().rss, "memory_total_bytes": memory.total,

@@ -1,13 +1,16 @@
-"""Byte-pair encoding as GPT-2, Llama 3 and Qwen do it (`tokenizer.ggml.model` gpt2), on the `tokenizers` library."""
+"""Byte-pair encoding on the `tokenizers` library: over bytes, as GPT-2, Llama 3 and Qwen do it (`tokenizer.ggml.model`
+gpt2), and over characters, as Gemma 4 does it (gemma4)."""
 
+import re
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as _Library
 
 from seventy.errors import SeventyError
 from seventy.text.pretokenizers import PRE_TOKENIZERS
+from seventy.text.sentencepiece import SPACE
 
 
 def _byte_characters() -> dict[str, int]:
@@ -30,18 +33,7 @@ class BytePairEncoder:
                 f"take another model, with one of: {', '.join(sorted(PRE_TOKENIZERS))}"
             )
         rules = PRE_TOKENIZERS[pre]
-        # Of equal merges the first one counts; the library would take the last.
-        pairs = cast(list[tuple[str, str]], [tuple(merge.split(" ", 1)) for merge in dict.fromkeys(merges)])
-        try:
-            model = models.BPE(vocab=ids, merges=pairs, ignore_merges=rules.whole_words)
-        except Exception as error:
-            # The library has no exception of its own; of a token that is not there it says which it was.
-            halves = next((pair for pair in pairs if len(pair) != 2), None)
-            reason = " ".join(str(error).split())[:200] if halves is None else f"{halves[0][:80]!r} is no pair"
-            raise SeventyError(
-                f"the merges of the tokenizer do not fit its tokens ({reason}); download it again"
-            ) from None
-        self._library = _Library(model)
+        self._library = _library(ids, merges, ignore_merges=rules.whole_words)
         splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in rules.patterns]
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         self._library.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
@@ -53,3 +45,48 @@ class BytePairEncoder:
     def token_bytes(text: str) -> bytes:
         """The bytes a normal token stands for; characters that stand for no byte stay what they are."""
         return b"".join(bytes((_BYTES[char],)) if char in _BYTES else char.encode() for char in text)
+
+
+class CharacterPairEncoder:
+    """Text without special tokens to ids: pairs of characters are merged over a whole line, spaces written as U+2581.
+
+    A run of newlines that is a token becomes that token. A character that is no token becomes its byte tokens, <0x0A>.
+    SeventyError for merges that make no sense.
+    """
+
+    _LINES = re.compile(r"[^\n]+|\n+")
+
+    def __init__(self, ids: dict[str, int], merges: Iterable[str]) -> None:
+        self._library = _library(ids, merges, byte_fallback=True)
+        self._newlines = {text: token for text, token in ids.items() if not text.strip("\n")}
+
+    def encode(self, text: str) -> list[int]:
+        output: list[int] = []
+        for line in self._LINES.findall(text.replace(" ", SPACE)):
+            newlines = self._newlines.get(line)
+            if newlines is None:
+                output += self._library.encode(line, add_special_tokens=False).ids
+            else:
+                output.append(newlines)
+        return output
+
+    @staticmethod
+    def token_bytes(text: str) -> bytes:
+        """The bytes a normal token stands for."""
+        return text.replace(SPACE, " ").encode()
+
+
+def _library(ids: dict[str, int], merges: Iterable[str], **options: Any) -> _Library:
+    # The halves are the vocabulary's own strings: a second copy of Gemma 4's million of them would take 50 MB.
+    own = {text: text for text in ids}
+    # Of equal merges the first one counts; the library would take the last.
+    halves = (merge.split(" ", 1) for merge in dict.fromkeys(merges))
+    pairs = cast(list[tuple[str, str]], [tuple(own.get(half, half) for half in pair) for pair in halves])
+    del own
+    try:
+        return _Library(models.BPE(vocab=ids, merges=pairs, **options))
+    except Exception as error:
+        # The library has no exception of its own; of a token that is not there it says which it was.
+        odd = next((pair for pair in pairs if len(pair) != 2), None)
+        reason = " ".join(str(error).split())[:200] if odd is None else f"{odd[0][:80]!r} is no pair"
+        raise SeventyError(f"the merges of the tokenizer do not fit its tokens ({reason}); download it again") from None

@@ -1,7 +1,10 @@
 """How a text is cut into words before byte pairs are merged, by the name in `tokenizer.ggml.pre`.
 
-The expressions are those of the models' own tokenizer.json files, which llama.cpp's llama-vocab.cpp repeats with
-(?i:...) written out; where they are several, each cuts the pieces the one before it left.
+The expressions are those of the models' own tokenizer files, with (?i:...) written out; where they are several, each
+cuts the pieces the one before it left. llama.cpp's llama-vocab.cpp approximates some of them, because its regular
+expressions know no upper and lower case beyond ASCII: for gpt-4o, minimax-m2, tekken and kimi-k2 it gives other ids
+for words with combining marks or with capitals beyond ASCII, and for kimi-k2 also for words in camelCase and for Han
+characters outside of the common blocks (U+3005, U+3007, radicals). Those models were trained on the ids given here.
 """
 
 from dataclasses import dataclass
@@ -25,6 +28,12 @@ _TEKKEN = (
 _GPT4O = (
     rf"{_BEFORE_WORD}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_BEFORE_WORD}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
     rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_TAIL}",
+)
+_UPPER_NOT_HAN, _LOWER_NOT_HAN = (rf"[{letters[1:-1]}&&[^\p{{Han}}]]" for letters in (_UPPER, _LOWER))
+_KIMI_K2 = (
+    rf"\p{{Han}}+|{_BEFORE_WORD}{_UPPER_NOT_HAN}*{_LOWER_NOT_HAN}+{_CONTRACTIONS}?"
+    rf"|{_BEFORE_WORD}{_UPPER_NOT_HAN}+{_LOWER_NOT_HAN}*{_CONTRACTIONS}?"
+    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_TAIL}",
 )
 # By number: some of these characters look like, and are easily turned into, others.
 _DEEPSEEK_LETTERS = (
@@ -78,14 +87,15 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     **_named(PreTokenizer(_DEFAULT), "default"),
     **_named(PreTokenizer(_LLAMA3, True, True), "llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"),
     **_named(PreTokenizer(_LLAMA3), "dbrx", "smaug-bpe", "chatglm-bpe"),
-    **_named(PreTokenizer(_LLAMA3, True), "glm4"),
+    **_named(PreTokenizer(_LLAMA3, True), "glm4", "glm5"),
     **_named(PreTokenizer(_QWEN2), "qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "solar-open"),
     **_named(PreTokenizer(_QWEN35), "qwen35"),
     **_named(PreTokenizer(_TEKKEN, True, True), "tekken"),
-    **_named(PreTokenizer(_GPT4O), "gpt-4o", "llama4"),
+    **_named(PreTokenizer(_GPT4O), "gpt-4o", "llama4", "minimax-m2", "kanana2"),
+    **_named(PreTokenizer(_KIMI_K2), "kimi-k2"),
     **_named(PreTokenizer(_DEEPSEEK_LLM), "deepseek-llm"),
     **_named(PreTokenizer(_DEEPSEEK_CODER), "deepseek-coder"),
-    **_named(PreTokenizer(_DEEPSEEK_V3), "deepseek-v3", "hunyuan-dense"),
+    **_named(PreTokenizer(_DEEPSEEK_V3), "deepseek-v3", "hunyuan-dense", "joyai-llm"),
     **_named(PreTokenizer(_DIGITS_THEN_GPT2), "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"),
     **_named(PreTokenizer(_GPT2), "gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4"),
     **_named(PreTokenizer(_FALCON), "falcon"),

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from seventy.errors import SeventyError
-from seventy.text.bpe import BytePairEncoder
+from seventy.text.bpe import BytePairEncoder, CharacterPairEncoder
 from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SentencePieceEncoder
 from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_of
@@ -47,11 +47,15 @@ class Tokenizer:
         model = metadata.get("tokenizer.ggml.model")
         if model == "gpt2":
             return cls._byte_pair(metadata)
+        if model == "gemma4":
+            return cls._character_pair(metadata)
         if model == "llama":
             return cls._sentence_piece(metadata)
         if model is None:
             raise SeventyError("the file has no tokenizer (tokenizer.ggml.model); get a complete GGUF of this model")
-        raise SeventyError(f"tokenizer {str(model)[:80]!r} is not supported; gpt2 and llama work: get another model")
+        raise SeventyError(
+            f"tokenizer {str(model)[:80]!r} is not supported; gpt2, llama and gemma4 work: get another model"
+        )
 
     @classmethod
     def _byte_pair(cls, metadata: Mapping[str, Any]) -> Self:
@@ -61,6 +65,13 @@ class Tokenizer:
         encoder = BytePairEncoder(vocabulary.ids, iter(vocabulary.strings("merges")), str(pre))
         add_bos = vocabulary.flag("add_bos_token", PRE_TOKENIZERS[pre].add_bos)
         return cls(vocabulary, encoder, add_bos, False)
+
+    @classmethod
+    def _character_pair(cls, metadata: Mapping[str, Any]) -> Self:
+        vocabulary = Vocabulary(metadata, {})
+        encoder = CharacterPairEncoder(vocabulary.ids, iter(vocabulary.strings("merges")))
+        # Whatever the file says: early files said no, and the model needs it.
+        return cls(vocabulary, encoder, True, False)
 
     @classmethod
     def _sentence_piece(cls, metadata: Mapping[str, Any]) -> Self:
