@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 
 def test_place_is_of_machine_kernels_and_shapes(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Model(tiny, threads=1, context=64) as model:
-        matrices = model.matrices
+        matrices = [(m.rows, m.columns, m.format.name) for m in model.matrices]
     places = {tuning.place(machine(8), EIGHT, matrices)}
     assert places == {tuning.place(machine(8), EIGHT, matrices)}
     for where in (machine(4), machine(8, per_core=2), machine(8, nodes=2), machine(8, quota=4.0)):

@@ -18,7 +18,6 @@ from typing import Self
 
 import platformdirs
 
-from seventy.graph.weights import Matrix
 from seventy.jit.compiler import sources_digest
 from seventy.jit.isa import LEVELS, Isa
 from seventy.kernels import matmul
@@ -226,11 +225,11 @@ def _contest(
     return found
 
 
-def place(machine: Topology, candidates: Candidates, matrices: Sequence[Matrix]) -> Path:
-    """The file for models of these shapes on this machine, as this process may use it, with these kernels."""
+def place(machine: Topology, candidates: Candidates, shapes: Sequence[tuple[int, int, str]]) -> Path:
+    """The file for models of these matrices (rows, columns, format) on this machine, as this process may use it, with
+    these kernels."""
     where = machine.cores, [node.number for node in machine.nodes], machine.caches, machine.allowed, machine.quota
-    shapes = [(matrix.rows, matrix.columns, matrix.format.name) for matrix in matrices]
-    parts = VERSION, topology.cpu_name(), where, candidates, sources_digest(), shapes
+    parts = VERSION, topology.cpu_name(), where, candidates, sources_digest(), list(shapes)
     return folder() / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.json"
 
 
