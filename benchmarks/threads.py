@@ -52,8 +52,9 @@ def main() -> None:
         short = [step_us(1, threads) for _ in range(REPEATS)]
         show(f"a barrier of {threads} threads", [1000 * (t - np.median(short)) / (BARRIERS - 1) for t in long], "ns")
         show(f"a step of one barrier, {threads} threads that spin", short, "us")
-        show(f"a step of one barrier, {threads} threads, others asleep", [rested_us(threads) for _ in range(SLEEPS)], "us")
-        show("the same step by one thread after a rest", [rested_us(1) for _ in range(SLEEPS)], "us")
+        woken, alone = [rested_us(threads) for _ in range(SLEEPS)], [rested_us(1) for _ in range(SLEEPS)]
+        show(f"a step of one barrier, {threads} threads that sleep", woken, "us")
+        show("the same step by one thread after a rest", alone, "us")
 
 
 if __name__ == "__main__":
