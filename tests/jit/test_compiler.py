@@ -1,4 +1,5 @@
 import ctypes
+import os
 import subprocess
 import sys
 from io import BytesIO
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from llvmlite import binding
 
 from seventy.formats import formats
 from seventy.jit import compiler
@@ -37,7 +39,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_kernel_has_an_undefined_symbol(level: Isa) -> None:
     # An unresolved symbol does not fail when the object is loaded; it crashes when it is called.
     for kernel in ALL:
-        elf = ELFFile(BytesIO(compiler._compile_to_cache(kernel, level)))
+        data = compiler._object(kernel, level)
+        compiler._write_cached(compiler.cache_folder() / compiler._key(kernel, level), data)
+        elf = ELFFile(BytesIO(data))
         symbols = list(elf.get_section_by_name(".symtab").iter_symbols())[1:]
         undefined = [symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"]
         assert not undefined, f"{kernel} at {level.name} wants {undefined}"
@@ -68,10 +72,68 @@ def test_another_isa_sources_or_parameters_are_another_object() -> None:
     assert len(keys) == len(LEVELS) + 1
 
 
-def test_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_written_is_no_error_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path / "file" / "below")
-    assert Library(select("generic")).address(_TOPK)
+    folder = tmp_path / "file" / "below"
+    monkeypatch.setattr(compiler, "cache_folder", lambda: folder)
+    monkeypatch.setattr(compiler, "_warned", False)
+    for _ in range(2):
+        assert Library(select("generic")).address(_TOPK)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("seventy.jit", "WARNING")
+    assert str(folder) in record.getMessage() and "XDG_CACHE_HOME" in record.getMessage()
+
+
+def test_full_disk_leaves_no_files_and_is_said_once(tmp_path: Path) -> None:
+    # A limit on the size of files: they can be made and not be written, as on a full disk. Processes compile, too.
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from seventy.jit.compiler import *; from seventy.jit.isa import select\n"
+        "names = ('q8_256', 'q8_32', 'f32')\n"
+        "kernels = [Kernel('seventy.kernels.activations:build', (s, n)) for s in ('plain', 'norm') for n in names]\n"
+        "library = Library(select('generic')); library.load(kernels, workers=2)\n"
+        "print(len({library.address(kernel) for kernel in kernels}))"
+    )
+    environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path))
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    folder = tmp_path / "seventy" / "objects"
+    assert (result.returncode, result.stdout) == (0, "6\n"), result.stderr
+    assert list(folder.iterdir()) == []
+    assert result.stderr.count("\n") == 1 and f"cannot be kept in {folder} (File too large)" in result.stderr
+
+
+def test_other_users_of_llvm_get_their_own_code() -> None:
+    # A chain of sums, which LLVM's machine combiner makes a tree of.
+    lines = [f"  %v{i} = add i32 %{f'v{i - 1}' if i else 'a0'}, %a{i + 1}" for i in range(7)]
+    arguments = ", ".join(f"i32 %a{i}" for i in range(8))
+    text = "\n".join([f"define i32 @sum({arguments}) {{", *lines, "  ret i32 %v6", "}"])
+    compiler._start_llvm()
+
+    def assembly() -> str:
+        module = binding.parse_assembly(text)
+        return str(binding.Target.from_default_triple().create_target_machine(opt=3).emit_assembly(module))
+
+    with compiler._without_machine_combiner():
+        chain = assembly()
+    tree = assembly()
+    assert tree != chain
+    compiler.compile_object(_TOPK, select("generic"))
+    assert assembly() == tree
+
+
+def test_kernels_in_folders_below_are_sources_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels" / "below").mkdir(parents=True)
+    (tmp_path / "jit").mkdir()
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "jit" / "compiler.py"))
+    digests = set()
+    for path in ("kernels/a.py", "kernels/below/a.py"):
+        (tmp_path / path).write_text("x = 1\n")
+        digests.add(compiler.sources_digest.__wrapped__())
+    (tmp_path / "kernels/below/a.py").write_text("x = 2\n")
+    digests.add(compiler.sources_digest.__wrapped__())
+    assert len(digests) == 3
 
 
 def test_worker_processes_fill_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from seventy.gguf.source import Source
 from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
 from seventy.jit import isa
-from seventy.jit.compiler import Kernel, Library
+from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa
 from seventy.kernels import matmul
 from seventy.kernels.abi import NODES
@@ -32,9 +32,9 @@ from seventy.kernels.pages import PAGE
 from seventy.machine import others, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
-from seventy.runtime import reservations, tuning
+from seventy.runtime import reservations, runtime, tuning
 from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, cache_positions, choose_context
-from seventy.runtime.threads import Aborted, Team
+from seventy.runtime.threads import Aborted, Executor
 from seventy.runtime.tuning import Candidates, Tuning
 from seventy.sizes import size
 
@@ -101,7 +101,7 @@ class Model:
         self.threads = threads or candidates.prefill[0]
         self.tuning: Tuning | None = None
         self.tuning_seconds = self.disturbing_cpus = 0.0
-        self._team: Team | None = None
+        self._executor: Executor | None = None
         with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
             self.metadata: Any = tensors.metadata
             architecture = models.find(tensors.metadata.get("general.architecture"))
@@ -135,12 +135,11 @@ class Model:
                 for area in (self.cache.memory.memory, *self.program.memory):
                     interleave(area, sorted({core.node for core in machine.usable}))
             self.weight_bytes = weights.nbytes
-            remembered = tuning.place(
-                machine, candidates, [(matrix.rows, matrix.columns, matrix.format.name) for matrix in weights.matrices]
-            )
+            shapes = [(matrix.rows, matrix.columns, matrix.format.name) for matrix in weights.matrices]
+            remembered = tuning.place(machine, candidates, shapes)
             if threads is None and not tune:
                 self.tuning = tuning.load(remembered, candidates)
-            self.library = Library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])
+            self.library = runtime.shared.library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])
             long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS
         if threads is None and self.tuning is None and (tune or long):
             self.tuning = self._tune(candidates, machine, progress)
@@ -149,8 +148,9 @@ class Model:
         usual = matmul.prompt_columns(self.library.isa.lanes)[0]
         self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
         self._operations, self._counters = self.program.link(self.library)
-        self._team = Team(self.library, most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)])
         self._step = threading.Lock()
+        most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
+        self._executor = runtime.shared.executor(self.library, most)
 
     @property
     def isa(self) -> Isa:
@@ -213,7 +213,7 @@ class Model:
         At most MAX_ROWS rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and commits
         nothing: the caller knows what is right. Raises Aborted after `abort`.
         """
-        assert self._team is not None, "the model is closed"
+        assert self._executor is not None, "the model is closed"
         program = self.program
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
@@ -229,7 +229,8 @@ class Model:
                 program.outputs[output : output + each.outputs] = np.arange(row + n - each.outputs, row + n)
                 row, output, positions = row + n, output + each.outputs, positions + end
             program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
-            self._team.run(self._operations, self._counters, self.threads_for(n_rows))
+            with self._executor.lead():
+                self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
             assert program.logits is not None
             nbytes = program.step_bytes() + positions * self.cache.memory.position_bytes
             return Step(program.logits.floats(n_outputs), self._bad(n_rows, n_outputs), nbytes)
@@ -260,8 +261,8 @@ class Model:
 
     def abort(self) -> None:
         """Makes a running step raise Aborted; from any thread."""
-        if self._team:
-            self._team.abort()
+        if self._executor:
+            self._executor.abort()
 
     def read_bytes(self, positions: int) -> int:
         """Bytes of memory one decoded token reads: every matrix once, and the cache of so many positions."""
@@ -279,9 +280,9 @@ class Model:
 
     def close(self) -> None:
         """Ends the threads and frees the memory; twice is once."""
-        if self._team:
-            self._team.close()
-            self._team = None
+        if self._executor:
+            self._executor.close()
+            self._executor = None
             self._reservation.release()
             del self.program, self.cache, self.library, self._operations, self._counters
 

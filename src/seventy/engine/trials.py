@@ -1,4 +1,4 @@
-"""A program's first operations run in one way or another, and timed: what engine/tuning.py chooses by."""
+"""A program's first operations run in one way or another, and timed: what runtime/tuning.py chooses by."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.graph.program import Program
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import LEVELS
-from seventy.runtime.threads import Team
+from seventy.runtime import runtime
 from seventy.runtime.tuning import Way
 
 # One row reads more than any cache holds; so many of a prompt's rows read what takes a slow CPU some tenths of a
@@ -42,13 +42,13 @@ class Trials:
         self._random = np.random.default_rng(0)
         self.libraries = {library.isa.name: library}
         self._linked = {library.isa.name: program.link(library)}
-        self._team = Team(library, cpus)
+        self._executor = runtime.shared.executor(library, cpus)
 
     def seconds(self, way: Way, rows: int) -> float:
         """Of one step of so many rows, or of as many as the sequence has room for."""
         if way.isa not in self._linked:
-            library = self.libraries[way.isa] = Library(LEVELS[way.isa])
-            library.load([*self._program.kernels(), *self._support], self._team.threads)
+            library = self.libraries[way.isa] = runtime.shared.library(LEVELS[way.isa])
+            library.load([*self._program.kernels(), *self._support], self._executor.threads)
             self._linked[way.isa] = self._program.link(library)
         operations, counters = self._linked[way.isa]
         rows = min(rows, self._sequence.max_length)
@@ -63,13 +63,14 @@ class Trials:
         program.counts[:] = rows, 1, rows * program.slots_per_row
         program.tile_prompts(way.prompt_columns)
         count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES * _PREFILL_ROWS // rows)
-        start = time.perf_counter()
-        self._team.run(operations[:count], counters, way.threads)
-        return time.perf_counter() - start
+        with self._executor.lead():
+            start = time.perf_counter()
+            self._executor.run(operations[:count], counters, way.threads)
+            return time.perf_counter() - start
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._team.close()
+        self._executor.close()
         self._sequence.close()

@@ -1,14 +1,17 @@
 """From kernels to machine code: LLVM, and a cache of objects that makes the second start instant."""
 
+import contextlib
 import functools
 import hashlib
+import logging
 import os
 import pickle
 import queue
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +26,8 @@ from seventy.jit.isa import Isa
 
 _SOURCES = ("jit", "formats", "kernels")
 _MAGIC = b"seventy-object-1\n"
+_log = logging.getLogger("seventy.jit")
+_emitting = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,8 @@ def sources_digest() -> str:
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
     for folder in _SOURCES:
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -66,8 +71,6 @@ def _key(kernel: Kernel, isa: Isa) -> str:
 
 @functools.cache
 def _start_llvm() -> None:
-    # It makes trees of sums, which need more registers than there are (docs/lab.md).
-    binding.set_option("seventy", "-x86-machine-combiner=false")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
 
@@ -100,16 +103,33 @@ def _optimised(kernel: Kernel, isa: Isa) -> tuple[binding.ModuleRef, binding.Tar
     return module, machine
 
 
+@contextlib.contextmanager
+def _without_machine_combiner() -> Iterator[None]:
+    """Turn off a pass of LLVM's code generator meanwhile.
+
+    It makes trees of sums, which need more registers than there are (docs/lab.md). No attribute of a function or of a
+    target machine says so, only an option of the whole process, where others may use LLVM too.
+    """
+    with _emitting:
+        binding.set_option("seventy", "-x86-machine-combiner=false")
+        try:
+            yield
+        finally:
+            binding.set_option("seventy", "-x86-machine-combiner=true")
+
+
 def compile_object(kernel: Kernel, isa: Isa) -> bytes:
     """The kernel as an object file (ELF)."""
     module, machine = _optimised(kernel, isa)
-    return machine.emit_object(module)
+    with _without_machine_combiner():
+        return machine.emit_object(module)
 
 
 def compile_assembly(kernel: Kernel, isa: Isa) -> str:
     """The kernel as assembly text, for people and for tests."""
     module, machine = _optimised(kernel, isa)
-    return machine.emit_assembly(module)
+    with _without_machine_combiner():
+        return machine.emit_assembly(module)
 
 
 def _read_cached(path: Path) -> bytes | None:
@@ -125,28 +145,44 @@ def _read_cached(path: Path) -> bytes | None:
 
 
 def _write_cached(path: Path, data: bytes) -> None:
-    """Whole or not at all, whoever else writes the same file; a folder that cannot be written is no error."""
+    """Write the file whole or not at all, whoever else writes it; a folder that cannot be written is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as out:
-            out.write(_MAGIC + hashlib.sha256(data).digest() + data)
-        Path(temporary).replace(path)
-    except OSError:
-        return
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(_MAGIC + hashlib.sha256(data).digest() + data)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        _warn_once(path.parent, error.strerror or repr(error))
 
 
-def _compile_to_cache(kernel: Kernel, isa: Isa) -> bytes:
-    path = cache_folder() / _key(kernel, isa)
-    data = _read_cached(path)
-    if data is None:
-        data = compile_object(kernel, isa)
-        _write_cached(path, data)
-    return data
+_warned = False
+
+
+def _warn_once(folder: Path, reason: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        _log.warning(
+            "compiled kernels cannot be kept in %s (%s), so every start compiles them again; make room there and make "
+            "it writable, or set XDG_CACHE_HOME to a folder that is",
+            folder,
+            reason,
+        )
+
+
+def _object(kernel: Kernel, isa: Isa) -> bytes:
+    """The kernel's object: from the cache, where another process has put it meanwhile, else compiled."""
+    return _read_cached(cache_folder() / _key(kernel, isa)) or compile_object(kernel, isa)
 
 
 class Library:
-    """Compiled kernels in this process."""
+    """Compiled kernels in this process; several threads may load kernels into it at once."""
 
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
@@ -155,26 +191,37 @@ class Library:
         # models lie between, and then ends the process.
         self._jit = binding.create_lljit_compiler(_target_machine(isa), use_jit_link=True, suppress_errors=True)
         self._loaded: dict[Kernel, tuple[int, Any]] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """What besides model and request decides the last bits of a result: the ISA level with its vector width (as
+        `isa.name` says it), and a digest of the kernels' sources."""
+        return f"{self.isa.name}-{sources_digest()[:12]}"
 
     def load(
         self, kernels: Iterable[Kernel], workers: int = 1, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Makes every kernel callable: from the cache, else compiled, by up to `workers` processes.
+        """Make every kernel callable: from the cache, else compiled, by up to `workers` processes.
 
-        `progress(done, total)` is called while compiling.
+        `progress(done, total)` is called while compiling. Loads of several threads take turns, so that what two of
+        them want is compiled once.
         """
-        wanted = [kernel for kernel in dict.fromkeys(kernels) if kernel not in self._loaded]
-        missing = []
-        for kernel in wanted:
-            data = _read_cached(cache_folder() / _key(kernel, self.isa))
-            if data is None:
-                missing.append(kernel)
-            else:
+        with self._loading:
+            wanted = [kernel for kernel in dict.fromkeys(kernels) if kernel not in self._loaded]
+            missing = []
+            for kernel in wanted:
+                data = _read_cached(cache_folder() / _key(kernel, self.isa))
+                if data is None:
+                    missing.append(kernel)
+                else:
+                    self._link(kernel, data)
+            for done, (kernel, data) in enumerate(_compile_all(missing, self.isa, workers)):
+                # Not by the processes that compile: one that cannot write would say so once each.
+                _write_cached(cache_folder() / _key(kernel, self.isa), data)
                 self._link(kernel, data)
-        for done, (kernel, data) in enumerate(_compile_all(missing, self.isa, workers)):
-            self._link(kernel, data)
-            if progress:
-                progress(done + 1, len(missing))
+                if progress:
+                    progress(done + 1, len(missing))
 
     def address(self, kernel: Kernel) -> int:
         """The address of the kernel's machine code."""
@@ -192,7 +239,7 @@ def _compile_all(kernels: list[Kernel], isa: Isa, workers: int) -> Iterable[tupl
     """LLVM holds a lock, so threads would take turns: with enough to do, processes compile."""
     workers = min(workers, len(kernels), 8)
     if workers < 2 or len(kernels) < 4:
-        yield from ((kernel, _compile_to_cache(kernel, isa)) for kernel in kernels)
+        yield from ((kernel, _object(kernel, isa)) for kernel in kernels)
         return
     # Not multiprocessing: it would import the user's main module again.
     command = [sys.executable, "-c", "from seventy.jit.compiler import serve; serve()"]
@@ -220,7 +267,7 @@ def _ask(idle: "queue.SimpleQueue[subprocess.Popen[bytes]]", kernel: Kernel, isa
         return data
     except (OSError, EOFError, pickle.UnpicklingError):
         # The process could not live (a sandbox, too little memory): this one does its work.
-        return _compile_to_cache(kernel, isa)
+        return _object(kernel, isa)
     finally:
         idle.put(process)
 
@@ -232,5 +279,5 @@ def serve() -> None:
             kernel, isa = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(_compile_to_cache(kernel, isa), sys.stdout.buffer)
+        pickle.dump(_object(kernel, isa), sys.stdout.buffer)
         sys.stdout.buffer.flush()

@@ -1,11 +1,12 @@
-"""The threads that run a program together."""
+"""The threads that run programs together."""
 
 import contextlib
 import ctypes
-import signal
-import socket
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,123 +16,168 @@ from seventy.kernels import run
 from seventy.machine.topology import pin_thread
 
 _KERNEL = Kernel("seventy.kernels.run:build")
-_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
 
 class Aborted(Exception):
     """The step was stopped before its end; what it wrote is void."""
 
 
-class Team:
-    """One thread for each of `cpus`, pinned to it: the caller of `run` is the first, the others wait.
+class ThreadPool:
+    """One thread for each of `cpus`, pinned to it: the caller of a step is the first, the others wait.
 
-    Threads that ran a step spin for about 2 ms after it, then sleep until the next that wants them; those it does not
-    want sleep on. A CPU may be named twice.
+    Steps are run by Executors and take turns, in the order in which they came. Threads that ran a step spin for about
+    2 ms after it, then sleep until the next that wants them; those it does not want sleep on. A CPU may be named twice.
     """
 
     def __init__(self, library: Library, cpus: Sequence[int]) -> None:
-        self.threads = len(cpus)
-        assert 1 <= self.threads <= run.MOST_THREADS, f"{self.threads} threads"
+        assert cpus, "a pool has at least one CPU"
+        self._library = library
         self._function = _SIGNATURE(library.address(_KERNEL))
-        self._control = np.zeros(run.PARKED // 8 + run.LINE // 8 * self.threads, np.int64)
-        self._libc = ctypes.CDLL(None)
-        self._word(run.YIELD)[0] = ctypes.cast(self._libc.sched_yield, ctypes.c_void_p).value or 0
-        self._parked = self._control[run.PARKED // 8 :: run.LINE // 8]
-        self._wake = [threading.Semaphore(0) for _ in cpus]
-        self._closing = False
-        self._busy = threading.Lock()
-        self._first_cpu = cpus[0]
-        self._workers = [
-            threading.Thread(target=self._work, args=(i, cpu), name=f"seventy-{i}", daemon=True)
-            for i, cpu in enumerate(cpus)
-            if i
-        ]
-        for worker in self._workers:
-            worker.start()
+        # One line of threads more: `close` wakes a thread that Ctrl-C kept `grow` from writing down.
+        self._control = _lines(run.FIRST_THREAD + run.THREAD_BYTES * (run.MOST_THREADS + 1))
+        self._address = self._control.ctypes.data
+        libc = ctypes.CDLL(None)
+        for i, name in enumerate(run.LIBC):
+            self._control[run.FUNCTIONS // 8 + i] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
+        for i in range(run.TURNS):
+            semaphore = ctypes.c_void_p(self._address + run.FIRST_TURN + run.LINE * i)
+            assert libc.sem_init(semaphore, 0, int(i == 0)) == 0, "sem_init failed"
+        self.cpus: list[int] = [cpus[0]]
+        self._workers: list[threading.Thread] = []
+        self._growing = threading.Lock()
+        self.grow(cpus)
 
-    def _word(self, offset: int) -> NDArray[np.int64]:
-        return self._control[offset // 8 : offset // 8 + 1]
+    def grow(self, cpus: Sequence[int]) -> None:
+        """Have a thread on each of these CPUs, in this order: start those that are missing, move those elsewhere."""
+        assert len(cpus) <= run.MOST_THREADS, f"{len(cpus)} threads, at most {run.MOST_THREADS}"
+        with self._growing:
+            for index, cpu in enumerate(cpus):
+                if index == len(self.cpus):
+                    name = f"seventy-{index}"
+                    worker = threading.Thread(target=self._work, args=(index, cpu), name=name, daemon=True)
+                    # If Ctrl-C comes after the start, the next `grow` starts this thread again; one of the two ends.
+                    worker.start()
+                    self._workers.append(worker)
+                    self.cpus.append(cpu)
+                elif cpu != self.cpus[index]:
+                    if index and (thread := self._workers[index - 1].native_id):
+                        _move(thread, {cpu})
+                    self.cpus[index] = cpu
 
     def _work(self, index: int, cpu: int) -> None:
         # A CPU that was taken from us meanwhile: slower, not wrong.
         with contextlib.suppress(OSError):
             pin_thread({cpu})
-        seen = 0
-        while not self._closing:
-            seen = self._function(self._control.ctypes.data, index, seen)
-            self._wake[index].acquire()
+        self._function(self._address, index, None)
+
+    def run(self, step: int) -> None:
+        """Run the step whose block (kernels/run.py) is at this address, in one foreign call, to its end."""
+        ran = self._function(self._address, 0, step)
+        assert ran, "the thread pool is closed"
+
+    @contextlib.contextmanager
+    def lead(self) -> Iterator[None]:
+        """Keep the calling thread on the pool's first CPU while it runs steps; nested calls are fine.
+
+        A caller that is not kept there may find itself on the CPU of a thread it waits for. Threads and processes that
+        are started meanwhile inherit this one CPU, and topology.read() sees no other.
+        """
+        if not hasattr(os, "sched_setaffinity"):
+            yield
+            return
+        # By its number: after Ctrl-C in __enter__ another thread might close this generator.
+        thread, before = threading.get_native_id(), os.sched_getaffinity(0)
+        try:
+            _move(thread, {self.cpus[0]})
+            yield
+        finally:
+            # No call of a Python function in front of this one: Ctrl-C could come in it.
+            try:  # noqa: SIM105
+                os.sched_setaffinity(thread, before)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        """End the threads, after the step that runs; twice is once."""
+        block = _lines(run.STEP_BYTES)
+        block[run.THREADS // 8] = len(self.cpus) + 1
+        self._function(self._address, run.CLOSE, block.ctypes.data)
+        for worker in self._workers:
+            worker.join()
+
+
+class Executor:
+    """Runs the programs of one model on a pool, on as many as its first `threads` threads.
+
+    What `abort` stops are the steps of this executor only. `closed` is called at the end of `close`.
+    """
+
+    def __init__(self, pool: ThreadPool, threads: int, closed: Callable[["Executor"], None] | None = None) -> None:
+        assert 1 <= threads <= len(pool.cpus), f"{threads} of {len(pool.cpus)} threads"
+        self.pool, self.threads = pool, threads
+        self._on_close = closed
+        self._step = _lines(run.STEP_BYTES)
+        self._step_address = self._step.ctypes.data
+        self._abort = self._step[run.ABORT // 8 :]
+        self._running = threading.Lock()
+        self._closed = False
 
     def run(
         self, operations: NDArray[np.uint64], counters: NDArray[np.int64], threads: int | None = None
     ) -> None:
-        """Runs a program (kernels/run.py says how it lies in memory) to its end, on the first `threads` threads.
+        """Run a program (kernels/run.py says how it lies in memory) to its end, on the first `threads` threads.
 
-        Raises Aborted if `abort` was called while it ran.
+        Raises Aborted if `abort` was called while it ran or waited for its turn.
         """
         threads = threads or self.threads
-        assert threads <= self.threads, f"{threads} of {self.threads} threads"
-        with self._busy:
-            assert not self._closing, "the team is closed"
+        assert 1 <= threads <= self.threads, f"{threads} of {self.threads} threads"
+        step = self._step
+        with self._running:
+            # First this, then the look: so a `close` that comes between is not missed.
+            self._abort[0] = 0
+            assert not self._closed, "the executor is closed"
             counters[:] = 0
-            self._word(run.ABORT)[0] = 0
-            self._word(run.FINISHED)[0] = 0
-            self._word(run.OPERATIONS)[0] = operations.ctypes.data
-            self._word(run.COUNT)[0] = len(operations)
-            self._word(run.COUNTERS)[0] = counters.ctypes.data
-            self._word(run.THREADS)[0] = threads
-            self._function(self._control.ctypes.data, -1, 0)
-            for index in np.flatnonzero(self._parked[:threads]):
-                self._parked[index] = 0
-                self._wake[index].release()
-            # Unpinned, the caller may find itself on the core of a worker it waits for.
-            before = None
-            with contextlib.suppress(OSError):
-                before = pin_thread({self._first_cpu})
-            self._function(self._control.ctypes.data, 0, 0)
-            if before is not None:
-                pin_thread(before)
-            if self._word(run.ABORT)[0]:
+            step[run.OPERATIONS // 8] = operations.ctypes.data
+            step[run.COUNT // 8] = len(operations)
+            step[run.COUNTERS // 8] = counters.ctypes.data
+            step[run.THREADS // 8] = threads
+            self.pool.run(self._step_address)
+            if self._abort[0]:
                 raise Aborted
 
     def abort(self) -> None:
-        """Makes a running step stop at its next barrier; from any thread."""
-        self._word(run.ABORT)[0] = 1
+        """Make a running step stop at its next barrier; from any thread."""
+        self._abort[0] = 1
 
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Lets Ctrl-C stop a running step.
-
-        Python runs its signal handlers between two bytecodes, hence not during a step; but the wakeup descriptor is
-        written at once, and a thread that reads it can raise the abort flag.
-        """
-        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-            yield
-            return
-        ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        previous = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-
-        def watch() -> None:
-            while data := ours.recv(16):
-                if signal.SIGINT in data:
-                    self.abort()
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(previous)
-            theirs.close()
-            watcher.join()
-            ours.close()
+    def lead(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the calling thread on the pool's first CPU while it runs steps (ThreadPool.lead)."""
+        return self.pool.lead()
 
     def close(self) -> None:
-        """Ends the threads; a running step is stopped."""
+        """Stop a running step and take no more; twice is once."""
+        self._closed = True
         self.abort()
-        with self._busy:
-            self._closing = True
-        for semaphore in self._wake:
-            semaphore.release()
-        for worker in self._workers:
-            worker.join()
+        with self._running:
+            pass
+        if self._on_close:
+            self._on_close(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _lines(nbytes: int) -> NDArray[np.int64]:
+    """Zeros, aligned to a cache line."""
+    memory = np.zeros((nbytes + run.LINE) // 8, np.int64)
+    first = -memory.ctypes.data % run.LINE // 8
+    return memory[first : first + nbytes // 8]
+
+
+def _move(thread: int, cpus: Collection[int]) -> None:
+    """Keep a thread of this process on these CPUs, where the system has them; where not, it stays where it is."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(thread, cpus)
