@@ -90,7 +90,7 @@ def test_bare_model() -> None:
     with pytest.raises(SeventyError, match="--active-params 70"):
         bare_load(69, 70, 36.83, "Q4_K_M")
     for params, size in (69, None), (None, 36.83):
-        with pytest.raises(SeventyError, match="both --params .* and --weights-gb"):
+        with pytest.raises(SeventyError, match=r"both --params .* and --weights-gb"):
             bare_load(params, None, size, "Q4_K_M")
 
 
