@@ -30,6 +30,11 @@ def test_every_part_is_counted() -> None:
     assert need.total == need.weights + need.cache + need.rows + need.process
 
 
+def test_a_mixture_takes_rows_for_the_experts_a_token_uses() -> None:
+    dense = row_columns(2048, 4096, 512, 6144)
+    assert row_columns(2048, 4096, 512, 6144, 128, 8, 768) == dense + 128 + 8 * (3 * 768 + 2048)
+
+
 def test_recurrent_layers_take_a_state_for_each_text() -> None:
     recurrent = Footprint(10**9, 1000, 100, 1000, 8192, state_bytes=5_000_000)
     assert recurrent.need(0, sequences=4).total - recurrent.need(0, sequences=1).total == 15_000_000

@@ -107,6 +107,17 @@ def test_nobody_refers_to_it_any_more(folder: Path) -> None:
     assert promised() == 0 and not list(folder.iterdir())
 
 
+def test_a_forked_child_does_not_take_it_back(folder: Path) -> None:
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom seventy.runtime import reservations\n"
+        f"reservations.folders = lambda: [Path({str(folder)!r})]\n"
+        "held = reservations.reserve(10**6, 'x')\nchild = os.fork()\n"
+        "if child == 0: sys.exit()\nos.waitpid(child, 0)\nprint(len(os.listdir(reservations.folders()[0])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "1\n" and not list(folder.iterdir())
+
+
 def test_another_process_counts_without_what_it_holds(process: Start) -> None:
     child = process(10 * 10**9, touched=300_000_000)
     assert said(child) == "promised"

@@ -24,8 +24,8 @@ BITS_PER_WEIGHT = {
 class Model:
     """One model; sizes in GB (1e9 bytes) per quant, bytes read per token likewise, KV cache in KiB per token at f16.
 
-    `queries` and `keys` are the widths of all heads; `feed_forward` is that of the gate, or of those of all active
-    experts together where they are wider.
+    `queries` and `keys` are the widths of all heads, `feed_forward` is that of a dense layer's gate, `expert_width` of
+    one expert's; a token uses `experts_used` of them, shared ones included.
     """
 
     name: str
@@ -41,6 +41,8 @@ class Model:
     queries: int | None
     keys: int | None
     feed_forward: int | None
+    expert_width: int | None
+    experts_used: int
     vocabulary: int | None
     size_gb: dict[str, float]
     read_gb: dict[str, float]
@@ -99,7 +101,7 @@ def _model(where: str, row: dict[str, str]) -> Model:
             row["name"], tuple(a for a in row["aliases"].split(";") if a), row["arch"],
             float(row["params_b"]), float(row["active_params_b"]), number("layers", int), number("context", int),
             number("n_expert", int), number("kv_kib_per_token_f16", float), number("hidden", int),
-            heads * head_dim or None, kv_heads * head_dim or None, max(dense, moe * (active + shared)) or None,
+            heads * head_dim or None, kv_heads * head_dim or None, dense or None, moe or None, active + shared,
             number("vocab", int), sizes, reads,
             row["source"], row["date"], row["unsure"],
         )  # fmt: skip

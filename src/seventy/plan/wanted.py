@@ -36,8 +36,11 @@ def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint
     guessed = guess_footprint(file_gb, model.active_params_b, layers, kv_bytes)
     context, vocabulary = model.context or guessed.context, model.vocabulary or guessed.vocabulary
     columns = guessed.columns
-    if model.hidden and model.queries and model.keys and model.feed_forward:
-        columns = row_columns(model.hidden, model.queries, model.keys, model.feed_forward)
+    if model.hidden and model.queries and model.keys and (model.feed_forward or model.expert_width):
+        columns = row_columns(
+            model.hidden, model.queries, model.keys, model.feed_forward or 0, model.n_expert or 0, model.experts_used,
+            model.expert_width or 0,
+        )  # fmt: skip
     return Footprint(guessed.weights, guessed.position_bytes, columns, vocabulary, context)
 
 

@@ -78,13 +78,17 @@ class Footprint:
         )
 
 
-def row_columns(hidden: int, queries: int, keys: int, feed_forward: int) -> int:
+def row_columns(
+    hidden: int, queries: int, keys: int, feed_forward: int, experts: int = 0, used: int = 0, expert_width: int = 0
+) -> int:
     """Floats of one row of a pass, from the widths of the residual stream, all queries, all keys and gate.
 
     They are the buffers (residual, queries, keys, values, attended, gate, up) and the inputs of the matrices that are
-    made of them (norm, attended, product of gate and up), which take at most as much as floats.
+    made of them (norm, attended, product of gate and up), which take at most as much as floats. Of a mixture, also
+    what the router says of each of `experts` and what each of the `used` ones reads and writes.
     """
-    return 2 * hidden + 3 * queries + 2 * keys + 3 * feed_forward
+    dense = 2 * hidden + 3 * queries + 2 * keys + 3 * feed_forward
+    return dense + experts + used * (3 * expert_width + hidden)
 
 
 def whole_pages(positions: int) -> int:

@@ -51,7 +51,7 @@ class Reservation:
     def __init__(self, nbytes: int, handle: int = -1, path: Path | None = None) -> None:
         """`path` is the file that says so, `handle` keeps it open and locked; none where it could not be written."""
         self.nbytes = nbytes
-        self._end = None if path is None else weakref.finalize(self, _remove, handle, path)
+        self._end = None if path is None else weakref.finalize(self, _remove, handle, path, os.getpid())
 
     def release(self) -> None:
         """Take the promise back; twice is once."""
@@ -65,9 +65,11 @@ class Reservation:
         self.release()
 
 
-def _remove(handle: int, path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
+def _remove(handle: int, path: Path, pid: int) -> None:
+    # A forked child has a copy of the handle, and of this duty, which is not its own.
+    if os.getpid() == pid:
+        with contextlib.suppress(OSError):
+            path.unlink()
     os.close(handle)
 
 
