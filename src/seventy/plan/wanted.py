@@ -1,12 +1,16 @@
 """The model a person wants to run: from the catalogue, from bare numbers, or from a GGUF file."""
 
 import math
-import re
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from seventy.catalog import names
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
+from seventy.catalog.names import Name
+from seventy.catalog.quants import quant_of
 from seventy.errors import SeventyError
+from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, resolve
 from seventy.plan.roofline import Load, guess_layers
 from seventy.runtime.memory import Footprint, row_columns
 
@@ -15,6 +19,69 @@ if TYPE_CHECKING:
 
 # Of a model whose shape nobody says: a context and a vocabulary as most have them.
 _CONTEXT, _VOCABULARY = 131072, 150_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model to plan for: its load, GGUF's name of its architecture, and the name to pull it by where it has one."""
+
+    load: Load
+    architecture: str
+    experts: bool
+    name: Name | None = None
+
+
+def wanted(text: str, quant: str) -> Wanted:
+    """The model of a name as pull and run take it (hub/names.py); a quant in the name goes before `quant`.
+
+    Raises SeventyError where it has no row in the catalogue, AmbiguousName where it means two models.
+    """
+    try:
+        meaning = resolve(text)
+    except names.AmbiguousName:
+        raise
+    except SeventyError:
+        # The catalogue's own spellings, and what it says of names that it does not know.
+        model = find_model(text)
+        return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert), names.of_title(model.name))
+    if isinstance(meaning, LocalFile):
+        from seventy.gguf.file import GGUF
+
+        with GGUF(meaning.path) as file:
+            return of_file(file)
+    found = None
+    if isinstance(meaning, Packaged):
+        return Wanted(catalogue_load("smollm2-135m", "Q4_1"), "llama", False)
+    if isinstance(meaning, Catalogued):
+        found = meaning.name
+    elif isinstance(meaning, Hosted):
+        found = names.of_repository(meaning.repository)
+    if found is None:
+        model = find_model(text)
+        return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert))
+    model = find_model(found.model)
+    load = catalogue_load(model.name, getattr(meaning, "quant", None) or quant)
+    if found.model != found.title:
+        load = replace(load, name=found.title)
+    return Wanted(load, names.architecture(found), bool(model.n_expert), found)
+
+
+def of_file(file: "Source") -> Wanted:
+    """An open GGUF file as something to plan for."""
+    architecture = str(file.metadata.get("general.architecture", ""))
+    experts = file.metadata.get(f"{architecture}.expert_count", 0)
+    return Wanted(gguf_load(file), architecture, bool(experts))
+
+
+def hosted_load(model: Model, title: str, quant: str, nbytes: int) -> Load:
+    """A file of a hub whose size is known and whose shapes are those of a model of the catalogue."""
+    near = min(model.size_gb, key=lambda q: abs(model.size_gb[q] - nbytes / 1e9))
+    share = min(1.0, model.read_per_token(near) / model.size(near))
+    layers = model.layers or guess_layers(model.params_b, model.active_params_b)
+    return Load(
+        title, quant, model.params_b, model.active_params_b, nbytes / 1e9, nbytes / 1e9 * share,
+        _catalogue_footprint(model, nbytes / 1e9, layers), layers,
+    )  # fmt: skip
 
 
 def catalogue_load(name: str, quant: str) -> Load:
@@ -73,12 +140,6 @@ def bare_load(params_b: float | None, active_params_b: float | None, weights_gb:
     )  # fmt: skip
 
 
-def _quant_of(stem: str) -> str:
-    """The quant a file's name tells, as nearly all do: "model-Q4_K_M" or "model.i1-IQ2_XXS"."""
-    found = re.findall(r"(?<![a-z])((?:i?q\d[a-z0-9_]*|b?f16|f32|mxfp4))(?![a-z0-9])", stem.lower())
-    return str(found[-1]).upper() if found else stem
-
-
 def gguf_load(file: "Source") -> Load:
     """An open GGUF file: sizes from its tensor table, the rest of its memory as the engine counts it.
 
@@ -117,8 +178,8 @@ def gguf_load(file: "Source") -> Load:
     if footprint is None:
         footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
     return Load(
-        str(meta.get("general.name", path.name)), _quant_of(path.stem), elements / 1e9, active_b, total / 1e9,
-        (total - table - expert * (1 - share)) / 1e9, footprint, layers,
+        str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
+        total / 1e9, (total - table - expert * (1 - share)) / 1e9, footprint, layers,
     )  # fmt: skip
 
 

@@ -1,0 +1,144 @@
+"""Which hub to ask for a model that several have, and what it offers.
+
+With HF_ENDPOINT set Hugging Face (that mirror) is asked first. With neither HF_ENDPOINT nor MODELSCOPE_ENDPOINT set
+both hubs are tried for three seconds with a range of the model itself, and the faster one is taken.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seventy.errors import SeventyError
+from seventy.hub.huggingface import MIRROR, HuggingFace
+from seventy.hub.listing import Hub, Interrupted, NotThere, RemoteFile, Unreachable, Variant, of_file, variants
+from seventy.hub.modelscope import ModelScope
+from seventy.hub.names import Catalogued, Hosted
+from seventy.hub.transfer import Say
+
+PROBE_SECONDS = 3.0
+_PROBE_BYTES = 64 << 20
+# Less of a difference is chance; then Hugging Face, whose list comes first.
+_FASTER = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a repository on a hub has: models by quant, the smallest first."""
+
+    hub: Hub
+    repository: str
+    variants: tuple[Variant, ...]
+
+    def __str__(self) -> str:
+        return f"{self.hub.kind}:{self.repository}"
+
+
+def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = None) -> Offered:
+    """What is offered of a model, by the hub to take it from. Raises SeventyError that says what else to try."""
+    hubs = hubs or (HuggingFace(), ModelScope())
+    if isinstance(wanted, Hosted):
+        return _hosted(wanted, next(hub for hub in hubs if hub.kind == wanted.hub))
+    repositories = {"hf": wanted.name.hf_repositories, "ms": wanted.name.ms_repositories}
+    found, said = [], []
+    measured = not os.environ.get("HF_ENDPOINT") and not os.environ.get("MODELSCOPE_ENDPOINT")
+    for hub in _in_order(hubs):
+        if not repositories[hub.kind]:
+            continue
+        try:
+            found.append(_first(hub, repositories[hub.kind]))
+        except SeventyError as error:
+            said.append(error)
+            continue
+        if not measured:
+            break
+    if not found:
+        raise _nothing(wanted, said)
+    return fastest(found, say) if len(found) > 1 else found[0]
+
+
+def fastest(choices: Sequence[Offered], say: Say, seconds: float = PROBE_SECONDS) -> Offered:
+    """The one whose hub sends most bytes in some seconds; the first where there is little between them."""
+    rates = [0.0] * len(choices)
+
+    def measure(index: int) -> None:
+        rates[index] = _rate(choices[index].variants[-1].files[0], seconds)
+
+    threads = [threading.Thread(target=measure, args=(index,), daemon=True) for index in range(len(choices))]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 2 * seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    best = max(range(len(choices)), key=lambda index: rates[index])
+    if rates[best] < _FASTER * rates[0]:
+        best = 0
+    told = ", ".join(f"{each.hub.title} {rate / 1e6:.1f} MB/s" for each, rate in zip(choices, rates, strict=True))
+    say(f"a try of {seconds:.0f} s: {told}; taken: {choices[best].hub.title}")
+    return choices[best]
+
+
+def _rate(file: RemoteFile, seconds: float) -> float:
+    """Bytes a second over some seconds, the time to the first byte included."""
+    began, got = time.monotonic(), 0
+    try:
+        with file.open(0, min(file.nbytes, _PROBE_BYTES)) as body:
+            for chunk in body.chunks:
+                got += len(chunk)
+                if time.monotonic() - began > seconds:
+                    break
+    except (Interrupted, SeventyError):
+        # What was sent before it broke off counts.
+        pass
+    return got / max(time.monotonic() - began, 1e-3)
+
+
+def _in_order(hubs: Sequence[Hub]) -> list[Hub]:
+    """Hugging Face first, unless only ModelScope's endpoint is set."""
+    first = "ms" if os.environ.get("MODELSCOPE_ENDPOINT") and not os.environ.get("HF_ENDPOINT") else "hf"
+    return sorted(hubs, key=lambda hub: hub.kind != first)
+
+
+def _first(hub: Hub, repositories: Sequence[str]) -> Offered:
+    """The first of these repositories that the hub has with a model in it."""
+    said: SeventyError | None = None
+    for repository in repositories:
+        try:
+            found = variants(hub.files(repository))
+        except Unreachable:
+            raise
+        except SeventyError as error:
+            said = said or error
+            continue
+        if found:
+            return Offered(hub, repository, tuple(found))
+        said = said or NotThere(f"{hub.kind}:{repository} has no .gguf model")
+    assert said is not None
+    raise said
+
+
+def _hosted(wanted: Hosted, hub: Hub) -> Offered:
+    files = hub.files(wanted.repository)
+    if wanted.file:
+        one = of_file(files, wanted.file)
+        if one is None:
+            names = ", ".join(file.path for file in files[:20]) or "none"
+            raise NotThere(f"{hub.kind}:{wanted.repository} has no file {wanted.file}; its .gguf files: {names}")
+        return Offered(hub, wanted.repository, (one,))
+    found = variants(files)
+    if not found:
+        raise NotThere(
+            f"{hub.kind}:{wanted.repository} has no .gguf model; its maker may have one in a repository of its own, "
+            f"often called {wanted.repository.rpartition('/')[2]}-GGUF"
+        )
+    return Offered(hub, wanted.repository, tuple(found))
+
+
+def _nothing(wanted: Catalogued, said: Sequence[SeventyError]) -> SeventyError:
+    reasons = "; ".join(str(error).partition("; ")[0] for error in said)
+    ms = f"ms:{wanted.name.ms_repositories[0]}" if wanted.name.ms_repositories else "ms:OWNER/REPOSITORY"
+    return SeventyError(
+        f"no hub gives {wanted.name.name} ({reasons}); try a mirror (HF_ENDPOINT={MIRROR} seventy pull "
+        f"{wanted.name.name}), or ModelScope by name (seventy pull {ms})"
+    )

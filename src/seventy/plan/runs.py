@@ -1,0 +1,76 @@
+"""What runs a model: engine, architecture, tensor types, ISA. Every speed of seventy that is shown asks here first.
+
+Memory is asked beside it (needs.py): what does not fit is still run by llama.cpp, slowly, from the disk.
+"""
+
+from collections.abc import Iterable
+
+from seventy.catalog.models import Model
+from seventy.catalog.quants import tensor_types
+from seventy.errors import SeventyError
+from seventy.gguf.source import Source
+from seventy.gguf.tensors import GGML_TYPES
+from seventy.plan.machine import Machine
+
+ENGINES = ("llama.cpp", "seventy")
+# ISA classes of the catalogue's CPUs for which there are kernels (jit/isa.py has x86-64 levels).
+_ISAS = ("sse", "avx", "avx2", "avxvnni", "avx512", "avx512vnni", "amx")
+
+
+def why_not(
+    engine: str, architecture: str, types: Iterable[str] = (), experts: bool = False, machine: Machine | None = None
+) -> str | None:
+    """Why `engine` cannot run a model of this architecture and these GGUF tensor types there; None where it can.
+
+    llama.cpp is taken to run everything: it is what the published measurements are of.
+    """
+    if engine != "seventy":
+        return None
+    from seventy import models
+    from seventy.formats import formats
+
+    if machine is not None and machine.isa not in _ISAS:
+        return f"seventy has no kernels for {machine.isa} CPUs"
+    if architecture not in models.architectures():
+        return f"seventy does not run the architecture {architecture} yet"
+    if experts and _refuses_experts(architecture):
+        return f"seventy does not run {architecture} models that are mixtures of experts"
+    known = {entry.name for entry in formats().values()}
+    unknown = [name for name in dict.fromkeys(types) if name not in known]
+    if unknown:
+        return f"seventy cannot multiply tensors of type {', '.join(unknown)}"
+    return None
+
+
+def why_not_model(
+    engine: str, model: Model, quant: str | None, architecture: str | None = None, machine: Machine | None = None
+) -> str | None:
+    """`why_not` of a model of the catalogue, whose file nobody has seen."""
+    types = tensor_types(quant) if quant else ()
+    return why_not(engine, architecture or model.arch, types, bool(model.n_expert), machine)
+
+
+def why_not_file(file: Source, machine: Machine | None = None) -> str | None:
+    """Why seventy cannot run an open file; None where nothing in its header speaks against it."""
+    from seventy import models
+
+    architecture = str(file.metadata.get("general.architecture", "not said"))
+    types = (GGML_TYPES[tensor.type].name for tensor in file.tensors.values())
+    if reason := why_not("seventy", architecture, types, machine=machine):
+        return reason
+    try:
+        models.find(architecture).config(file.metadata)
+    except SeventyError as error:
+        return str(error)
+    return None
+
+
+def _refuses_experts(architecture: str) -> bool:
+    """Whether the module of an architecture refuses a file for having experts."""
+    from seventy import models
+
+    try:
+        models.find(architecture).config({f"{architecture}.expert_count": 2})
+    except SeventyError as error:
+        return "does not do" in str(error)
+    return False
