@@ -68,6 +68,15 @@ def test_another_isa_sources_or_parameters_are_another_object() -> None:
     assert len(keys) == len(LEVELS) + 1
 
 
+def test_every_module_that_writes_kernels_is_among_the_sources() -> None:
+    for kernel in ALL:
+        kernel.module(LEVELS["generic"])
+    prefixes = tuple(f"seventy.{folder}." for folder in compiler._SOURCES)
+    modules = [module for name, module in sys.modules.items() if name.startswith(prefixes)]
+    assert {Path(str(module.__file__)) for module in modules} <= set(compiler.sources())
+    assert any(module.__name__ == "seventy.kernels.product.vector" for module in modules)
+
+
 def test_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path / "file" / "below")
