@@ -19,7 +19,7 @@ from seventy.kernels import attention
 from seventy.kernels.pages import KINDS, PAGE, Layout
 from seventy.machine import together, topology
 from seventy.machine.memory import allocate
-from seventy.measure import rates as measure
+from seventy.measure import rates
 
 SHAPES = ("8x8x128", "8x4x128", "2x7x64", "3x3x64")
 PASSES = 15
@@ -29,22 +29,27 @@ CACHE_BYTES = 512 << 20
 
 def rounds(library: Library, shape: tuple[int, int, int], kind: str, cpus: list[int], positions: np.ndarray,
            tables: np.ndarray, cache: np.ndarray, n_pages: int) -> list[tuple[float, float]]:  # fmt: skip
-    """Of each pass what memory gave before it, and its seconds; `tables` [sets, rows] are taken by turns."""
+    """Of each pass what memory gave before it, and its seconds.
+
+    `tables`, [sets, sequences, pages], are taken by turns; the rows are of one sequence, or each of one of its own.
+    """
     kv_heads, group, head_dim = shape
     queries = np.random.default_rng(0).standard_normal((len(positions), kv_heads * group * head_dim), np.float32)
     out, scale, count = np.zeros_like(queries), np.array([head_dim**-0.5], np.float32), np.array([len(positions)])
+    segments = np.arange(len(positions), dtype=np.int32) % tables.shape[1]
     scratch = np.zeros(attention.scratch_bytes(*shape), np.uint8)
     words = {
-        "rows": count.ctypes.data, "positions": positions.ctypes.data, "tables": 0,
+        "rows": count.ctypes.data, "positions": positions.ctypes.data, "segments": segments.ctypes.data,
+        "tables": 0, "table_stride": tables.strides[1], "output_stride": out.strides[0],
         "queries": queries.ctypes.data, "query_stride": queries.strides[0], "cache": cache.ctypes.data,
         "n_pages": n_pages, "scale": scale.ctypes.data, "output": out.ctypes.data, "scratch": scratch.ctypes.data,
     }  # fmt: skip
     arguments = np.array([words[name] for name in attention.ARGUMENTS], np.int64)
-    function = library.address(Kernel("seventy.kernels.attention:build", (*shape, kind)))
+    function = library.address(Kernel("seventy.kernels.attention:build", (*shape, head_dim, kind)))
     found = []
     for i in range(PASSES):
         arguments[attention.ARGUMENTS.index("tables")] = tables[i % len(tables)].ctypes.data
-        limit, counter = measure.read_now(library, measure.Area(cache, cpus)), np.zeros(8, np.int64)
+        limit, counter = rates.read_now(library, rates.Area(cache, cpus)), np.zeros(8, np.int64)
         found.append((limit, together.run(function, [together.Call(cpu, arguments, counter) for cpu in cpus])))
     assert np.isfinite(out).all()
     return found
@@ -59,7 +64,7 @@ def main() -> None:
     given = parser.parse_args()
     library = Library(isa.select(given.isa))
     cpus = topology.physical_cores()[: given.threads]
-    peak = measure.float_peak(library, cpus)
+    peak = rates.float_peak(library, cpus)
     print(f"{library.isa.name}, {len(cpus)} threads, {given.positions} positions, floats {peak:.0f} GFLOPS at most")
     print("heads      cache   one row  memory  share  GFLOPS   prompt")
     for name in given.shapes:
@@ -76,17 +81,15 @@ def main() -> None:
             cache.view(np.uint16)[:] = 0x3C00 if kind == "f16" else 0x0101
             n_pages = each * rows * sets
             pages = np.arange(n_pages, dtype=np.int32).reshape(sets, rows, each)
-            tables = np.array([[line.ctypes.data for line in some] for some in pages], np.int64)
             last = np.full(rows, given.positions - 1, np.int32)
-            one = rounds(library, shape, kind, cpus, last, tables, cache, n_pages)
+            one = rounds(library, shape, kind, cpus, last, pages, cache, n_pages)
             limit, took = (statistics.median(column) for column in zip(*one, strict=True))
             share = statistics.median(nbytes / seconds / 1e9 / gave for gave, seconds in one)
             gbs = nbytes / took / 1e9
             gflops = 4 * rows * kv_heads * group * head_dim * given.positions / took / 1e9
             prompt = np.arange(given.positions - PROMPT_ROWS, given.positions, dtype=np.int32)
-            same = np.full((1, PROMPT_ROWS), tables[0, 0])
             whole = statistics.median(
-                seconds for _, seconds in rounds(library, shape, kind, cpus, prompt, same, cache, n_pages)
+                seconds for _, seconds in rounds(library, shape, kind, cpus, prompt, pages[:1, :1], cache, n_pages)
             )
             multiplied = 4 * kv_heads * group * head_dim * (prompt.sum(dtype=np.int64) + PROMPT_ROWS) / whole / 1e9
             print(

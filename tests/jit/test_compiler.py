@@ -23,7 +23,11 @@ ALL = [
     *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
     *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
     *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, *how)) for how in _ROPES),
-    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, kv)) for kv in KV_KINDS),
+    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv)) for kv in KV_KINDS),
+    *(Kernel("seventy.kernels.experts:build", (f,)) for f in _FORMATS),
+    Kernel("seventy.kernels.route:build", (8, 2, True)),
+    Kernel("seventy.kernels.combine:build", (2,)),
+    Kernel("seventy.kernels.finite:build"),
     Kernel("seventy.kernels.run:build"),
     _TOPK,
 ]  # fmt: skip
@@ -70,6 +74,15 @@ def test_another_isa_sources_or_parameters_are_another_object() -> None:
     keys = {compiler._key(_TOPK, level) for level in LEVELS.values()}
     keys.add(compiler._key(Kernel(_TOPK.builder, (1,)), LEVELS["generic"]))
     assert len(keys) == len(LEVELS) + 1
+
+
+def test_every_module_that_writes_kernels_is_among_the_sources() -> None:
+    for kernel in ALL:
+        kernel.module(LEVELS["generic"])
+    prefixes = tuple(f"seventy.{folder}." for folder in compiler._SOURCES)
+    modules = [module for name, module in sys.modules.items() if name.startswith(prefixes)]
+    assert {Path(str(module.__file__)) for module in modules} <= set(compiler.sources())
+    assert any(module.__name__ == "seventy.kernels.product.vector" for module in modules)
 
 
 def test_folder_that_cannot_be_written_is_no_error_and_said_once(

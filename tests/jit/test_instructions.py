@@ -34,7 +34,7 @@ FORBIDDEN = {
 KERNELS = [
     Kernel("seventy.kernels.matmul:build", ("Q4_K",)),
     Kernel("seventy.kernels.matmul:build", ("Q8_0",)),
-    Kernel("seventy.kernels.attention:build", (1, 1, 64, "q8_0")),
+    Kernel("seventy.kernels.attention:build", (1, 1, 64, 64, "q8_0")),
     Kernel("seventy.kernels.activations:build", ("norm", "q8_256")),
 ]
 

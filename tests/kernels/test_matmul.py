@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seventy.formats import PANEL, Format, by_name, formats
+from seventy.formats import PANEL, Format, by_name, formats, mxfp4
 from seventy.jit.compiler import Kernel
 from seventy.jit.isa import Isa, supported
 from seventy.kernels import matmul
@@ -57,14 +57,15 @@ def test_product_equals_its_twin(format: Format, n: int, rows: int, n_blocks: in
 @ALL
 def test_extreme_inputs_do_not_overflow(format: Format, isa: Isa) -> None:
     blocks = random_blocks(format, 16 * 16)
-    fields = [half + i for half in format.halves for i in (0, 1)]
+    factors = np.random.default_rng(6).uniform(0.5, 1, len(blocks)).astype(np.float32)
     # The largest numbers, and for Q6_K, whose scales are signed bytes, the least with the least scale.
     fills = [0xFF] if format.activation == "f32" else [0xFF, 0x00, 0x80]
     for fill, sign in itertools.product(fills, (1, -1)):
         if format.activation != "f32":
-            blocks[:, np.setdiff1d(np.arange(format.nbytes), fields)] = fill
+            blocks[:] = fill
             if format.name == "Q6_K" and fill != 0xFF:
                 blocks[:, 192:208] = 0x7F if fill else 0x80
+            format.set_factors(blocks, factors)
         x = np.full((9, 16 * format.block), sign * 3.0, np.float32)
         x[4] *= np.where(np.arange(x.shape[1]) % 2, 1, -1)
         few = product(isa, format, x, blocks, 16)
@@ -118,6 +119,29 @@ def test_a_prompt_goes_over_some_columns_at_a_time(format: Format, prompt_column
         for i in (0, 11, n - 1):
             alone = {name: value[i : i + 1] if name == "start" else value for name, value in extra.items()}
             assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 20, **alone), together[i : i + 1])
+
+
+@pytest.mark.parametrize("format", [f for f in formats().values() if f.block == 32], ids=lambda f: f.name)
+def test_rows_that_are_no_multiple_of_256_columns(format: Format, isa: Isa) -> None:
+    for n in (1, 8 * tile_widths(isa.lanes)[0]):
+        x, blocks, _ = case(format, n, 20, 2880 // 32)
+        got = product(isa, format, x, blocks, 20, chunk=2, prompt_columns=1024)
+        check(got, twins.matmul(x, blocks, format, 20))
+
+
+@pytest.mark.parametrize("e", [0, 1, 2, 127, 254, 255])
+def test_every_exponent_of_mxfp4_is_a_number(e: int, isa: Isa) -> None:
+    format = by_name("MXFP4")
+    x, blocks, columns = case(format, 9, 16, 6)
+    blocks[:, 0] = e
+    # Weights below the least normal float, and above the largest one: 12 * 2**127.
+    power = 2.0 ** np.clip(128 - e, -100, 100)
+    nibbles = np.concatenate([blocks[:, 1:] & 15, blocks[:, 1:] >> 4], axis=1)
+    weights = np.array(mxfp4.VALUES)[nibbles].reshape(16, columns) * 2.0 ** (e - 128)
+    x = (x * power).astype(np.float32)
+    q, scale = twins.quantize(x, 32)
+    inputs = (q.reshape(9, -1, 32) * scale[..., None].astype(np.float64)).reshape(x.shape)
+    check(product(isa, format, x, blocks, 16), inputs @ weights.T)
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "Q8_0"])

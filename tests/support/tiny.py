@@ -6,7 +6,7 @@ import numpy as np
 
 import gguf
 from seventy.formats import by_name
-from tests.support.data import factors, random_blocks
+from tests.support.data import random_blocks
 
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS, CONTEXT = 256, 512, 4, 2, 2, 2048
 EXPERTS, USED, EXPERT_WIDTH = 8, 2, 256
@@ -79,19 +79,10 @@ def write_tiny(
         if name in without:
             return
         format = by_name(down if down and "ffn_down" in name else format_name)
-        n_blocks = max(1, experts) * rows * columns // format.block
-        blocks = random_blocks(format, n_blocks, seed=int(rng.integers(1 << 30)))
+        n, seed = max(1, experts) * rows * columns // format.block, int(rng.integers(1 << 30))
         # Weights of 0.05 on average.
-        size = 0.05 / float(format.dequantize(blocks).std())
-        if format.name in ("F32", "BF16"):
-            # The upper half of a float is a BF16.
-            floats = format.dequantize(blocks) * np.float32(size)
-            blocks = floats.view(np.uint8).reshape(-1, 4)[:, 4 - format.nbytes :].copy()
-        else:
-            # Every other format is linear in its half-precision fields.
-            for offset in factors(format):
-                field = blocks[:, offset : offset + 2]
-                field[:] = (field.copy().view(np.float16) * np.float16(size)).view(np.uint8)
+        size = 0.05 / float(format.dequantize(random_blocks(format, n, seed)).std())
+        blocks = random_blocks(format, n, seed, size)
         kind = gguf.GGMLQuantizationType(format.type_id)
         shape = (experts, rows, -1) if experts else (rows, -1)
         writer.add_tensor(name, blocks.reshape(shape), raw_dtype=kind)

@@ -236,19 +236,10 @@ class Synthetic:
 def random_blocks(format: Format, n: int, size: float, seed: int = 0) -> NDArray[np.uint8]:
     """[n, nbytes] u8: random bits whose factors are such that the weights' root mean square is `size`."""
     rng = np.random.default_rng(seed)
-    if format.block == 1:
-        values = (size * rng.standard_normal(n)).astype(np.float32)
-        if format.name == "BF16":
-            return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(n, 2)
-        return values.astype(np.float16 if format.name == "F16" else np.float32).view(np.uint8).reshape(n, -1)
     blocks = rng.integers(0, 256, (n, format.nbytes), dtype=np.uint8)
-    # Every 16-bit field is a factor, but of IQ4_XS only the first.
-    factors = format.halves[:1] if format.name == "IQ4_XS" else format.halves
-    random = rng.uniform(0.5, 1.5, n).astype(np.float16)
-    for offset in factors:
-        blocks[:, offset : offset + 2] = random.view(np.uint8).reshape(n, 2)
-    scale = size / float(np.sqrt(np.mean(np.square(format.dequantize(blocks)))))
-    scaled = (scale * random.astype(np.float32)).astype(np.float16)
-    for offset in factors:
-        blocks[:, offset : offset + 2] = scaled.view(np.uint8).reshape(n, 2)
+    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted.
+    factors = rng.standard_normal(n) if format.block == 1 else 2.0 ** rng.uniform(-1, 1, n)
+    for _ in range(2):
+        format.set_factors(blocks, factors.astype(np.float32))
+        factors *= size / float(np.sqrt(np.mean(np.square(format.dequantize(blocks)))))
     return blocks

@@ -1,8 +1,9 @@
-"""How each GGUF tensor type is stored, packed into panels, multiplied and expanded.
+"""How each GGUF tensor type is stored, packed into panels and made into numbers.
 
-A panel is 16 rows of a matrix. For each block of columns it holds the 16-bit fields of the 16 rows, then their
-32-bit words: word w of row r lies in lane r of the w-th group of 64 bytes. Nothing else changes: a panel has the
-bytes of the file in another order, it is read once from start to end, and a product needs no sum across lanes.
+A panel is 16 rows of a matrix. For each block of columns it holds the 8-bit fields of the 16 rows, then their 16-bit
+fields, then their 32-bit words: word w of row r lies in lane r of the w-th group of 64 bytes. Nothing else changes: a
+panel has the bytes of the file in another order, it is read once from start to end, and a product needs no sum across
+lanes. How a product is computed is not known here (kernels/product/).
 """
 
 import functools
@@ -14,35 +15,68 @@ from importlib import import_module
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Value
+from seventy.formats.description import Blocks, Floats, SuperBlocks
 
 PANEL = 16
+
+
+def set_halves(*offsets: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
+    """Format.set_factors where the factors are the half-precision numbers at these offsets."""
+
+    def set_factors(blocks: NDArray[np.uint8], factors: NDArray[np.float32]) -> None:
+        for offset in offsets:
+            blocks[:, offset : offset + 2] = factors.astype(np.float16).view(np.uint8).reshape(-1, 2)
+
+    return set_factors
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """One GGUF tensor type: `nbytes` bytes hold `block` neighbouring weights of a row.
 
-    `halves` and `words` are the offsets of the 16-bit and 32-bit fields in a block, in panel order.
-    `activation` names the kind of input its product takes (kernels/activations.py). `multiply` adds a block's
-    product to a tile's totals, `expand(f, block, out)` writes a block (in file order) as floats, and
-    `dequantize([n, nbytes] u8) -> [n, block] f32` is their slow twin in numpy.
+    `bytes`, `halves` and `words` are the offsets of the fields of 8, 16 and 32 bits in a block, in panel order: the
+    order in which a product reads them. `weights` says what they mean, `dequantize([n, nbytes] u8) -> [n, block] f32`
+    says the same in numpy. `set_factors(blocks [n, nbytes] u8, factors [n] f32)` writes the factors that all weights
+    of a block are multiplied by (of a float: the weight itself), rounded to what the format can hold; random blocks
+    are made with it.
     """
 
     name: str
     type_id: int
     block: int
     nbytes: int
-    halves: tuple[int, ...]
-    words: tuple[int, ...]
-    activation: str
-    multiply: Callable[[Tile], None]
-    expand: Callable[[Function, Value, Value], None]
+    weights: Floats | Blocks | SuperBlocks
     dequantize: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    set_factors: Callable[[NDArray[np.uint8], NDArray[np.float32]], None]
+    bytes: tuple[int, ...] = ()
+    halves: tuple[int, ...] = ()
+    words: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        assert 2 * len(self.halves) + 4 * len(self.words) == self.nbytes, f"{self.name}: fields do not fill a block"
+        covered = sorted(offset + i for offset, size in self.fields for i in range(size))
+        assert covered == list(range(self.nbytes)), f"{self.name}: fields do not fill a block"
+
+    @property
+    def fields(self) -> list[tuple[int, int]]:
+        """Offset in a block and bytes of every field, in panel order."""
+        sizes = ((self.bytes, 1), (self.halves, 2), (self.words, 4))
+        return [(offset, size) for offsets, size in sizes for offset in offsets]
+
+    @property
+    def places(self) -> dict[int, int]:
+        """Where the 16 rows of each field begin in a panel's block, by the field's offset in a block."""
+        found, place = {}, 0
+        for offset, size in self.fields:
+            found[offset] = place
+            place += PANEL * size
+        return found
+
+    @property
+    def activation(self) -> str:
+        """The kind of input its product takes (kernels/activations.py)."""
+        if isinstance(self.weights, Floats):
+            return "f32"
+        return f"q8_{self.weights.size if isinstance(self.weights, Blocks) else self.block}"
 
     @property
     def panel_block(self) -> int:
@@ -58,7 +92,7 @@ class Format:
         padded = np.zeros((-(-n // PANEL) * PANEL, rows.shape[1]), np.uint8)
         padded[:n] = rows
         blocks = padded.reshape(-1, PANEL, rows.shape[1] // self.nbytes, self.nbytes).swapaxes(1, 2)
-        parts = [blocks[..., o : o + 2] for o in self.halves] + [blocks[..., o : o + 4] for o in self.words]
+        parts = [blocks[..., offset : offset + size] for offset, size in self.fields]
         return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=-1)
 
 

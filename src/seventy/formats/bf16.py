@@ -4,20 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.formats import Format
-from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma
-from seventy.jit.types import f32, u16, u32
+from seventy.formats.description import Fields, Floats
+from seventy.jit.build import Value
+from seventy.jit.types import f32
 
 
-def multiply(tile: Tile) -> None:
-    weight = (tile.raw_half(0).to(u32) << 16).view(f32 * tile.lanes)
-    for t in range(tile.tokens):
-        tile.totals[t].set(fma(weight, tile.input(0, 0, t, f32), tile.totals[t].get()))
+def weight(fields: Fields) -> Value:
+    return (fields.bits(0) << 16).view(f32 * fields.lanes)
 
 
-def expand(f: Function, block: Value, out: Value) -> None:
-    f.store((f.load(u16, block).to(u32) << 16).view(f32), out)
+def set_factors(blocks: NDArray[np.uint8], factors: NDArray[np.float32]) -> None:
+    blocks[:] = factors.view(np.uint8).reshape(-1, 4)[:, 2:]
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -30,9 +27,7 @@ FORMAT = Format(
     block=1,
     nbytes=2,
     halves=(0,),
-    words=(),
-    activation="f32",
-    multiply=multiply,
-    expand=expand,
+    weights=Floats(weight),
     dequantize=dequantize,
+    set_factors=set_factors,
 )

@@ -3,21 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats import Format
-from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float
-from seventy.jit.types import f32, u16
+from seventy.formats import Format, set_halves
+from seventy.formats.description import Fields, Floats
+from seventy.jit.build import Value
 
 
-def multiply(tile: Tile) -> None:
-    weight = tile.half(0)
-    for t in range(tile.tokens):
-        tile.totals[t].set(fma(weight, tile.input(0, 0, t, f32), tile.totals[t].get()))
-
-
-def expand(f: Function, block: Value, out: Value) -> None:
-    f.store(halves_to_float(f.load(u16, block)), out)
+def weight(fields: Fields) -> Value:
+    return fields.half(0)
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -30,9 +22,7 @@ FORMAT = Format(
     block=1,
     nbytes=2,
     halves=(0,),
-    words=(),
-    activation="f32",
-    multiply=multiply,
-    expand=expand,
+    weights=Floats(weight),
     dequantize=dequantize,
+    set_factors=set_halves(0),
 )

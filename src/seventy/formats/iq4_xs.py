@@ -5,57 +5,35 @@ low, 2i + 1 high), 128 bytes of nibbles: byte i of the b-th 16 holds weight i of
 (high). VALUES are IQ4_NL's.
 """
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats import Format
-from seventy.formats.iq4_nl import VALUES, looked_up
-from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float, lookup16
-from seventy.jit.types import f32, i32, u8, u16, u32
+from seventy.formats import Format, set_halves
+from seventy.formats.description import Fields, Quants, SuperBlocks, pick
+from seventy.formats.iq4_nl import VALUES
+from seventy.jit.build import Value
+from seventy.jit.simd import as_bytes
 
 
-def _scale(pairs: Value, nibbles: Value, block: int, integer: bool) -> Value:
-    """Scale `block` less 32 for each row: in both 16-bit halves of a lane, or a float."""
-    low = (nibbles >> (4 * block)) & 15
-    high = pairs << (4 - 2 * block) if block < 2 else pairs >> (2 * block - 4)
-    scale = (low | (high & 0x30)).view(i32 * low.type.lanes) - 32
-    return (scale & 0xFFFF) | (scale << 16) if integer else scale.to(f32)
+def word(fields: Fields, unit: int, shift: int) -> Value:
+    return pick(fields.word(8 + 16 * (unit // 8) + 4 * (unit % 4)), 4 * (unit // 4 % 2), 4, shift)
 
 
-def multiply(tile: Tile) -> None:
-    pairs, nibbles = tile.raw_half(1).to(u32), tile.word(0).view(u32 * tile.lanes)
-    integer = tile.f.isa.dot == "maddubs"
-    sums = [tile.zero(i32 if integer else f32)] * tile.tokens
-    for block in range(8):
-        tile.f.keep_order()
-        scale = tile.keep(partial(_scale, pairs, nibbles, block, integer))
-        if integer:
-            sums = tile.signed_dots(looked_up(tile, 1 + 4 * block, 0), 8 * block, scale, sums)
-            continue
-        # Values + 128 are unsigned; each sum starts at -128 times the sum of its inputs.
-        start = [(tile.input(3, 2 * block, t) + tile.input(3, 2 * block + 1, t)) << 2 for t in range(tile.tokens)]
-        for t, dot in enumerate(tile.dots(looked_up(tile, 1 + 4 * block, 128), 8 * block, start)):
-            sums[t] = fma(dot.to(f32), scale, sums[t])
-    d = tile.half(0)
-    for t, total in enumerate(sums):
-        tile.totals[t].set(fma(total.to(f32) * d, tile.input(1, 0, t, f32), tile.totals[t].get()))
+def scales(fields: Fields) -> list[Value]:
+    nibbles, pairs = fields.word(4), fields.bits(2)
+    # Bit pairs 2i and 2i + 1 go to the low nibble of byte i.
+    pairs = (pairs | (pairs << 8)) & 0x00FF00FF
+    pairs = (pairs | (pairs << 4)) & 0x0F0F0F0F
+    even = as_bytes(pick(nibbles, 0, 4) | ((pairs << 4) & 0x30303030)) - 32
+    odd = as_bytes(pick(nibbles, 4, 4) | ((pairs << 2) & 0x30303030)) - 32
+    n = 4 * fields.lanes
+    halves = ([4 * lane + i + n * high for lane in range(n // 4) for i in two for high in (0, 1)]
+              for two in ((0, 1), (2, 3)))
+    return [even.shuffle(half, odd).view(nibbles.type) for half in halves]
 
 
-def expand(f: Function, block: Value, out: Value) -> None:
-    d = halves_to_float(f.load(u16, block))
-    pairs = f.load(u16, block, 2)
-    for b in range(8):
-        nibble = f.load(u8, block, 4 + b // 2)
-        low = (nibble >> 4 if b % 2 else nibble & 15).to(u16)
-        scale = low | (((pairs >> (2 * b)) & 3) << 4)
-        factor = (d * (scale.to(i32) - 32).to(f32)).splat(16)
-        q = f.load(u8 * 16, block, 8 + 16 * b)
-        for i, part in enumerate((q & 15, q >> 4)):
-            f.store(lookup16(part, VALUES).to(f32) * factor, out, 4 * (32 * b + 16 * i))
+def factors(fields: Fields) -> tuple[Value, ...]:
+    return (fields.half(0),)
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -75,8 +53,7 @@ FORMAT = Format(
     nbytes=136,
     halves=(0, 2),
     words=tuple(range(4, 136, 4)),
-    activation="q8_256",
-    multiply=multiply,
-    expand=expand,
+    weights=SuperBlocks(Quants(word, bits=4, table=VALUES), 32, scales, factors, signed=True),
     dequantize=dequantize,
+    set_factors=set_halves(0),
 )

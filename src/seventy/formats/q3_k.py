@@ -5,77 +5,31 @@ Block (110 bytes): 32 bytes of upper bits, 64 bytes of lower bit pairs, 12 bytes
 of scale k is that of byte k (k < 8) or the high one of byte k - 8; its upper bit pair k // 4 is in byte 8 + k % 4.
 """
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats import Format
-from seventy.formats.tile import ScaledSums, Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float
-from seventy.jit.types import f32, i8, i16, i32, u8, u16, u32
+from seventy.formats import Format, set_halves
+from seventy.formats.description import Fields, Quants, SuperBlocks, pick
+from seventy.formats.q2_k import ORDER
+from seventy.jit.build import Value
+from seventy.jit.simd import as_bytes
 
 
-def unpack_scales(tile: Tile) -> list[Value]:
-    """Four words of four signed bytes: the scales less 32, in order."""
-    low, middle, pairs = (tile.word(i).view(u32 * tile.lanes) for i in range(3))
-    words = [
-        (low & 0x0F0F0F0F) | ((pairs << 4) & 0x30303030),
-        (middle & 0x0F0F0F0F) | ((pairs << 2) & 0x30303030),
-        ((low >> 4) & 0x0F0F0F0F) | (pairs & 0x30303030),
-        ((middle >> 4) & 0x0F0F0F0F) | ((pairs >> 2) & 0x30303030),
-    ]
-    return [(word.view(i8 * (4 * tile.lanes)) - 32).view(i32 * tile.lanes) for word in words]
+def word(fields: Fields, unit: int, shift: int) -> Value:
+    j = unit // 8
+    upper, pairs = fields.word(4 * (unit % 8)), fields.word(32 + 32 * (j // 4) + 4 * (unit % 8))
+    return pick(pairs, 2 * (j % 4), 2, shift) | pick(upper, j, 1, 2 + shift)
 
 
-def _weights(tile: Tile, n: int, j: int, part: int, g: int, shift: int) -> Value:
-    """Four weights of 3 bits, shifted left by `shift` within their bytes."""
-    upper = tile.word(3 + 4 * part + g, first=n == j == 0).view(u32 * tile.lanes)
-    pairs = tile.word(11 + 8 * n + 4 * part + g, first=j == 0).view(u32 * tile.lanes)
-    low = _shifted(pairs, shift - 2 * j) & (0x03030303 << shift)
-    return low | (_shifted(upper, 2 + shift - (4 * n + j)) & (0x04040404 << shift))
+def scales(fields: Fields) -> list[Value]:
+    low, middle, pairs = (fields.word(96 + 4 * i) for i in range(3))
+    nibbles = (pick(word, first, 4) for first in (0, 4) for word in (low, middle))
+    words = [nibble | pick(pairs, 2 * i, 2, 4) for i, nibble in enumerate(nibbles)]
+    return [(as_bytes(word) - 32).view(word.type) for word in words]
 
 
-def _shifted(word: Value, left: int) -> Value:
-    return word << left if left > 0 else word >> -left if left else word
-
-
-def multiply(tile: Tile) -> None:
-    sums = ScaledSums(tile, limit=4, signed=True)
-    scales = unpack_scales(tile)
-    # The input section has -32 times its sum, and the offset is 4: eight times the product. One row of inputs is
-    # easier to shift than its weights.
-    shift = 0 if sums.integer and tile.tokens == 1 else 3
-    for n in range(2):
-        for part in range(2):
-            for j in range(4):
-                tile.f.keep_order()
-                weights = [partial(_weights, tile, n, j, part, g, shift) for g in range(4)]
-                block = 8 * n + 2 * j + part
-                start = [tile.input(3, block, t) for t in range(tile.tokens)]
-                if shift == 0:
-                    start = [pair.view(i16 * (2 * tile.lanes)) >> 3 for pair in start]
-                sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
-    d = tile.half(0) * 2.0**-shift
-    for t, total in enumerate(sums.floats()):
-        tile.totals[t].set(fma(total * d, tile.input(1, 0, t, f32), tile.totals[t].get()))
-
-
-def expand(f: Function, block: Value, out: Value) -> None:
-    d = halves_to_float(f.load(u16, block, 108))
-    for n in range(2):
-        for j in range(4):
-            for part in range(2):
-                k = 8 * n + 2 * j + part
-                nibble = f.load(u8, block, 96 + k % 8)
-                nibble = nibble & 15 if k < 8 else nibble >> 4
-                scale = nibble | (((f.load(u8, block, 104 + k % 4) >> (2 * (k // 4))) & 3) << 4)
-                factor = d * (scale.view(i8) - 32).to(f32)
-                low = (f.load(u8 * 16, block, 32 + 32 * n + 16 * part) >> (2 * j)) & 3
-                high = ((f.load(u8 * 16, block, 16 * part) >> (4 * n + j)) & 1) << 2
-                q = (low | high).view(i8 * 16) - 4
-                f.store(q.to(f32) * factor.splat(16), out, 4 * (128 * n + 32 * j + 16 * part))
+def factors(fields: Fields) -> tuple[Value, ...]:
+    return (fields.half(108),)
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -96,10 +50,9 @@ FORMAT = Format(
     block=256,
     nbytes=110,
     halves=(108,),
-    # The scales first, as `multiply` reads them.
+    # The scales first, as a product reads them.
     words=(*range(96, 108, 4), *range(0, 96, 4)),
-    activation="q8_256",
-    multiply=multiply,
-    expand=expand,
+    weights=SuperBlocks(Quants(word, bits=3, offset=4), 16, scales, factors, signed=True, order=ORDER),
     dequantize=dequantize,
+    set_factors=set_halves(108),
 )

@@ -6,25 +6,10 @@ Block (24 bytes): d f16, m f16, then upper bits and nibbles as Q5_0 has them.
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats import Format
-from seventy.formats.q5_0 import expand_five_bits, five_bit_dots, five_bits_numpy
-from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float
-from seventy.jit.types import f32, u16
-
-
-def multiply(tile: Tile) -> None:
-    d, m = tile.half(0), tile.half(1)
-    for t, dot in enumerate(five_bit_dots(tile, 0)):
-        total = fma(dot.to(f32) * tile.input(1, 0, t, f32), d, tile.totals[t].get())
-        tile.totals[t].set(fma(m, tile.input(2, 0, t, f32), total))
-
-
-def expand(f: Function, block: Value, out: Value) -> None:
-    d, m = (halves_to_float(f.load(u16, block, offset)).splat(16) for offset in (0, 2))
-    for i, q in enumerate(expand_five_bits(f, block, 4)):
-        f.store(q.to(f32) * d + m, out, 64 * i)
+from seventy.formats import Format, set_halves
+from seventy.formats.description import Blocks, Quants
+from seventy.formats.q4_1 import factors
+from seventy.formats.q5_0 import five_bits, five_bits_numpy
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -39,8 +24,7 @@ FORMAT = Format(
     nbytes=24,
     halves=(0, 2),
     words=(4, 8, 12, 16, 20),
-    activation="q8_32",
-    multiply=multiply,
-    expand=expand,
+    weights=Blocks(Quants(five_bits(4), bits=5), factors),
     dequantize=dequantize,
+    set_factors=set_halves(0, 2),
 )

@@ -4,76 +4,26 @@ Block (210 bytes): 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 sca
 weights, weight 32 j + i has its nibble in byte 32 (j % 2) + i (low for j < 2) and its bit pair j in byte i.
 """
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats import Format
-from seventy.formats.tile import ScaledSums, Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float
-from seventy.jit.types import f32, i8, u8, u16, u32
+from seventy.formats import Format, set_halves
+from seventy.formats.description import Fields, Quants, SuperBlocks, pick
+from seventy.jit.build import Value
 
 
-def _order() -> tuple[int, ...]:
-    """Fields in the order `multiply` reads them: the scales, then for each 16 of 128 weights what its weights need."""
-    scales = range(192, 208, 4)
-    rest = (
-        place
-        for n in range(2)
-        for part in range(2)
-        for g in range(4)
-        for place in (64 * n + 16 * part + 4 * g, 64 * n + 32 + 16 * part + 4 * g, 128 + 32 * n + 16 * part + 4 * g)
-    )
-    return (*scales, *rest)
+def word(fields: Fields, unit: int, shift: int) -> Value:
+    n, j, i = unit // 32, unit // 8 % 4, unit % 8
+    nibbles, pairs = fields.word(64 * n + 32 * (j % 2) + 4 * i), fields.word(128 + 32 * n + 4 * i)
+    return pick(nibbles, 4 * (j // 2), 4, shift) | pick(pairs, 2 * j, 2, 4 + shift)
 
 
-_WORDS = _order()
-# Words for 64 weights: four groups of two words of nibbles and one of bit pairs.
-_PER_PART = 12
+def scales(fields: Fields) -> list[Value]:
+    return [fields.word(192 + 4 * i) for i in range(4)]
 
 
-def _weights(tile: Tile, words: int, pair: int, half: int) -> Value:
-    """Weights of 32 (pair + 2 half) on, from a group of three words."""
-    nibbles = tile.word(words + pair, first=half == 0).view(u32 * tile.lanes)
-    bits = tile.word(words + 2, first=pair == half == 0).view(u32 * tile.lanes)
-    # Bit pair 0 goes from bits 0-1 of its byte to 4-5, pair 3 from 6-7.
-    shift = 2 * (pair + 2 * half) - 4
-    moved = bits >> shift if shift > 0 else bits << -shift if shift else bits
-    return ((nibbles >> 4 if half else nibbles) & 0x0F0F0F0F) | (moved & 0x30303030)
-
-
-def multiply(tile: Tile) -> None:
-    # Starting at -32 times its inputs, a sum of 16 products is within 16 bits: it is that of q - 32.
-    sums = ScaledSums(tile, limit=4, signed=True)
-    scales = [tile.word(i) for i in range(4)]
-    for n in range(2):
-        for part in range(2):
-            for pair in range(2):
-                for half in range(2):
-                    tile.f.keep_order()
-                    words = 4 + _PER_PART * (2 * n + part)
-                    weights = [partial(_weights, tile, words + 3 * g, pair, half) for g in range(4)]
-                    block = 8 * n + 2 * (pair + 2 * half) + part
-                    start = [tile.input(3, block, t) for t in range(tile.tokens)]
-                    sums.add(weights, 4 * block, scales[block // 4], block % 4, start)
-    d = tile.half(0)
-    for t, total in enumerate(sums.floats()):
-        tile.totals[t].set(fma(total * d, tile.input(1, 0, t, f32), tile.totals[t].get()))
-
-
-def expand(f: Function, block: Value, out: Value) -> None:
-    d = halves_to_float(f.load(u16, block, 208))
-    for n in range(2):
-        for j in range(4):
-            for part in range(2):
-                low = f.load(u8 * 16, block, 64 * n + 32 * (j % 2) + 16 * part)
-                high = f.load(u8 * 16, block, 128 + 32 * n + 16 * part)
-                nibble = low & 15 if j < 2 else low >> 4
-                q = (nibble | (((high >> (2 * j)) & 3) << 4)).view(i8 * 16) - 32
-                scale = d * f.load(i8, block, 192 + 8 * n + 2 * j + part).to(f32)
-                f.store(q.to(f32) * scale.splat(16), out, 4 * (128 * n + 32 * j + 16 * part))
+def factors(fields: Fields) -> tuple[Value, ...]:
+    return (fields.half(208),)
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -86,6 +36,18 @@ def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (q.reshape(-1, 16, 16) * (d * scales)[..., None]).reshape(-1, 256)
 
 
+def _order() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sub-blocks that share words follow each other; the words in that order, the scales first."""
+    sub_blocks, words = [], list(range(192, 208, 4))
+    for n in range(2):
+        for part in range(2):
+            sub_blocks += [8 * n + 2 * j + part for j in (0, 2, 1, 3)]
+            for i in range(4 * part, 4 * part + 4):
+                words += [64 * n + 4 * i, 64 * n + 32 + 4 * i, 128 + 32 * n + 4 * i]
+    return tuple(sub_blocks), tuple(words)
+
+
+_ORDER, _WORDS = _order()
 FORMAT = Format(
     name="Q6_K",
     type_id=14,
@@ -93,8 +55,7 @@ FORMAT = Format(
     nbytes=210,
     halves=(208,),
     words=_WORDS,
-    activation="q8_256",
-    multiply=multiply,
-    expand=expand,
+    weights=SuperBlocks(Quants(word, bits=6, offset=32), 16, scales, factors, signed=True, order=_ORDER),
     dequantize=dequantize,
+    set_factors=set_halves(208),
 )

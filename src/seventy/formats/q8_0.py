@@ -3,31 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.formats import Format
-from seventy.formats.tile import Tile
-from seventy.jit.build import Function, Value
-from seventy.jit.simd import fma, halves_to_float
-from seventy.jit.types import f32, i8, u16
+from seventy.formats import Format, set_halves
+from seventy.formats.description import Blocks, Fields, Quants
+from seventy.formats.q4_0 import factors
+from seventy.jit.build import Value
 
 
-def multiply(tile: Tile) -> None:
-    words = [tile.word(g) for g in range(8)]
-    if tile.f.isa.dot == "vnni":
-        # q + 128 is unsigned; the input section starts each sum at -128 times the sum of its inputs.
-        start = [tile.input(3, 0, t) for t in range(tile.tokens)]
-        dots = tile.dots([word ^ -0x7F7F7F80 for word in words], 0, start)
-    else:
-        dots = tile.signed_dots(words, 0)
-    d = tile.half(0)
-    for t, dot in enumerate(dots):
-        scaled = dot.to(f32) * tile.input(1, 0, t, f32)
-        tile.totals[t].set(fma(scaled, d, tile.totals[t].get()))
-
-
-def expand(f: Function, block: Value, out: Value) -> None:
-    d = halves_to_float(f.load(u16, block)).splat(16)
-    for i in range(2):
-        f.store(f.load(i8 * 16, block, 2 + 16 * i).to(f32) * d, out, 64 * i)
+def word(fields: Fields, unit: int, shift: int) -> Value:
+    return fields.word(2 + 4 * unit)
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -42,8 +25,7 @@ FORMAT = Format(
     nbytes=34,
     halves=(0,),
     words=tuple(range(2, 34, 4)),
-    activation="q8_32",
-    multiply=multiply,
-    expand=expand,
+    weights=Blocks(Quants(word, bits=8, signed=True), factors),
     dequantize=dequantize,
+    set_factors=set_halves(0),
 )

@@ -24,6 +24,7 @@ from llvmlite import binding
 from seventy.jit.build import Module
 from seventy.jit.isa import Isa
 
+_ROOT = Path(__file__).parent.parent
 _SOURCES = ("jit", "formats", "kernels")
 _MAGIC = b"seventy-object-1\n"
 _log = logging.getLogger("seventy.jit")
@@ -53,14 +54,16 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("seventy")) / "objects"
 
 
+def sources() -> list[Path]:
+    """Every file a kernel's code can depend on."""
+    return [path for folder in _SOURCES for path in sorted((_ROOT / folder).rglob("*.py"))]
+
+
 @functools.cache
 def sources_digest() -> str:
-    """A digest of every file a kernel's code can depend on."""
     digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for folder in _SOURCES:
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    for path in sources():
+        digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

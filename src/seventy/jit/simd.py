@@ -76,22 +76,20 @@ def pair_sums(unsigned: Value, signed: Value) -> Value:
     return _intrinsic(f, names, i16 * (nbytes // 2), as_bytes(unsigned), as_bytes(signed, i8))
 
 
-def dot_signed(total: Value, weights: Value, signed: Value, scale: Value | None = None) -> Value:
+def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
     """Adds to each 32-bit lane the four products of its signed bytes; `signed` holds no -128.
 
-    On `maddubs` the products may be multiplied by a `scale` on the way: one number in both 16-bit halves of a lane.
     Not for `vnni`, which has unsigned bytes only: there the caller adds an offset.
     """
     f, n = total.function, total.type.lanes
     assert f.isa.dot != "vnni", "vnni multiplies unsigned bytes"
     if f.isa.dot == "maddubs":
-        return total + multiply_pairs(_signed_pair_sums(weights, signed), scale or f.constant(i16 * (2 * n), 1))
-    assert scale is None, "only maddubs scales on the way"
+        return total + multiply_pairs(signed_pair_sums(weights, signed), f.constant(i16 * (2 * n), 1))
     w, s = weights.view(i16 * (2 * n)), signed.view(i16 * (2 * n))
     return total + multiply_pairs((w << 8) >> 8, (s << 8) >> 8) + multiply_pairs(w >> 8, s >> 8)
 
 
-def _signed_pair_sums(weights: Value, signed: Value) -> Value:
+def signed_pair_sums(weights: Value, signed: Value) -> Value:
     """Products of signed bytes added in pairs into 16 bits; `signed` holds no -128 (maddubs only; saturates)."""
     f, n = signed.function, signed.type.nbytes
     w, s = as_bytes(weights, i8), as_bytes(signed, i8)
@@ -105,12 +103,17 @@ def _signed_pair_sums(weights: Value, signed: Value) -> Value:
 
 
 def lookup16(nibbles: Value, table: Sequence[int]) -> Value:
-    """table[n] for every byte n (0 to 15), as i8 (for unsigned tables: their bits)."""
+    """table[n] for every byte n (0 to 15) of a vector, as i8 (for unsigned tables: their bits)."""
     f, n = nibbles.function, nibbles.type.nbytes
+    if n < 16:
+        # The smallest vector that is looked up in one instruction.
+        wide = as_bytes(nibbles).shuffle([i % n for i in range(16)])
+        return lookup16(wide, table).shuffle(range(n))
     known = [(number + 128) % 256 - 128 for number in table]
     if "ssse3" in f.isa.features:
         names = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}
         return _intrinsic(f, names, i8 * n, f.vector(i8 * n, known * (n // 16)), nibbles.view(i8 * n))
+    nibbles = as_bytes(nibbles)
     level: list[Value] = [f.constant(i8 * n, number) for number in known]
     for bit in range(4):
         clear = (nibbles & (1 << bit)).eq(0)

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from seventy.formats import PANEL, Format, by_name
-from seventy.formats.tile import Kept, Tile
+from seventy.formats.description import Fields
 from seventy.jit.build import Function, Module, Value, Variable
 from seventy.jit.types import Type, f32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_widths
 from seventy.kernels.activations import KINDS, section_bases
+from seventy.kernels.product.vector import Kept, Tile, multiply
 
 ARGUMENTS = (
     "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
@@ -86,7 +87,7 @@ def build(module: Module, format_name: str) -> None:
         with f.loop(0, all_blocks, step) as start, f.loop(first + half * 2, end) as panel:
             done = f.variable(i64, 0)
 
-            def multiply(tile: Function, width: int, kept: Value | None = None) -> None:
+            def multiply_by(tile: Function, width: int, kept: Value | None = None) -> None:
                 """As many tiles of this width as there are rows left for."""
                 end = done.get() + (rows - done.get()) // width * width
                 with f.loop(done.get(), end, width) as row:
@@ -100,20 +101,14 @@ def build(module: Module, format_name: str) -> None:
                 with f.when(is_prompt):
                     weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
                     f.call(keep.name, None, weights, (all_blocks - start).minimum(step), memory)
-                    multiply(prompt_tile, widths[0], memory)
+                    multiply_by(prompt_tile, widths[0], memory)
             for width in widths:
-                multiply(tiles[width], width)
+                multiply_by(tiles[width], width)
 
 
 def _lanes(module: Module) -> int:
     """Rows of a panel in one pass. Two vectors go together, so that an input is broadcast once; four are too many."""
     return PANEL if module.isa.lanes >= 8 else module.isa.lanes
-
-
-def _fields(format: Format, weights: Value, block: Value, first_row: Value) -> tuple[Value, Value]:
-    """Where a block's 16-bit and 32-bit fields begin for the rows of a panel from `first_row` on."""
-    address = weights + block * format.panel_block
-    return address + first_row * 2, address + first_row * 4 + 2 * PANEL * len(format.halves)
 
 
 def _kept_bytes(slots: list[Type]) -> int:
@@ -130,7 +125,8 @@ def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
     with f.loop(blocks) as block, f.loop(0, PANEL, lanes) as row:
         slots.clear()
         kept = Kept(slots, place.get(), writes=True)
-        format.multiply(Tile(f, lanes, 0, *_fields(format, weights, block, row), [], [], kept=kept))
+        fields = Fields(f, lanes, format.places, weights + block * format.panel_block, row)
+        multiply(Tile(fields, 0, [], [], kept), format)
         place.set(place.get() + _kept_bytes(slots))
     return f
 
@@ -176,7 +172,7 @@ def tile_function(
         for place, source, _ in each():
             f.store(f.load(vector, source), place)
 
-    def multiply(block: Value, count: int, stream: int) -> None:
+    def add_blocks(block: Value, count: int, stream: int) -> None:
         """Adds the products of `count` blocks; more than one are summed by themselves first."""
         panel, place = weights + apart * blocks * (stream * format.panel_block), sums + stream * (4 * PANEL * width)
         with f.loop(0, PANEL, lanes) if lanes < PANEL else nullcontext(f.constant(i64, 0)) as row:
@@ -189,8 +185,8 @@ def tile_function(
                 if slots and memory and line:
                     f.prefetch(line, at * format.panel_block)
                     kept = Kept(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
-                fields = _fields(format, panel, at, row)
-                format.multiply(Tile(f, lanes, width, *fields, units, here, ahead, kept))
+                fields = Fields(f, lanes, format.places, panel + at * format.panel_block, row, ahead)
+                multiply(Tile(fields, width, units, here, kept), format)
             if count > 1:
                 for total, some in zip(totals, here, strict=True):
                     total.set(total.get() + some.get())
@@ -202,7 +198,7 @@ def tile_function(
         with f.loop(start, end, count) as block:
             for stream in range(streams):
                 f.keep_order()
-                multiply(block, count, stream)
+                add_blocks(block, count, stream)
     for place, target, _ in each():
         f.store(f.load(vector, place), target)
     return f
