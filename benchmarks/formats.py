@@ -20,7 +20,7 @@ from seventy.kernels import matmul
 from seventy.kernels.activations import KINDS
 from seventy.machine import together, topology
 from seventy.machine.memory import allocate
-from seventy.measure import rates as measure
+from seventy.measure import rates
 
 ROWS, COLUMNS = 28672, 8192
 PASSES = 7
@@ -34,7 +34,7 @@ class Product:
         self._cpus = cpus
         size = PANEL * format.row_bytes(COLUMNS)
         # Ones in every byte: small numbers in any format, none of them denormal as a float.
-        self.weights = measure.touched(max(1, nbytes // size) * size, cpus)
+        self.weights = rates.touched(max(1, nbytes // size) * size, cpus)
         panels = len(self.weights) // size
         self.nbytes = panels * size
         self._inputs = allocate(KINDS[format.activation].nbytes(capacity, COLUMNS))
@@ -84,9 +84,9 @@ def main() -> None:
         cached = small.nbytes / min(small.seconds(1, 300)) / 1e9
         matrix = ROWS * format.row_bytes(COLUMNS)
         product = Product(library, format, cpus, 64, -(-max(caches, 512 << 20) // matrix) * matrix)
-        area = measure.Area(product.weights[: 512 << 20], cpus)
+        area = rates.Area(product.weights[: 512 << 20], cpus)
         product.seconds(1, 1)
-        rounds = [(measure.read_now(library, area), product.seconds(1, 1)[0]) for _ in range(2 * PASSES)]
+        rounds = [(rates.read_now(library, area), product.seconds(1, 1)[0]) for _ in range(2 * PASSES)]
         limit, one = (statistics.median(column) for column in zip(*rounds, strict=True))
         gbs = product.nbytes / one / 1e9
         share = statistics.median(product.nbytes / took / 1e9 / gave for gave, took in rounds)
