@@ -52,17 +52,20 @@ def test_one_node_costs_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_each_panel_is_packed_once_by_a_thread_of_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_READ_BYTES", 8000)
-    path = write_tiny(tmp_path / "model.gguf")
+    path = write_tiny(tmp_path / "model.gguf", "qwen3moe")
     with GGUF(path) as file:
         for nodes in (1, 2, 3, 8):
             loaded = Weights(file, [()] * nodes)
-            shapes = {"token_embd.weight": (259, 256), "blk.0.attn_k.weight": (128, 256)}
-            for name, shape in shapes.items():
-                matrix = loaded.matrix(name, *shape)
-                covered = [
-                    (node, first, count)
-                    for node in range(nodes) for found, first, count in loaded._chunks(node) if found is matrix
+            shapes = {"token_embd.weight": (1, 259, 256), "blk.0.ffn_down_exps.weight": (8, 256, 256)}
+            for name, (experts, *shape) in shapes.items():
+                matrix = loaded.matrix(name, *shape) if experts == 1 else loaded.experts(name, experts, *shape)
+                chunks = [
+                    (expert, (node, first, count))
+                    for node in range(nodes) for found, expert, first, count in loaded._chunks(node) if found is matrix
                 ]  # fmt: skip
+                each = [[chunk for found, chunk in chunks if found == expert] for expert in range(experts)]
+                assert all(other == each[0] for other in each) and sum(map(len, each)) == len(chunks)
+                covered = each[0]
                 rows = [row for _, first, count in covered for row in range(first, first + count)]
                 assert rows == list(range(shape[0]))
                 for node, first, count in covered:
