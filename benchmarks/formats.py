@@ -33,8 +33,9 @@ class Product:
         self._function = library.address(Kernel("seventy.kernels.matmul:build", (format.name,)))
         self._cpus = cpus
         size = PANEL * format.row_bytes(COLUMNS)
-        # Ones in every byte: small numbers in any format, none of them denormal as a float.
         self.weights = rates.touched(max(1, nbytes // size) * size, cpus)
+        # Numbers of ordinary size in any format, none of them denormal as a float.
+        self.weights[:] = 0x40
         panels = len(self.weights) // size
         self.nbytes = panels * size
         self._inputs = allocate(KINDS[format.activation].nbytes(capacity, COLUMNS))

@@ -28,6 +28,14 @@ def test_dequantize_equals_the_gguf_package(format: Format) -> None:
 
 
 @ALL
+def test_dequantize_of_any_bytes_equals_the_gguf_package(format: Format) -> None:
+    blocks = np.random.default_rng(3).integers(0, 256, (2000, format.nbytes), dtype=np.uint8)
+    with np.errstate(invalid="ignore", over="ignore"):
+        want = gguf.dequantize(blocks, gguf.GGMLQuantizationType(format.type_id)).reshape(2000, format.block)
+        assert np.array_equal(format.dequantize(blocks), want, equal_nan=True)
+
+
+@ALL
 def test_packing_keeps_every_byte(format: Format) -> None:
     rows = random_blocks(format, 40 * 6).reshape(40, -1)
     panels = format.pack(rows)

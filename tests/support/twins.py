@@ -39,9 +39,10 @@ def activations(x: np.ndarray, kind_name: str, capacity: int, isa: Isa) -> np.nd
         q, scale = quantize(x, kind.block)
         sums = [q.reshape(n, -1, size).astype(np.int32).sum(-1) for size in (16, 32)]
         words = q.view(np.int32)
-        if kind_name == "q8_32":
-            scaled = (sums[1] * scale).astype(np.float32)
-            sections = [words, scale.view(np.int32), scaled.view(np.int32), -128 * sums[1]]
+        if kind_name != "q8_256":
+            total = sums[0 if kind_name == "q8_16" else 1]
+            scaled = (total * scale).astype(np.float32)
+            sections = [words, scale.view(np.int32), scaled.view(np.int32), -128 * total]
         else:
             pairs = [_pairs(s) for s in sums]
             offsets = -32 * sums[0]

@@ -8,6 +8,7 @@ q8_256   0: four q; 1: scale of 256; 2: sums of 32 q, as 16-bit pairs of blocks 
          3: -32 times the sum of 16 q, on maddubs a 16-bit pair: of the first two of each four, of the last two;
          4: sums of 16 q, as 16-bit pairs (0,2) (1,3) of each four
 q8_32    0: four q; 1: scale of 32; 2: scale times the sum of 32 q, f32; 3: -128 times the sum of 32 q
+q8_16    the same of 16
 f32      0: one number
 """
 
@@ -44,6 +45,7 @@ class Kind:
 KINDS = {
     "q8_256": Kind(256, (4, 256, 64, 16, 32)),
     "q8_32": Kind(32, (4, 32, 32, 32)),
+    "q8_16": Kind(16, (4, 16, 16, 16)),
     "f32": Kind(1, (1,)),
 }
 
@@ -151,8 +153,9 @@ def _quantize(f: Function, kind: Kind, block: Value, read: Read, put: Put) -> No
         return four.lane(0) + four.lane(1), four.lane(2) + four.lane(3)
 
     put(1, block, scale)
-    if kind is KINDS["q8_32"]:
-        total = sum((half for v in range(2) for half in quantized(f.constant(i64, v))), f.constant(i32, 0))
+    if kind is not KINDS["q8_256"]:
+        halves = [half for v in range(vectors) for half in quantized(f.constant(i64, v))]
+        total = sum(halves, f.constant(i32, 0))
         put(2, block, total.to(f32) * scale)
         put(3, block, total * -128)
         return
