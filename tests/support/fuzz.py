@@ -16,7 +16,7 @@ settings.register_profile("fuzz", max_examples=BATCH, deadline=None)
 settings.load_profile("fuzz")
 
 from tests.gguf import test_file as test_gguf  # noqa: E402
-from tests.text import test_stops, test_template, test_tokenizer  # noqa: E402
+from tests.text import test_harmony, test_reasoning, test_stops, test_template, test_tokenizer  # noqa: E402
 
 
 def targets(folder: Path) -> dict[str, Callable[[], None]]:
@@ -31,6 +31,8 @@ def targets(folder: Path) -> dict[str, Callable[[], None]]:
         "stream": test_tokenizer.test_stream_of_any_ids,
         "template": test_template.test_any_template_is_text_or_one_sentence,
         "stop strings": test_stops.test_equals_the_slow_search,
+        "thinking": test_reasoning.test_any_cut_gives_the_same_and_nothing_is_lost,
+        "harmony": test_harmony.test_any_cut_gives_the_same,
     }
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from seventy.text.grammar import Constraint
 from tests.support import gguf_writer as writer
 from tests.support.tiny import byte_tokens
 
@@ -49,6 +51,13 @@ def write(path: Path, tokenizer: dict[str, Any]) -> Path:
         for name, shape in shapes.items()
     }
     return writer.write(path, numbers | tokenizer, tensors)
+
+
+def allowed(constraint: Constraint, size: int) -> set[int]:
+    """The tokens that a constraint lets come next."""
+    logits = np.zeros(size, np.float32)
+    constraint.mask(logits)
+    return set(np.flatnonzero(logits == 0).tolist())
 
 
 class LlamaCpp:

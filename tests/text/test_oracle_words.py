@@ -50,7 +50,7 @@ def without(*kinds: Callable[[str], bool]) -> Callable[[str], str]:
     return lambda text: "".join(char for char in text if not any(kind(char) for kind in kinds))
 
 
-# What llama.cpp cuts otherwise than the models' own expressions do, by ours' reading of them:
+# The part of a text that llama.cpp cuts as the published expressions do. Where it approximates them, it has
 APPROXIMATED: dict[str, Callable[[str], str]] = {
     # no case beyond ASCII, and marks are no letters;
     **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2", "kanana2", "tekken"), without(has_case, is_mark)),

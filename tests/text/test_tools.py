@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 
 from seventy.text import tools
-from seventy.text.tools import HERMES, LLAMA3, CallArguments, CallStart, Text, ToolCalls
+from seventy.text.calls import CallStyle, style
+from seventy.text.calls.json_calls import Hermes, Llama3
+from seventy.text.parts import CallArguments, CallStart, Text
 
 NAMES = ["weather", "add"]
 
 
-def read(text: str, style: str, sizes: random.Random | None = None) -> tuple[str, list[tuple[str, Any]]]:
+def read(text: str, style: type[CallStyle], sizes: random.Random | None = None) -> tuple[str, list[tuple[str, Any]]]:
     """What is text, and the calls."""
-    parser, at = ToolCalls(NAMES, style), 0
+    parser, at = style(NAMES), 0
     parts = []
     while at < len(text):
         n = sizes.randint(1, 5) if sizes else len(text)
@@ -38,42 +40,44 @@ CALL = '{"name": "weather", "arguments": {"city": "Köln", "note": "a } \\" {"}}
 @pytest.mark.parametrize(
     ("style", "text", "said", "calls"),
     [
-        (HERMES, "Just text.", "Just text.", []),
-        (HERMES, f"<tool_call>\n{CALL}\n</tool_call>", "", [("weather", {"city": "Köln", "note": 'a } " {'})]),
+        (Hermes, "Just text.", "Just text.", []),
+        (Hermes, f"<tool_call>\n{CALL}\n</tool_call>", "", [("weather", {"city": "Köln", "note": 'a } " {'})]),
         (
-            HERMES,
+            Hermes,
             'I look.\n\n<tool_call>{"name": "add", "arguments": {"x": [1, {"y": 2}]}}</tool_call>\n'
             '<tool_call>\n{"arguments": {"x": 2}, "name": "add"}\n</tool_call>',
             "I look.",
             [("add", {"x": [1, {"y": 2}]}), ("add", {"x": 2})],
         ),
-        (HERMES, '<tool_call>{"name": "other", "arguments": {}}</tool_call>', None, []),
-        (HERMES, "<tool_call>no json", "<tool_call>no json", []),
-        (HERMES, "a < b and <tool", "a < b and <tool", []),
-        (HERMES, '<tool_call>{"name": "add", "arguments": "{\\"x\\": 1}"}</tool_call>', "", [("add", {"x": 1})]),
-        (LLAMA3, '{"name": "add", "parameters": {"x": 1}}', "", [("add", {"x": 1})]),
-        (LLAMA3, '{"type": "function", "name": "add", "parameters": {"x": 1}}', "", [("add", {"x": 1})]),
+        (Hermes, '<tool_call>{"name": "other", "arguments": {}}</tool_call>', None, []),
+        (Hermes, "<tool_call>no json", "<tool_call>no json", []),
+        (Hermes, "a < b and <tool", "a < b and <tool", []),
+        (Hermes, '<tool_call>{"name": "add", "arguments": "{\\"x\\": 1}"}</tool_call>', "", [("add", {"x": 1})]),
+        (Llama3, '{"name": "add", "parameters": {"x": 1}}', "", [("add", {"x": 1})]),
+        (Llama3, '{"type": "function", "name": "add", "parameters": {"x": 1}}', "", [("add", {"x": 1})]),
         (
-            LLAMA3,
+            Llama3,
             '{"name": "add", "parameters": {"x": 1}}; {"name": "weather", "parameters": {}}',
             "",
             [("add", {"x": 1}), ("weather", {})],
         ),
-        (HERMES, '{"name": "add", "arguments": {"x": 1}}', "", [("add", {"x": 1})]),
-        (HERMES, '{ "name": "other"}', '{ "name": "other"}', []),
-        (HERMES, '{"names": [1]} <tool', '{"names": [1]} <tool', []),
+        (Hermes, '{"name": "add", "arguments": {"x": 1}}', "", [("add", {"x": 1})]),
+        (Hermes, '{ "name": "other"}', '{ "name": "other"}', []),
+        (Hermes, '{"names": [1]} <tool', '{"names": [1]} <tool', []),
         (
-            HERMES,
+            Hermes,
             '{"name": "Ann"}\n<tool_call>{"name": "add", "arguments": {}}</tool_call>',
             '{"name": "Ann"}',
             [("add", {})],
         ),
-        (LLAMA3, "The set {1}", "The set {1}", []),
-        (LLAMA3, '{"answer": 5}', '{"answer": 5}', []),
-        (LLAMA3, '{"answer": ', '{"answer": ', []),
+        (Llama3, "The set {1}", "The set {1}", []),
+        (Llama3, '{"answer": 5}', '{"answer": 5}', []),
+        (Llama3, '{"answer": ', '{"answer": ', []),
     ],
 )
-def test_calls_are_read_however_they_come(style: str, text: str, said: str | None, calls: list[Any]) -> None:
+def test_calls_are_read_however_they_come(
+    style: type[CallStyle], text: str, said: str | None, calls: list[Any]
+) -> None:
     for sizes in (None, *map(random.Random, range(30))):
         got = read(text, style, sizes)
         assert got[1] == calls
@@ -84,7 +88,7 @@ def test_calls_are_read_however_they_come(style: str, text: str, said: str | Non
 
 
 def test_arguments_come_before_the_call_is_whole() -> None:
-    parser = ToolCalls(NAMES, HERMES)
+    parser = Hermes(NAMES)
     begun = parser.push('<tool_call>{"name": "add", "arguments": {"x"')
     assert begun == [CallStart(0, "add"), CallArguments(0, '{"x"')]
     assert parser.push(": 12") == [CallArguments(0, ": 12")]
@@ -122,6 +126,6 @@ def test_one_call_in_a_message() -> None:
 
 
 def test_styles_are_known_by_their_templates() -> None:
-    assert tools.style('{% if tools %}<tool_call>{"name"...') == HERMES
-    assert tools.style('{% if tools %}{"name": function name, "parameters": dictionary}') == LLAMA3
-    assert tools.style("{{ messages }}") == HERMES
+    assert style('{% if tools %}<tool_call>{"name"...') is Hermes
+    assert style('{% if tools %}{"name": function name, "parameters": dictionary}') is Llama3
+    assert style("{{ messages }}") is Hermes

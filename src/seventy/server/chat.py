@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,10 @@ from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
 from seventy.server.schemas import ChatBody, Message, NamedTool, ResponseFormat, SamplingBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
-from seventy.text import reasoning, tools
+from seventy.text import tools
+from seventy.text.conventions import AnswerReader, Conventions
 from seventy.text.grammar import Constraint, Grammars
+from seventy.text.parts import CallStart, Part, Text, Thought
 from seventy.text.tokenizer import Tokenizer
 
 
@@ -124,10 +126,8 @@ class Prepared:
     """A chat request made ready for the engine."""
 
     ids: list[int]
-    inside_reasoning: bool
-    tool_names: list[str]
-    tool_style: str
     constraints: list[Constraint | None]
+    new_reader: Callable[[], AnswerReader]
 
 
 def prepare(backend: Backend, body: ChatBody) -> Prepared:
@@ -143,16 +143,20 @@ def prepare(backend: Backend, body: ChatBody) -> Prepared:
     elif choice == "required" and not offered:
         raise ApiError(400, "tool_choice is required, but there are no tools", None, "tool_choice")
 
-    style, messages = tools.style(llm.template_source), plain_messages(body.messages)
+    conventions = Conventions.of(llm.template_source)
     variables = dict(body.chat_template_kwargs or {})
     for name in ("messages", "tools", "add_generation_prompt", "documents", "bos_token", "eos_token"):
         variables.pop(name, None)
+    think, effort = wanted_thinking(body)
+    if not conventions.thinks and (body.think or effort):
+        field = "think" if body.think else "reasoning_effort"
+        raise ApiError(400, f"this model's chat template knows no thinking; leave {field} out", None, field)
+    variables = conventions.variables(think, effort) | variables
+    messages = plain_messages(body.messages)
     if "tools" not in llm.template_source:
-        prompt = llm.render(tools.describe(messages, offered), **variables)
+        prompt = llm.render(conventions.history(tools.describe(messages, offered)), **variables)
     else:
-        if style == tools.LLAMA3:
-            messages = tools.one_call_each(messages)
-        prompt = llm.render(messages, tools=offered or None, **variables)
+        prompt = llm.render(conventions.history(messages), tools=conventions.tools(offered) or None, **variables)
 
     must = isinstance(choice, NamedTool) or choice == "required"
     if must:
@@ -160,15 +164,27 @@ def prepare(backend: Backend, body: ChatBody) -> Prepared:
         if isinstance(choice, NamedTool):
             wanted = [tool for tool in offered if tool["function"]["name"] == choice.function.name]
         parallel = body.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
-        lark = tools.grammar(wanted, style, parallel)
+        lark = conventions.style.grammar(wanted, parallel)
         constraints: list[Constraint | None] = [backend.grammars.lark(lark) for _ in range(body.n or 1)]
     else:
         constraints = [constraint(backend.grammars, body, body.response_format) for _ in range(body.n or 1)]
-    inside = reasoning.opens_reasoning(prompt)
-    if inside and constraints[0] is not None:
+    if constraints[0] is not None:
         # What must have a form cannot begin with thinking.
-        prompt, inside = prompt.rstrip() + f"\n\n{reasoning.CLOSE}\n\n", False
-    return Prepared(llm.prompt_ids(prompt), inside, [t["function"]["name"] for t in offered], style, constraints)
+        prompt = conventions.answer_at_once(prompt, calls=must)
+    elif think is False:
+        prompt = conventions.answer_at_once(prompt, calls=bool(offered))
+    names = [tool["function"]["name"] for tool in offered]
+    return Prepared(llm.prompt_ids(prompt), constraints, lambda: conventions.reader(prompt, names))
+
+
+def wanted_thinking(body: ChatBody) -> tuple[bool | None, str | None]:
+    """Whether to think, and how much, of the request's several ways to say it."""
+    given = body.chat_template_kwargs or {}
+    effort = body.reasoning_effort
+    by_effort = None if effort is None else effort != "none"
+    ways = given.get("enable_thinking"), given.get("thinking"), body.think, by_effort
+    think = next((value for value in ways if isinstance(value, bool)), None)
+    return think, None if effort == "none" else effort
 
 
 @dataclass(slots=True)
@@ -178,8 +194,7 @@ class Choice:
     index: int
     answer: Answer
     tokenizer: Tokenizer
-    thinking: reasoning.Reasoning
-    calls: tools.ToolCalls | None
+    reader: AnswerReader
     parallel: bool
     finish_reason: str | None = None
     scores: list[dict[str, Any]] = field(default_factory=list)
@@ -202,38 +217,30 @@ class Choice:
                     yield delta
 
     def _read(self, text: str) -> list[dict[str, Any]]:
-        if not text:
-            return []
-        thought, said = self.thinking.push(text)
-        return self._split(thought, self.calls.push(said) if self.calls and said else [tools.Text(said)])
+        return self._split(self.reader.push(text)) if text else []
 
     def _end(self, finished: Finished) -> list[dict[str, Any]]:
-        thought, said = self.thinking.flush()
-        parts: list[tools.Part] = [tools.Text(said)]
-        if self.calls:
-            parts = [*(self.calls.push(said) if said else ()), *self.calls.flush()]
+        parts = self.reader.flush()
         self.finish_reason = "stop" if self._skip else finished.reason
-        if self.calls and self.calls.calls and self.finish_reason == "stop":
+        if self.reader.calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
         if finished.reason == "cancelled" and not self._skip:
             self.finish_reason = "stop"
-        return self._split(thought, parts)
+        return self._split(parts)
 
-    def _split(self, thought: str, parts: Sequence[tools.Part]) -> list[dict[str, Any]]:
+    def _split(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         deltas: list[dict[str, Any]] = []
-        if thought:
-            deltas.append({"reasoning_content": thought})
         for part in parts:
-            if isinstance(part, tools.Text):
+            if isinstance(part, Text | Thought):
                 if part.text:
-                    deltas.append({"content": part.text})
+                    deltas.append({"reasoning_content" if isinstance(part, Thought) else "content": part.text})
                 continue
             if part.index and not self.parallel:
                 # One call was wanted: the others need not be written to their end.
                 self._skip = True
                 self.answer.cancel()
                 continue
-            if isinstance(part, tools.CallStart):
+            if isinstance(part, CallStart):
                 call = {"index": part.index, "id": f"call_{secrets.token_hex(12)}", "type": "function"}
                 deltas.append({"tool_calls": [call | {"function": {"name": part.name, "arguments": ""}}]})
             elif part.text:
@@ -273,10 +280,8 @@ def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: s
                 logit_bias=body.bias(), top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 ignore_eos=body.ignore_eos, constraint=limit,
             )  # fmt: skip
-            calls = tools.ToolCalls(prepared.tool_names, prepared.tool_style) if prepared.tool_names else None
-            thinking = reasoning.Reasoning(prepared.inside_reasoning)
             parallel = body.parallel_tool_calls is not False
-            choices.append(Choice(index, answer, llm.tokenizer, thinking, calls, parallel))
+            choices.append(Choice(index, answer, llm.tokenizer, prepared.new_reader(), parallel))
     except ApiError:
         for choice in choices:
             choice.answer.cancel()

@@ -20,8 +20,10 @@ from seventy.server.chat import Choice, Prepared, constraint, open_choices, subm
 from seventy.server.errors import ApiError
 from seventy.server.schemas import ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
-from seventy.text.tools import HERMES
+from seventy.text.conventions import Conventions
 from seventy.version import __version__
+
+Think = bool | Literal["low", "medium", "high", "max"] | None
 
 
 class Options(SamplingOptions):
@@ -54,6 +56,7 @@ class Chat(BaseModel):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     format: Literal["json", ""] | dict[str, Any] | None = None
     options: Options | None = None
+    think: Think = None
     stream: bool = True
 
 
@@ -65,6 +68,7 @@ class Generate(BaseModel):
     images: list[str] | None = None
     format: Literal["json", ""] | dict[str, Any] | None = None
     options: Options | None = None
+    think: Think = None
     raw: bool = False
     stream: bool = True
 
@@ -88,11 +92,14 @@ def _chat_body(chat: Chat) -> ChatBody:
         wish["response_format"] = {"type": "json_object"}
     elif isinstance(chat.format, dict):
         wish["response_format"] = {"type": "json_schema", "json_schema": {"schema": chat.format}}
+    level = chat.think if isinstance(chat.think, str) else None
+    wish |= {"think": True if level else chat.think, "reasoning_effort": level}
     messages = []
     for at, message in enumerate(chat.messages):
         if message.images:
             raise ApiError(400, "this model reads text only, no images", "unsupported_content", f"messages.{at}")
         one: dict[str, Any] = {"role": message.role, "content": message.content, "name": message.tool_name}
+        one["reasoning_content"] = message.thinking
         if message.tool_calls:
             one["tool_calls"] = [
                 {"function": {"name": call.function.name, "arguments": json.dumps(call.function.arguments)}}
@@ -160,7 +167,8 @@ def _arguments(text: str) -> Any:
 def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:
     """A text that goes on, or what stands between it and its suffix, made ready for the engine."""
     ids = backend.llm.infill_ids(prompt, suffix) if suffix else backend.llm.prompt_ids(prompt)
-    return Prepared(ids, False, [], HERMES, [constraint(backend.grammars, body, body.response_format)])
+    limit = constraint(backend.grammars, body, body.response_format)
+    return Prepared(ids, [limit], lambda: Conventions.of("").reader("", []))
 
 
 def router(backend: Backend) -> APIRouter:
@@ -197,7 +205,7 @@ def router(backend: Backend) -> APIRouter:
             return JSONResponse({"model": backend.name, "created_at": _now(), **done})
         messages = [Message(role="system", content=body.system)] if body.system else []
         messages.append(Message(role="user", content=body.prompt, images=body.images))
-        wish = _chat_body(Chat(messages=messages, format=body.format, options=body.options))
+        wish = _chat_body(Chat(messages=messages, format=body.format, options=body.options, think=body.think))
         if body.raw or body.suffix:
             # As it is, without the chat template: editors complete text that way.
             prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
@@ -241,6 +249,8 @@ def router(backend: Backend) -> APIRouter:
         family = str(llm.model.metadata.get("general.architecture", ""))
         info = {"general.architecture": family, f"{family}.context_length": llm.context}
         capabilities = ["completion", "tools"]
+        if Conventions.of(llm.template_source).thinks:
+            capabilities.append("thinking")
         return {"template": llm.template_source, "details": details(), "model_info": info, "capabilities": capabilities}
 
     return routes

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_CHOICES = 16
 TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
@@ -84,7 +84,11 @@ class Message(_Body):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
-    reasoning_content: str | None = None
+    reasoning_content: str | None = Field(
+        None,
+        validation_alias=AliasChoices("reasoning_content", "reasoning"),
+        description="What this earlier answer thought.",
+    )
 
 
 class Function(_Body):
@@ -140,7 +144,18 @@ class ChatBody(SamplingBody):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     return_progress: bool = Field(False, description="Tell how far the prompt is read, in chunks of the stream.")
-    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        None,
+        description="How much to think before the answer; models that know no levels think, or with `none` do not.",
+    )
+    think: bool | None = Field(
+        None,
+        validation_alias=AliasChoices("think", "enable_thinking"),
+        description="Whether to think before the answer, where the model leaves the choice.",
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables of the chat template; they win over `think` and `reasoning_effort`."
+    )
 
 
 class CompletionBody(SamplingBody):

@@ -98,7 +98,7 @@ class _Wrapped:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = range(tokenizer.vocab_size)
-        shown = [tokenizer.token_bytes(id, skip_special=True) for id in ids]
+        shown = [b"" if tokenizer.is_control(id) else tokenizer.token_bytes(id, skip_special=True) for id in ids]
         # Special tokens are never text; 0xFF marks them, as llguidance wants.
         self.tokens = [data or b"\xff" + tokenizer.token_text(id).encode() for id, data in zip(ids, shown, strict=True)]
         self.special_token_ids = [id for id in ids if not shown[id]]

@@ -1,54 +1,121 @@
 """What a model thinks before it answers (`<think> ... </think>`), told apart from the answer as it comes."""
 
-OPEN, CLOSE = "<think>", "</think>"
+from dataclasses import dataclass
+
+from seventy.text.parts import Part, Text, Thought, overlap
 
 
-def opens_reasoning(prompt: str) -> bool:
-    """Whether the answer to a prompt begins in the middle of the thinking: some templates write the tag themselves."""
-    return prompt.rstrip().endswith(OPEN)
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """How thinking is marked. `anywhere`: also after the answer has begun; else the marks are text there."""
+
+    open: str
+    close: str
+    anywhere: bool = False
+
+    def opened_by(self, prompt: str) -> bool:
+        """Whether the answer to a prompt begins in the middle of the thinking: many templates write the mark."""
+        return prompt.rstrip().endswith(self.open)
+
+    def closed(self, prompt: str) -> str:
+        """The prompt with the thinking that it opens ended, so that the answer follows at once."""
+        gap = "\n\n" if self.open == THINK.open else ""
+        return f"{prompt.rstrip()}{gap}{self.close}{gap}"
+
+
+THINK = Tags("<think>", "</think>")
+# In templates that have one of these, it is this one; the others, and models without a template, have THINK.
+_OTHERS = (
+    Tags("<|channel>thought", "<channel|>", anywhere=True),
+    Tags("[THINK]", "[/THINK]", anywhere=True),
+    Tags("<seed:think>", "</seed:think>"),
+    Tags("<mm:think>", "</mm:think>"),
+    Tags("<|START_THINKING|>", "<|END_THINKING|>", anywhere=True),
+)
+
+
+def tags(template: str) -> Tags:
+    """The marks that a chat template has."""
+    return next((tags for tags in _OTHERS if tags.open in template), THINK)
 
 
 class Reasoning:
-    """Splits the pieces of an answer; `inside` when the thinking has begun in the prompt already."""
+    """Splits the pieces of an answer; `inside` when the thinking has begun in the prompt already.
 
-    def __init__(self, inside: bool = False) -> None:
+    Newlines at both ends of the thinking, and empty lines between it and the answer, belong to neither.
+    """
+
+    def __init__(self, tags: Tags = THINK, inside: bool = False) -> None:
+        self._tags = tags
         self._state = "inside" if inside else "start"
         self._held = ""
+        self._thought = False
 
-    def push(self, piece: str) -> tuple[str, str]:
-        """What of the thinking and what of the answer can be shown now."""
-        if self._state == "start":
-            self._held += piece
-            begun = self._held.lstrip()
-            if OPEN.startswith(begun[: len(OPEN)]) and len(begun) < len(OPEN):
-                return "", ""
-            if not begun.startswith(OPEN):
-                self._state = "answer"
-                held, self._held = self._held, ""
-                return "", held
-            self._state, self._held = "inside", ""
-            piece = begun[len(OPEN) :]
-        if self._state == "inside":
-            self._held += piece
-            at = self._held.find(CLOSE)
-            if at < 0:
-                keep = next((n for n in range(len(CLOSE) - 1, 0, -1) if self._held.endswith(CLOSE[:n])), 0)
-                shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-                return shown, ""
-            thought, piece, self._held = self._held[:at], self._held[at + len(CLOSE) :], ""
-            self._state = "after"
-            return thought, self._answer(piece)
-        return "", self._answer(piece)
+    def push(self, piece: str) -> list[Part]:
+        """What can be shown now."""
+        self._held += piece
+        parts: list[Part] = []
+        while self._held and self._advance(parts):
+            pass
+        return parts
 
-    def flush(self) -> tuple[str, str]:
+    def flush(self) -> list[Part]:
         """What was held back, at the end."""
         held, self._held = self._held, ""
-        return (held, "") if self._state == "inside" else ("", held)
+        if self._state == "inside":
+            held = held if self._thought else held.lstrip("\n")
+            return [Thought(held)] if held else []
+        return [Text(held)] if held and self._state != "after" else []
 
-    def _answer(self, piece: str) -> str:
-        # The empty lines between the thinking and the answer belong to neither.
+    def _advance(self, parts: list[Part]) -> bool:
+        """One thing found, or False when more text is needed."""
+        if self._state == "start":
+            return self._start()
+        if self._state == "inside":
+            return self._inside(parts)
         if self._state == "after":
-            piece = piece.lstrip()
-            if piece:
+            self._held = self._held.lstrip()
+            if self._held:
                 self._state = "answer"
-        return piece
+            return bool(self._held)
+        return self._answer(parts)
+
+    def _start(self) -> bool:
+        begun, open = self._held.lstrip(), self._tags.open
+        if begun.startswith(open):
+            self._open(begun[len(open) :])
+            return True
+        if open.startswith(begun):
+            return False
+        self._state = "answer"
+        return True
+
+    def _open(self, rest: str) -> None:
+        self._state, self._held, self._thought = "inside", rest, False
+
+    def _inside(self, parts: list[Part]) -> bool:
+        close = self._tags.close
+        at = self._held.find(close)
+        end = at if at >= 0 else len(self._held) - overlap(self._held, close)
+        thought = self._held[:end].rstrip("\n")
+        shown = thought if self._thought else thought.lstrip("\n")
+        if shown:
+            parts.append(Thought(shown))
+            self._thought = True
+        if at < 0:
+            self._held = self._held[len(thought) :]
+            return False
+        self._state, self._held = "after", self._held[at + len(close) :]
+        return True
+
+    def _answer(self, parts: list[Part]) -> bool:
+        open = self._tags.open
+        at = self._held.find(open) if self._tags.anywhere else -1
+        end = at if at >= 0 else len(self._held) - (overlap(self._held, open) if self._tags.anywhere else 0)
+        if end:
+            parts.append(Text(self._held[:end]))
+        if at >= 0:
+            self._open(self._held[at + len(open) :])
+            return True
+        self._held = self._held[end:]
+        return False

@@ -8,6 +8,7 @@ import numpy as np
 
 from seventy.errors import SeventyError
 from seventy.text.bpe import BytePairEncoder, CharacterPairEncoder
+from seventy.text.conventions import Conventions
 from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SentencePieceEncoder
 from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_of
@@ -40,22 +41,24 @@ class Tokenizer:
         # Found in the text even where special tokens are not parsed.
         hidden = CONTROL | UNKNOWN
         self._user_defined = [(text, token) for text, token in self._specials if not self._kinds[token] & hidden]
+        self._shown = frozenset[int]()
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
         """Built from `tokenizer.ggml.*`; SeventyError for a kind of tokenizer that is not known, or a broken one."""
         model = metadata.get("tokenizer.ggml.model")
-        if model == "gpt2":
-            return cls._byte_pair(metadata)
-        if model == "gemma4":
-            return cls._character_pair(metadata)
-        if model == "llama":
-            return cls._sentence_piece(metadata)
         if model is None:
             raise SeventyError("the file has no tokenizer (tokenizer.ggml.model); get a complete GGUF of this model")
-        raise SeventyError(
-            f"tokenizer {str(model)[:80]!r} is not supported; gpt2, llama and gemma4 work: get another model"
-        )
+        kinds = {"gpt2": cls._byte_pair, "llama": cls._sentence_piece, "gemma4": cls._character_pair}
+        if str(model) not in kinds:
+            raise SeventyError(
+                f"tokenizer {str(model)[:80]!r} is not supported; {', '.join(kinds)} work: get another model"
+            )
+        tokenizer = kinds[str(model)](metadata)
+        template = metadata.get("tokenizer.chat_template")
+        if isinstance(template, str):
+            tokenizer.show(Conventions.of(template).markers)
+        return tokenizer
 
     @classmethod
     def _byte_pair(cls, metadata: Mapping[str, Any]) -> Self:
@@ -84,6 +87,17 @@ class Tokenizer:
         space_prefix = vocabulary.flag("add_space_prefix", True)
         encoder = SentencePieceEncoder(vocabulary.ids, scores.tolist(), vocabulary.unknown_id)
         return cls(vocabulary, encoder, vocabulary.flag("add_bos_token", True), space_prefix)
+
+    def show(self, markers: Iterable[str]) -> None:
+        """Make control tokens that are part of one of `markers` show in texts: they steer how an answer is read."""
+        hidden = ((text, token) for text, token in self._specials if self.is_control(token))
+        markers = tuple(markers)
+        parts = (token for text, token in hidden if any(text in marker for marker in markers))
+        self._shown = frozenset(parts) - self.end_ids
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is never a piece of a text, but steers the model."""
+        return bool(self._kinds[token] & CONTROL)
 
     @property
     def vocab_size(self) -> int:
@@ -129,11 +143,12 @@ class Tokenizer:
         return self._tokens[token]
 
     def token_bytes(self, token: int, skip_special: bool = False) -> bytes:
-        """The bytes the token adds to a text; `skip_special`: none for control tokens."""
+        """The bytes the token adds to a text; `skip_special`: none for control tokens, but for those `show` named."""
         self._check(token)
         text, kind = self._tokens[token], int(self._kinds[token])
         if kind & (CONTROL | UNKNOWN | USER_DEFINED):
-            return b"" if skip_special and kind & (CONTROL | UNKNOWN) else text.encode()
+            hidden = kind & (CONTROL | UNKNOWN) and token not in self._shown
+            return b"" if skip_special and hidden else text.encode()
         if kind & NORMAL:
             return self._encoder.token_bytes(text)
         return byte_of(text) if kind & BYTE else b""

@@ -1,0 +1,41 @@
+"""What an answer is made of: thinking, text, and calls of tools, in pieces as they come."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer that is no call."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """A piece of the arguments, as JSON text."""
+
+    index: int
+    text: str
+
+
+Part = Thought | Text | CallStart | CallArguments
+
+
+def overlap(text: str, *marks: str) -> int:
+    """The number of characters at the end of `text` that may be the beginning of one of `marks`."""
+    longest = max(map(len, marks), default=1) - 1
+    lengths = range(min(len(text), longest), 0, -1)
+    return next((n for n in lengths if any(len(mark) > n and mark.startswith(text[-n:]) for mark in marks)), 0)
