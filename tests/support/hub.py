@@ -187,7 +187,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _fault(self, faults: list[str]) -> bool:
         fault = faults.pop(0) if faults else ""
-        if fault:
+        if fault == "stall":
+            time.sleep(10)
+        elif fault:
             self._send(int(fault), b"", {"Retry-After": self.server.retry_after} if self.server.retry_after else {})
         return bool(fault)
 

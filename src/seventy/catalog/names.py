@@ -190,7 +190,8 @@ def close(text: str) -> list[str]:
     """Names like this one, for a message."""
     wanted = key(text.partition(":")[0])
     own = _own()
-    starting = [each for each in own if wanted and (each.startswith(wanted) or wanted in each)]
+    starting = [each for each in own if wanted and each.startswith(wanted)]
+    starting += [each for each in own if wanted and wanted in each and each not in starting]
     near = starting or difflib.get_close_matches(wanted, list(own), n=4, cutoff=0.5)
     return list(_unique(own[each].name for each in near))[:5]
 

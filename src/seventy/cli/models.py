@@ -126,6 +126,7 @@ def _here(gguf: GGUF, machine: "Machine") -> str:
     from seventy.plan.roofline import predict
     from seventy.plan.runs import why_not_file
     from seventy.plan.wanted import gguf_load
+    from seventy.plan.words import number
     from seventy.runtime.memory import USUAL_CONTEXT
 
     if problem := why_not_file(gguf, machine):
@@ -134,7 +135,7 @@ def _here(gguf: GGUF, machine: "Machine") -> str:
     need = load.need(USUAL_CONTEXT)
     if not machine.holds(need):
         return f"no: needs {size(need.total)} of memory, {size(machine.room_bytes or 0)} are free for it"
-    return f"about {predict(machine, load, engine='seventy').decode.mid:.3g} tok/s"
+    return f"about {number(predict(machine, load, engine='seventy').decode.mid)} tok/s"
 
 
 def _known() -> list[tuple[str, ...]]:
@@ -145,6 +146,7 @@ def _known() -> list[tuple[str, ...]]:
     from seventy.plan.roofline import predict
     from seventy.plan.runs import why_not_model
     from seventy.plan.wanted import catalogue_load
+    from seventy.plan.words import number
     from seventy.runtime.memory import USUAL_CONTEXT
 
     machine = this_machine()
@@ -152,12 +154,12 @@ def _known() -> list[tuple[str, ...]]:
     for name in all_names():
         model, quant = find_model(name.model), ollama_quant(name)
         load = catalogue_load(name.model, quant)
-        problem = why_not_model("seventy", model, quant, architecture(name), machine)
-        if problem is None and not machine.holds(load.need(USUAL_CONTEXT)):
-            problem = "too large for this machine's memory"
-        speed = f"no: {problem}"
-        if problem is None:
-            speed = f"about {predict(machine, load, engine='seventy').decode.mid:.3g} tok/s"
+        if reason := why_not_model("seventy", model, quant, architecture(name), machine):
+            speed = f"no: {reason}"
+        elif not machine.holds(need := load.need(USUAL_CONTEXT)):
+            speed = f"no: needs {size(need.total)} of memory"
+        else:
+            speed = f"about {number(predict(machine, load, engine='seventy').decode.mid)} tok/s"
         where = f"hf:{name.hf_repositories[0]}" if name.hf else f"ms:{name.ms_repositories[0]}"
         at_ollama = (name.ollama_names or ("-",))[-1]
         rows.append((name.name, size(load.file_gb * 1e9), quant, speed, at_ollama, where))

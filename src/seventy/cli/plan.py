@@ -68,18 +68,21 @@ def plan(
     if engine not in ("llama.cpp", "seventy"):
         raise SeventyError(f"--engine {engine!r} is not known; it is llama.cpp or seventy.")
     if params is not None or weights_gb is not None or weights_gib is not None:
-        load = wanted.bare_load(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
+        want = wanted.bare(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
     else:
-        load = wanted.catalogue_load(model, quant)
+        want = wanted.wanted(model, quant)
+    want.check(engine, speak)
+    load, end = want.load, want.endings(engine, speak)
     book = _book(currency, region, date, ram_factor, prices)
     if from_ is not None or here:
         from seventy.plan import here as this
         from seventy.plan.upgrade import Upgrade, as_json, as_text
 
         machine, dimms = this.what_is_here() if from_ is None else this.machine_from_text(from_)
+        want.check(engine, speak, machine)
         have = Upgrade(machine, dimms, load, context, engine)
-        print(json.dumps(as_json(have, book, speak), ensure_ascii=False, indent=2) if json_out
-              else as_text(have, book, speak))  # fmt: skip
+        print(json.dumps(as_json(have, book, speak) | {"get": want.command}, ensure_ascii=False, indent=2) if json_out
+              else "\n".join([as_text(have, book, speak), *end]))  # fmt: skip
         return
 
     from seventy.catalog.own import own_parts
@@ -105,9 +108,11 @@ def plan(
         html.write_text(report.html(found, speak), encoding="utf-8")
         print(f"{html}", file=sys.stderr)
     if json_out:
-        print(json.dumps(answers.plan_json(found, speak, top), ensure_ascii=False, indent=2))
+        reason = want.reason()
+        about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}
+        print(json.dumps(answers.plan_json(found, speak, top) | about, ensure_ascii=False, indent=2))
     else:
-        print(show.text(found, speak, top))
+        print("\n".join([show.text(found, speak, top), "", *end]).rstrip())
 
 
 def _book(currency: str | None, region: str | None, date: str | None, ram_factor: float, prices: Path | None

@@ -47,11 +47,11 @@ def predict(
         if not gguf.exists():
             raise SeventyError(f"There is no file {gguf}; name a GGUF file, or a model with --model.")
         with GGUF(gguf) as file:
-            load = wanted.gguf_load(file)
+            want = wanted.of_file(file)
     elif params is not None or weights_gb is not None or weights_gib is not None:
-        load = wanted.bare_load(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
+        want = wanted.bare(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
     else:
-        load = wanted.catalogue_load(model or "llama-3.3-70b", quant)
+        want = wanted.wanted(model or "llama-3.3-70b", quant)
     if here:
         machine = this.this_machine()
     elif cpu is not None or memory is not None:
@@ -59,10 +59,14 @@ def predict(
                                      ssd_gbs=ssd_gbs)  # fmt: skip
     else:
         raise SeventyError("Which machine? Give --cpu NAME --memory 4x16@2400, or --here for this one.")
-    found = roofline(machine, load, context, engine, threads)
+    speak = language(lang)
+    want.check(engine, speak, machine)
+    found = roofline(machine, want.load, context, engine, threads)
     if json_out:
-        print(json.dumps(answers.as_json(found, language(lang)), ensure_ascii=False, indent=2))
+        reason = want.reason(machine)
+        about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}
+        print(json.dumps(answers.as_json(found, speak) | about, ensure_ascii=False, indent=2))
         return
-    print(answers.as_text(found, language(lang)))
-    for warning in answers.warnings(found, language(lang)):
+    print("\n".join([answers.as_text(found, speak), *want.endings(engine, speak, machine)]))
+    for warning in answers.warnings(found, speak):
         print(warning, file=sys.stderr)

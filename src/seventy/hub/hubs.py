@@ -5,6 +5,7 @@ both hubs are tried for three seconds with a range of the model itself, and the 
 """
 
 import os
+import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -41,42 +42,57 @@ def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = 
     if isinstance(wanted, Hosted):
         return _hosted(wanted, next(hub for hub in hubs if hub.kind == wanted.hub))
     repositories = {"hf": wanted.name.hf_repositories, "ms": wanted.name.ms_repositories}
-    found, said = [], []
-    measured = not os.environ.get("HF_ENDPOINT") and not os.environ.get("MODELSCOPE_ENDPOINT")
-    for hub in _in_order(hubs):
-        if not repositories[hub.kind]:
-            continue
+    having = [hub for hub in _in_order(hubs) if repositories[hub.kind]]
+    said: list[SeventyError] = []
+    if len(having) > 1 and not os.environ.get("HF_ENDPOINT") and not os.environ.get("MODELSCOPE_ENDPOINT"):
+        found = _fastest([(hub, repositories[hub.kind]) for hub in having], said, say)
+        if found:
+            return found
+    else:
+        for hub in having:
+            try:
+                return _first(hub, repositories[hub.kind])
+            except SeventyError as error:
+                said.append(error)
+    raise _nothing(wanted, said)
+
+
+def _fastest(asked: Sequence[tuple[Hub, Sequence[str]]], said: list[SeventyError], say: Say) -> Offered | None:
+    """The one whose hub sends most bytes in some seconds; the first where there is little between them.
+
+    A hub that has not answered twice so many seconds after the other one is left out.
+    """
+    answers: queue.SimpleQueue[tuple[int, Offered | SeventyError, float]] = queue.SimpleQueue()
+
+    def ask(index: int) -> None:
         try:
-            found.append(_first(hub, repositories[hub.kind]))
+            found = _first(*asked[index])
         except SeventyError as error:
-            said.append(error)
-            continue
-        if not measured:
+            answers.put((index, error, 0.0))
+        else:
+            answers.put((index, found, _rate(found.variants[-1].files[0], PROBE_SECONDS)))
+
+    for index in range(len(asked)):
+        threading.Thread(target=ask, args=(index,), daemon=True).start()
+    found: dict[int, tuple[Offered, float]] = {}
+    for _ in asked:
+        try:
+            index, answer, rate = answers.get(timeout=2 * PROBE_SECONDS if found else None)
+        except queue.Empty:
             break
+        if isinstance(answer, SeventyError):
+            said.append(answer)
+        else:
+            found[index] = answer, rate
     if not found:
-        raise _nothing(wanted, said)
-    return fastest(found, say) if len(found) > 1 else found[0]
-
-
-def fastest(choices: Sequence[Offered], say: Say, seconds: float = PROBE_SECONDS) -> Offered:
-    """The one whose hub sends most bytes in some seconds; the first where there is little between them."""
-    rates = [0.0] * len(choices)
-
-    def measure(index: int) -> None:
-        rates[index] = _rate(choices[index].variants[-1].files[0], seconds)
-
-    threads = [threading.Thread(target=measure, args=(index,), daemon=True) for index in range(len(choices))]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + 2 * seconds
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    best = max(range(len(choices)), key=lambda index: rates[index])
-    if rates[best] < _FASTER * rates[0]:
+        return None
+    rates = [found[index][1] if index in found else 0.0 for index in range(len(asked))]
+    best = max(found, key=lambda index: rates[index])
+    if 0 in found and rates[best] < _FASTER * rates[0]:
         best = 0
-    told = ", ".join(f"{each.hub.title} {rate / 1e6:.1f} MB/s" for each, rate in zip(choices, rates, strict=True))
-    say(f"a try of {seconds:.0f} s: {told}; taken: {choices[best].hub.title}")
-    return choices[best]
+    told = ", ".join(f"{hub.title} {rate / 1e6:.1f} MB/s" for (hub, _), rate in zip(asked, rates, strict=True))
+    say(f"a try of {PROBE_SECONDS:.0f} s: {told}; taken: {asked[best][0].title}")
+    return found[best][0]
 
 
 def _rate(file: RemoteFile, seconds: float) -> float:

@@ -59,7 +59,8 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.path).parts
-        if not parts or self.path.startswith("/") or ".." in parts or re.search(r"[\\\0\n\r]", self.path):
+        outside = not parts or self.path.startswith("/") or ".." in parts or re.search(r"[\\\0\n\r]", self.path)
+        if outside or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.repository):
             raise SeventyError(f"{self.repository} has a file called {self.path!r}, which leads out of its folder")
         if self.nbytes <= 0 or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise SeventyError(f"{self.repository} tells no size or no sha256 of {self.path}; give the file's address")

@@ -101,7 +101,8 @@ def unknown(text: str) -> SeventyError:
         return SeventyError(f"there is no file {text}; a repository on Hugging Face is written hf:{text}")
     near = names.close(text)
     like = f"did you mean {' or '.join(near)}? " if near else ""
-    return SeventyError(f"there is no model {text!r}; {like}names are like {EXAMPLES}; seventy models --all lists them")
+    end = f"names are like {EXAMPLES}; seventy models --all lists them"
+    return SeventyError(f"there is no model or file {text!r}; {like}{end}")
 
 
 def _hosted(text: str) -> Hosted | None:

@@ -91,8 +91,8 @@ class _Part:
         try:
             self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             self.journal = os.open(_journal(path), os.O_RDWR | os.O_CREAT, 0o644)
-            known = array("Q")
-            known.frombytes(os.pread(self.journal, 8 * (count + 1), 0)[: 8 * (count + 1)])
+            noted = os.pread(self.journal, 8 * (count + 1), 0)
+            known = array("Q", noted[: len(noted) // 8 * 8])
             sound = len(known) == count + 1 and known[0] == segment_bytes and os.fstat(self.file).st_size == nbytes
             if not sound or any(known[1 + i] > self.length(i) for i in range(count)):
                 known = array("Q", [segment_bytes, *[0] * count])

@@ -9,6 +9,7 @@ from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import Dimms
 from seventy.plan.rank import Offer, Wishes
 from seventy.plan.roofline import Load, Prediction, predict
+from seventy.plan.runs import marked, why_not_model
 from seventy.plan.wanted import catalogue_load
 from seventy.runtime.memory import USUAL_CONTEXT, fitting_positions
 from seventy.sizes import size
@@ -86,9 +87,11 @@ def mixture_note(build: Build, load: Load, engine: str) -> Note | None:
     """The largest mixture of experts that fits the same memory and is far faster."""
     if load.mixture:
         return None
-    best: tuple[float, Load, Prediction] | None = None
+    best: tuple[float, Load, Prediction, str] | None = None
     for model in all_models():
         if not model.mixture or model.params_b < MIXTURE_PARAMS_B or "Q4_K_M" not in model.size_gb:
+            continue
+        if why_not_model(engine, model, "Q4_K_M"):
             continue
         candidate = catalogue_load(model.name, "Q4_K_M")
         if candidate.need(USUAL_CONTEXT).total > build.dimms.room_bytes:
@@ -96,11 +99,11 @@ def mixture_note(build: Build, load: Load, engine: str) -> Note | None:
         found = predict(build.prediction.machine, candidate, USUAL_CONTEXT, engine)
         gain = found.decode.mid / build.prediction.decode.mid
         if gain >= MIXTURE_GAIN and (best is None or candidate.params_b > best[1].params_b):
-            best = (gain, candidate, found)
+            best = (gain, candidate, found, marked(model, "Q4_K_M"))
     if best is None:
         return None
-    gain, candidate, found = best
-    return ("n_mixture", {"model": candidate.name, "params": candidate.params_b, "active": candidate.active_params_b,
+    gain, candidate, found, name = best
+    return ("n_mixture", {"model": name, "params": candidate.params_b, "active": candidate.active_params_b,
                           "speed": found.decode.mid, "gain": gain})  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from seventy.catalog.quants import nominal_bits, plain, tensor_types
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Band, Load, predict
-from seventy.plan.runs import why_not
+from seventy.plan.runs import Reason, why_not
 
 # What is as good as Q4_K_M, the best first; MXFP4 first where a model was trained in it.
 EQUALS = (
@@ -38,7 +38,7 @@ class Candidate:
     fits: bool
     speed: Band
     engine: str
-    problem: str | None
+    problem: Reason | None
 
     @property
     def quant(self) -> str:

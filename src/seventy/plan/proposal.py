@@ -18,7 +18,7 @@ from seventy.hub.transfer import Say
 from seventy.plan.choice import FAST_ENOUGH, LEAST_BITS, Candidate, Choice, candidates, choose
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load
-from seventy.plan.runs import why_not_file
+from seventy.plan.runs import Reason, why_not_file
 from seventy.plan.wanted import gguf_load, hosted_load
 from seventy.plan.words import number
 from seventy.sizes import size
@@ -45,7 +45,7 @@ class Proposal:
     variant: Variant
     candidate: Candidate
     choice: Choice
-    problem: str | None
+    problem: Reason | None
     lines: tuple[str, ...]
 
 
@@ -147,13 +147,13 @@ def _room(machine: Machine) -> str:
 
 
 def _lines(
-    title: str, offered: Offered, variant: Variant, choice: Choice, chosen: Candidate, problem: str | None,
+    title: str, offered: Offered, variant: Variant, choice: Choice, chosen: Candidate, problem: Reason | None,
     machine: Machine, context: int,
 ) -> list[str]:  # fmt: skip
     parts = f" in {len(variant.files)} files" if len(variant.files) > 1 else ""
     lines = [f"{title} {chosen.quant} from {offered}: {size(variant.nbytes)}{parts}"]
     if problem:
-        lines.append(f"seventy cannot run it: {problem}; what follows is of llama.cpp")
+        lines.append(f"{problem}; speeds are llama.cpp's")
     known = "measured" if machine.measured_gbs else "guessed; seventy measure knows better"
     lines.append(
         f"here: {_speed(chosen)} (memory bandwidth {known}), needs {size(chosen.need_bytes)} with a "

@@ -1,9 +1,10 @@
 """What runs a model: engine, architecture, tensor types, ISA. Every speed of seventy that is shown asks here first.
 
-Memory is asked beside it (needs.py): what does not fit is still run by llama.cpp, slowly, from the disk.
+Memory is asked beside it (Machine.holds): what does not fit is still run by llama.cpp, slowly, from the disk.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from seventy.catalog.models import Model
 from seventy.catalog.quants import tensor_types
@@ -11,15 +12,35 @@ from seventy.errors import SeventyError
 from seventy.gguf.source import Source
 from seventy.gguf.tensors import GGML_TYPES
 from seventy.plan.machine import Machine
+from seventy.plan.words import say
 
 ENGINES = ("llama.cpp", "seventy")
 # ISA classes of the catalogue's CPUs for which there are kernels (jit/isa.py has x86-64 levels).
 _ISAS = ("sse", "avx", "avx2", "avxvnni", "avx512", "avx512vnni", "amx")
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why seventy cannot run something: a key of plan/words.py and its values."""
+
+    key: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def text(self, lang: str = "en") -> str:
+        return say(self.key, lang, self.values)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def has_kernels(isa: str) -> bool:
+    """Whether seventy has kernels for CPUs of this ISA class."""
+    return isa in _ISAS
+
+
 def why_not(
     engine: str, architecture: str, types: Iterable[str] = (), experts: bool = False, machine: Machine | None = None
-) -> str | None:
+) -> Reason | None:
     """Why `engine` cannot run a model of this architecture and these GGUF tensor types there; None where it can.
 
     llama.cpp is taken to run everything: it is what the published measurements are of.
@@ -29,28 +50,33 @@ def why_not(
     from seventy import models
     from seventy.formats import formats
 
-    if machine is not None and machine.isa not in _ISAS:
-        return f"seventy has no kernels for {machine.isa} CPUs"
+    if machine is not None and not has_kernels(machine.isa):
+        return Reason("r_isa", {"isa": machine.isa})
     if architecture not in models.architectures():
-        return f"seventy does not run the architecture {architecture} yet"
+        return Reason("r_architecture", {"architecture": architecture})
     if experts and _refuses_experts(architecture):
-        return f"seventy does not run {architecture} models that are mixtures of experts"
+        return Reason("r_experts", {"architecture": architecture})
     known = {entry.name for entry in formats().values()}
     unknown = [name for name in dict.fromkeys(types) if name not in known]
     if unknown:
-        return f"seventy cannot multiply tensors of type {', '.join(unknown)}"
+        return Reason("r_types", {"types": ", ".join(unknown)})
     return None
 
 
 def why_not_model(
     engine: str, model: Model, quant: str | None, architecture: str | None = None, machine: Machine | None = None
-) -> str | None:
+) -> Reason | None:
     """`why_not` of a model of the catalogue, whose file nobody has seen."""
     types = tensor_types(quant) if quant else ()
     return why_not(engine, architecture or model.arch, types, bool(model.n_expert), machine)
 
 
-def why_not_file(file: Source, machine: Machine | None = None) -> str | None:
+def marked(model: Model, quant: str) -> str:
+    """A model's name beside a speed of llama.cpp, with a mark where seventy cannot run it."""
+    return f"{model.name} (llama.cpp)" if why_not_model("seventy", model, quant) else model.name
+
+
+def why_not_file(file: Source, machine: Machine | None = None) -> Reason | None:
     """Why seventy cannot run an open file; None where nothing in its header speaks against it."""
     from seventy import models
 
@@ -61,7 +87,7 @@ def why_not_file(file: Source, machine: Machine | None = None) -> str | None:
     try:
         models.find(architecture).config(file.metadata)
     except SeventyError as error:
-        return str(error)
+        return Reason("r_file", {"error": error})
     return None
 
 

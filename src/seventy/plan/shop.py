@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seventy.catalog.cpus import Cpu, all_cpus
+from seventy.catalog.models import find_model
 from seventy.catalog.platforms import Platform, all_platforms
 from seventy.catalog.prices import PriceBook
 from seventy.plan.builds import Census, enumerate_builds
 from seventy.plan.cost import Usage
 from seventy.plan.rank import Offer, Wishes, best, front, nearest, offers
 from seventy.plan.roofline import Load
+from seventy.plan.runs import has_kernels, why_not_model
 from seventy.plan.wanted import catalogue_load
 
 # What a person who cannot have the model they want might run instead, the largest first.
@@ -45,6 +47,8 @@ def shop(
     began = time.perf_counter()
     own_names = {cpu.name for cpu in cpus} | {platform.name for platform in platforms}
     every_cpu = [*cpus, *(cpu for cpu in all_cpus() if cpu.name not in own_names)]
+    if engine == "seventy":
+        every_cpu = [cpu for cpu in every_cpu if has_kernels(cpu.isa)]
     every_platform = [*platforms, *(body for body in all_platforms() if body.name not in own_names)]
     census = enumerate_builds(load, context, engine, book, every_platform, every_cpu, own_drive)
     priced = offers(census.builds, wishes, usage)
@@ -59,6 +63,8 @@ def shop(
             other = catalogue_load(name, "Q4_K_M")
             if other.file_gb >= load.file_gb:
                 break
+            if why_not_model(engine, find_model(name), "Q4_K_M"):
+                continue
             again = enumerate_builds(other, context, engine, book, every_platform, every_cpu, own_drive)
             found = best([offer for offer in offers(again.builds, wishes, usage) if not offer.breaks], aim)
             if not found:

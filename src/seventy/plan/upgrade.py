@@ -10,6 +10,7 @@ from seventy.plan.builds import MODULE_GB, short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import Dimms
 from seventy.plan.roofline import Load, Prediction, predict
+from seventy.plan.runs import marked, why_not_model
 from seventy.plan.tables import table
 from seventy.plan.wanted import catalogue_load
 from seventy.plan.words import number, say
@@ -129,11 +130,13 @@ def _mixture_step(machine: Machine, load: Load, context: int, engine: str) -> li
     for model in all_models():
         if not model.mixture or model.params_b < 25 or "Q4_K_M" not in model.size_gb:
             continue
+        if why_not_model(engine, model, "Q4_K_M"):
+            continue
         other = catalogue_load(model.name, "Q4_K_M")
         if not machine.holds(other.need(context)):
             continue
         if best is None or model.params_b > best.prediction.load.params_b:
-            best = Step("u_mixture", {"model": model.name}, predict(machine, other, context, engine), 0.0)
+            best = Step("u_mixture", {"model": marked(model, "Q4_K_M")}, predict(machine, other, context, engine), 0.0)
     return [best] if best else []
 
 

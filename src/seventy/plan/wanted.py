@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from seventy.catalog import names
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
 from seventy.catalog.names import Name
-from seventy.catalog.quants import quant_of
+from seventy.catalog.quants import known_quant, quant_of, tensor_types
 from seventy.errors import SeventyError
 from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, resolve
+from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load, guess_layers
+from seventy.plan.runs import Reason, why_not
+from seventy.plan.words import say
 from seventy.runtime.memory import Footprint, row_columns
 
 if TYPE_CHECKING:
@@ -27,8 +30,36 @@ class Wanted:
 
     load: Load
     architecture: str
-    experts: bool
+    experts: bool = False
     name: Name | None = None
+
+    @property
+    def command(self) -> str | None:
+        """What gets it, or None where it has no name to get it by."""
+        return f"seventy pull {self.name.name}:{self.load.quant}" if self.name else None
+
+    def reason(self, machine: Machine | None = None) -> Reason | None:
+        """Why seventy cannot run it (there); None where it can, or nothing is known but numbers."""
+        types = tensor_types(self.load.quant) if known_quant(self.load.quant) else ()
+        return why_not("seventy", self.architecture, types, self.experts, machine) if self.architecture else None
+
+    def check(self, engine: str, lang: str, machine: Machine | None = None) -> None:
+        """Raises SeventyError for an engine that cannot run it there: no speed of it may be shown."""
+        reason = self.reason(machine) if engine == "seventy" else None
+        if reason:
+            values = {"model": self.load.name, "quant": self.load.quant, "reason": reason.text(lang)}
+            raise SeventyError(say("no_seventy", lang, values))
+
+    def endings(self, engine: str, lang: str, machine: Machine | None = None) -> list[str]:
+        """What an answer ends with: whose figures they are where not seventy's, and the command that gets the model."""
+        reason, command = self.reason(machine), self.command
+        lines = [say("only_llama_cpp", lang, {"reason": reason.text(lang)})] if reason and engine != "seventy" else []
+        return lines + ([say("get_it", lang, {"command": command})] if command else [])
+
+
+def bare(params_b: float | None, active_params_b: float | None, weights_gb: float | None, quant: str) -> Wanted:
+    """A model of which only numbers are known."""
+    return Wanted(bare_load(params_b, active_params_b, weights_gb, quant), "")
 
 
 def wanted(text: str, quant: str) -> Wanted:

@@ -89,6 +89,27 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "装得下：上下文 {context} 时需要 {needs}；内存共 {have}，可用 {room}",
     ),
     "needs": ("needs {needs} with a context of {context}", "上下文 {context} 时需要 {needs}"),
+    # what seventy cannot run, and how a model is got
+    "r_isa": ("seventy has no kernels for {isa} CPUs", "seventy 没有 {isa} 处理器的内核"),
+    "r_architecture": (
+        "seventy does not run the architecture {architecture} yet",
+        "seventy 还不能运行 {architecture} 架构",
+    ),
+    "r_experts": (
+        "seventy does not run {architecture} models that are mixtures of experts",
+        "seventy 不能运行混合专家的 {architecture} 模型",
+    ),
+    "r_types": ("seventy cannot multiply tensors of type {types}", "seventy 不能计算 {types} 类型的张量"),
+    "r_file": ("{error}", "{error}"),
+    "only_llama_cpp": (
+        "These figures are llama.cpp's: {reason}.",
+        "以上是 llama.cpp 的速度：{reason}。",
+    ),
+    "no_seventy": (
+        "{model} {quant}: {reason}; --engine llama.cpp shows what llama.cpp would do.",
+        "{model} {quant}：{reason}；用 --engine llama.cpp 查看 llama.cpp 的速度。",
+    ),
+    "get_it": ("To get it: {command}", "获取模型：{command}"),
     "seventy_aim": (
         "seventy's own figures are its design aim, not yet measurements; llama.cpp's rest on published ones.",
         "seventy 引擎的数字是设计目标，尚未实测；llama.cpp 的数字来自公开实测。",

@@ -1,0 +1,69 @@
+"""Every form of a name, and what it means."""
+
+from pathlib import Path
+
+import pytest
+
+from seventy.catalog.names import AmbiguousName
+from seventy.errors import SeventyError
+from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, resolve
+
+REPOSITORY = "Qwen/Qwen3-8B-GGUF"
+
+
+@pytest.mark.parametrize(
+    "text, meaning",
+    [
+        ("smollm2", Packaged("smollm2")),
+        (f"hf:{REPOSITORY}", Hosted("hf", REPOSITORY)),
+        (f"hf:{REPOSITORY}:q4_k_m", Hosted("hf", REPOSITORY, "Q4_K_M")),
+        (f"hf:{REPOSITORY}:latest", Hosted("hf", REPOSITORY)),
+        (f"hf:{REPOSITORY}/q4/x y.gguf", Hosted("hf", REPOSITORY, None, "q4/x y.gguf")),
+        (f"hf://{REPOSITORY}", Hosted("hf", REPOSITORY)),
+        (f"hf.co/{REPOSITORY}:Q4_K_M", Hosted("hf", REPOSITORY, "Q4_K_M")),
+        (f"huggingface.co/{REPOSITORY}", Hosted("hf", REPOSITORY)),
+        (f"https://huggingface.co/{REPOSITORY}", Hosted("hf", REPOSITORY)),
+        (f"https://huggingface.co/{REPOSITORY}:UD-Q4_K_XL", Hosted("hf", REPOSITORY, "UD-Q4_K_XL")),
+        (f"https://huggingface.co/{REPOSITORY}/tree/main", Hosted("hf", REPOSITORY)),
+        (f"https://huggingface.co/{REPOSITORY}/tree/main/Q4_K_M?x=1", Hosted("hf", REPOSITORY)),
+        (f"https://hf.co/{REPOSITORY}/resolve/main/q/a%20b.gguf", Hosted("hf", REPOSITORY, None, "q/a b.gguf")),
+        (f"https://hf.co/{REPOSITORY}/blob/main/a.gguf?download=true", Hosted("hf", REPOSITORY, None, "a.gguf")),
+        (f"https://hf-mirror.com/{REPOSITORY}", Hosted("hf", REPOSITORY)),
+        (f"ms:{REPOSITORY}:Q8_0", Hosted("ms", REPOSITORY, "Q8_0")),
+        (f"ms:{REPOSITORY}/a.gguf", Hosted("ms", REPOSITORY, None, "a.gguf")),
+        (f"https://www.modelscope.cn/models/{REPOSITORY}/files", Hosted("ms", REPOSITORY)),
+        (f"https://modelscope.cn/models/{REPOSITORY}/resolve/master/a.gguf", Hosted("ms", REPOSITORY, None, "a.gguf")),
+        ("https://example.org/x.gguf", Address("https://example.org/x.gguf")),
+        ("./x.gguf", LocalFile(Path("x.gguf"))),
+        ("x.gguf", LocalFile(Path("x.gguf"))),
+        ("/models/x", LocalFile(Path("/models/x"))),
+    ],
+)
+def test_forms(text: str, meaning: object) -> None:
+    assert resolve(text) == meaning
+
+
+@pytest.mark.parametrize("text", ["llama-3.3-70b", "qwen3.6-35b-a3b", "gpt-oss-120b", "qwen3:8b", "deepseek-r1:70b"])
+def test_names_of_the_catalogue(text: str) -> None:
+    assert isinstance(resolve(text), Catalogued)
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("hf:Qwen", "is not like hf:OWNER/REPOSITORY"),
+        (f"hf:{REPOSITORY}/x.bin", "is not like"),
+        (f"ms:{REPOSITORY}/../../x.gguf", "leads out of the repository"),
+        (REPOSITORY, f"is written hf:{REPOSITORY}"),
+        ("qwen3-9b", "did you mean"),
+        ("nobody", "names are like llama-3.3-70b"),
+    ],
+)
+def test_what_means_nothing(text: str, sentence: str) -> None:
+    with pytest.raises(SeventyError, match=sentence):
+        resolve(text)
+
+
+def test_two_meanings() -> None:
+    with pytest.raises(AmbiguousName):
+        resolve("deepseek-r1")
