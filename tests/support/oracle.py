@@ -66,10 +66,11 @@ def llama_cpp_logits(
     return np.array([np.array(context.get_logits_ith(i), np.float32) for i in range(len(ids))])
 
 
-def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
+def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) -> np.ndarray:
     """A model in float32 on the dequantised weights, as plainly as it can be written; dense or a mixture of experts.
 
-    Its numbers are read as the engine reads them; rotary factors are those of a context as short as `ids`.
+    `gaps` learns how far the score of the last expert that a row chose was above that of the first it did not, for each
+    layer and row. Its numbers are read as the engine reads them; rotary factors are those of a context as short as `ids`.
     """
     with GGUF(path) as gguf:
         c = models.find(gguf.metadata["general.architecture"]).config(gguf.metadata)
@@ -128,7 +129,11 @@ def float32_logits(path: Path, ids: list[int]) -> np.ndarray:
             scores = linear(h, block + "ffn_gate_inp")
             p = np.exp(scores - scores.max(-1, keepdims=True))
             p /= p.sum(-1, keepdims=True)
-            chosen = np.argsort(-p, axis=-1, kind="stable")[:, : c.experts.used]
+            order = np.argsort(-p, axis=-1, kind="stable")
+            chosen = order[:, : c.experts.used]
+            if gaps is not None and c.experts.used < c.experts.count:
+                ends = np.take_along_axis(p, order[:, c.experts.used - 1 : c.experts.used + 1], -1)
+                gaps += np.log(ends[:, 0] / ends[:, 1]).tolist()
             weight = np.take_along_axis(p, chosen, -1)
             weight *= c.experts.scale / weight.sum(-1, keepdims=True)
             gates, ups, downs = (tensor(f"{block}ffn_{name}_exps.weight") for name in ("gate", "up", "down"))

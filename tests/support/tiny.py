@@ -107,7 +107,7 @@ def write_tiny(
             vector(block + "attn_k_norm.weight", head_dim)
         matrix(block + "attn_output.weight", HIDDEN, q)
         if architecture == "qwen3moe":
-            router = rng.standard_normal((EXPERTS, HIDDEN)).astype(np.float32) / 8
+            router = rng.standard_normal((EXPERTS, HIDDEN)).astype(np.float32) / 2
             writer.add_tensor(block + "ffn_gate_inp.weight", router)
             matrix(block + "ffn_gate_exps.weight", EXPERT_WIDTH, HIDDEN, EXPERTS)
             matrix(block + "ffn_up_exps.weight", EXPERT_WIDTH, HIDDEN, EXPERTS)
