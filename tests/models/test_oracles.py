@@ -12,7 +12,7 @@ from tests.support.oracle import llama_cpp_logits
 
 FAMILIES = {
     name: importlib.import_module(f"tests.support.families.{name}")
-    for name in ("qwen3moe", "gpt_oss", "deepseek2")
+    for name in ("qwen3moe", "gpt_oss", "deepseek2", "glm4moe", "minimax_m2", "qwen2moe", "llama")
 }  # fmt: skip
 CASES = [(name, case) for name, family in FAMILIES.items() for case in family.CASES]
 TWINS = [(name, case) for name, family in FAMILIES.items() for case in getattr(family, "TWINS", ())]
@@ -25,6 +25,9 @@ FELT = [
     ("deepseek2", "V3", "expert_group"),
     ("deepseek2", "V3", "yarn_log"),
     ("deepseek2", "temperature", "temperature_scale"),
+    ("glm4moe", "softmax", "exp_probs_b"),
+    ("minimax_m2", "plain", "exp_probs_b"),
+    ("llama", "factors", "rope_freqs"),
 ]
 QUANTISED = [
     *[

@@ -58,7 +58,7 @@ class Model:
         tensor = self._tensors[name]
         return gguf.dequantize(tensor.data, tensor.tensor_type)
 
-    def get(self, name: str) -> Array | None:
+    def optional(self, name: str) -> Array | None:
         if name not in self:
             return None
         return self[name]
@@ -144,11 +144,21 @@ class Model:
         return self.key("attention.sliding_window", 0) if windowed else 0
 
     def rotation(
-        self, dim: int, base: float | None = None, log_multiplier: float = 0.0, mscale: float = 1.0, scaled: bool = True
+        self,
+        dim: int,
+        base: float | None = None,
+        divisors: Array | None = None,
+        log_multiplier: float = 0.0,
+        mscale: float = 1.0,
+        scaled: bool = True,
     ) -> Array:
-        """Complex factors [n, 1, dim / 2] that turn pairs of a head's first `dim` elements, as rope.scaling says."""
+        """Complex factors [n, 1, dim / 2] that turn pairs of a head's first `dim` elements.
+
+        `scaled` applies rope.scaling.*; `divisors` [dim / 2] are those of rope_freqs.weight; `log_multiplier` and
+        `mscale` are YaRN's.
+        """
         base = base or self.key("rope.freq_base", 10000.0)
-        frequencies = base ** (-np.arange(0, dim, 2) / dim)
+        frequencies = base ** (-np.arange(0, dim, 2) / dim) / (1.0 if divisors is None else divisors)
         length = 1.0
         factor = self.key("rope.scaling.factor", 1.0)
         kind = self.key("rope.scaling.type", "none") if scaled else "none"

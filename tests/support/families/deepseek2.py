@@ -16,11 +16,11 @@ LITE = {
     "value": 32,
 }  # fmt: skip
 V3 = {
-    "kv_rank": 512, "nope": 128, "rope": 64, "value": 128, "gating": 2, "groups": (4, 2), "bias": 0.3,
+    "kv_rank": 512, "nope": 128, "rope": 64, "value": 128, "gating": 2, "groups": (4, 2), "bias": 0.5,
     "normalise": True, "weights_scale": 2.5, "yarn": 40.0, "log_multiplier": 0.1,
 }  # fmt: skip
 GLM = {
-    "nope": 192, "rope": 64, "value": 256, "gating": 2, "bias": 0.3, "normalise": True, "weights_scale": 1.8,
+    "nope": 192, "rope": 64, "value": 256, "gating": 2, "bias": 0.5, "normalise": True, "weights_scale": 1.8,
     "fused_gate_up": True, "tied": True,
 }  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {

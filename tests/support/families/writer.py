@@ -94,7 +94,7 @@ class Writer:
         """
         std = gain * shape[-1] ** -0.5
         if scaled and self.scales:
-            scale = self.rng.uniform(0.5, 1.25, shape[0] if len(shape) == 3 else 1)
+            scale = self.rng.uniform(0.6, 1.4, shape[0] if len(shape) == 3 else 1)
             self.add(name.replace(".weight", ".scale"), scale)
         self.store(name, self.rng.standard_normal(shape) * std)
 
