@@ -4,6 +4,7 @@ Weights are read and dequantised by the `gguf` package; nothing here uses the en
 Rows of tokens are the first axis everywhere, a head's vectors the last.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from threadpoolctl import threadpool_limits
 import gguf
 
 Array = np.ndarray
+Activation = Callable[[Array], Array]
 
 # For matrices as small as these, a second thread of BLAS costs more than it gives.
 threadpool_limits(1, "blas")
@@ -79,10 +81,10 @@ class Model:
             return np.split(self.linear(x, f"{block}attn_qkv"), np.cumsum(rows)[:-1], axis=1)
         return [self.linear(x, f"{block}attn_{name}") for name in "qkv"]
 
-    def feed_forward(self, x: Array, block: str, suffix: str = "") -> Array:
-        """The dense SwiGLU, or a shared expert with the suffix "_shexp"."""
+    def feed_forward(self, x: Array, block: str, suffix: str = "", activation: Activation | None = None) -> Array:
+        """The dense gated MLP, or a shared expert with the suffix "_shexp"; SwiGLU without another `activation`."""
         gate, up = (self.linear(x, f"{block}ffn_{name}{suffix}") for name in ("gate", "up"))
-        return self.linear(swiglu(gate, up), f"{block}ffn_down{suffix}")
+        return self.linear((activation or silu)(gate) * up, f"{block}ffn_down{suffix}")
 
     def route(
         self, x: Array, block: str, gating: int, normalise: bool, scale: float = 0.0, logits: Array | None = None
@@ -229,6 +231,17 @@ def sigmoid(x: Array) -> Array:
 
 def silu(x: Array) -> Array:
     return x * sigmoid(x)
+
+
+def gelu(x: Array) -> Array:
+    """Its tanh form."""
+    return 0.5 * x * (1 + np.tanh(np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x**3)))
+
+
+def gelu_of_llama_cpp(x: Array) -> Array:
+    """GELU from llama.cpp's table of half-precision numbers."""
+    rounded = gelu(x.astype(np.float16).astype(np.float32)).astype(np.float16).astype(np.float32)
+    return np.where(x <= -10, 0, np.where(x >= 10, x, rounded))
 
 
 def swiglu(gate: Array, up: Array) -> Array:

@@ -125,6 +125,8 @@ class Writer:
             row += self.rng.uniform(7, 11, 2) @ self._directions[self.rng.choice(experts, 2, replace=False)]
         self.store("token_embd.weight", values / multiplier)
         weights = self.rng.uniform(0.5, 1.5, hidden)
+        if tied:
+            weights *= multiplier
         if tied and experts:
             weights[:32] *= 0.05
         self.add(f"{norm}.weight", weights)
