@@ -179,9 +179,14 @@ class Model:
             length *= self.key("rope.scaling.attn_factor", 1.0)
         return length * np.exp(1j * np.arange(self.n)[:, None, None] * frequencies)
 
-    def head(self, x: Array) -> Array:
+    def temperature(self, length: int) -> Array:
+        """Factors [n, 1, 1] of the queries, which grow with every `length` positions."""
+        steps = np.log1p(np.arange(self.n) // length) * self.key("attention.temperature_scale", 0.0)
+        return (1 + steps).astype(np.float32)[:, None, None]
+
+    def head(self, x: Array, norm: str = "output_norm") -> Array:
         """Logits of the last layer's output."""
-        x = self.norm(x, "output_norm")
+        x = self.norm(x, norm)
         return self.linear(x, "output") if "output.weight" in self else x @ self["token_embd.weight"].T
 
 
@@ -214,6 +219,13 @@ def attend(q: Array, k: Array, v: Array, scale: float, window: int = 0, sinks: A
     if sinks is not None:
         scores = np.concatenate([scores, np.broadcast_to(sinks[:, None, None], (heads, n, 1))], axis=2)
     return np.einsum("hqk,khd->qhd", softmax(scores)[..., :n], v, optimize=True).reshape(n, -1)
+
+
+def convolve(u: Array, kernel: Array) -> Array:
+    """Each channel of u [n, channels] with its own row of kernel [channels, taps]; the last tap is the row itself."""
+    taps = kernel.shape[1]
+    padded = np.concatenate([np.zeros((taps - 1, u.shape[1]), np.float32), u])
+    return sum(padded[j : j + len(u)] * kernel[:, j] for j in range(taps))
 
 
 def rms_norm(x: Array, epsilon: float) -> Array:

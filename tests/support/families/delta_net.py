@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.families.common import Array, Model, attend, rotate, sigmoid, silu
+from tests.support.families.common import Array, Model, attend, convolve, rotate, sigmoid, silu
 from tests.support.families.writer import Writer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, ROTATED, EXPERTS = 256, 4, 2, 64, 16, 8
@@ -138,10 +138,3 @@ def delta_net(m: Model, h: Array, block: str) -> Array:
         out[t] = np.einsum("hij,hi->hj", state, q[t]) * np.float32(d**-0.5)
     out = m.norm(out, f"{block}ssm_norm") * silu(z.reshape(out.shape))
     return m.linear(out.reshape(m.n, -1), f"{block}ssm_out")
-
-
-def convolve(u: Array, kernel: Array) -> Array:
-    """Each channel of u [n, channels] with its own row of kernel [channels, taps]; the last tap is the row itself."""
-    taps = kernel.shape[1]
-    padded = np.concatenate([np.zeros((taps - 1, u.shape[1]), np.float32), u])
-    return sum(padded[j : j + len(u)] * kernel[:, j] for j in range(taps))
