@@ -13,7 +13,7 @@ from tests.support.oracle import llama_cpp_logits
 
 NAMES = (
     "qwen3moe", "gpt_oss", "deepseek2", "glm4moe", "minimax_m2", "qwen2moe", "llama", "qwen35", "qwen35moe",
-    "qwen3next", "gemma3", "gemma4",
+    "qwen3next", "gemma3", "gemma4", "lfm2", "lfm2moe", "mistral3",
 )  # fmt: skip
 FAMILIES = {name: importlib.import_module(f"tests.support.families.{name}") for name in NAMES}
 CASES = [(name, case) for name, family in FAMILIES.items() for case in family.CASES]
@@ -32,6 +32,11 @@ FELT = [
     ("llama", "factors", "rope_freqs"),
     ("qwen35", "NextN", "nextn_predict"),
     ("gemma3", "4B", "rope.scaling"),
+    ("mistral3", "Ministral", "yarn_log"),
+    ("mistral3", "Ministral", "temperature"),
+    ("mistral3", "YaRN", "beta"),
+    ("lfm2", "window", "sliding_window"),
+    ("lfm2moe", "own head", "exp_probs_b"),
     ("gemma3", "plain", "sliding_window"),
     ("gemma4", "31B", "layer_output_scale"),
     ("gemma4", "26B-A4B", "ffn_down_exps.scale"),
