@@ -4,6 +4,7 @@ Weights are read and dequantised by the `gguf` package; nothing here uses the en
 Rows of tokens are the first axis everywhere, a head's vectors the last.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from threadpoolctl import threadpool_limits
 import gguf
 
 Array = np.ndarray
+Activation = Callable[[Array], Array]
 
 # For matrices as small as these, a second thread of BLAS costs more than it gives.
 threadpool_limits(1, "blas")
@@ -58,7 +60,7 @@ class Model:
         tensor = self._tensors[name]
         return gguf.dequantize(tensor.data, tensor.tensor_type)
 
-    def get(self, name: str) -> Array | None:
+    def optional(self, name: str) -> Array | None:
         if name not in self:
             return None
         return self[name]
@@ -79,10 +81,10 @@ class Model:
             return np.split(self.linear(x, f"{block}attn_qkv"), np.cumsum(rows)[:-1], axis=1)
         return [self.linear(x, f"{block}attn_{name}") for name in "qkv"]
 
-    def feed_forward(self, x: Array, block: str, suffix: str = "") -> Array:
-        """The dense SwiGLU, or a shared expert with the suffix "_shexp"."""
+    def feed_forward(self, x: Array, block: str, suffix: str = "", activation: Activation | None = None) -> Array:
+        """The dense gated MLP, or a shared expert with the suffix "_shexp"; SwiGLU without another `activation`."""
         gate, up = (self.linear(x, f"{block}ffn_{name}{suffix}") for name in ("gate", "up"))
-        return self.linear(swiglu(gate, up), f"{block}ffn_down{suffix}")
+        return self.linear((activation or silu)(gate) * up, f"{block}ffn_down{suffix}")
 
     def route(
         self, x: Array, block: str, gating: int, normalise: bool, scale: float = 0.0, logits: Array | None = None
@@ -144,11 +146,21 @@ class Model:
         return self.key("attention.sliding_window", 0) if windowed else 0
 
     def rotation(
-        self, dim: int, base: float | None = None, log_multiplier: float = 0.0, mscale: float = 1.0, scaled: bool = True
+        self,
+        dim: int,
+        base: float | None = None,
+        divisors: Array | None = None,
+        log_multiplier: float = 0.0,
+        mscale: float = 1.0,
+        scaled: bool = True,
     ) -> Array:
-        """Complex factors [n, 1, dim / 2] that turn pairs of a head's first `dim` elements, as rope.scaling says."""
+        """Complex factors [n, 1, dim / 2] that turn pairs of a head's first `dim` elements.
+
+        `scaled` applies rope.scaling.*; `divisors` [dim / 2] are those of rope_freqs.weight; `log_multiplier` and
+        `mscale` are YaRN's.
+        """
         base = base or self.key("rope.freq_base", 10000.0)
-        frequencies = base ** (-np.arange(0, dim, 2) / dim)
+        frequencies = base ** (-np.arange(0, dim, 2) / dim) / (1.0 if divisors is None else divisors)
         length = 1.0
         factor = self.key("rope.scaling.factor", 1.0)
         kind = self.key("rope.scaling.type", "none") if scaled else "none"
@@ -167,9 +179,14 @@ class Model:
             length *= self.key("rope.scaling.attn_factor", 1.0)
         return length * np.exp(1j * np.arange(self.n)[:, None, None] * frequencies)
 
-    def head(self, x: Array) -> Array:
+    def temperature(self, length: int) -> Array:
+        """Factors [n, 1, 1] of the queries, which grow with every `length` positions."""
+        steps = np.log1p(np.arange(self.n) // length) * self.key("attention.temperature_scale", 0.0)
+        return (1 + steps).astype(np.float32)[:, None, None]
+
+    def head(self, x: Array, norm: str = "output_norm") -> Array:
         """Logits of the last layer's output."""
-        x = self.norm(x, "output_norm")
+        x = self.norm(x, norm)
         return self.linear(x, "output") if "output.weight" in self else x @ self["token_embd.weight"].T
 
 
@@ -204,6 +221,13 @@ def attend(q: Array, k: Array, v: Array, scale: float, window: int = 0, sinks: A
     return np.einsum("hqk,khd->qhd", softmax(scores)[..., :n], v, optimize=True).reshape(n, -1)
 
 
+def convolve(u: Array, kernel: Array) -> Array:
+    """Each channel of u [n, channels] with its own row of kernel [channels, taps]; the last tap is the row itself."""
+    taps = kernel.shape[1]
+    padded = np.concatenate([np.zeros((taps - 1, u.shape[1]), np.float32), u])
+    return sum(padded[j : j + len(u)] * kernel[:, j] for j in range(taps))
+
+
 def rms_norm(x: Array, epsilon: float) -> Array:
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon))
 
@@ -214,11 +238,22 @@ def softmax(x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    return np.exp(-np.logaddexp(0, -x))
 
 
 def silu(x: Array) -> Array:
     return x * sigmoid(x)
+
+
+def gelu(x: Array) -> Array:
+    """Its tanh form."""
+    return 0.5 * x * (1 + np.tanh(np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x**3)))
+
+
+def gelu_of_llama_cpp(x: Array) -> Array:
+    """GELU from llama.cpp's table of half-precision numbers."""
+    rounded = gelu(x.astype(np.float16).astype(np.float32)).astype(np.float16).astype(np.float32)
+    return np.where(x <= -10, 0, np.where(x >= 10, x, rounded))
 
 
 def swiglu(gate: Array, up: Array) -> Array:

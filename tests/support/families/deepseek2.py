@@ -16,11 +16,11 @@ LITE = {
     "value": 32,
 }  # fmt: skip
 V3 = {
-    "kv_rank": 512, "nope": 128, "rope": 64, "value": 128, "gating": 2, "groups": (4, 2), "bias": 0.3,
+    "kv_rank": 512, "nope": 128, "rope": 64, "value": 128, "gating": 2, "groups": (4, 2), "bias": 0.5,
     "normalise": True, "weights_scale": 2.5, "yarn": 40.0, "log_multiplier": 0.1,
 }  # fmt: skip
 GLM = {
-    "nope": 192, "rope": 64, "value": 256, "gating": 2, "bias": 0.3, "normalise": True, "weights_scale": 1.8,
+    "nope": 192, "rope": 64, "value": 256, "gating": 2, "bias": 0.5, "normalise": True, "weights_scale": 1.8,
     "fused_gate_up": True, "tied": True,
 }  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ def latent_attention(m: Model, h: Array, block: str) -> Array:
         q = m.linear(m.norm(m.linear(h, f"{block}attn_q_a"), f"{block}attn_q_a_norm"), f"{block}attn_q_b")
     else:
         q = m.linear(h, f"{block}attn_q")
-    q = q.reshape(m.n, m.heads, dq) * temperature(m)
+    q = q.reshape(m.n, m.heads, dq) * m.temperature(m.key("attention.temperature_length", 1))
     q_nope, q_rope = q[..., : dq - rope], rotate(q[..., dq - rope :], turn, False)
     latent, k_rope = np.split(m.linear(h, f"{block}attn_kv_a_mqa"), [rank], axis=1)
     latent = m.norm(latent, f"{block}attn_kv_a_norm")
@@ -172,9 +172,3 @@ def latent_attention(m: Model, h: Array, block: str) -> Array:
         mixed = attend(q, k, latent[:, None], scale).reshape(m.n, m.heads, rank)
         attended = np.einsum("nhr,hvr->nhv", mixed, m[f"{block}attn_v_b.weight"], optimize=True).reshape(m.n, -1)
     return m.linear(attended, f"{block}attn_output")
-
-
-def temperature(m: Model) -> Array:
-    """Factors [n, 1, 1] of the queries, growing with the position (Mistral Large 3)."""
-    steps = np.arange(m.n) // m.key("attention.temperature_length", m.n)
-    return np.float32(1 + m.key("attention.temperature_scale", 0.0) * np.log1p(steps))[:, None, None]

@@ -67,7 +67,7 @@ def forward(path: Path, ids: list[int]) -> tuple[Array, Array]:
         h = m.norm(x, f"{block}attn_norm")
         q, k, v = m.qkv(h, block, m.heads * m.head_dim, kv_heads * m.head_dim, kv_heads * m.head_dim)
         q, k, v = (a.reshape(m.n, -1, m.head_dim) for a in (q, k, v))
-        sinks = m.get(f"{block}attn_sinks.weight")
+        sinks = m.optional(f"{block}attn_sinks.weight")
         attended = attend(rotate(q, turn, True), rotate(k, turn, True), v, m.head_dim**-0.5, m.window(layer, 2), sinks)
         x = x + m.linear(attended, f"{block}attn_output")
         h = m.norm(x, f"{block}post_attention_norm")

@@ -94,7 +94,7 @@ class Writer:
         """
         std = gain * shape[-1] ** -0.5
         if scaled and self.scales:
-            scale = self.rng.uniform(0.5, 1.25, shape[0] if len(shape) == 3 else 1)
+            scale = self.rng.uniform(0.6, 1.4, shape[0] if len(shape) == 3 else 1)
             self.add(name.replace(".weight", ".scale"), scale)
         self.store(name, self.rng.standard_normal(shape) * std)
 
@@ -125,6 +125,8 @@ class Writer:
             row += self.rng.uniform(7, 11, 2) @ self._directions[self.rng.choice(experts, 2, replace=False)]
         self.store("token_embd.weight", values / multiplier)
         weights = self.rng.uniform(0.5, 1.5, hidden)
+        if tied:
+            weights *= multiplier
         if tied and experts:
             weights[:32] *= 0.05
         self.add(f"{norm}.weight", weights)
