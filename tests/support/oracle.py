@@ -69,8 +69,9 @@ def llama_cpp_logits(
 def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) -> np.ndarray:
     """A model in float32 on the dequantised weights, as plainly as it can be written; dense or a mixture of experts.
 
-    Its numbers are read as the engine reads them; rotary factors are those of a context as short as `ids`. `gaps` learns
-    how far the score of the last expert that a row chose was above that of the first it did not, for each layer and row.
+    Its numbers are read as the engine reads them; rotary factors are those of a context as short as `ids`. For each
+    layer and row, `gaps` learns how far the score of the last expert that was chosen was above that of the first that
+    was not.
     """
     with GGUF(path) as gguf:
         c = models.find(gguf.metadata["general.architecture"]).config(gguf.metadata)
