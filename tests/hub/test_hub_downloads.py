@@ -83,7 +83,8 @@ def test_goes_on_in_another_process_and_at_the_other_hub(client: AnyHub, hub: Hu
         store.pull_files(variant(client).files, no_progress)
     hub.faults, before = [], len(hub.contents())
     done = transfer.done_bytes(folder / ".partial" / f"{sha256(MODEL)}.part")
-    assert done >= 3 << 15
+    # How much came before it broke off is a matter of timing; what follows is not.
+    assert 0 < done < len(MODEL)
     other = ModelScope() if client.kind == "hf" else HuggingFace()
     assert pull(other).read_bytes() == MODEL
     fetched = 0
