@@ -64,11 +64,13 @@ def write(
     temperature: tuple[float, int] | None = None,
     fused_gate_up: bool = False,
     tied: bool = False,
+    indexer: list[int] | None = None,
+    top_k: int = 2048,
 ) -> Path:
     """A model of so many layers, `dense` of them without experts, and `nextn` further blocks that are not run.
 
     `groups` are expert_group_count and expert_group_used_count, `temperature` attention.temperature_scale and _length;
-    `legacy` files have attn_kv_b and no *_mla keys.
+    `legacy` files have attn_kv_b and no *_mla keys. `indexer` says which layers have one (DeepSeek V3.2, GLM-5).
     """
     with Writer(path, architecture, seed, format) as w:
         w.keys({
@@ -89,6 +91,9 @@ def write(
             w.keys({"expert_group_count": groups[0], "expert_group_used_count": groups[1]})
         if temperature:
             w.keys({"attention.temperature_scale": temperature[0], "attention.temperature_length": temperature[1]})
+        if indexer:
+            w.keys({"attention.indexer.head_count": 2, "attention.indexer.key_length": 64})
+            w.keys({"attention.indexer.top_k": top_k, "attention.indexer.types": None if all(indexer) else indexer})
         w.yarn(yarn, yarn_log_multiplier=log_multiplier)
         w.embedding_and_head(HIDDEN, EXPERTS, tied)
         for layer in range(layers + nextn):
@@ -122,6 +127,14 @@ def write(
                 w.feed_forward(block, HIDDEN, width * shared, "_shexp")
             if layer >= layers:
                 w.nextn(block, HIDDEN)
+        # Last, so that the other weights are those of a file without.
+        for layer in (layer for layer, own in enumerate(indexer or []) if own):
+            block = f"blk.{layer}.indexer."
+            w.matrix(f"{block}attn_q_b.weight", 2 * 64, q_rank or 0)
+            w.matrix(f"{block}attn_k.weight", 64, HIDDEN)
+            w.vector(f"{block}k_norm.weight", 64)
+            w.biases(f"{block}k_norm.bias", 64)
+            w.biases(f"{block}proj.weight", 2, HIDDEN)
     return path
 
 
@@ -136,7 +149,8 @@ def forward(path: Path, ids: list[int]) -> tuple[Array, Array]:
         if layer < m.key("leading_dense_block_count", 0):
             x = x + m.feed_forward(h, block)
         else:
-            gating, normalise = m.key("expert_gating_func", 1), m.key("expert_weights_norm", False)
+            gating = m.key("expert_gating_func", 2 if m.architecture == "glm-dsa" else 1)
+            normalise = m.key("expert_weights_norm", False)
             routed = m.route(h, block, gating, normalise, m.key("expert_weights_scale", 0.0))
             x = x + m.experts(h, block, *routed) + m.feed_forward(h, block, "_shexp")
     return m.head(x), m.gaps

@@ -10,8 +10,8 @@ from tests.support.families.writer import Writer
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "scales": {"scales": True, "tied": True, "interval": 2, "layers": 4},
-    "NextN": {"nextn": 1, "k_heads": 2, "v_heads": 6},
+    "scales": {"scales": True, "interval": 2, "layers": 4},
+    "NextN": {"nextn": 1, "tied": True, "k_heads": 2, "v_heads": 6},
 }
 TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "array": ({"recurrent": [True, False, True, False], "layers": 4}, {"interval": 2, "layers": 4}),

@@ -11,8 +11,12 @@ from tests.support.tiny import add_tokenizer
 
 Array = np.ndarray
 
-# Offsets of the half-precision factors in a block of the types that gguf-py cannot quantise; 0 where not listed.
-_HALVES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+# The half-precision factors in a block of the types that gguf-py cannot quantise: their offsets, and how many times the
+# first factor each is, so that a row's weights have a mean near zero. Where not listed, one factor at 0.
+_HALVES = {
+    "Q2_K": {80: 1.0, 82: 1.5}, "Q3_K": {108: 1.0}, "Q4_K": {0: 1.0, 2: 7.5}, "Q5_K": {0: 1.0, 2: 15.5},
+    "Q6_K": {208: 1.0},
+}  # fmt: skip
 # What llama.cpp writes instead where a row is not a multiple of 256.
 _SMALL = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
@@ -31,15 +35,15 @@ def _random_blocks(kind: gguf.GGMLQuantizationType, shape: tuple[int, ...], std:
     blocks = rng.integers(0, 256, (int(np.prod(shape)) // block, nbytes), dtype=np.uint8)
 
     def set_factors(factors: Array) -> None:
-        fields = factors.astype(np.float16)[:, None].view(np.uint8)
         if kind.name == "IQ1_M":
             # Its factor is spread over the highest four bits of the last four 16-bit fields.
+            fields = factors.astype(np.float16)[:, None].view(np.uint8)
             for i, at in enumerate(range(49, 56, 2)):
                 nibble = fields[:, i // 2] >> (i % 2 * 4) & 15
                 blocks[:, at] = blocks[:, at] & 15 | nibble << 4
             return
-        for offset in _HALVES.get(kind.name, (0,)):
-            blocks[:, offset : offset + 2] = fields
+        for offset, times in _HALVES.get(kind.name, {0: 1.0}).items():
+            blocks[:, offset : offset + 2] = (factors * times).astype(np.float16)[:, None].view(np.uint8)
 
     factors = rng.uniform(0.5, 1, len(blocks)) * rng.choice([-1, 1], len(blocks))
     set_factors(factors)
@@ -98,14 +102,21 @@ class Writer:
             self.add(name.replace(".weight", ".scale"), scale)
         self.store(name, self.rng.standard_normal(shape) * std)
 
-    def store(self, name: str, values: Array) -> None:
-        """Values in the file's format, or random ones of the same size where `gguf` cannot quantise to it."""
+    def store(self, name: str, values: Array, exact: bool = False) -> None:
+        """Values in the file's format; where `gguf` cannot quantise to it, random ones of the same size.
+
+        With `exact` these values in Q8_0 instead.
+        """
         values = np.ascontiguousarray(values, np.float32)
         kind = _kind(self.format, values.shape[-1])
         try:
             data = gguf.quantize(values, kind)
         except NotImplementedError:
-            data = _random_blocks(kind, values.shape, float(values.std()), self.rng)
+            if exact:
+                kind = gguf.GGMLQuantizationType.Q8_0
+                data = gguf.quantize(values, kind)
+            else:
+                data = _random_blocks(kind, values.shape, float(values.std()), self.rng)
         self._file.add_tensor(name, data, raw_dtype=kind)
 
     def embedding_and_head(
@@ -115,7 +126,9 @@ class Writer:
 
         Random routers would have the second and the third best expert nearly tied in one row of sixty a layer. So each
         token leans to two of as many directions as there are experts, and our routers (`router`) look along these, in
-        another order in each layer. They lie in the first 32 elements, which a tied head hardly looks at.
+        another order in each layer. They lie in the first 32 elements, which a tied head hardly looks at; where `gguf`
+        cannot quantise to the file's format, the embedding is Q8_0 for their sake.
+
         `multiplier` is what the architecture multiplies embeddings with.
         """
         values = self.rng.standard_normal((self.vocabulary, hidden)) * (4 * hidden**-0.5 if tied else 1.0)
@@ -123,7 +136,7 @@ class Writer:
         self._directions[:, :32] = np.linalg.qr(self.rng.standard_normal((32, experts)))[0].T
         for row in values if experts else ():
             row += self.rng.uniform(7, 11, 2) @ self._directions[self.rng.choice(experts, 2, replace=False)]
-        self.store("token_embd.weight", values / multiplier)
+        self.store("token_embd.weight", values / multiplier, exact=experts > 0)
         weights = self.rng.uniform(0.5, 1.5, hidden)
         if tied:
             weights *= multiplier
