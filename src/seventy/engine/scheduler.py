@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.cache.prefix import pages
-from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Rows
-from seventy.engine.pace import Pace
+from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Rows
+from seventy.engine.prefill_budget import PrefillBudget
 from seventy.engine.sampler import Sampler, Sampling, TopK
 from seventy.errors import SeventyError
 from seventy.kernels.attention import PAGE
@@ -186,7 +186,7 @@ class Scheduler:
         self.model, self.parallel, self.queue = model, parallel, queue
         self.statistics = Statistics()
         self._tokenizer, self._top_k = tokenizer, top_k
-        self._pace = Pace(slowdown)
+        self._budget = PrefillBudget(slowdown, MAX_ROWS)
         # Guards what other threads see: the queues, the running ones, the batch of the step that runs now.
         self._lock = threading.Condition()
         self._waiting: dict[str, deque[_Task]] = {}
@@ -347,7 +347,7 @@ class Scheduler:
         reading = [task for task in self._running if not task.decoding]
         batch = [(task, 1) for task in decoding]
         if reading:
-            room = self._pace.prompt_rows(len(decoding))
+            room = self._budget.prompt_rows(len(decoding))
             batch += _share(reading, room)
         while (short := self._missing_pages(batch)) > 0:
             # The youngest makes room: it waits for the others and loses no text.
@@ -390,7 +390,7 @@ class Scheduler:
             with self._lock:
                 self._batch = []
         seconds = time.monotonic() - start
-        self._pace.record(decoding, n_rows, seconds)
+        self._budget.record(decoding, n_rows, seconds)
         self._watch(decoding, n_rows, seconds)
         found, first = iter(logits), 0
         for (task, n), row in zip(batch, rows, strict=True):
