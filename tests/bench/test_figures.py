@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from seventy.bench import engine, figures
+from seventy.bench import energy, engine, figures
 from seventy.bench.energy import Wall, cny_per_million_tokens
 from seventy.bench.engine import Seventy
 from seventy.bench.measure import Figure, Task
 from seventy.engine.model import Model
+from seventy.jit.compiler import Library
+from seventy.measure import rates
+from seventy.measure.rates import Area
 from tests.support.tiny import FEED_FORWARD, HEADS, HIDDEN, KV_HEADS, LAYERS
 
 VOCABULARY = 259
@@ -84,8 +88,17 @@ def test_joules_are_of_the_whole_model(model: Model) -> None:
 def test_memory_is_read_beside_each_task(model: Model, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_LEAST_PROBE_BYTES", least)
     monkeypatch.setattr(engine, "_PROBE_CACHES", 0)
+    threads: list[int] = []
+
+    def read_now(library: Library, area: Area) -> float:
+        assert np.shares_memory(area.memory, model.program.weights.memory)
+        threads.append(len(area.cpus))
+        return 123.0
+
+    monkeypatch.setattr(rates, "read_now", read_now)
     for timing in (Seventy(model).prefill(8), Seventy(model).decode(2, 3), Seventy(model).batch(2, 3, 1)):
-        assert (timing.limit_gbs is None) if least else (timing.limit_gbs and 0 < timing.limit_gbs < 1e5)
+        assert timing.limit_gbs == (None if least else 123.0)
+    assert threads == ([] if least else [2, 2, 2])
 
 
 def test_extrapolation_scales_the_layers_and_not_the_head() -> None:
@@ -97,9 +110,14 @@ def test_extrapolation_scales_the_layers_and_not_the_head() -> None:
     assert figures.extrapolate(Figure(task, "", (1.0,)), Figure(task, "", (0.9,)), 2.0).median == pytest.approx(0.45)
 
 
-def test_energy() -> None:
+def test_energy_at_a_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((10.0, 12.5))
+    monkeypatch.setattr(energy.time, "perf_counter", lambda: next(clock))
     with Wall(100.0) as meter:
         pass
-    assert meter.joules >= 0
+    assert meter.joules == 250
+
+
+def test_price_of_energy() -> None:
     # 3.6 J a token is 1 Wh for 1000 of them, 1 kWh for a million.
     assert cny_per_million_tokens(3.6, 0.6) == pytest.approx(0.6)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from seventy import LLM
-from seventy.engine.model import MAX_ROWS, Segment
-from seventy.engine.pace import Pace
+from seventy.engine.model import Segment
 from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import Sampling
 from seventy.engine.scheduler import Scheduler
@@ -82,8 +81,10 @@ def test_texts_under_load_are_the_texts_alone(loaded: LLM, scheduler: Scheduler)
         assert each.tokens == alone(loaded, ids, n, **sampling)
 
 
-def test_running_answers_go_on_while_a_prompt_is_read(scheduler: Scheduler) -> None:
-    scheduler._pace._seconds = {1: 1.0, 8: 1.2, 16: 2.0, 256: 30.0}
+def test_running_answers_go_on_while_a_prompt_is_read(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler._budget, "prompt_rows", lambda answer_rows: 16)
     first = Asked(scheduler, prompt(1, 8), 200)
     while not first.tokens:
         first.next()
@@ -280,16 +281,3 @@ def test_a_closed_scheduler_cancels_and_takes_no_more(loaded: LLM) -> None:
     assert asked.end().reason == "cancelled"
     with pytest.raises(Exception, match="shutting down"):
         Asked(scheduler, prompt(1, 5), 3)
-
-
-def test_pace_keeps_to_what_was_measured() -> None:
-    pace = Pace(slowdown=2.0)
-    assert pace.prompt_rows(0) == 32
-    for rows, seconds in ((1, 0.5), (8, 0.55), (16, 0.9), (32, 1.6), (256, 11.0)):
-        pace._seconds[rows] = seconds
-    assert pace.prompt_rows(1) == 15
-    assert pace.prompt_rows(0) == 16
-    assert Pace(slowdown=1.0).prompt_rows(3) == 32
-    fast = Pace(slowdown=100.0)
-    fast._seconds = {1: 0.005, 256: 0.2}
-    assert fast.prompt_rows(4) == MAX_ROWS - 4

@@ -1,4 +1,7 @@
+import ctypes
 import threading
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from seventy.machine import together
 from seventy.machine.together import Call
 
 # What the calls point to.
-kept_alive: list[object] = []
+kept_alive: list[tuple[Any, ...]] = []
 
 
 def bandwidth_calls(cpus: list[int]) -> tuple[int, list[Call]]:
@@ -25,8 +28,31 @@ def bandwidth_calls(cpus: list[int]) -> tuple[int, list[Call]]:
     return function, [Call(cpu, arguments, np.zeros(8, np.int64)) for cpu in cpus]
 
 
-def test_takes_time() -> None:
-    assert together.run(*bandwidth_calls([0, 0])) > 0
+def test_time_is_from_the_last_start_to_the_last_end() -> None:
+    begun, ended = [], []
+
+    def kernel(arguments: int, counter: int, thread: int, threads: int) -> None:
+        begun.append(time.perf_counter())
+        time.sleep(0.05 * (1 + thread))
+        ended.append(time.perf_counter())
+
+    function = together.SIGNATURE(kernel)
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    start = time.perf_counter()
+    seconds = together.run(address, [Call(0, np.zeros(1, np.int64), np.zeros(8, np.int64)) for _ in range(2)])
+    around = time.perf_counter() - start
+    assert len(begun) == 2
+    # It starts before the last of the kernels does and stops after they have all ended.
+    assert max(0.1, max(ended) - max(begun)) <= seconds <= around
+
+
+def test_a_kernel_runs_on_every_thread() -> None:
+    function, calls = bandwidth_calls([0, 0])
+    together.run(function, calls)
+    _, memory, arrived, sums = kept_alive[-1]
+    # With a counter each, every thread reads everything.
+    assert arrived[0] == 2 and (sums == memory.view(np.uint32).sum(dtype=np.uint32)).all()
 
 
 def test_a_cpu_that_is_not_there() -> None:

@@ -1,18 +1,134 @@
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from seventy.jit.compiler import Library
-from seventy.jit.isa import supported
-from seventy.machine import topology
+from seventy.jit.isa import Isa, supported
+from seventy.kernels import bandwidth, peak
+from seventy.machine import together, topology
+from seventy.machine.together import Call
+from seventy.machine.topology import pin_thread
 from seventy.measure import rates
-from seventy.measure.rates import read_bandwidth, walks
+from seventy.measure.rates import walks
 from tests.support import trees
 
+# Seconds of a run, and the bytes its threads left in `sums`.
+Run = tuple[float, bytes]
 
-def test_reads_with_more_threads_than_cores() -> None:
-    for isa in (supported()[0], supported()[-1]):
-        assert read_bandwidth(Library(isa), threads=5, seconds=0, nbytes=32 << 20) > 0
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[str, ...], int], list[Run]]:
+    """Makes a list of the runs to come of a kernel with these arguments; its sums take so many bytes."""
+
+    def watch(arguments: tuple[str, ...], nbytes: int) -> list[Run]:
+        runs: list[Run] = []
+        run = together.run
+
+        def watched(function: int, calls: Sequence[Call]) -> float:
+            seconds = run(function, calls)
+            runs.append((seconds, ctypes.string_at(int(calls[0].arguments[arguments.index("sums")]), nbytes)))
+            return seconds
+
+        monkeypatch.setattr(together, "run", watched)
+        return runs
+
+    return watch
+
+
+def best_by_turns(ours: Callable[[], float], numpy: Callable[[], object], amount: float) -> tuple[float, float]:
+    """Our rate and numpy's, in 1e9 of `amount` a second, each at its best; both on CPU 0.
+
+    What others do on the machine slows both for a while: up to 60 turns are given to reach numpy's rate.
+    """
+
+    def timed() -> float:
+        start = time.perf_counter()
+        numpy()
+        return amount / (time.perf_counter() - start) / 1e9
+
+    best = [0.0, 0.0]
+    with ThreadPoolExecutor(1, initializer=pin_thread, initargs=({0},)) as pinned:
+        for turn in range(60):
+            best = [max(best[0], ours()), max(best[1], pinned.submit(timed).result())]
+            if turn >= 4 and best[0] >= best[1]:
+                break
+    return best[0], best[1]
+
+
+@pytest.mark.parametrize("level", [0, -1])
+def test_memory_is_read_as_fast_as_numpy_does(level: int) -> None:
+    library, memory = Library(supported()[level]), np.ones(128 << 20, np.uint8)
+    words, area = memory.view(np.uint64), rates.Area(memory, [0])
+    ours, theirs = best_by_turns(
+        lambda: max(rates.read_once(library, walk, [area]) for walk in walks(library.isa.lanes)), words.max, len(memory)
+    )
+    assert ours >= 0.9 * theirs
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_floats_are_multiplied_as_fast_as_numpy_does(threads: int) -> None:
+    library, matrix = Library(supported()[-1]), np.ones((48, 48), np.float32)
+
+    def multiply() -> None:
+        for _ in range(500):
+            matrix @ matrix
+
+    ours, theirs = best_by_turns(lambda: rates.float_peak(library, [0] * threads, seconds=0), multiply, 2 * 500 * 48**3)
+    assert ours >= 0.9 * theirs
+    # Two threads on one CPU are no more than one, and no CPU has more than two multipliers of 6 GHz.
+    assert ours <= 2 * 2 * library.isa.lanes * 6
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_each_byte_that_was_read_is_counted_once(
+    threads: int, watch: Callable[[tuple[str, ...], int], list[Run]]
+) -> None:
+    memory = np.ones(32 << 20, np.uint8)
+    runs = watch(bandwidth.ARGUMENTS, 4 * (threads + 1))
+    # One area is read by one thread, the other by more of them than there are cores.
+    areas = [rates.Area(memory[: 16 << 20], [0]), rates.Area(memory, [0] * threads)]
+    for level in (supported()[0], supported()[-1]):
+        for walk in walks(level.lanes):
+            gbs = rates.read_once(Library(level), walk, areas)
+            seconds, sums = runs.pop()
+            nbytes = round(gbs * 1e9 * seconds)
+            assert 0.9 * (48 << 20) <= nbytes <= 48 << 20
+            # Each word is 0x01010101.
+            assert np.frombuffer(sums, np.uint32).sum(dtype=np.uint32) == nbytes // 4 * 0x01010101 % 2**32
+
+
+@pytest.mark.parametrize("kind", ["f32", "bytes", "nibbles"])
+@pytest.mark.parametrize("level", supported(), ids=lambda level: level.name)
+def test_each_product_is_counted_once(
+    level: Isa, kind: str, watch: Callable[[tuple[str, ...], int], list[Run]]
+) -> None:
+    if kind == "nibbles" and level.dot != "maddubs":
+        kind = "bytes"
+    for lanes in rates.widths(level):
+        xs, ys = peak.shape(level.dot == "vnni")
+        runs = watch(peak.ARGUMENTS, 2 * xs * ys * 4 * lanes)
+        gops, seconds = rates.multiply_once(Library(level), kind, lanes, [0, 0], passes=3)
+        ((watched, sums),) = runs
+        assert seconds == watched
+        # Of ones, a sum is how many products were added.
+        products = np.frombuffer(sums, np.float32 if kind == "f32" else np.int32).sum(dtype=np.float64)
+        assert gops * seconds * 1e9 == pytest.approx(2 * products)
+
+
+def test_the_best_of_passes_in_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = walks(supported()[0].lanes)
+    given = iter([*range(1, len(ways) + 1), 50.0])
+    monkeypatch.setattr(rates, "read_once", lambda library, walk, areas: float(next(given, 7.0)))
+    samples = rates.read_samples(Library(supported()[0]), [], seconds=-1)
+    assert samples.passes == [[float(i + 1)] for i in range(len(ways))]
+    assert (samples.best_gbs, samples.typical_gbs) == (len(ways), len(ways))
+    assert rates.Samples([[1.0, 9.0, 2.0], [3.0, 4.0, 3.5]]).best_gbs == 9
+    assert rates.Samples([[1.0, 9.0, 2.0], [3.0, 4.0, 3.5]]).typical_gbs == 3.5
 
 
 def test_chunks_are_whole_steps() -> None:
@@ -28,20 +144,6 @@ def test_each_node_reads_its_own(tmp_path: Path) -> None:
     assert (one.cpus, two.cpus) == ([0, 1, 2], [4])
     assert (len(one.memory), len(two.memory)) == (64 << 20, 16 << 20)
     assert np.shares_memory(two.memory, memories[1])
-
-
-def test_nodes_read_together() -> None:
-    memory = np.ones(32 << 20, np.uint8)
-    areas = [rates.Area(memory[: 16 << 20], [0]), rates.Area(memory, [0, 0])]
-    for walk in walks(16):
-        assert rates.read_once(Library(supported()[0]), walk, areas) > 0
-
-
-def test_int8_and_float_rates() -> None:
-    for isa in supported():
-        library = Library(isa)
-        assert rates.int8_peak(library, [0], seconds=0) > 0
-        assert rates.float_peak(library, [0], seconds=0) > 0
 
 
 def test_memory_that_comes_slowly() -> None:

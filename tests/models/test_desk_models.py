@@ -10,6 +10,7 @@ from tests.support.oracle import TEXTS, assert_as_right_as_llama_cpp, references
 
 
 def test_as_right_as_llama_cpp_on_every_level(desk_models: list[Path]) -> None:
+    assert desk_models, "the folder SEVENTY_TEST_MODELS has no .gguf file"
     for path in desk_models:
         with LLM(path, threads=1) as llm:
             ids = [llm.tokenize(text) for text in TEXTS.values()]

@@ -295,11 +295,17 @@ def test_prompts_are_logged_only_when_asked(tiny: Path, caplog: pytest.LogCaptur
         assert ("a secret" in caplog.text) is wanted
 
 
-def test_a_request_has_a_longest_time(tiny: Path) -> None:
-    with serving(tiny, context=2048, max_seconds=0.05) as server:
+@pytest.mark.parametrize(("max_seconds", "whole"), [(0.5, False), (3600.0, True)])
+def test_a_request_has_a_longest_time(
+    max_seconds: float, whole: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tiny, max_seconds=max_seconds) as server:
         server.backend.wait()
-        answer = server.chat("x" * 1000, max_tokens=1000, ignore_eos=True)
-        assert answer["usage"]["completion_tokens"] < 1000
+        model, step = server.backend.llm.model, server.backend.llm.model.step
+        # 30 tokens take 3 s at least.
+        monkeypatch.setattr(model, "step", lambda batch: (time.sleep(0.1), step(batch))[1])
+        answer = server.chat("x", max_tokens=30, ignore_eos=True)
+        assert (answer["usage"]["completion_tokens"] == 30) is whole
 
 
 def test_a_port_that_is_taken_is_named() -> None:

@@ -10,16 +10,12 @@ from seventy.text.tokenizer import StreamDecoder, Tokenizer
 from tests.support import reference_files
 
 SEPARATOR = "\n__ggml_vocab_test__\n"
-NAMES = [
-    "command-r", "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "gpt-2", "llama-bpe", "llama-spm", "mpt",
-    "phi-3", "qwen2", "qwen35", "refact", "starcoder",
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*reference_files.VOCABULARIES, "gemma-4"])
 def test_ids_and_back(name: str) -> None:
     folder = reference_files.folder()
-    with GGUF(folder / f"ggml-vocab-{name}.gguf") as model:
+    with GGUF(reference_files.vocabulary(name)) as model:
         tokenizer = Tokenizer.from_metadata(model.metadata)
     texts = (folder / f"ggml-vocab-{name}.gguf.inp").read_bytes().decode().split(SEPARATOR)
     lines = (folder / f"ggml-vocab-{name}.gguf.out").read_text().splitlines()
@@ -45,7 +41,7 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_ends(name: str) -> None:
-    with GGUF(reference_files.folder() / f"ggml-vocab-{name}.gguf") as model:
+    with GGUF(reference_files.vocabulary(name)) as model:
         tokenizer = Tokenizer.from_metadata(model.metadata)
     assert {tokenizer.token_text(token) for token in tokenizer.end_ids} >= ENDS[name]
     assert tokenizer.eos_id in tokenizer.end_ids
@@ -70,6 +66,6 @@ print(peak_rss_bytes() - before)
 
 @pytest.mark.parametrize(("name", "most"), [("qwen2", 150e6), ("gemma-4", 260e6)])
 def test_a_large_vocabulary_takes_little_memory(name: str, most: float) -> None:
-    path = reference_files.folder() / f"ggml-vocab-{name}.gguf"
+    path = reference_files.vocabulary(name)
     result = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
     assert int(result.stdout) < most

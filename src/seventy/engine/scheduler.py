@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from seventy.cache.pages import pages
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.generation import Generation
-from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Segment, Step
-from seventy.engine.pace import Pace
+from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment, Step
+from seventy.engine.prefill_budget import PrefillBudget
 from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import TopK
 from seventy.errors import SeventyError
@@ -114,7 +114,7 @@ class Scheduler:
         self.model, self.parallel, self.queue = model, parallel, queue
         self.statistics = Statistics()
         self._tokenizer, self._top_k = tokenizer, top_k
-        self._pace = Pace(slowdown)
+        self._budget = PrefillBudget(slowdown, MAX_ROWS)
         # Guards what other threads see: the queues, the running ones, the batch of the step that runs now.
         self._lock = threading.Condition()
         self._waiting: dict[str, deque[_Task]] = {}
@@ -281,7 +281,7 @@ class Scheduler:
         reading = [task for task in self._running if not task.decoding]
         batch = [(task, 1) for task in decoding]
         if reading:
-            room = self._pace.prompt_rows(len(decoding))
+            room = self._budget.prompt_rows(len(decoding))
             if any(task.request.logits for task in reading):
                 room = min(room, MAX_OUTPUTS - len(decoding))
             batch += _share(reading, room)
@@ -326,7 +326,7 @@ class Scheduler:
             with self._lock:
                 self._batch = []
         seconds, n_rows = time.monotonic() - start, sum(n for _, n in batch)
-        self._pace.record(len(decoding), n_rows, seconds)
+        self._budget.record(len(decoding), n_rows, seconds)
         self._watch(len(decoding), n_rows, seconds)
         for task in decoding:
             task.decode_bytes += step.bytes_read
