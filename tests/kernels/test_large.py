@@ -144,7 +144,7 @@ class Cache:
 
     def __init__(self, kind: str) -> None:
         rng = np.random.default_rng(2)
-        self.kind, self.layout = kind, Layout(kind, self.head_dim)
+        self.kind, self.layout = kind, Layout(kind, self.head_dim, self.head_dim)
         self.n_pages = LARGE // self.kv_heads // self.layout.nbytes
         memory = untouched(self.kv_heads * self.n_pages * self.layout.nbytes)
         self.memory = memory.reshape(self.kv_heads, self.n_pages, self.layout.nbytes)
@@ -160,11 +160,12 @@ class Cache:
         out, n = np.zeros_like(queries), len(positions)
         scratch = np.zeros(attention.scratch_bytes(self.kv_heads, self.group, self.head_dim), np.uint8)
         call(
-            isa, Kernel("seventy.kernels.attention:build", (self.kv_heads, self.group, self.head_dim, self.kind)),
-            attention.ARGUMENTS, threads=threads, rows=count(n), positions=positions,
-            tables=np.full(n, address(self.table), np.int64), queries=queries, query_stride=queries.strides[0],
+            isa,
+            Kernel("seventy.kernels.attention:build", (self.kv_heads, self.group, *[self.head_dim] * 2, self.kind)),
+            attention.ARGUMENTS, threads=threads, rows=count(n), positions=positions, segments=np.zeros(n, np.int32),
+            tables=self.table, table_stride=self.table.nbytes, queries=queries, query_stride=queries.strides[0],
             cache=self.memory, n_pages=self.n_pages, scale=np.array([self.scale], np.float32), output=out,
-            scratch=scratch,
+            output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
 
@@ -219,9 +220,10 @@ def test_keys_and_values_are_written_to_the_last_page(kind: str, isa: Isa) -> No
         parameters = (cache.kv_heads, cache.group, cache.head_dim, cache.head_dim, False, False, kind)
         call(
             isa, Kernel("seventy.kernels.rope:build", parameters), rope.ARGUMENTS, rows=count(1),
-            positions=np.array([131_071], np.int32), tables=np.array([address(table)], np.int64),
-            coarse=turns.coarse, fine=turns.fine, queries=queries, query_stride=queries.strides[0], keys=keys.copy(),
-            values=values.copy(), key_stride=keys.strides[0], cache=memory, n_pages=memory.shape[1],
+            positions=np.array([131_071], np.int32), segments=np.zeros(1, np.int32), tables=table,
+            table_stride=table.nbytes, coarse=turns.coarse, fine=turns.fine, queries=queries,
+            query_stride=queries.strides[0], keys=keys.copy(), key_stride=keys.strides[0], values=values.copy(),
+            value_stride=values.strides[0], cache=memory, n_pages=memory.shape[1],
             epsilon=np.array([1e-6], np.float32),
         )  # fmt: skip
 
