@@ -43,7 +43,7 @@ def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool
     Raises SeventyError, and asks nobody where no person is at the terminal.
     """
     try:
-        here, wanted = local.look(model)
+        here, wanted = local.look(model, any_quant=look_first)
     except AmbiguousName as error:
         wanted = _ask_which(error)
         here = local.inventory().find(model, wanted)
