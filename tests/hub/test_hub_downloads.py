@@ -253,6 +253,20 @@ def test_killed_in_the_middle_and_gone_on(hub: Hub, folder: Path) -> None:
     assert sum(int(last) + 1 - int(first) for first, _, last in ranges) == len(MODEL) - done
 
 
+def test_ctrl_c_ends_at_once_and_keeps_what_has_come(hub: Hub, folder: Path) -> None:
+    hub.add(REPOSITORY).files[FILE] = MODEL
+    hub.bytes_per_second = 20_000
+    part = folder / ".partial" / f"{sha256(MODEL)}.part"
+    with process() as running:
+        while transfer.done_bytes(part) < 20_000:
+            assert running.poll() is None
+            time.sleep(0.01)
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) != 0 and time.monotonic() - began < 5
+    assert transfer.done_bytes(part) >= 20_000
+
+
 def test_two_processes_share_one_download(hub: Hub, folder: Path) -> None:
     hub.add(REPOSITORY).files[FILE] = MODEL
     hub.bytes_per_second = 200_000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,16 +125,28 @@ def test_folders_that_programs_were_told(
     assert set(labels()) == {"qwen3-8b:Q4_K_M", "hf:x/A-GGUF:Q8_0", "hf:x/B-GGUF:Q8_0"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_store_that_may_not_be_read_is_said(home: Path, data: bytes) -> None:
-    root = home / ".ollama/models"
-    stores.ollama(root, "qwen3:8b", data)
-    (root / "manifests").chmod(0)
-    try:
-        found = local.inventory()
-    finally:
-        (root / "manifests").chmod(0o755)
-    assert not found.models and any(str(root / "manifests") in note for note in found.notes)
+def test_a_store_that_may_not_be_read_is_said(data: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        monkeypatch.setenv("HOME", home)
+        monkeypatch.setenv("SEVENTY_MODELS", f"{home}/models")
+        root = Path(home, ".ollama/models")
+        stores.ollama(root, "qwen3:8b", data)
+        blob = stores.ollama(root, "qwen3:4b", data + b"x")
+        for path in (Path(home, ".ollama"), *Path(home, ".ollama").rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        user = os.geteuid()
+        for closed, shown in ((root / "manifests", 0), (root / "blobs", 0), (blob.parent.parent.parent, 0)):
+            closed.chmod(0o700 if user == 0 else 0)
+            # Root may read everything.
+            os.seteuid(65534 if user == 0 else user)
+            try:
+                found = local.inventory()
+            finally:
+                os.seteuid(user)
+                closed.chmod(0o755)
+            assert len(found.models) == shown
+            assert any(str(closed) in note and "may not be read" in note for note in found.notes), found.notes
 
 
 def test_stores_with_nonsense_in_them(home: Path, data: bytes) -> None:

@@ -177,6 +177,9 @@ def look(text: str, any_quant: bool = True) -> tuple[Local | None, Reference]:
         if here := inventory().find(text, None):
             return here, LocalFile(here.path)
         raise
+    if isinstance(wanted, Packaged) and (path := folder() / PACKAGED[wanted.name].file).exists():
+        # The first model anyone runs: nothing else needs to be looked through.
+        return Local(path, OURS), wanted
     if not isinstance(wanted, LocalFile):
         return inventory().find(text, wanted, any_quant), wanted
     if wanted.path.exists():

@@ -29,6 +29,7 @@ _HASH_BYTES = 8 << 20
 # More bytes than this to be read again before the file is right are worth a word.
 _LONG_CHECK_BYTES = 2 << 30
 _POLL_SECONDS = 0.2
+_END_SECONDS = 2.0
 Say = Callable[[str], None]
 
 
@@ -205,8 +206,9 @@ def _fill(file: RemoteFile, path: Path, progress: Progress, say: Say, connection
     finally:
         stop.set()
         # Each ends at the next bytes that come; one that waits for a dead server is left behind with its descriptor.
+        end = time.monotonic() + _END_SECONDS
         for thread in threads:
-            thread.join(5.0)
+            thread.join(max(0.0, end - time.monotonic()))
         if not any(thread.is_alive() for thread in threads):
             part.close(whole=sum(part.done) == file.nbytes)
 
