@@ -3,6 +3,7 @@
 Contents of files come from another host name than the API, behind a redirect, as the hubs do it.
 """
 
+import functools
 import hashlib
 import http.server
 import json
@@ -18,6 +19,7 @@ import pytest
 DEAD = "http://127.0.0.1:9"
 
 
+@functools.cache
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
