@@ -9,10 +9,11 @@ import pytest
 
 from seventy.catalog.names import all_names
 from seventy.cli import main, pull
+from seventy.hub import transfer
 from seventy.hub.names import Catalogued
 from seventy.plan import here, proposal
 from tests.support import stores
-from tests.support.hub import Hub
+from tests.support.hub import Hub, running
 from tests.support.tiny import write_tiny
 
 
@@ -187,6 +188,35 @@ def test_what_seventy_cannot_run(
     result = seventy("pull", "qwen3-8b")
     assert result.code == 1 and "speeds are llama.cpp's" in result.err and "tok/s with llama.cpp" in result.err
     assert seventy("pull", "qwen3-8b", "--yes").code == 0
+
+
+def test_a_name_of_ollama_means_its_quant_or_what_the_repository_has_for_it(
+    seventy: Run, hub: Hub, models: dict[str, bytes], small_machine: None
+) -> None:
+    files = hub.repositories["unsloth/Qwen3-8B-GGUF"].files
+    files.clear()
+    files.update({"Qwen3-8B-UD-Q4_K_XL.gguf": models["Q4_K_M"], "Qwen3-8B-Q8_0.gguf": models["Q8_0"]})
+    assert seventy("pull", "qwen3:8b").out.endswith("Qwen3-8B-UD-Q4_K_XL.gguf\n")
+    result = seventy("pull", "qwen3:8b-q4_K_M")
+    assert result.code == 1 and "has no Q4_K_M of Qwen3-8B; it has: " in result.err
+
+
+def test_a_hub_that_gives_up_is_replaced_by_the_other(
+    seventy: Run, hub: Hub, models: dict[str, bytes], small_machine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(transfer, "SEGMENT_BYTES", 1 << 17)
+    with running() as other:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", other.url)
+        hub.faults = ["", *["503"] * 99]
+        result = seventy("pull", "qwen3-8b")
+        assert result.code == 1 and "broke off" in result.err
+        other.add("unsloth/Qwen3-8B-GGUF").files.update(hub.repositories["unsloth/Qwen3-8B-GGUF"].files)
+        result = seventy("pull", "qwen3-8b")
+        assert result.code == 0 and "going on from ModelScope" in result.err
+        assert Path(result.out.strip()).read_bytes() == models["Q4_K_M"]
+        # What had come from the first was not fetched again.
+        assert 0 < len(other.contents()) < -(-len(models["Q4_K_M"]) // (1 << 17))
 
 
 def test_what_is_not_offered(seventy: Run, models: dict[str, bytes]) -> None:

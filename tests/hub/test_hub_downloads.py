@@ -290,6 +290,18 @@ def test_consent_is_asked_for_where_it_is_wanted(hub: Hub, folder: Path, monkeyp
     assert "Bearer hf_secret" in {seen.headers.get("authorization") for seen in hub.requests}
 
 
+def test_the_token_that_a_login_left_in_hf_home(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    hub.add(REPOSITORY).files[FILE] = MODEL
+    hub.repositories[REPOSITORY].gated = True
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf/token").write_text("hf_left\n")
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-c", PULL, REPOSITORY]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "Bearer hf_left" in {seen.headers.get("authorization") for seen in hub.requests}
+
+
 @pytest.mark.parametrize("host", [DEAD, None], ids=["dead Xet host", "no Xet"])
 def test_xet_is_never_asked(hub: Hub, folder: Path, host: str | None) -> None:
     hub.add(REPOSITORY).files[FILE] = MODEL

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seventy import models
@@ -46,6 +47,9 @@ def test_it_says_of_files_what_the_engine_says(tmp_path: Path) -> None:
         assert why_not_file(file) is None
     with GGUF(write_tiny(tmp_path / "odd.gguf", **{"attention.clamp_kqv": 8.0})) as file:
         assert "clamp" in str(why_not_file(file))
+    vision = {"v.blk.0.attn_q.weight": np.zeros((2, 32), np.float32)}
+    with GGUF(write_tiny(tmp_path / "vision.gguf", vectors=vision)) as file:
+        assert "a model of images" in str(why_not_file(file))
 
 
 def test_every_format_of_the_engine_is_known_to_it() -> None:

@@ -3,6 +3,7 @@
 Contents of files come from another host name than the API, behind a redirect, as the hubs do it.
 """
 
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -220,17 +221,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A stand-in hub that HF_ENDPOINT and MODELSCOPE_ENDPOINT point to."""
+@contextlib.contextmanager
+def running() -> Iterator[Hub]:
+    """A stand-in that answers until the end of the block."""
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A stand-in hub that HF_ENDPOINT and MODELSCOPE_ENDPOINT point to."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with running() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
+        yield server

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from seventy.catalog.names import AmbiguousName, size_text
 from seventy.errors import SeventyError
-from seventy.hub import local, store
+from seventy.hub import hubs, local, store
 from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference
+from seventy.hub.transfer import BrokenOff
 from seventy.sizes import size
 
 # What a person is asked about before it is fetched.
@@ -92,7 +93,14 @@ def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool)
             )
         if not _agreed(f"Fetch {size(missing)}?"):
             raise SeventyError("nothing was fetched")
-    return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+    try:
+        return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+    except BrokenOff as error:
+        same = hubs.elsewhere(wanted, files) if isinstance(wanted, Catalogued) else []
+        if not same:
+            raise
+        say(f"{error}; going on from {same[0].hub.title}")
+        return with_bar(same[0].name, lambda progress: store.pull_files(same, progress, say))
 
 
 def _with_quant(wanted: Hosted | Catalogued, quant: str) -> Hosted | Catalogued:

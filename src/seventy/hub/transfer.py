@@ -37,6 +37,10 @@ class WrongBytes(SeventyError):
     """A download whose sha256 is not what the hub says; nothing of it is kept."""
 
 
+class BrokenOff(SeventyError):
+    """A download that a hub gave up on; what has come is kept."""
+
+
 class _NoRanges(Exception):
     """The server sends the whole file where a part of it was asked for."""
 
@@ -243,7 +247,7 @@ def _segment(file: RemoteFile, part: _Part, segment: int, stop: threading.Event,
         failures = failures + 1 if part.done[segment] <= before else 1
         # A server that never answered is given one more chance only.
         if failures > (len(PAUSES_SECONDS) if sum(part.done) or wait else 1) or (wait or 0) > MAX_WAIT_SECONDS:
-            raise SeventyError(
+            raise BrokenOff(
                 f"download of {file.name} from {file.hub.title} broke off at {size(sum(part.done))} of "
                 f"{size(part.nbytes)} ({reason}); pull again to go on from there, or from another hub"
             )
