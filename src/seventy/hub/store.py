@@ -95,7 +95,7 @@ def pull_files(files: Sequence[RemoteFile], progress: Progress, say: Say = silen
     try:
         GGUF(first).close()
     except SeventyError as error:
-        raise SeventyError(f"{files[0].repository} sent what its sums promised, but it is no model: {error}") from None
+        raise SeventyError(f"{first} is what {files[0].repository} promised, but it cannot be read: {error}") from None
     return first
 
 
