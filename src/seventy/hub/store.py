@@ -67,7 +67,8 @@ def pull(name: str, progress: Progress, say: Say = silent) -> Path:
         return _pull_url(name, file, progress, say)
     count = int(shard["count"])
     names = [f"{shard['prefix']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
-    return next(iter([_pull_url(name.replace(quote(file), quote(each)), each, progress, say) for each in names]))
+    paths = [_pull_url(name.replace(quote(file), quote(each)), each, progress, say) for each in names]
+    return paths[0]
 
 
 def _pull_packaged(name: str, progress: Progress, say: Say) -> Path:
