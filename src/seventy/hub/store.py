@@ -187,10 +187,11 @@ def remove(paths: Sequence[Path]) -> int:
         except OSError as error:
             raise SeventyError(f"cannot delete {path}: {error.strerror}; check the folder") from None
         freed += status.st_size if status.st_nlink == 1 else 0
-    for parent in {parent for path in paths for parent in path.parents if parent.is_relative_to(folder())}:
-        if parent != folder():
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+    above = {parent for path in paths for parent in path.parents if parent.is_relative_to(folder())} - {folder()}
+    for parent in sorted(above, key=lambda parent: len(parent.parts), reverse=True):
+        # One that holds other files stays.
+        with contextlib.suppress(OSError):
+            parent.rmdir()
     return freed
 
 
