@@ -192,24 +192,23 @@ def test_a_split_model(client: AnyHub, hub: Hub, folder: Path) -> None:
 
 def test_what_its_sums_promise_but_is_no_model(client: AnyHub, hub: Hub) -> None:
     hub.repositories[REPOSITORY].files[FILE] = b"<html>" * 1000
-    with pytest.raises(SeventyError, match="it is no model"):
+    with pytest.raises(SeventyError, match=r"promised, but it cannot be read: .* web page"):
         pull(client)
 
 
-def test_several_ranges_at_once_where_a_connection_is_slow(client: AnyHub, hub: Hub) -> None:
-    there = variant(client)
-    file = there.files[0]
-    hub.bytes_per_second = 150_000
-    seconds = []
+def test_several_ranges_at_once(client: AnyHub, hub: Hub) -> None:
+    file = variant(client).files[0]
+    hub.bytes_per_second = 200_000
+    at_once = []
     for connections in (1, 4):
         part = store.folder() / f"{connections}.part"
         part.parent.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
+        hub.most_at_once = 0
         transfer.fetch(file, part, no_progress, lambda text: None, connections)
-        seconds.append(time.monotonic() - began)
         assert part.read_bytes() == MODEL
-    # Five segments: five turns of one connection, two of four.
-    assert seconds[1] < 0.7 * seconds[0]
+        at_once.append(hub.most_at_once)
+    # The server notices the end of an answer after the client does.
+    assert at_once[0] <= 2 and at_once[1] >= 4
 
 
 PULL = """
@@ -253,6 +252,20 @@ def test_killed_in_the_middle_and_gone_on(hub: Hub, folder: Path) -> None:
     assert sum(int(last) + 1 - int(first) for first, _, last in ranges) == len(MODEL) - done
 
 
+def test_ctrl_c_ends_at_once_and_keeps_what_has_come(hub: Hub, folder: Path) -> None:
+    hub.add(REPOSITORY).files[FILE] = MODEL
+    hub.bytes_per_second = 20_000
+    part = folder / ".partial" / f"{sha256(MODEL)}.part"
+    with process() as running:
+        while transfer.done_bytes(part) < 20_000:
+            assert running.poll() is None
+            time.sleep(0.01)
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) != 0 and time.monotonic() - began < 5
+    assert transfer.done_bytes(part) >= 20_000
+
+
 def test_two_processes_share_one_download(hub: Hub, folder: Path) -> None:
     hub.add(REPOSITORY).files[FILE] = MODEL
     hub.bytes_per_second = 200_000
@@ -274,6 +287,18 @@ def test_consent_is_asked_for_where_it_is_wanted(hub: Hub, folder: Path, monkeyp
     # The token goes to the hub and to nobody it sends us to.
     assert {seen.headers.get("authorization") for seen in hub.contents()} == {None}
     assert "Bearer hf_secret" in {seen.headers.get("authorization") for seen in hub.requests}
+
+
+def test_the_token_that_a_login_left_in_hf_home(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    hub.add(REPOSITORY).files[FILE] = MODEL
+    hub.repositories[REPOSITORY].gated = True
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf/token").write_text("hf_left\n")
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-c", PULL, REPOSITORY]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "Bearer hf_left" in {seen.headers.get("authorization") for seen in hub.requests}
 
 
 @pytest.mark.parametrize("host", [DEAD, None], ids=["dead Xet host", "no Xet"])

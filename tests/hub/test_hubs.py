@@ -1,6 +1,5 @@
 """Which hub is asked first, and what is said where none gives the model."""
 
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from seventy.hub import hubs
 from seventy.hub.huggingface import HuggingFace
 from seventy.hub.modelscope import ModelScope
 from seventy.hub.names import Catalogued, Hosted
-from tests.support.hub import DEAD, Hub
+from tests.support.hub import DEAD, Hub, running
 
 FIRST, SECOND = "unsloth/Qwen3-8B-GGUF", "Qwen/Qwen3-8B-GGUF"
 FILES = {"Qwen3-8B-Q4_K_M.gguf": bytes(1 << 20), "Qwen3-8B-Q8_0.gguf": bytes(2 << 20)}
@@ -22,13 +21,8 @@ FILES = {"Qwen3-8B-Q4_K_M.gguf": bytes(1 << 20), "Qwen3-8B-Q8_0.gguf": bytes(2 <
 @pytest.fixture
 def other(hub: Hub) -> Iterator[Hub]:
     """A second stand-in: ModelScope, where `hub` is Hugging Face."""
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running() as server:
+        yield server
 
 
 def wanted() -> Catalogued:

@@ -3,6 +3,8 @@
 Contents of files come from another host name than the API, behind a redirect, as the hubs do it.
 """
 
+import contextlib
+import functools
 import hashlib
 import http.server
 import json
@@ -18,6 +20,7 @@ import pytest
 DEAD = "http://127.0.0.1:9"
 
 
+@functools.cache
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -44,8 +47,8 @@ class Repository:
 class Hub(http.server.ThreadingHTTPServer):
     """Both hubs at one address. `faults` is what goes wrong, in order, at answers with contents.
 
-    A fault is `drop` (half of the answer, then nothing), a status, or `stall`. `lies` are wrong bytes by path;
-    `bytes_per_second` is a connection's limit.
+    A fault is `drop` (half of the answer, then nothing) or a status; a list of files may also `stall`. `lies` are wrong
+    bytes by path, `bytes_per_second` is a connection's limit, `most_at_once` counts answers with contents.
     """
 
     daemon_threads = True
@@ -62,6 +65,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.retry_after: str | None = "0"
         self.requests: list[Seen] = []
         self.lock = threading.Lock()
+        self.at_once = self.most_at_once = 0
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.contents_url = f"http://localhost:{self.server_port}"
 
@@ -180,10 +184,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             start, end, status = int(first), min(int(last) + 1 if last else len(data), len(data)), 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
-        body = data[start:end]
-        if fault == "stall":
-            time.sleep(30)
-        self._send(status, body, headers, cut=fault == "drop")
+        with self.server.lock:
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        self._send(status, data[start:end], headers, cut=fault == "drop")
+        with self.server.lock:
+            self.server.at_once -= 1
 
     def _fault(self, faults: list[str]) -> bool:
         fault = faults.pop(0) if faults else ""
@@ -218,17 +224,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A stand-in hub that HF_ENDPOINT and MODELSCOPE_ENDPOINT point to."""
+@contextlib.contextmanager
+def running() -> Iterator[Hub]:
+    """A stand-in that answers until the end of the block."""
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A stand-in hub that HF_ENDPOINT and MODELSCOPE_ENDPOINT point to."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with running() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
+        yield server

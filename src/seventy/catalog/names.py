@@ -70,10 +70,11 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a name says: a model, and the quant where it says one."""
+    """What a name says: a model, and the quant where it says one or (`implied`) means one without saying it."""
 
     name: Name
     quant: str | None
+    implied: bool = False
 
 
 class AmbiguousName(SeventyError):
@@ -140,7 +141,7 @@ def _ollama_meaning(family: str, tag: str) -> Meaning | None:
     names = _ollama()
     bare = family if tag in ("", "latest") else f"{family}:{tag}"
     found = names.get(bare) or names.get(re.sub(r"-(instruct|it|text|chat)$", "", bare))
-    return Meaning(found, quant or ollama_quant(found)) if found else None
+    return Meaning(found, quant or ollama_quant(found), implied=quant is None) if found else None
 
 
 def ollama_quant(name: Name) -> str:

@@ -110,15 +110,25 @@ def _row(model: local.Local) -> tuple[str, ...]:
     """What is shown of a model; its header is read."""
     from seventy.plan.here import this_machine
 
-    architecture, here = "-", f"no: {model.problem}"
+    quant, architecture, here = model.quant, "-", f"no: {model.problem}"
     if model.problem is None:
         try:
             with GGUF(model.path) as gguf:
-                architecture = _line(gguf.metadata.get("general.architecture", "-"))
+                architecture = str(gguf.metadata.get("general.architecture", "-"))
                 here = _here(gguf, this_machine())
+                quant = quant or _main_type(gguf)
         except SeventyError as error:
-            here = _line(f"no: {error}")
-    return model.label, size(model.nbytes), model.quant or "-", architecture, here, model.store, str(model.path)
+            here = f"no: {error}"
+    cells = (model.label, size(model.nbytes), quant or "-", architecture, here, model.store, str(model.path))
+    return tuple(_line(cell) for cell in cells)
+
+
+def _main_type(gguf: GGUF) -> str | None:
+    """The tensor type of most bytes, of a file whose name tells no quant."""
+    nbytes = Counter[str]()
+    for tensor in gguf.tensors.values():
+        nbytes[GGML_TYPES[tensor.type].name] += tensor.nbytes
+    return next((name for name, _ in nbytes.most_common(1)), None)
 
 
 def _here(gguf: GGUF, machine: "Machine") -> str:
@@ -130,7 +140,7 @@ def _here(gguf: GGUF, machine: "Machine") -> str:
     from seventy.runtime.memory import USUAL_CONTEXT
 
     if problem := why_not_file(gguf, machine):
-        return _line(f"no: {problem}")
+        return f"no: {problem}"
     load = gguf_load(gguf)
     need = load.need(USUAL_CONTEXT)
     if not machine.holds(need):

@@ -13,12 +13,14 @@ ENGINES = ("llama.cpp", "seventy")
 
 
 def predict(
-    gguf: Annotated[Path | None, typer.Argument(help="A GGUF file, instead of --model or --params.")] = None,
+    file: Annotated[
+        str | None, typer.Argument(help="A GGUF file or a model's name, instead of --model or --params.")
+    ] = None,
     cpu: Annotated[str | None, typer.Option(help="CPU name, as the box or /proc/cpuinfo says it.")] = None,
     sockets: Annotated[int, typer.Option(min=1, max=8, help="CPUs of this name.")] = 1,
     memory: Annotated[str | None, typer.Option(help="Modules x GB @ MT/s: 4x16@2400.")] = None,
     here: Annotated[bool, typer.Option("--here", help="This machine, as measured.")] = False,
-    model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name, as pull takes it.")] = None,
     quant: Annotated[str, typer.Option(help="Q4_K_M, Q8_0 ...")] = "Q4_K_M",
     params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
     active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
@@ -41,17 +43,15 @@ def predict(
 
     if engine not in ENGINES:
         raise SeventyError(f"--engine {engine!r} is not known; it is {' or '.join(ENGINES)}.")
-    if gguf is not None:
+    if file is not None and Path(file).exists():
         from seventy.gguf.file import GGUF
 
-        if not gguf.exists():
-            raise SeventyError(f"There is no file {gguf}; name a GGUF file, or a model with --model.")
-        with GGUF(gguf) as file:
-            want = wanted.of_file(file)
+        with GGUF(file) as gguf:
+            want = wanted.of_file(gguf)
     elif params is not None or weights_gb is not None or weights_gib is not None:
         want = wanted.bare(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
     else:
-        want = wanted.wanted(model or "llama-3.3-70b", quant)
+        want = wanted.wanted(file or model or "llama-3.3-70b", quant)
     if here:
         machine = this.this_machine()
     elif cpu is not None or memory is not None:

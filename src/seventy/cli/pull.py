@@ -1,6 +1,7 @@
 """`seventy pull`: a model by its name onto this disk. What run, chat, serve and bench fetch comes this way, too."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +12,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from seventy.catalog.names import AmbiguousName, size_text
 from seventy.errors import SeventyError
-from seventy.hub import local, store
+from seventy.hub import hubs, local, store
 from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference
+from seventy.hub.transfer import BrokenOff
 from seventy.sizes import size
 
 # What a person is asked about before it is fetched.
 _ASK_BYTES = 10_000_000_000
 _CONTEXT = 4096
+# Where there is no terminal for a bar.
+_LINE_EVERY_SECONDS = 30.0
 _stderr = Console(stderr=True, highlight=False)
 
 
@@ -43,7 +47,7 @@ def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool
     Raises SeventyError, and asks nobody where no person is at the terminal.
     """
     try:
-        here, wanted = local.look(model)
+        here, wanted = local.look(model, any_quant=look_first)
     except AmbiguousName as error:
         wanted = _ask_which(error)
         here = local.inventory().find(model, wanted)
@@ -89,7 +93,14 @@ def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool)
             )
         if not _agreed(f"Fetch {size(missing)}?"):
             raise SeventyError("nothing was fetched")
-    return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+    try:
+        return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+    except BrokenOff as error:
+        same = hubs.elsewhere(wanted, files) if isinstance(wanted, Catalogued) else []
+        if not same:
+            raise
+        say(f"{error}; going on from {same[0].hub.title}")
+        return with_bar(same[0].name, lambda progress: store.pull_files(same, progress, say))
 
 
 def _with_quant(wanted: Hosted | Catalogued, quant: str) -> Hosted | Catalogued:
@@ -121,11 +132,33 @@ def _agreed(question: str) -> bool:
 
 def with_bar(name: str, fetch: Callable[[store.Progress], Path]) -> Path:
     """What `fetch` gives, with a bar on stderr while it works; none where stderr is no terminal."""
+    if not _stderr.is_terminal:
+        return fetch(_Lines(name))
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, TimeRemainingColumn(), console=_stderr, transient=True, disable=not _stderr.is_terminal)
+    bar = Progress(*columns, TimeRemainingColumn(), console=_stderr, transient=True)
     with bar:
         task = bar.add_task(name, total=None, visible=False)
         return fetch(lambda done, total: bar.update(task, completed=done, total=total, visible=True))
+
+
+class _Lines:
+    """Progress as a line now and then, for a log."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._began = name, time.monotonic()
+        self._told, self._at_first = self._began, -1
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if self._at_first < 0:
+            self._began, self._at_first = now, done
+        if now - self._told < _LINE_EVERY_SECONDS:
+            return
+        self._told = now
+        rate = (done - self._at_first) / max(now - self._began, 1e-3)
+        left = f", {(total - done) / rate / 60:.0f} min left" if total and rate else ""
+        of = f" of {size(total)}" if total else ""
+        say(f"{self._name}: {size(done)}{of}, {rate / 1e6:.1f} MB/s{left}")
 
 
 def say(text: str) -> None:

@@ -90,7 +90,7 @@ def serve(
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
-    backend = Backend(name or path.stem, load, max_seconds, log_prompts, pooling)
+    backend = Backend(name or session.title(model, path), load, max_seconds, log_prompts, pooling)
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body)
     server = listen.Server(app.create(backend, rules), grace)
 

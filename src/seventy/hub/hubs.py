@@ -57,6 +57,22 @@ def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = 
     raise _nothing(wanted, said)
 
 
+def elsewhere(wanted: Catalogued, files: Sequence[RemoteFile], hubs: Sequence[Hub] | None = None) -> list[RemoteFile]:
+    """The same files, by their sha256, on another hub than theirs; none where no other one has them all."""
+    repositories = {"hf": wanted.name.hf_repositories, "ms": wanted.name.ms_repositories}
+    for hub in hubs or (HuggingFace(), ModelScope()):
+        if hub.kind == files[0].hub.kind:
+            continue
+        for repository in repositories[hub.kind]:
+            try:
+                there = {file.sha256: file for file in hub.files(repository)}
+            except SeventyError:
+                continue
+            if all(file.sha256 in there for file in files):
+                return [there[file.sha256] for file in files]
+    return []
+
+
 def _fastest(asked: Sequence[tuple[Hub, Sequence[str]]], said: list[SeventyError], say: Say) -> Offered | None:
     """The one whose hub sends most bytes in some seconds; the first where there is little between them.
 

@@ -102,11 +102,14 @@ class Inventory:
     models: list[Local] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def find(self, text: str, wanted: Reference | None) -> Local | None:
+    def find(self, text: str, wanted: Reference | None, any_quant: bool = True) -> Local | None:
         """The model of this name: by the text itself, or by what it means.
 
-        Of several those that can be used go first, then those nearest to 4 bits, then ours.
+        A quant that a name only implies is not insisted on, unless `any_quant` is false. Of several those that can be
+        used go first, then those nearest to 4 bits, then ours.
         """
+        if any_quant and isinstance(wanted, Catalogued) and wanted.implied:
+            wanted = Catalogued(wanted.name, None)
         matches = [model for model in self.models if _called(model, text) or (wanted and _is(model, wanted))]
         return min(matches, key=_preference, default=None)
 
@@ -162,8 +165,8 @@ def inventory() -> Inventory:
     return found
 
 
-def look(text: str) -> tuple[Local | None, Reference]:
-    """What a name means, and the model where it is on this disk.
+def look(text: str, any_quant: bool = True) -> tuple[Local | None, Reference]:
+    """What a name means, and the model where it is on this disk (`any_quant` as of Inventory.find).
 
     Raises SeventyError for a name that means nothing and is nothing here, AmbiguousName for one of two models, neither
     of which is here under that name.
@@ -174,8 +177,11 @@ def look(text: str) -> tuple[Local | None, Reference]:
         if here := inventory().find(text, None):
             return here, LocalFile(here.path)
         raise
+    if isinstance(wanted, Packaged) and (path := folder() / PACKAGED[wanted.name].file).exists():
+        # The first model anyone runs: nothing else needs to be looked through.
+        return Local(path, OURS), wanted
     if not isinstance(wanted, LocalFile):
-        return inventory().find(text, wanted), wanted
+        return inventory().find(text, wanted, any_quant), wanted
     if wanted.path.exists():
         return Local(wanted.path, "a file"), wanted
     if here := inventory().find(text, None):

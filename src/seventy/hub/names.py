@@ -38,10 +38,11 @@ class Packaged:
 
 @dataclass(frozen=True, slots=True)
 class Catalogued:
-    """A model of the catalogue's names, and the quant where one was said."""
+    """A model of the catalogue's names, and the quant where one was said, or `implied` by a name of Ollama's."""
 
     name: Name
     quant: str | None
+    implied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def resolve(text: str) -> Reference:
     if text.startswith((".", "/", "~")) or text.lower().endswith(".gguf") or path.is_file():
         return LocalFile(path)
     if found := names.meaning(text):
-        return Catalogued(found.name, found.quant)
+        return Catalogued(found.name, found.quant, found.implied)
     raise unknown(text)
 
 

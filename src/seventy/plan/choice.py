@@ -68,7 +68,7 @@ def candidates(
     for index, load in enumerate(loads):
         problem = why_not("seventy", architecture, tensor_types(load.quant), experts, machine)
         engine = "llama.cpp" if problem else "seventy"
-        speed, need = predict(machine, load, context, engine).decode, load.need(context)
+        speed, need = predict(machine, load, engine=engine).decode, load.need(context)
         found.append(Candidate(index, load, need.total, machine.holds(need), speed, engine, problem))
     return found
 

@@ -69,7 +69,7 @@ def propose(
     only = found[0].quant if isinstance(wanted, Hosted) and wanted.file else None
     choice = choose(found, architecture, wanted.quant or only)
     chosen = choice.chosen
-    if chosen is None and isinstance(wanted, Catalogued) and wanted.quant:
+    if chosen is None and isinstance(wanted, Catalogued) and wanted.implied:
         # Ollama's quant, where the repository calls it otherwise.
         choice = choose([each for each in found if each.bits == 4], architecture)
         chosen = choice.chosen

@@ -18,6 +18,9 @@ ENGINES = ("llama.cpp", "seventy")
 # ISA classes of the catalogue's CPUs for which there are kernels (jit/isa.py has x86-64 levels).
 _ISAS = ("sse", "avx", "avx2", "avxvnni", "avx512", "avx512vnni", "amx")
 
+# Tensors of a vision part that Ollama's own engine keeps in the same file.
+_OF_IMAGES = ("v.", "mm.")
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -84,6 +87,8 @@ def why_not_file(file: Source, machine: Machine | None = None) -> Reason | None:
     types = (GGML_TYPES[tensor.type].name for tensor in file.tensors.values())
     if reason := why_not("seventy", architecture, types, machine=machine):
         return reason
+    if any(name.startswith(_OF_IMAGES) for name in file.tensors):
+        return Reason("r_images")
     try:
         models.find(architecture).config(file.metadata)
     except SeventyError as error:

@@ -100,6 +100,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "seventy 不能运行混合专家的 {architecture} 模型",
     ),
     "r_types": ("seventy cannot multiply tensors of type {types}", "seventy 不能计算 {types} 类型的张量"),
+    "r_images": (
+        "the file also holds a model of images, which seventy has no use for: get it without, by its name",
+        "文件中还有图像模型，seventy 用不到：请按名字下载不带图像的文件",
+    ),
     "r_file": ("{error}", "{error}"),
     "only_llama_cpp": (
         "These figures are llama.cpp's: {reason}.",
