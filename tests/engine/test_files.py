@@ -142,7 +142,7 @@ def test_context_that_does_not_fit_is_refused_with_both_numbers(
     monkeypatch.setattr("seventy.machine.memory.total_bytes", lambda: 1 << 30)
     monkeypatch.setattr("seventy.machine.memory.available_bytes", lambda: 1 << 29)
     # What other models have promised does not count here.
-    monkeypatch.setattr("seventy.runtime.reservations.folders", lambda: [tmp_path])
+    monkeypatch.setattr("seventy.runtime.reservations.folders", lambda: [tmp_path / "promises"])
     said = r"with a context of 1048576 \(1\.1 GB\) needs 1\.3 GB of memory and 469\.8 MB of 1\.1 GB are free"
     with pytest.raises(SeventyError, match=said):
         LLM(path, context=1 << 20)

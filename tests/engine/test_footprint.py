@@ -32,7 +32,7 @@ def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) 
 
 def test_texts_share_what_memory_allows(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What other processes of this machine have promised does not count here.
-    monkeypatch.setattr("seventy.runtime.reservations.folders", lambda: [tmp_path])
+    monkeypatch.setattr("seventy.runtime.reservations.folders", lambda: [tmp_path / "promises"])
     monkeypatch.setattr("seventy.machine.memory.total_bytes", lambda: 10**9)
     with Model(tiny, 2, 1024) as model:
         sizes = counted(tiny, model)

@@ -151,7 +151,8 @@ def test_other_forms(client: openai.OpenAI, small_model: Running) -> None:
         left: int
         right: bool
 
-    parsed = client.chat.completions.parse(model="any", messages=HELLO, response_format=Pair, max_tokens=40, temperature=0)
+    options: Any = {"response_format": Pair, "max_tokens": 40, "temperature": 0}
+    parsed = client.chat.completions.parse(model="any", messages=HELLO, **options)
     assert isinstance(parsed.choices[0].message.parsed, Pair)
     anything = small_model.chat("A JSON object of two keys.", response_format={"type": "json_object"}, max_tokens=200)
     if anything["choices"][0]["finish_reason"] == "stop":
