@@ -152,7 +152,7 @@ class LLM:
         """The text of token ids; special tokens have none."""
         return self.tokenizer.decode(ids)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], /, **variables: Any) -> str:
         """The prompt that the model's chat template makes of messages (`role` and `content`)."""
         if self._template is None:
             raise SeventyError("this model has no chat template; give it the prompt as it is (--raw)")

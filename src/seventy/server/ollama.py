@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished
 from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
 from seventy.server.errors import ApiError
-from seventy.server.schemas import ChatBody, SamplingOptions, Tool
+from seventy.server.schemas import Body, ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.conventions import Conventions
 from seventy.version import __version__
@@ -32,16 +32,16 @@ class Options(SamplingOptions):
     num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
 
 
-class Function(BaseModel):
+class Function(Body):
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class Call(BaseModel):
+class Call(Body):
     function: Function
 
 
-class Message(BaseModel):
+class Message(Body):
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     images: list[str] | None = None
@@ -50,9 +50,9 @@ class Message(BaseModel):
     thinking: str | None = None
 
 
-class Chat(BaseModel):
+class Chat(Body):
     model: str = ""
-    messages: list[Message] = []
+    messages: list[Message] = Field(default_factory=list)
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     format: Literal["json", ""] | dict[str, Any] | None = None
     options: Options | None = None
@@ -60,7 +60,7 @@ class Chat(BaseModel):
     stream: bool = True
 
 
-class Generate(BaseModel):
+class Generate(Body):
     model: str = ""
     prompt: str = ""
     suffix: str | None = None
@@ -73,7 +73,7 @@ class Generate(BaseModel):
     stream: bool = True
 
 
-class Show(BaseModel):
+class Show(Body):
     model: str | None = None
     name: str | None = None
 

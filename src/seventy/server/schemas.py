@@ -1,5 +1,6 @@
 """The bodies of requests, as OpenAI's API has them; what is not known is ignored, as its clients expect."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -8,11 +9,37 @@ MAX_CHOICES = 16
 TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Any body of a request: unknown fields are ignored, and its text must be whole.
+
+    JSON can spell half of a UTF-16 pair, which is no character: it cannot be tokenised, nor be said in an answer.
+    """
+
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_text(cls, data: Any) -> Any:
+        if (half := _half_character(data)) is not None:
+            raise ValueError(f"it holds {half!a}, half of a UTF-16 pair; send whole characters")
+        return data
 
-class SamplingOptions(_Body):
+
+def _half_character(data: Any) -> str | None:
+    """The first character of any text in JSON data that UTF-8 cannot write, or None."""
+    if isinstance(data, str):
+        try:
+            data.encode()
+        except UnicodeEncodeError as error:
+            return data[error.start]
+    if isinstance(data, Mapping):
+        data = [*data.keys(), *data.values()]
+    if isinstance(data, list):
+        return next((half for each in data if (half := _half_character(each)) is not None), None)
+    return None
+
+
+class SamplingOptions(Body):
     """How tokens are chosen, in words both APIs share; what is not given is as in `seventy run`."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -58,27 +85,27 @@ class SamplingBody(SamplingOptions):
         return {int(key): value for key, value in (self.logit_bias or {}).items()}
 
 
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool = False
 
 
-class ContentPart(_Body):
+class ContentPart(Body):
     type: str
     text: str | None = None
 
 
-class FunctionCall(_Body):
+class FunctionCall(Body):
     name: str
     arguments: str = "{}"
 
 
-class ToolCall(_Body):
+class ToolCall(Body):
     id: str | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
-class Message(_Body):
+class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
@@ -91,34 +118,34 @@ class Message(_Body):
     )
 
 
-class Function(_Body):
+class Function(Body):
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
 
-class Tool(_Body):
+class Tool(Body):
     type: Literal["function"]
     function: Function
 
 
-class NamedFunction(_Body):
+class NamedFunction(Body):
     name: str
 
 
-class NamedTool(_Body):
+class NamedTool(Body):
     type: Literal["function"]
     function: NamedFunction
 
 
-class JsonSchema(_Body):
+class JsonSchema(Body):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
     name: str | None = None
     definition: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
 
 
-class ResponseFormat(_Body):
+class ResponseFormat(Body):
     type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
     json_schema: JsonSchema | None = None
     regex: str | None = None
@@ -157,6 +184,14 @@ class ChatBody(SamplingBody):
         None, description="Variables of the chat template; they win over `think` and `reasoning_effort`."
     )
 
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _other_variables(cls, variables: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The conversation and its tools have fields of their own."""
+        if taken := sorted({"messages", "tools"} & set(variables or {})):
+            raise ValueError(f"{' and '.join(taken)} cannot be given here; they are fields of the request")
+        return variables
+
 
 class CompletionBody(SamplingBody):
     model: str | None = None
@@ -169,18 +204,18 @@ class CompletionBody(SamplingBody):
     best_of: int | None = None
 
 
-class EmbeddingBody(_Body):
+class EmbeddingBody(Body):
     model: str | None = None
     input: str | TokenIds | list[str] | list[TokenIds]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
 
-class TokenizeBody(_Body):
+class TokenizeBody(Body):
     content: Annotated[str, Field(description="The text.")]
     add_special: bool = False
     parse_special: bool = True
 
 
-class DetokenizeBody(_Body):
+class DetokenizeBody(Body):
     tokens: TokenIds

@@ -1,0 +1,34 @@
+import pytest
+
+from tests.server.conftest import Running
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", rb'{"prompt": "\ud800abc", "echo": true}'),
+        ("/v1/completions", rb'{"prompt": "x", "stop": ["a", "\udc00"]}'),
+        ("/v1/chat/completions", rb'{"messages": [{"role": "user", "content": "\ud83d"}]}'),
+        ("/v1/chat/completions", rb'{"messages": [], "chat_template_kwargs": {"\udfff": 1}}'),
+        ("/v1/embeddings", rb'{"input": ["fine", "\ud800"]}'),
+        ("/tokenize", rb'{"content": "\ud800"}'),
+        ("/api/generate", rb'{"prompt": "\ud800", "stream": false}'),
+        ("/api/chat", rb'{"messages": [{"role": "user", "content": "\ud800"}]}'),
+    ],
+)  # fmt: skip
+def test_half_characters_are_refused_wherever_they_stand(path: str, body: bytes, random_model: Running) -> None:
+    answer = random_model.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and "half of a UTF-16 pair" in answer.text
+    # A whole pair is a character.
+    whole = body.replace(rb"\ud83d", rb"\ud83d\ude00")
+    if whole != body:
+        assert random_model.client.post(path, content=whole, headers={"Content-Type": "application/json"}).is_success
+
+
+@pytest.mark.parametrize("name", ["self", "source", "template", "variables", "loop", "add_generation_prompt"])
+def test_template_variables_may_have_any_name_but_the_requests_own(name: str, random_model: Running) -> None:
+    body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1, "chat_template_kwargs": {name: 1}}
+    assert random_model.client.post("/v1/chat/completions", json=body).is_success
+    for own in ("messages", "tools"):
+        refused = random_model.client.post("/v1/chat/completions", json=body | {"chat_template_kwargs": {own: []}})
+        assert refused.status_code == 400 and f"{own} cannot be given here" in refused.text
