@@ -10,33 +10,33 @@ TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 
 class Body(BaseModel):
-    """Any body of a request: unknown fields are ignored, and its text must be whole.
+    """Any body of a request: unknown fields are ignored.
 
-    JSON can spell half of a UTF-16 pair, which is no character: it cannot be tokenised, nor be said in an answer.
+    JSON can spell half of a UTF-16 pair, as programs do that cut texts anywhere. UTF-8 cannot, nor can an answer that
+    repeats it: it is read as U+FFFD.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_text(cls, data: Any) -> Any:
-        if (half := _half_character(data)) is not None:
-            raise ValueError(f"it holds {half!a}, half of a UTF-16 pair; send whole characters")
-        return data
+    def _whole_characters(cls, data: Any) -> Any:
+        return whole_characters(data)
 
 
-def _half_character(data: Any) -> str | None:
-    """The first character of any text in JSON data that UTF-8 cannot write, or None."""
+def whole_characters(data: Any) -> Any:
+    """JSON data with U+FFFD for each half of a UTF-16 pair; what holds none is returned as it is."""
     if isinstance(data, str):
         try:
             data.encode()
-        except UnicodeEncodeError as error:
-            return data[error.start]
+        except UnicodeEncodeError:
+            return data.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return data
     if isinstance(data, Mapping):
-        data = [*data.keys(), *data.values()]
-    if isinstance(data, list):
-        return next((half for each in data if (half := _half_character(each)) is not None), None)
-    return None
+        return {whole_characters(key): whole_characters(value) for key, value in data.items()}
+    if isinstance(data, list) and any(isinstance(each, str | Mapping | list) for each in data):
+        return [whole_characters(each) for each in data]
+    return data
 
 
 class SamplingOptions(Body):
