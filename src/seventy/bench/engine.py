@@ -120,7 +120,7 @@ class Seventy:
         return rates.read_now(self.model.library, Area(memory, machine.cpus_for(self.model.threads_for(rows))))
 
     def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:
-        with self._meter() if self._meter else nullcontext() as counter:
+        with self.model.lead(), self._meter() if self._meter else nullcontext() as counter:
             start = time.perf_counter()
             work()
             seconds = time.perf_counter() - start

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -211,7 +212,8 @@ class Model:
         """Run the model over every segment of the batch.
 
         At most MAX_ROWS rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and commits
-        nothing: the caller knows what is right. Raises Aborted after `abort`.
+        nothing: the caller knows what is right. The calling thread is one of those that compute; it should `lead`.
+        Raises Aborted after `abort`.
         """
         assert self._executor is not None, "the model is closed"
         program = self.program
@@ -229,8 +231,7 @@ class Model:
                 program.outputs[output : output + each.outputs] = np.arange(row + n - each.outputs, row + n)
                 row, output, positions = row + n, output + each.outputs, positions + end
             program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
-            with self._executor.lead():
-                self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
+            self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
             assert program.logits is not None
             nbytes = program.step_bytes() + positions * self.cache.memory.position_bytes
             return Step(program.logits.floats(n_outputs), self._bad(n_rows, n_outputs), nbytes)
@@ -238,6 +239,8 @@ class Model:
     def _bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
         """The segments of the last step with rows or logits that are no numbers."""
         program = self.program
+        if not (program.bad_rows[:n_rows].any() or program.bad_outputs[:n_outputs].any()):
+            return frozenset()
         rows = np.flatnonzero(program.bad_rows[:n_rows])
         outputs = program.outputs[np.flatnonzero(program.bad_outputs[:n_outputs])]
         return frozenset(program.segments[np.concatenate([rows, outputs])].tolist())
@@ -258,6 +261,11 @@ class Model:
         scale = np.sqrt(np.mean(rows * rows, axis=1, keepdims=True) + config.epsilon)
         weight = self.program.weights.vector("output_norm.weight", config.hidden)[: config.hidden]
         return np.asarray(rows / scale * weight, np.float32)
+
+    def lead(self) -> AbstractContextManager[None]:
+        """Keep the calling thread on the first of the model's CPUs while it runs steps (runtime/threads.py)."""
+        assert self._executor is not None, "the model is closed"
+        return self._executor.lead()
 
     def abort(self) -> None:
         """Makes a running step raise Aborted; from any thread."""

@@ -191,7 +191,8 @@ class Scheduler:
 
     def _work(self) -> None:
         try:
-            self._run()
+            with self.model.lead():
+                self._run()
         except BaseException as error:
             _log.exception("the engine's thread ended")
             # A bug; nobody is to wait for ever.
