@@ -35,7 +35,8 @@ def bench(checkout: str, model: str, isa: list[str]) -> dict[str, float]:
 
 
 def run(checkout: str, model: str, isa: list[str]) -> dict[str, float]:
-    options = ["-n", "200", "--temperature", "0", "--ignore-eos", *isa]
+    # The same context on both sides: the first prompt touches memory that grows with it.
+    options = ["-n", "200", "--temperature", "0", "--ignore-eos", "--context", "4096", *isa]
     command = [sys.executable, "-m", "seventy", "run", model, ASK * 20, *options]
     said = subprocess.run(command, env=environment(checkout), check=True, capture_output=True, text=True).stderr
     rates = re.findall(r"(prompt|answer) \d+ tokens at ([\d.]+) tok/s", said)
