@@ -7,9 +7,10 @@ Needs gguf (the test extra). The file has a vocabulary's size and no vocabulary:
 import sys
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import gguf
+from tests.support.shapes import write_header
+
 from seventy.bench.quants import quant_name
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape
 
@@ -17,18 +18,7 @@ from seventy.bench.synthetic import Synthetic, choose_layers, find_shape
 def main(name: str, quant: str, layers: int, path: Path) -> None:
     shape, quant = find_shape(name), quant_name(quant)
     source = Synthetic(shape, quant, choose_layers(shape, quant, layers))
-    writer = gguf.GGUFWriter(str(path), shape.architecture)
-    for key, value in source.metadata.items():
-        if key != "general.architecture":
-            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
-    writer.add_tokenizer_model("no_vocab")
-    for info in source.tensors.values():
-        kind = gguf.GGMLQuantizationType(info.type)
-        # With bytes as its type the shape would be taken as bytes, too.
-        writer.add_tensor_info(info.name, info.shape, np.dtype(np.float32), info.nbytes, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
+    writer = write_header(path, source)
     for info in source.tensors.values():
         writer.write_tensor_data(source.read(info))
     writer.close()

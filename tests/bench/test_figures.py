@@ -15,7 +15,17 @@ from seventy.engine.model import Model
 from seventy.jit.compiler import Library
 from seventy.measure import rates
 from seventy.measure.rates import Area
-from tests.support.tiny import FEED_FORWARD, HEADS, HIDDEN, KV_HEADS, LAYERS
+from tests.support.tiny import (
+    EXPERT_WIDTH,
+    EXPERTS,
+    FEED_FORWARD,
+    HEADS,
+    HIDDEN,
+    KV_HEADS,
+    LAYERS,
+    USED,
+    write_tiny,
+)
 
 VOCABULARY = 259
 HEAD = VOCABULARY * HIDDEN
@@ -47,7 +57,20 @@ def test_operations(model: Model, task: Task, blocks: int, heads: int) -> None:
     ],
 )
 def test_weight_bytes(model: Model, task: Task, blocks: int, heads: int) -> None:
-    assert figures.weight_bytes(model, task) == Q4_K_BYTES * (blocks * BLOCKS + heads * HEAD)
+    assert task.run(Seventy(model)).weight_bytes == Q4_K_BYTES * (blocks * BLOCKS + heads * HEAD)
+
+
+def test_a_mixture_reads_the_experts_that_rows_go_to(tmp_path: Path) -> None:
+    expert = LAYERS * 3 * HIDDEN * EXPERT_WIDTH
+    router = LAYERS * EXPERTS * HIDDEN
+    blocks = LAYERS * (2 * HIDDEN * 128 * HEADS + 2 * HIDDEN * 128 * KV_HEADS)
+    with Model(write_tiny(tmp_path / "model.gguf", "qwen3moe"), 2, 512) as mixture:
+        each = Q4_K_BYTES * (blocks + HEAD) + 4 * router
+        assert mixture.read_bytes(0) == each + USED * Q4_K_BYTES * expert
+        assert Task("decode", 5).run(Seventy(mixture)).weight_bytes == 5 * mixture.read_bytes(0)
+        # So many rows go to every expert; each is read once.
+        assert Task("prefill", 200).run(Seventy(mixture)).weight_bytes == each + EXPERTS * Q4_K_BYTES * expert
+        assert mixture.operations(3, 1) == 2 * (3 * (blocks + router + USED * expert) + HEAD)
 
 
 def test_cache_bytes(model: Model) -> None:
@@ -60,7 +83,7 @@ def test_cache_bytes(model: Model) -> None:
 def test_result(model: Model) -> None:
     task = Task("decode", 4, 0)
     ours = Figure(task, "seventy", (90.0, 100.0, 110.0), (0.5, 0.6, 0.7))
-    ours = replace(ours, limits=(9.0, 8.0, 10.0))
+    ours = replace(ours, limits=(9.0, 8.0, 10.0), weight_bytes=(4 * model.read_bytes(0),) * 3)
     theirs = Figure(task, "llama.cpp", (45.0, 50.0, 55.0))
     found = figures.result(model, {"seventy": ours, "llama.cpp": theirs}, None)
     assert found.tokens_per_second.median == 100

@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from seventy.hub.download import Network
 from seventy.hub.package import PACKAGED
 from seventy.hub.package_index import PackageIndex
 from tests.support import gguf_writer as writer
+from tests.support.hub import answering
 
 MODEL = writer.build({"general.architecture": "llama"}, {"t": ((1 << 17,), 24, bytes(i % 251 for i in range(1 << 17)))})
 
@@ -101,13 +101,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(Server()) as server:
+        yield server
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 
+S = TypeVar("S", bound=http.server.HTTPServer)
 # Nobody listens there.
 DEAD = "http://127.0.0.1:9"
 
@@ -225,15 +227,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Hub]:
-    """A stand-in that answers until the end of the block."""
-    server = Hub()
+def answering(server: S) -> Iterator[S]:
+    """The server, which answers in a thread until the end of the block."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def running() -> contextlib.AbstractContextManager[Hub]:
+    """A stand-in that answers until the end of the block."""
+    return answering(Hub())
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ import gguf
 from seventy.bench.synthetic import Synthetic, find_shape
 
 
-def write_sparse(path: Path, name: str, quant: str) -> Path:
-    """The whole model, all layers; metadata as its family's files have them, no vocabulary but its size."""
-    shape = find_shape(name)
-    source = Synthetic(shape, quant)
-    writer = gguf.GGUFWriter(str(path), shape.architecture)
-    writer.add_name(shape.name)
+def write_header(path: Path, source: Synthetic, **texts: str) -> gguf.GGUFWriter:
+    """A file that ends before its tensors; metadata as its family's files have them, no vocabulary but its size."""
+    writer = gguf.GGUFWriter(str(path), source.shape.architecture)
+    for key, value in texts.items():
+        writer.add_string(f"general.{key}", value)
     for key, value in source.metadata.items():
         if key != "general.architecture":
             (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
@@ -26,7 +25,14 @@ def write_sparse(path: Path, name: str, quant: str) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    writer.close()
+    return writer
+
+
+def write_sparse(path: Path, name: str, quant: str) -> Path:
+    """The whole model, all layers, of zeros that take no room on the disk."""
+    shape = find_shape(name)
+    source = Synthetic(shape, quant)
+    write_header(path, source, name=shape.name).close()
     end = -(-path.stat().st_size // 32) * 32
     os.truncate(path, end + sum(-(-info.nbytes // 32) * 32 for info in source.tensors.values()))
     return path

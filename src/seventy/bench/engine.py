@@ -35,11 +35,13 @@ class Timing:
     """What one task took; `joules` is None where nobody counted.
 
     `limit_gbs` is what a pure read of the weights gave just before, by as many threads; None where it was not tried.
+    `weight_bytes` is what was read of the weights; None where the engine does not tell.
     """
 
     seconds: float
     joules: float | None = None
     limit_gbs: float | None = None
+    weight_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Seventy:
         self.name = "seventy" if head else "seventy without its head"
         self._meter, self._outputs = meter, int(head)
         self._random = np.random.default_rng(seed)
+        self._weight_bytes = 0
 
     def _tokens(self, n: int) -> list[int]:
         tokens: list[int] = self._random.integers(0, self.model.config.vocabulary, n).tolist()
@@ -104,7 +107,7 @@ class Seventy:
         for sequence, some in zip(sequences, tokens, strict=True):
             sequence.reserve(sequence.length + len(some))
             batch.append(Segment(sequence.length, some, outputs, sequence.pages))
-        self.model.step(batch)
+        self._weight_bytes += self.model.step(batch).weight_bytes
         for sequence, some in zip(sequences, tokens, strict=True):
             sequence.commit(some)
 
@@ -121,10 +124,11 @@ class Seventy:
 
     def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:
         with self.model.lead(), self._meter() if self._meter else nullcontext() as counter:
+            self._weight_bytes = 0
             start = time.perf_counter()
             work()
             seconds = time.perf_counter() - start
-        return Timing(seconds, counter.joules if counter else None, limit_gbs)
+        return Timing(seconds, counter.joules if counter else None, limit_gbs, self._weight_bytes)
 
     def prefill(self, tokens: int) -> Timing:
         sequence, prompt = self.model.new_sequence(), self._tokens(tokens)

@@ -1,24 +1,16 @@
 """From timings to a result: bytes and operations per second, extrapolation, energy, the ratio to a peer."""
 
+import statistics
 from collections.abc import Mapping
 
 from seventy.bench.card import Result, Samples, Versus
 from seventy.bench.measure import Figure, Ratio, Task
-from seventy.engine.model import MAX_ROWS, Model
+from seventy.engine.model import Model
 
 
 def operations(model: Model, task: Task) -> int:
     """Operations of the matrices in one run of the task; of a prompt only the last token has logits."""
     return model.operations(task.tokens, 1 if task.what == "prefill" else task.tokens)
-
-
-def weight_bytes(model: Model, task: Task) -> int:
-    """Bytes of weights one run of the task reads: every matrix once a pass, the head once a prompt."""
-    once = model.read_bytes(0)
-    if task.what != "prefill":
-        return once * (task.n if task.what == "decode" else task.passes)
-    passes = -(-task.n // MAX_ROWS)
-    return once + (passes - 1) * sum(m.nbytes for m in model.matrices if m.name.startswith("blk."))
 
 
 def cache_bytes(model: Model, task: Task) -> int:
@@ -47,7 +39,7 @@ def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | Non
     ours = figures["seventy"]
     task, theirs, blocks = ours.task, figures.get("llama.cpp"), figures.get("seventy without its head")
     runs = ours.median / task.tokens
-    weights, ops = weight_bytes(model, task), operations(model, task)
+    weights, ops = statistics.median(ours.weight_bytes), operations(model, task)
     whole = extrapolate(ours, blocks, layer_scale) if blocks and layer_scale else None
     # Joules go with the time: those of the layers that ran would say nothing of the model.
     longer = ours.median / whole.median if whole else 1.0

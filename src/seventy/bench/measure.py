@@ -45,7 +45,7 @@ class Task:
 class Figure:
     """The repeats of one task on one engine: tokens per second, and joules per token where they were counted.
 
-    `limits` are what memory gave just before each, GB/s (1e9).
+    `limits` are what memory gave just before each, GB/s (1e9); `weight_bytes` what each run read of the weights.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class Figure:
     samples: tuple[float, ...]
     joules: tuple[float, ...] = ()
     limits: tuple[float, ...] = ()
+    weight_bytes: tuple[int, ...] = ()
 
     @property
     def median(self) -> float:
@@ -112,4 +113,5 @@ def measure(
 def _figure(task: Task, name: str, timings: Sequence[Timing]) -> Figure:
     joules = tuple(timing.joules / task.tokens for timing in timings if timing.joules is not None)
     limits = tuple(timing.limit_gbs for timing in timings if timing.limit_gbs is not None)
-    return Figure(task, name, tuple(task.tokens / timing.seconds for timing in timings), joules, limits)
+    weights = tuple(timing.weight_bytes for timing in timings if timing.weight_bytes is not None)
+    return Figure(task, name, tuple(task.tokens / timing.seconds for timing in timings), joules, limits, weights)

@@ -65,12 +65,17 @@ class Step:
     """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
 
     `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
-    wrongly. Nothing of them may be committed. `bytes_read` is what the step read of weights and cache, in bytes.
+    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read.
     """
 
     logits: NDArray[np.float32]
     bad: frozenset[int]
-    bytes_read: int
+    weight_bytes: int
+    cache_bytes: int
+
+    @property
+    def bytes_read(self) -> int:
+        return self.weight_bytes + self.cache_bytes
 
 
 class Model:
@@ -233,8 +238,9 @@ class Model:
             program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
             self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
             assert program.logits is not None
-            nbytes = program.step_bytes() + positions * self.cache.memory.position_bytes
-            return Step(program.logits.floats(n_outputs), self._bad(n_rows, n_outputs), nbytes)
+            cache_bytes = positions * self.cache.memory.position_bytes
+            bad = self._bad(n_rows, n_outputs)
+            return Step(program.logits.floats(n_outputs), bad, program.step_bytes(), cache_bytes)
 
     def _bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
         """The segments of the last step with rows or logits that are no numbers."""
@@ -273,13 +279,17 @@ class Model:
             self._executor.abort()
 
     def read_bytes(self, positions: int) -> int:
-        """Bytes of memory one decoded token reads: every matrix once, and the cache of so many positions."""
-        return self.program.bytes_per_pass + positions * self.cache.memory.position_bytes
+        """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions."""
+        return self.program.bytes_of_one_row() + positions * self.cache.memory.position_bytes
 
     def operations(self, rows: int, outputs: int) -> int:
         """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""
         head = self.config.vocabulary * self.config.hidden
-        blocks = sum(matrix.rows * matrix.columns for matrix in self.matrices if matrix.name.startswith("blk."))
+        used = self.program.slots_per_row
+        blocks = sum(
+            matrix.rows * matrix.columns * (used if matrix.experts > 1 else 1)
+            for matrix in self.matrices if matrix.name.startswith("blk.")
+        )  # fmt: skip
         return 2 * (rows * blocks + outputs * head)
 
     @property

@@ -135,8 +135,9 @@ class Program:
         self.memory: list[NDArray[np.uint8]] = []
         self.hidden: Buffer | None = None
         self.logits: Buffer | None = None
-        # Every row reads every matrix but the embedding, which is read one row a token.
-        self.bytes_per_pass = 0
+        # Bytes of the matrices that every row reads, and of those that only rows which want logits do. The embedding
+        # is in neither: of it one row a token is read.
+        self._row_bytes = self._output_bytes = 0
 
     # What architectures use
 
@@ -204,7 +205,10 @@ class Program:
     ) -> None:
         """into = x times the matrix transposed, plus the bias, or added to what is there."""
         made = self._made(x, matrix.format.activation)
-        self.bytes_per_pass += matrix.nbytes
+        if x.rows == self.counts.ctypes.data:
+            self._row_bytes += matrix.nbytes
+        else:
+            self._output_bytes += matrix.nbytes
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
             Kernel(_MATMUL, (matrix.format.name,)),
@@ -405,8 +409,14 @@ class Program:
             operation.block[:] = [value.address if isinstance(value, Memory) else value for value in values]
 
     def step_bytes(self) -> int:
-        """Return what the last step read of the matrices: each once, of experts those that rows went to."""
-        return self.bytes_per_pass + sum(int(active[0]) * nbytes for active, nbytes in self._experts)
+        """Return what the last step read of the matrices, in bytes: each once, of experts those that rows went to."""
+        experts = sum(int(active[0]) * nbytes for active, nbytes in self._experts)
+        return self._row_bytes + experts + (self._output_bytes if self.counts[1] else 0)
+
+    def bytes_of_one_row(self) -> int:
+        """Return what a step of one row with logits reads of the matrices, in bytes."""
+        experts = sum(self.slots_per_row * nbytes for _, nbytes in self._experts)
+        return self._row_bytes + experts + self._output_bytes
 
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]

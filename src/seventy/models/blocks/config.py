@@ -79,7 +79,7 @@ def read(
     config = Config(
         layers=m.integer("block_count", 1, 1024),
         hidden=hidden,
-        feed_forward=m.integer("feed_forward_length", 16, 1 << 20, default=16 if experts else None),
+        feed_forward=0 if experts else m.integer("feed_forward_length", 16, 1 << 20),
         heads=heads,
         kv_heads=m.integer("attention.head_count_kv", 1, 4096, default=heads),
         head_dim=head_dim,
