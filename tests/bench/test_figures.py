@@ -100,7 +100,7 @@ def test_result(model: Model) -> None:
 
 def test_joules_are_of_the_whole_model(model: Model) -> None:
     task = Task("decode", 4, 0)
-    ours = Figure(task, "seventy", (100.0, 100.0), (0.5, 0.5))
+    ours = Figure(task, "seventy", (100.0, 100.0), (0.5, 0.5), weight_bytes=(4 * model.read_bytes(0),) * 2)
     blocks = Figure(task, "seventy without its head", (125.0, 125.0))
     found = figures.result(model, {"seventy": ours, "seventy without its head": blocks}, 10.0)
     # 8 ms of layers and 2 of head become 82 ms.
