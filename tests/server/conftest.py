@@ -12,10 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from seventy import LLM
+from seventy import LLM, SeventyError
+from seventy.engine.model import Progress
+from seventy.hub.local import Local
 from seventy.server import app, listen
 from seventy.server.backend import Backend
 from seventy.server.guard import Rules
+from seventy.server.library import Fetch
+from seventy.server.pool import ModelPool, ServedModel
 
 
 @dataclass
@@ -23,13 +27,24 @@ class Running:
     """A server that answers, and a client for it."""
 
     url: str
-    backend: Backend
+    pool: ModelPool
     client: httpx.Client
     server: listen.Server
 
+    def wait(self) -> None:
+        """Until the first model is loaded, or could not be."""
+        self.pool.wait()
+
+    @property
+    def backend(self) -> Backend:
+        """The default model, loaded."""
+        backend = self.pool.default.backend
+        assert backend, self.pool.default.error
+        return backend
+
     @property
     def model(self) -> str:
-        return self.backend.name
+        return self.pool.default.name
 
     def chat(self, content: Any = "Hello", **options: Any) -> dict[str, Any]:
         messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
@@ -47,46 +62,74 @@ class Running:
         assert cache.free_pages == cache.n_pages
 
 
-@contextlib.contextmanager
-def serving(
-    path: Path, context: int = 512, parallel: int = 4, queue: int = 64, rules: Rules | None = None, **options: Any
-) -> Iterator[Running]:
-    load = options.pop("load", None) or (
-        lambda progress: LLM(
-            path, threads=2, context=context, sequences=parallel, progress=progress, parallel=parallel, queue=queue
+@dataclass
+class Loads:
+    """Loads models for a pool; with `bytes_each`, every model is said to need so much memory."""
+
+    context: int
+    parallel: int = 4
+    queue: int = 64
+    bytes_each: int = 0
+    instead: Callable[[Progress], LLM] | None = None
+
+    def needs(self, path: Path) -> tuple[int, int]:
+        return self.bytes_each, self.bytes_each
+
+    def load(self, path: Path, progress: Progress, memory: int | None) -> LLM:
+        if self.instead:
+            return self.instead(progress)
+        return LLM(
+            path, 2, self.context, sequences=self.parallel, progress=progress, parallel=self.parallel, queue=self.queue
         )
-    )
-    backend = Backend(path.stem, load, **options)
-    server = listen.Server(app.create(backend, rules or Rules()), grace_seconds=5)
+
+
+def no_fetching(name: str, progress: Any) -> Local:
+    raise SeventyError(f"nothing is fetched in this test, nor {name}")
+
+
+@contextlib.contextmanager
+def running(pool: ModelPool, rules: Rules | None = None, fetch: Fetch = no_fetching) -> Iterator[Running]:
+    """A server of these models, on a free port of this machine."""
+    server = listen.Server(app.create(pool, rules or Rules(), fetch), grace_seconds=5)
     listener = listen.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
-    backend.start()
+    pool.start()
     try:
         with httpx.Client(base_url=url, timeout=120) as client:
-            yield Running(url, backend, client, server)
+            yield Running(url, pool, client, server)
     finally:
         server.stop()
         thread.join()
-        backend.wait()
-        backend.close()
+        pool.wait()
+        pool.close()
+
+
+@contextlib.contextmanager
+def serving(
+    path: Path, context: int = 512, parallel: int = 4, queue: int = 64, rules: Rules | None = None, **options: Any
+) -> Iterator[Running]:
+    """A server of one model; `load` makes it in another way, told how far it is."""
+    loads = Loads(context, parallel, queue, instead=options.pop("load", None))
+    with running(ModelPool([ServedModel(path.stem, path)], loads, **options), rules) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def random_model(tiny: Path) -> Iterator[Running]:
     """A few hundred kilobytes of random weights: fast, and says anything."""
-    with serving(tiny) as running:
-        running.backend.wait()
-        yield running
+    with serving(tiny) as server:
+        server.wait()
+        yield server
 
 
 @pytest.fixture(scope="module")
 def small_model(smollm2: Path) -> Iterator[Running]:
     """SmolLM2: speaks, and has a real tokenizer and template."""
-    with serving(smollm2, context=2048) as running:
-        running.backend.wait()
-        yield running
+    with serving(smollm2, context=2048) as server:
+        server.wait()
+        yield server
 
 
 @pytest.fixture

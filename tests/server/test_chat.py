@@ -206,7 +206,7 @@ def test_models_not_made_for_embeddings_say_so(random_model: Running) -> None:
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 def test_embeddings_of_a_model_started_for_them(tiny: Path, pooling: str) -> None:
     with serving(tiny, pooling=pooling) as server:
-        server.backend.wait()
+        server.wait()
 
         def ask(**body: Any) -> list[Any]:
             response = server.client.post("/v1/embeddings", json=body)
@@ -246,7 +246,7 @@ def test_calls_in_the_style_of_llama_3(tiny: Path) -> None:
     }  # fmt: skip
     tools = [{"type": "function", "function": {"name": name, "parameters": parameters}} for name in ("add", "mul")]
     with serving(tiny, load=load) as server:
-        server.backend.wait()
+        server.wait()
         choice = server.chat("1+1", tools=tools, tool_choice="required", parallel_tool_calls=False)["choices"][0]
         assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
         (call,) = choice["message"]["tool_calls"]
@@ -260,7 +260,7 @@ def test_calls_in_the_style_of_llama_3(tiny: Path) -> None:
 
 def test_thinking_comes_apart(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tiny) as server:
-        server.backend.wait()
+        server.wait()
         monkeypatch.setattr(server.backend.llm, "render", lambda *args, **options: "question <think>\n")
         choice = server.chat("x", regex="(hm+)</think>\n\nyes", max_tokens=30)["choices"][0]
         # A form was asked for: the thinking is closed in the prompt, and all that is written is the answer.

@@ -23,7 +23,7 @@ KEYED = {"Authorization": "Bearer secret-a"}
 def guarded(tiny: Path) -> Iterator[Running]:
     rules = Rules({"anna": "secret-a", "bo": "secret-b"}, ["box.lan"], ["https://ui.lan"], 20_000, 0.5)
     with serving(tiny, rules=rules) as running:
-        running.backend.wait()
+        running.wait()
         yield running
 
 
@@ -147,7 +147,7 @@ def test_long_headers_and_what_is_no_http_are_refused(guarded: Running) -> None:
 def test_who_reads_nothing_is_given_up(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "STALLED_SECONDS", 0.2)
     with serving(tiny, context=2048) as server:
-        server.backend.wait()
+        server.wait()
         host, port = server.url.removeprefix("http://").split(":")
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -204,7 +204,7 @@ def test_the_loop_answers_while_a_step_runs(guarded: Running, monkeypatch: pytes
 
 def test_a_full_queue_says_when_to_come_back(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tiny, parallel=1, queue=1) as server:
-        server.backend.wait()
+        server.wait()
         going, step = threading.Event(), server.backend.llm.model.step
         monkeypatch.setattr(server.backend.llm.model, "step", lambda batch: (going.wait(60), step(batch))[1])
         threads = []
@@ -243,7 +243,7 @@ def test_while_the_model_loads_health_tells_how_far(tiny: Path) -> None:
         assert server.client.get("/v1/models").status_code == 200
         assert server.client.get("/metrics").status_code == 200
         go_on.set()
-        server.backend.wait()
+        server.wait()
         assert server.client.get("/health").status_code == 200
 
 
@@ -252,7 +252,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tiny: Path) -> None:
         raise SeventyError("the file is broken")
 
     with serving(tiny, load=load) as server:
-        server.backend.wait()
+        server.wait()
         assert server.client.get("/health").json() == {"status": "failed"}
         response = server.client.post("/v1/chat/completions", json=BODY)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "model_not_loaded")
@@ -264,7 +264,7 @@ def test_nobody_waits_for_an_engine_that_broke(tiny: Path, monkeypatch: pytest.M
         raise RuntimeError("a bug")
 
     with serving(tiny) as server:
-        server.backend.wait()
+        server.wait()
         monkeypatch.setattr(server.backend.scheduler, "_plan", broken)
         response = server.client.post("/v1/chat/completions", json=BODY)
         assert response.status_code == 500 and "a bug" in response.json()["error"]["message"]
@@ -276,9 +276,10 @@ def test_nobody_waits_for_an_engine_that_broke(tiny: Path, monkeypatch: pytest.M
 
 def test_keys_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    path.write_text("# the house\nanna  s3cret\n\nbo other\n")
-    assert read_keys(path) == {"anna": "s3cret", "bo": "other"}
-    for text, said in (("anna", "line 1: a line is"), ("", "holds no keys"), ("a b\na c", "each name once")):
+    path.write_text("# the house\nanna  s3cret owner\n\nbo other\n")
+    assert read_keys(path) == ({"anna": "s3cret", "bo": "other"}, {"anna"})
+    line = "line 1: a line is"
+    for text, said in (("anna", line), ("a b king", line), ("", "holds no keys"), ("a b\na c", "each name once")):
         path.write_text(text)
         with pytest.raises(SeventyError, match=said):
             read_keys(path)
@@ -290,7 +291,7 @@ def test_prompts_are_logged_only_when_asked(tiny: Path, caplog: pytest.LogCaptur
     caplog.set_level("INFO", "seventy.server")
     for wanted in (False, True):
         with serving(tiny, log_prompts=wanted) as server:
-            server.backend.wait()
+            server.wait()
             server.chat("a secret", max_tokens=2)
         assert ("a secret" in caplog.text) is wanted
 
@@ -300,7 +301,7 @@ def test_a_request_has_a_longest_time(
     max_seconds: float, whole: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(tiny, max_seconds=max_seconds) as server:
-        server.backend.wait()
+        server.wait()
         model, step = server.backend.llm.model, server.backend.llm.model.step
         # 30 tokens take 3 s at least.
         monkeypatch.setattr(model, "step", lambda batch: (time.sleep(0.1), step(batch))[1])

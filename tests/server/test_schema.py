@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def fuzzed(tiny: Path) -> Iterator[Running]:
     with serving(tiny, context=256, max_seconds=0.2) as running:
-        running.backend.wait()
+        running.wait()
         yield running
 
 

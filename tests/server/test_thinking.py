@@ -39,7 +39,7 @@ def speaking(tiny: Path, template: str) -> Iterator[tuple[Running, list[str]]]:
         return llm
 
     with serving(tiny, load=load) as server:
-        server.backend.wait()
+        server.wait()
         yield server, prompts
 
 

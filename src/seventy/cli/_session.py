@@ -75,11 +75,6 @@ def locate(model: str) -> Path:
     return get(model)
 
 
-def title(model: str, path: Path) -> str:
-    """What a model is called by whoever uses it: its file's name, where that is a name and not a sum."""
-    return path.stem if path.suffix == ".gguf" else model
-
-
 def load(model: str, threads: int | None, context: int | None, isa: str | None, kv: str) -> LLM:
     """The model by name or path, loaded."""
     path = locate(model)

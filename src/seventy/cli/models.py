@@ -116,19 +116,11 @@ def _row(model: local.Local) -> tuple[str, ...]:
             with GGUF(model.path) as gguf:
                 architecture = str(gguf.metadata.get("general.architecture", "-"))
                 here = _here(gguf, this_machine())
-                quant = quant or _main_type(gguf)
+                quant = quant or gguf.main_type
         except SeventyError as error:
             here = f"no: {error}"
     cells = (model.label, size(model.nbytes), quant or "-", architecture, here, model.store, str(model.path))
     return tuple(_line(cell) for cell in cells)
-
-
-def _main_type(gguf: GGUF) -> str | None:
-    """The tensor type of most bytes, of a file whose name tells no quant."""
-    nbytes = Counter[str]()
-    for tensor in gguf.tensors.values():
-        nbytes[GGML_TYPES[tensor.type].name] += tensor.nbytes
-    return next((name for name, _ in nbytes.most_common(1)), None)
 
 
 def _here(gguf: GGUF, machine: "Machine") -> str:

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,9 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from seventy.catalog.names import AmbiguousName, size_text
 from seventy.errors import SeventyError
 from seventy.hub import hubs, local, store
-from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference
+from seventy.hub.listing import RemoteFile
+from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference, resolve, unknown
 from seventy.hub.transfer import BrokenOff
 from seventy.sizes import size
+
+if TYPE_CHECKING:
+    from seventy.plan.proposal import Proposal
 
 # What a person is asked about before it is fetched.
 _ASK_BYTES = 10_000_000_000
@@ -63,20 +67,45 @@ def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool
     return _fetch(wanted, yes, context, must_run=look_first)
 
 
-def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool) -> Path:
-    from seventy.plan.here import this_machine
-    from seventy.plan.proposal import TooFewBits, propose
+def unattended(model: str, progress: store.Progress) -> local.Local:
+    """A model by a name of a hub's, found here or fetched, for a server that nobody sits at.
 
-    machine = this_machine()
+    Raises SeventyError for paths and addresses, and for what cannot be run here.
+    """
     try:
-        proposal = propose(wanted, machine, context, say)
+        elsewhere = isinstance(resolve(model), LocalFile | Address)
+    except SeventyError:
+        # No name of a hub's; it may still be one of this disk.
+        elsewhere = False
+    if elsewhere:
+        # Nor is it said whether there is such a file.
+        raise unknown(model)
+    here, wanted = local.look(model, any_quant=False)
+    if here:
+        local.usable(here)
+        return here
+    assert not isinstance(wanted, LocalFile | Address), "refused above"
+    if isinstance(wanted, Packaged):
+        return local.Local(store.pull(wanted.name, progress), local.OURS)
+    proposal = _proposal(wanted, _CONTEXT)
+    if proposal.problem or not proposal.candidate.fits:
+        raise SeventyError(f"{proposal.title} cannot be run here: {proposal.problem or proposal.lines[1]}")
+    path = _download(wanted, proposal, lambda files: store.pull_files(files, progress))
+    return local.Local(path, local.OURS, (), proposal.offered.repository, proposal.candidate.quant)
+
+
+def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool) -> Path:
+    from seventy.plan.proposal import TooFewBits
+
+    try:
+        proposal = _proposal(wanted, context)
     except TooFewBits as error:
         if not _person():
             raise
         say(str(error))
         if not _agreed(f"Fetch {error.quant}?"):
             raise SeventyError("nothing was fetched") from None
-        proposal = propose(_with_quant(wanted, error.quant), machine, context, say)
+        proposal = _proposal(_with_quant(wanted, error.quant), context)
     for line in proposal.lines:
         say(line)
     files = proposal.variant.files
@@ -93,14 +122,30 @@ def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool)
             )
         if not _agreed(f"Fetch {size(missing)}?"):
             raise SeventyError("nothing was fetched")
+    return _download(
+        wanted, proposal, lambda files: with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+    )
+
+
+def _proposal(wanted: Hosted | Catalogued, context: int) -> "Proposal":
+    from seventy.plan.here import this_machine
+    from seventy.plan.proposal import propose
+
+    return propose(wanted, this_machine(), context, say)
+
+
+def _download(
+    wanted: Hosted | Catalogued, proposal: "Proposal", fetch: Callable[[Sequence[RemoteFile]], Path]
+) -> Path:
+    """What was proposed, from another hub where the first one breaks off."""
     try:
-        return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+        return fetch(proposal.variant.files)
     except BrokenOff as error:
-        same = hubs.elsewhere(wanted, files) if isinstance(wanted, Catalogued) else []
+        same = hubs.elsewhere(wanted, proposal.variant.files) if isinstance(wanted, Catalogued) else []
         if not same:
             raise
         say(f"{error}; going on from {same[0].hub.title}")
-        return with_bar(same[0].name, lambda progress: store.pull_files(same, progress, say))
+        return fetch(same)
 
 
 def _with_quant(wanted: Hosted | Catalogued, quant: str) -> Hosted | Catalogued:

@@ -1,21 +1,43 @@
 import asyncio
-import ipaddress
 import logging
+import math
 import secrets
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seventy.cli import _session as session
+from seventy.cli.pull import unattended
+from seventy.engine.footprint import least_and_full
+from seventy.engine.llm import LLM
+from seventy.engine.model import Progress
 from seventy.errors import SeventyError
+from seventy.gguf.file import GGUF
+from seventy.hub import local
 from seventy.sizes import size
+
+if TYPE_CHECKING:
+    from seventy.server.pool import ServedModel
 
 
 def serve(
-    model: session.ModelArgument = "smollm2",
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models' names (fetched when absent) or .gguf files; smollm2 when none is given."),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option("--models", help="all: every model on this disk that can be run here.")
+    ] = None,
+    default: Annotated[
+        str | None, typer.Option(help="Which of several models answers requests that name none; else the first.")
+    ] = None,
+    keep_alive: Annotated[
+        str | None, typer.Option(help="How long a model that nobody uses stays loaded, such as 10m; else for ever.")
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8070,
     context: session.Context = None,
@@ -54,28 +76,81 @@ def serve(
     kv: session.KV = "f16",
     verbose: session.Verbose = False,
 ) -> None:
-    """Serve a model: OpenAI's and Ollama's API, and a page to chat at /."""
+    """Serve models: OpenAI's and Ollama's API, and a page to chat at /."""
     # The server takes a second to import; other commands do without it.
-    from seventy.engine.llm import LLM
-    from seventy.engine.model import Progress
     from seventy.server import app, listen
-    from seventy.server.backend import Backend
-    from seventy.server.guard import Rules, read_keys
+    from seventy.server.guard import Rules, is_loopback, read_keys
+    from seventy.server.pool import ModelPool, keep_alive_seconds
 
-    keys = read_keys(api_keys) if api_keys else {}
+    keys, owners = read_keys(api_keys) if api_keys else ({}, set[str]())
     if api_key:
         keys["key"] = api_key
-    if not keys and not no_api_key and not _is_loopback(host):
+    if not keys and not no_api_key and not is_loopback(host):
         raise SeventyError(
             f"listening on {host} lets everyone on the network in; give --api-key KEY (for example "
             f"{secrets.token_urlsafe(16)}) or, if that is what you want, --insecure-no-api-key"
         )
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
-    path = session.locate(model)
+    try:
+        stay = keep_alive_seconds(keep_alive) if keep_alive else math.inf
+    except ValueError as error:
+        raise SeventyError(f"--keep-alive: {error}") from None
+    served = _served(models, every, default, name)
     listener = listen.bind(host, port)
+    if log_prompts:
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("seventy.server").setLevel(logging.INFO)
+    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv)
+    pool = ModelPool(
+        served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
+    )
+    rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body, owners=owners)
+    server = listen.Server(app.create(pool, rules, unattended), grace)
 
-    def load(progress: Progress) -> LLM:
+    def watch() -> None:
+        pool.wait()
+        for loaded in pool.look(lambda backend: backend.llm.model, served[0]):
+            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+            if verbose:
+                session.describe(loaded, threads)
+            if context is None:
+                session.say_context(loaded)
+            many = f"{parallel} at once{session.cache_shared(loaded, parallel)}"
+            more = f", and {len(served) - 1} more when asked for" if len(served) > 1 else ""
+            about = f"{size(loaded.weight_bytes)}, context {loaded.context}, {many}"
+            session.say(f"{served[0].name} ({about}){more}: {url}")
+        if served[0].state == "failed":
+            server.stop()
+
+    try:
+        pool.start()
+        threading.Thread(target=watch, daemon=True).start()
+        asyncio.run(server.serve([listener]))
+    finally:
+        pool.close()
+    if pool.loads == 0 and served[0].error:
+        raise SeventyError(served[0].error)
+    sys.exit(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """Loads models as the command line said (server.pool.Loader)."""
+
+    threads: int | None
+    context: int | None
+    parallel: int
+    queue: int
+    slowdown: float
+    isa: str | None
+    kv: str
+
+    def needs(self, path: Path) -> tuple[int, int]:
+        return least_and_full(path, self.context, self.parallel, self.kv)
+
+    def load(self, path: Path, progress: Progress, memory: int | None) -> LLM:
         with session.bars() as bars:
 
             def both(what: str, done: int, total: int) -> None:
@@ -83,45 +158,58 @@ def serve(
                 bars(what, done, total)
 
             return LLM(
-                path, threads, context, sequences=parallel, isa=isa, kv=kv, progress=both, parallel=parallel,
-                queue=queue, slowdown=slowdown,
+                path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
+                parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, memory=memory,
             )  # fmt: skip
 
-    if log_prompts:
-        logging.basicConfig(format="%(asctime)s %(message)s")
-        logging.getLogger("seventy.server").setLevel(logging.INFO)
-    backend = Backend(name or session.title(model, path), load, max_seconds, log_prompts, pooling)
-    rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body)
-    server = listen.Server(app.create(backend, rules), grace)
 
-    def watch() -> None:
-        backend.wait()
-        if backend.ready:
-            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-            url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-            loaded = backend.llm.model
-            if verbose:
-                session.describe(loaded, threads)
-            if context is None:
-                session.say_context(loaded)
-            many = f"{parallel} at once{session.cache_shared(loaded, parallel)}"
-            session.say(f"{backend.name} ({size(loaded.weight_bytes)}, context {loaded.context}, {many}): {url}")
+def _served(asked: list[str] | None, every: str | None, default: str | None, name: str | None) -> "list[ServedModel]":
+    """The models to serve, the default first."""
+    from seventy.server.library import served
+
+    if every not in (None, "all"):
+        raise SeventyError(f"--models is all, for every model on this disk, not {every!r}; name some without it")
+    names = asked or ([] if every else ["smollm2"])
+    if name and (every or len(names) > 1):
+        raise SeventyError("--name is for one model; several have the names of their files")
+    found = [served(_local(one), one) for one in names]
+    if name:
+        found[0].name = name
+    if every:
+        found += [served(model) for model in _runnable()]
+    unique = list({model.name: model for model in reversed(found)}.values())[::-1]
+    if not unique:
+        raise SeventyError("no model on this disk can be run; get one: seventy pull")
+    if default:
+        first = next((model for model in unique if default == model.name or default in model.aliases), None)
+        if first is None:
+            have = ", ".join(model.name for model in unique)
+            raise SeventyError(f"--default {default!r} is none of the models that are served: {have}")
+        unique.sort(key=lambda model: model is not first)
+    return unique
+
+
+def _local(name: str) -> local.Local:
+    """A model by name or path, fetched when absent; what Ollama keeps has a name there and none as a file."""
+    path = session.locate(name)
+    stored = [] if path.suffix == ".gguf" else local.inventory().models
+    return next((model for model in stored if model.path == path), local.Local(path, "a file"))
+
+
+def _runnable() -> list[local.Local]:
+    """The models on this disk that seventy can run; what it cannot is said."""
+    from seventy.plan.runs import why_not_file
+
+    found = []
+    for model in local.inventory().models:
+        try:
+            with GGUF(local.usable(model)) as gguf:
+                problem = why_not_file(gguf)
+        except SeventyError as error:
+            session.say(f"left out: {error}")
+            continue
+        if problem:
+            session.say(f"left out: {model.label} ({problem})")
         else:
-            server.stop()
-
-    try:
-        backend.start()
-        threading.Thread(target=watch, daemon=True).start()
-        asyncio.run(server.serve([listener]))
-    finally:
-        backend.close()
-    if backend.loading.state == "failed":
-        raise SeventyError(backend.loading.error)
-    sys.exit(0)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+            found.append(model)
+    return found

@@ -1,12 +1,15 @@
 """A model file's sizes for the account of memory (runtime/memory.py); nothing is loaded for it."""
 
+import os
 from collections.abc import Sequence
 
+from seventy import models
 from seventy.cache.spec import CacheSpec
+from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import packed_bytes
 from seventy.models.blocks.config import Config
-from seventy.runtime.memory import Footprint, row_columns
+from seventy.runtime.memory import LEAST_CONTEXT, MOST_CONTEXT, Footprint, row_columns
 
 
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
@@ -21,3 +24,19 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         vocabulary=c.vocabulary,
         context=c.context,
     )
+
+
+def least_and_full(
+    path: str | os.PathLike[str], context: int | None = None, sequences: int = 1, kv: str = "f16"
+) -> tuple[int, int]:
+    """Bytes a model file needs with a cache for the shortest text that it is loaded for, and for one whole text.
+
+    With `context` these are the same; without it the shortest has LEAST_CONTEXT tokens and a whole one MOST_CONTEXT, or
+    as many as the model was made for. Raises SeventyError for a file that cannot be used.
+    """
+    with GGUF(path) as source:
+        architecture = models.find(source.metadata.get("general.architecture"))
+        config = architecture.config(source.metadata)
+        sizes = footprint(source, config, architecture.caches(config), kv)
+    least, full = (min(sizes.context, context or most) for most in (LEAST_CONTEXT, MOST_CONTEXT))
+    return sizes.need(least, sequences).total, sizes.need(full, sequences).total

@@ -92,11 +92,11 @@ class LLM:
 
     `threads` are by default the physical cores, `context` is the most tokens a prompt and its answer may have
     (no more than the model was made for; without it, what memory allows, up to 32768), `sequences` how many texts
-    share the cache, which has room for one of that length at least and for all where memory allows.
-    `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0` in little more
-    than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts are written at
-    once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is read beside
-    them. Raises SeventyError for a file that cannot be used or does not fit.
+    share the cache, which has room for one of that length at least and for all where memory allows: all of it, or
+    `memory` bytes. `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0`
+    in little more than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts
+    are written at once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is
+    read beside them. Raises SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -112,9 +112,10 @@ class LLM:
         parallel: int = 4,
         queue: int = 64,
         slowdown: float = 2.0,
+        memory: int | None = None,
     ) -> None:
         self._scheduler: Scheduler | None = None
-        self.model = Model(path, threads, context, sequences, isa, kv, progress)
+        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory)
         self._template: ChatTemplate | None = None
         self.template_source = ""
         try:

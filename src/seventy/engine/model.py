@@ -83,10 +83,11 @@ class Model:
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
     model was made for; without it, what memory allows (runtime/memory.py). `sequences` share the cache: it has room for
-    one of that length at least, and for all where memory allows; `kv` is how it keeps keys and values, as f16 or q8_0.
-    Without `threads`, how many, which vector width and tiles are what measurements chose (runtime/tuning.py):
-    remembered ones, or now where loading took longer than they do or `tune` asks for them; else every physical core
-    and the widest.
+    one of that length at least, and for all where memory allows. Of all memory that is free, or of `memory` bytes: so
+    much is taken at most, where the least needs no more. `kv` is how keys and values are kept, as f16 or q8_0. Without
+    `threads`, how many, which vector width and tiles are what measurements chose (runtime/tuning.py): remembered ones,
+    or now where loading took longer than they do and no other model is loaded, or `tune` asks for them; else every
+    physical core and the widest.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Model:
         kv: str = "f16",
         progress: Progress | None = None,
         tune: bool = False,
+        memory: int | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
@@ -119,8 +121,9 @@ class Model:
             sizes = footprint(tensors, config, specs, kv)
             # Refused before anything is loaded: what would make the machine swap.
             with reservations.ledger() as ledger:
-                self.context = context = choose_context(sizes, ledger.room, context, sequences)
-                positions = cache_positions(sizes, ledger.room, context, sequences)
+                room = ledger.room if memory is None else min(ledger.room, memory)
+                self.context = context = choose_context(sizes, room, context, sequences)
+                positions = cache_positions(sizes, room, context, sequences)
                 need = sizes.need(positions, sequences)
                 what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
                 self._reservation = ledger.promise(need.total, what)
@@ -146,7 +149,7 @@ class Model:
             if threads is None and not tune:
                 self.tuning = tuning.load(remembered, candidates)
             self.library = runtime.shared.library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])
-            long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS
+            long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS and not runtime.shared.lent
         if threads is None and self.tuning is None and (tune or long):
             self.tuning = self._tune(candidates, machine, progress)
             if self.tuning:
@@ -161,6 +164,11 @@ class Model:
     @property
     def isa(self) -> Isa:
         return self.library.isa
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that this process promised itself for the model."""
+        return self._reservation.nbytes
 
     def _prepare(self, weights: Weights, progress: Progress | None) -> float:
         """Compiles and loads, both at once: compiling needs cores, loading needs the disk. The seconds of loading."""

@@ -1,5 +1,6 @@
 """What is asked of the scheduler, and the events that come back."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -105,7 +106,8 @@ class Request:
 
     Without `max_tokens` the answer may fill the context; more than there is room for is no error, the answer then ends
     for want of it. `max_seconds` count from when the request leaves the queue. With `pooling` nothing is written: the
-    states of the ids are wanted, their `mean` or the `last`; with `logits`, the logits of so many of the last ids.
+    states of the ids are wanted, their `mean` or the `last`; with `logits`, the logits of so many of the last ids. Time
+    in queues counts from `since` (time.monotonic), when it was made.
     """
 
     ids: Sequence[int]
@@ -122,6 +124,7 @@ class Request:
     pooling: str | None = None
     logits: int = 0
     cancelled: bool = False
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def writes(self) -> bool:

@@ -62,7 +62,6 @@ class _Task:
         self.cached: int | None = None
         self.states: NDArray[np.float64] | None = None
         self.decode_bytes = 0
-        self.submitted = time.monotonic()
         self.started = self.first = 0.0
 
     @property
@@ -166,6 +165,19 @@ class Scheduler:
             if self._batch and all(task.request.cancelled for task in self._batch):
                 self.model.abort()
             self._lock.notify()
+
+    def take_back(self) -> list[Request]:
+        """Return the requests that have not begun, oldest first; they are not this scheduler's any more."""
+        with self._lock:
+            back: list[Request] = []
+            for user, tasks in list(self._waiting.items()):
+                back += [task.request for task in tasks if not task.started]
+                # One that gave up its pages for an older request has begun, and goes on here.
+                self._waiting[user] = deque(task for task in tasks if task.started)
+                if not self._waiting[user]:
+                    del self._waiting[user]
+            self._count()
+        return sorted(back, key=lambda request: request.since)
 
     @property
     def busy(self) -> bool:
@@ -413,7 +425,7 @@ class Scheduler:
         self._count()
         event = Finished(
             reason, len(task.request.ids), task.cached or 0, task.generation.written,
-            started - task.submitted, first - started, now - first,
+            started - task.request.since, first - started, now - first,
             task.generation.cut_by, task.generation.end_token, task.decode_bytes,
         )  # fmt: skip
         self._outbox.append((task.request, event))

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ import numpy as np
 
 from seventy.errors import SeventyError
 from seventy.gguf.header import AGAIN, Header, shown
-from seventy.gguf.tensors import TensorInfo
+from seventy.gguf.tensors import GGML_TYPES, TensorInfo
 
 MAX_SHARDS = 4096
 _SHARD_NAME = re.compile(r"^(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)
@@ -78,6 +79,14 @@ class GGUF:
     def read(self, info: TensorInfo) -> np.ndarray:
         """A tensor's bytes as uint8."""
         return self.pread(info, 0, info.nbytes)
+
+    @property
+    def main_type(self) -> str | None:
+        """The name of the tensor type that most bytes have: what a file's quant is, nearly; None without tensors."""
+        nbytes = Counter[str]()
+        for tensor in self.tensors.values():
+            nbytes[GGML_TYPES[tensor.type].name] += tensor.nbytes
+        return next((name for name, _ in nbytes.most_common(1)), None)
 
     def fileno(self, info: TensorInfo) -> int:
         return self._files[info.file]

@@ -148,6 +148,29 @@ def add(path: Path, progress: Progress) -> tuple[Path, bool]:
     return targets[0], all(linked)
 
 
+def link(files: Sequence[Path], name: str) -> Path:
+    """Gives a model of this disk one more name in the folder; its file, the first of a split model.
+
+    Raises SeventyError where that is taken, or the disk is another.
+    """
+    targets = []
+    for file in files:
+        shard = SHARD.fullmatch(file.name)
+        part = f"-{shard['number']}-of-{shard['count']}" if shard else ""
+        targets.append(folder() / f"{name}{part}.gguf")
+    if taken := next((target for target in targets if target.exists()), None):
+        raise SeventyError(f"{taken.name} is there already; delete it first, or choose another name")
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SeventyError(f"cannot write to {folder()}: {error.strerror}; check the folder") from None
+    for done, (file, target) in enumerate(zip(files, targets, strict=True)):
+        if not _link(file, target):
+            remove(targets[:done])
+            raise SeventyError(f"{file.name} is not on the disk of {folder()}, where a second name needs no room")
+    return targets[0]
+
+
 def _link(file: Path, target: Path) -> bool:
     try:
         os.link(file.resolve(), target)

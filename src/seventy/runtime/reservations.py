@@ -45,6 +45,10 @@ def folders() -> list[Path]:
     return [*shared, *(folder / _NAME for folder in (*own, Path(platformdirs.user_cache_dir("seventy"))))]
 
 
+class TooLittleMemory(SeventyError):
+    """There is not enough memory for a promise now."""
+
+
 class Reservation:
     """Memory that this process has promised itself, until `release` or until nobody refers to this object."""
 
@@ -92,10 +96,10 @@ class Ledger:
         return memory.room(self.total, max(0, self.available - self.promised))
 
     def promise(self, nbytes: int, what: str) -> Reservation:
-        """Promise memory to this process. Raises SeventyError, which begins with `what`, where there is not enough."""
+        """Promise memory to this process. Raises TooLittleMemory, beginning with `what`, where there is not enough."""
         if nbytes > self.room:
             promised = f" ({size(self.promised)} are promised to models already loaded)" if self.promised else ""
-            raise SeventyError(
+            raise TooLittleMemory(
                 f"{what} needs {size(nbytes)} of memory and {size(self.room)} of {size(self.total)} are free for it"
                 f"{promised}; close other programs, take a smaller context or quant, or see: seventy plan"
             )
@@ -122,7 +126,7 @@ def ledger() -> Iterator[Ledger]:
 
 
 def reserve(nbytes: int, what: str) -> Reservation:
-    """Promise memory to this process. Raises SeventyError, which begins with `what`, where there is not enough."""
+    """Promise memory to this process. Raises TooLittleMemory, beginning with `what`, where there is not enough."""
     with ledger() as found:
         return found.promise(nbytes, what)
 

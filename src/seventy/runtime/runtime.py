@@ -35,6 +35,12 @@ class Runtime:
                 library = self._libraries[isa] = Library(isa)
             return library
 
+    @property
+    def lent(self) -> bool:
+        """Whether a model has the threads: measurements beside it would say little."""
+        with self._lock:
+            return bool(self._executors)
+
     def executor(self, library: Library, cpus: Sequence[int]) -> Executor:
         """Lend the threads, one on each of `cpus`, until the executor is closed; start those that are missing.
 

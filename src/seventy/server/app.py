@@ -11,11 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from seventy.server import chat, completions, embeddings, ollama, status
-from seventy.server.backend import Backend
+from seventy.server import chat, completions, embeddings, library, ollama, status
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
+from seventy.server.library import Fetch
 from seventy.server.metrics import Metrics
+from seventy.server.pool import ModelPool
 from seventy.version import __version__
 
 _PAGE = Path(__file__).with_name("page")
@@ -27,13 +28,14 @@ _POLICY = (
 _log = logging.getLogger("seventy.server")
 
 
-def create(backend: Backend, rules: Rules) -> ASGIApp:
-    """The ASGI application for a backend that has been started, or will be."""
+def create(pool: ModelPool, rules: Rules, fetch: Fetch) -> ASGIApp:
+    """The ASGI application for a pool that has been started, or will be; `fetch` brings models that owners ask for."""
     app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
-    metrics = Metrics(backend)
+    metrics = Metrics(pool)
     for module in (chat, completions, embeddings, ollama):
-        app.include_router(module.router(backend))
-    app.include_router(status.router(backend, metrics))
+        app.include_router(module.router(pool))
+    app.include_router(library.router(pool, fetch))
+    app.include_router(status.router(pool, metrics))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

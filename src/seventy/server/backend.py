@@ -1,11 +1,8 @@
-"""The model behind the server: loading in a thread of its own, then answering requests of the event loop."""
+"""A loaded model as the handlers of requests see it: answers for the event loop, written by the scheduler's thread."""
 
 import asyncio
 import logging
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,21 +17,6 @@ from seventy.version import __version__
 _log = logging.getLogger("seventy.server")
 
 
-@dataclass(slots=True)
-class Loading:
-    """What loading is at: `state` is loading, ready or failed."""
-
-    state: str = "loading"
-    what: str = "starting"
-    done: int = 0
-    total: int = 0
-    error: str = ""
-
-    @property
-    def share(self) -> float:
-        return self.done / self.total if self.total else 0.0
-
-
 class Answer:
     """One request on its way through the scheduler, for the event loop that made it."""
 
@@ -42,11 +24,12 @@ class Answer:
         self,
         scheduler: Scheduler,
         observe: Callable[[Finished], None],
+        ended: Callable[[], None],
         max_seconds: float | None,
         shown: Callable[[Sequence[int]], str] | None,
     ) -> None:
-        """`shown` makes texts of tokens for the log, where they are wanted there."""
-        self._scheduler, self._observe, self._max_seconds = scheduler, observe, max_seconds
+        """`ended` is called by the engine's thread at the end; `shown` makes texts of tokens for the log, if any."""
+        self._scheduler, self._observe, self._ended, self._max_seconds = scheduler, observe, ended, max_seconds
         self._shown, self._written = shown, list[int]()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -73,6 +56,8 @@ class Answer:
         # By the engine's thread; the loop may be closed when the process ends.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        if isinstance(event, Finished | Failed):
+            self._ended()
 
     async def events(self, every_seconds: float | None = None) -> AsyncIterator[Event | None]:
         """Its events up to the last, Finished; None when nothing came for so long. ApiError where it failed."""
@@ -99,92 +84,36 @@ class Answer:
     def cancel(self) -> None:
         """Frees what it holds; nothing when it has ended."""
         if self._request is not None and not self._done:
+            # Where the model has left and come back meanwhile, its new scheduler sees that the request is cancelled.
             self._scheduler.cancel(self._request)
+            self._ended()
 
 
 class Backend:
-    """Owns the LLM once it is loaded. `load` makes it, told how loading goes; it runs in a thread.
+    """One loaded model. It leaves when the pool says so; what was taken of it for answers that run stays valid.
 
-    `max_seconds` is the longest a request may be answered, not counting its time in the queue.
+    `max_seconds` is the longest a request may be answered, not counting its time in the queue. `observe` is told of
+    every answer that ends, in the event loop; `ended` is called whenever one has, by any thread.
     """
 
     def __init__(
         self,
         name: str,
-        load: Callable[[Callable[[str, int, int], None]], LLM],
+        llm: LLM,
+        observe: Callable[[Finished], None],
+        ended: Callable[[], None],
         max_seconds: float | None = None,
         log_prompts: bool = False,
         pooling: str | None = None,
     ) -> None:
-        self.name = name
-        self.log_prompts, self._pooling = log_prompts, pooling
-        self._max_seconds = max_seconds
-        self.created = int(time.time())
-        self.loading = Loading()
-        self.observers: list[Callable[[Finished], None]] = []
-        self._load = load
-        self._llm: LLM | None = None
-        self._grammars: Grammars | None = None
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="seventy-load", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def _run(self) -> None:
-        def progress(what: str, done: int, total: int) -> None:
-            if self._closing:
-                raise SeventyError("loading was stopped")
-            self.loading.what, self.loading.done, self.loading.total = what, done, total
-
-        try:
-            self._llm = self._load(progress)
-            self._grammars = Grammars(self._llm.tokenizer)
-            self.loading.state = "ready"
-        except Exception as error:
-            if not isinstance(error, SeventyError):
-                _log.exception("loading failed")
-            self.loading.error = str(error) if isinstance(error, SeventyError) else f"loading failed: {error!r}"
-            self.loading.state = "failed"
-
-    def wait(self) -> None:
-        """Until loading has ended, well or not."""
-        self._thread.join()
-
-    @property
-    def llm(self) -> LLM:
-        """The model; ApiError 503 while there is none."""
-        if self._llm is None:
-            raise self._not_ready()
-        return self._llm
-
-    @property
-    def scheduler(self) -> Scheduler:
-        return self.llm.scheduler
-
-    @property
-    def grammars(self) -> Grammars:
-        if self._grammars is None:
-            raise self._not_ready()
-        return self._grammars
-
-    @property
-    def fingerprint(self) -> str:
-        """What a text depends on besides model, request and seed: the version, and the instructions and vector width.
-
-        A timing trial may choose another width at another start (runtime/tuning.py), and sums then round differently.
-        """
-        return f"seventy-{__version__}-{self.llm.model.isa.name}"
-
-    @property
-    def ready(self) -> bool:
-        return self.loading.state == "ready" and self.scheduler.alive
-
-    def _not_ready(self) -> ApiError:
-        if self.loading.state == "failed":
-            return ApiError(503, f"the model could not be loaded: {self.loading.error}", "model_not_loaded")
-        share = f"{self.loading.what}, {self.loading.share:.0%}"
-        return ApiError(503, f"the model is loading ({share}); try again", "model_loading", None, {"Retry-After": "5"})
+        self.name, self.llm = name, llm
+        self.scheduler = llm.scheduler
+        self.grammars = Grammars(llm.tokenizer)
+        # What a text depends on besides model, request and seed: the version, and the instructions and vector width.
+        # A timing trial may choose another width at another start (runtime/tuning.py), and sums then round differently.
+        self.fingerprint = f"seventy-{__version__}-{llm.model.isa.name}"
+        self._observe, self._ended = observe, ended
+        self._max_seconds, self._log_prompts, self._pooling = max_seconds, log_prompts, pooling
 
     @property
     def pooling(self) -> str | None:
@@ -194,12 +123,8 @@ class Backend:
         return self._pooling or {1: "mean", 3: "last"}.get(kind)
 
     def answer(self) -> Answer:
-        shown = self.llm.detokenize if self.log_prompts else None
-        return Answer(self.scheduler, self._observe, self._max_seconds, shown)
-
-    def _observe(self, finished: Finished) -> None:
-        for observer in self.observers:
-            observer(finished)
+        shown = self.llm.detokenize if self._log_prompts else None
+        return Answer(self.scheduler, self._observe, self._ended, self._max_seconds, shown)
 
     async def apart(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Work that takes its time (templates, tokens of long texts, grammars) beside the event loop."""
@@ -207,11 +132,3 @@ class Backend:
             return await asyncio.to_thread(partial(work, *arguments, **options))
         except SeventyError as error:
             raise ApiError(400, str(error), "invalid_value") from None
-
-    def close(self) -> None:
-        """Stop loading, cancel what runs and free the model."""
-        self._closing = True
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._llm is not None:
-            self._llm.close()

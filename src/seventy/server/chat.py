@@ -15,6 +15,7 @@ from seventy.engine.request import Finished, Piece, Progress, Score
 from seventy.engine.sampler import Sampling
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
+from seventy.server.pool import ModelPool
 from seventy.server.schemas import ChatBody, Message, NamedTool, ResponseFormat, SamplingBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
 from seventy.text import tools
@@ -302,13 +303,14 @@ def check_bias(body: SamplingBody, tokenizer: Tokenizer) -> None:
         raise ApiError(400, f"logit_bias: token {wrong} is not in the vocabulary of {tokenizer.vocab_size}", None)
 
 
-def router(backend: Backend) -> APIRouter:
+def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/chat/completions", tags=["OpenAI"])
     async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
         """An answer to a conversation."""
-        choices = await open_choices(backend, body, request.state.user)
+        async with pool.use(request, body.model) as backend:
+            choices = await open_choices(backend, body, request.state.user)
         answers = [choice.answer for choice in choices]
         head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name,

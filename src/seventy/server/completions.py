@@ -14,6 +14,7 @@ from seventy.engine.request import Finished, Piece, Score
 from seventy.server.backend import Answer, Backend
 from seventy.server.chat import check_bias, constraint, sampling, timings, usage
 from seventy.server.errors import ApiError
+from seventy.server.pool import ModelPool
 from seventy.server.schemas import CompletionBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
 from seventy.text.tokenizer import Tokenizer
@@ -92,13 +93,14 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
     return texts
 
 
-def router(backend: Backend) -> APIRouter:
+def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/completions", tags=["OpenAI"])
     async def completions(request: HttpRequest, body: CompletionBody) -> Response:
         """What a text goes on with."""
-        texts = await _open(backend, body, request.state.user)
+        async with pool.use(request, body.model) as backend:
+            texts = await _open(backend, body, request.state.user)
         answers = [text.answer for text in texts]
         head = {
             "id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time()),

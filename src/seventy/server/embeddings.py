@@ -12,41 +12,48 @@ from starlette.requests import Request as HttpRequest
 from seventy.engine.request import Embedded
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
+from seventy.server.pool import ModelPool
 from seventy.server.schemas import EmbeddingBody
 from seventy.server.streams import while_connected
 
 _MAX_INPUTS = 256
 
 
-def router(backend: Backend) -> APIRouter:
+def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/embeddings", tags=["OpenAI"])
     async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
         """A vector of length 1 for each text."""
-        pooling = backend.pooling
-        if pooling is None:
-            raise ApiError(
-                400, f"{backend.name} is not made for embeddings; serve one that is, or start with --pooling mean",
-                "no_embeddings", "model",
-            )  # fmt: skip
-        given: Any = body.input
-        texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-        if len(texts) > _MAX_INPUTS:
-            raise ApiError(400, f"at most {_MAX_INPUTS} texts can be sent at once, not {len(texts)}", None, "input")
-        answers: list[Answer] = []
-        try:
-            for text in texts:
-                ids = await backend.apart(backend.llm.prompt_ids, text)
-                answers.append(backend.answer())
-                answers[-1].submit(ids=ids, max_tokens=None, user=request.state.user, pooling=pooling)
-        except BaseException:
-            for answer in answers:
-                answer.cancel()
-            raise
+        async with pool.use(request, body.model) as backend:
+            answers = await _open(backend, body, request.state.user)
         return JSONResponse(await while_connected(request, answers, _collect(backend.name, answers, body)))
 
     return routes
+
+
+async def _open(backend: Backend, body: EmbeddingBody, user: str) -> list[Answer]:
+    pooling = backend.pooling
+    if pooling is None:
+        raise ApiError(
+            400, f"{backend.name} is not made for embeddings; serve one that is, or start with --pooling mean",
+            "no_embeddings", "model",
+        )  # fmt: skip
+    given: Any = body.input
+    texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    if len(texts) > _MAX_INPUTS:
+        raise ApiError(400, f"at most {_MAX_INPUTS} texts can be sent at once, not {len(texts)}", None, "input")
+    answers: list[Answer] = []
+    try:
+        for text in texts:
+            ids = await backend.apart(backend.llm.prompt_ids, text)
+            answers.append(backend.answer())
+            answers[-1].submit(ids=ids, max_tokens=None, user=user, pooling=pooling)
+    except BaseException:
+        for answer in answers:
+            answer.cancel()
+        raise
+    return answers
 
 
 async def _collect(name: str, answers: list[Answer], body: EmbeddingBody) -> dict[str, Any]:

@@ -19,41 +19,51 @@ from seventy.server.errors import ApiError
 _OPEN_PATHS = ("/", "/health", "/favicon.ico")
 _OPEN_FOLDER = "/page/"
 _MAX_HEADER_BYTES = 32 << 10
+# What proxies add; who comes through one may be anybody.
+_FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`keys` are keys by the name of who has them; without any, every client may ask. `hosts` are further names this
-    server goes by, `origins` other sites whose pages may use it (CORS; `*` for all)."""
+    """`keys` are keys by the name of who has them; without any, every client may ask. `owners` are the names of those
+    who may pull and delete models. `hosts` are further names this server goes by, `origins` other sites whose pages may
+    use it (CORS; `*` for all)."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
     hosts: Collection[str] = ()
     origins: Collection[str] = ()
     max_body_bytes: int = 8 << 20
     body_seconds: float = 30.0
+    owners: Collection[str] = ()
 
 
-def read_keys(path: Path) -> dict[str, str]:
-    """Keys of a file with a line `name key` for each; lines that begin with # are none."""
+def read_keys(path: Path) -> tuple[dict[str, str], set[str]]:
+    """Keys of a file with a line `name key` or `name key owner` for each, and the names of owners.
+
+    Lines that begin with # are none.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SeventyError(f"the keys cannot be read from {path}: {error}; write a line 'name key' for each") from None
-    keys: dict[str, str] = {}
+    keys, owners = dict[str, str](), set[str]()
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        if len(words) != 2 or words[0] in keys:
-            raise SeventyError(f"{path}, line {number}: a line is 'name key', each name once")
+        if len(words) not in (2, 3) or words[2:] not in ([], ["owner"]) or words[0] in keys:
+            raise SeventyError(f"{path}, line {number}: a line is 'name key' or 'name key owner', each name once")
         keys[words[0]] = words[1]
+        if words[2:]:
+            owners.add(words[0])
     if not keys:
         raise SeventyError(f"{path} holds no keys; write a line 'name key' for each")
-    return keys
+    return keys, owners
 
 
 class Guard:
-    """ASGI middleware. Sets `state.user`: the name of the key, or the client's address where there are no keys."""
+    """ASGI middleware. Sets `state.user`: the name of the key, or the client's address where there are no keys; and
+    `state.owner`: whether models may be pulled and deleted."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app, self._rules = app, rules
@@ -87,7 +97,9 @@ class Guard:
             self._check_origin(origin, headers.get("host", ""), allowed)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 return await _preflight(send_guarded)
-            scope.setdefault("state", {})["user"] = self._user(scope, headers)
+            user = self._user(scope, headers)
+            owner = user in self._rules.owners if self._digests else _is_here(scope, headers)
+            scope.setdefault("state", {}).update(user=user, owner=owner)
             body = await self._read(headers, receive)
         except ApiError as error:
             return await error.response(scope["path"])(scope, receive, send_guarded)
@@ -119,8 +131,7 @@ class Guard:
         """Another site's page may not use this server in its visitor's name, even where it cannot read the answer."""
         if origin is None or allowed:
             return
-        parts = _split(origin)
-        if parts is None or parts.netloc.lower() != host.lower():
+        if not _is_same(origin, host):
             raise ApiError(403, "pages of other sites may not use this server; start it with --cors", "wrong_origin")
 
     def _user(self, scope: Scope, headers: Mapping[str, str]) -> str:
@@ -173,6 +184,33 @@ class Guard:
             ) from None  # fmt: skip
 
 
+def _is_here(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from this machine: not through a proxy, and not from a page of another site."""
+    client, origin = scope.get("client"), headers.get("origin")
+    host = _split(f"//{headers.get('host', '')}")
+    if any(name in _FORWARDED or name.startswith("x-forwarded") for name in headers) or not (client and host):
+        return False
+    if origin is not None and not _is_same(origin, host.netloc):
+        return False
+    return is_loopback(str(client[0])) and is_loopback(host.hostname or "")
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether a page is this server's own."""
+    parts = _split(origin)
+    return parts is not None and parts.netloc.lower() == host.lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 def _split(address: str) -> SplitResult | None:
     """None for what is no address: brackets that do not close, characters no name has."""
     try:
@@ -187,7 +225,7 @@ def _digest(key: str) -> bytes:
 
 async def _preflight(send: Send) -> None:
     headers = [
-        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-methods", b"GET, POST, DELETE"),
         (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
         (b"access-control-max-age", b"600"),
         (b"content-length", b"0"),

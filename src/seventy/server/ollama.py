@@ -1,7 +1,6 @@
-"""Ollama's API, for tools that know only that: /api/chat, /api/generate, /api/tags and what they ask beside them.
+"""Ollama's API, for tools that know only that: /api/chat and /api/generate (library.py has what is asked of models).
 
-Its streams are lines of JSON; times are in nanoseconds. What it has and this server has not (pulling, several models)
-is refused by a plain error.
+Its streams are lines of JSON; times are in nanoseconds.
 """
 
 import json
@@ -11,19 +10,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished
 from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
 from seventy.server.errors import ApiError
+from seventy.server.pool import ModelPool, keep_alive_seconds
 from seventy.server.schemas import Body, ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.conventions import Conventions
-from seventy.version import __version__
 
 Think = bool | Literal["low", "medium", "high", "max"] | None
+# Seconds that the model stays when nobody uses it: as long as the server keeps every model where it is not given.
+KeepAlive = Annotated[float, BeforeValidator(keep_alive_seconds)] | None
 
 
 class Options(SamplingOptions):
@@ -57,6 +58,7 @@ class Chat(Body):
     format: Literal["json", ""] | dict[str, Any] | None = None
     options: Options | None = None
     think: Think = None
+    keep_alive: KeepAlive = None
     stream: bool = True
 
 
@@ -70,12 +72,8 @@ class Generate(Body):
     options: Options | None = None
     think: Think = None
     raw: bool = False
+    keep_alive: KeepAlive = None
     stream: bool = True
-
-
-class Show(Body):
-    model: str | None = None
-    name: str | None = None
 
 
 def _now() -> str:
@@ -124,9 +122,9 @@ def _numbers(end: Finished) -> dict[str, Any]:
     }
 
 
-async def _lines(backend: Backend, choice: Choice, whole: bool, chat: bool) -> AsyncIterator[dict[str, Any]]:
+async def _lines(model: str, choice: Choice, whole: bool, chat: bool) -> AsyncIterator[dict[str, Any]]:
     """The answer in Ollama's pieces, or in one."""
-    head = {"model": backend.name}
+    head = {"model": model}
     text, thinking, calls = "", "", list[dict[str, Any]]()
 
     def line(done: bool) -> dict[str, Any]:
@@ -171,15 +169,18 @@ def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> 
     return Prepared(ids, [limit], lambda: Conventions.of("").reader("", []))
 
 
-def router(backend: Backend) -> APIRouter:
+def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter(tags=["Ollama"])
 
-    def check_model(name: str | None) -> None:
-        if name and name.removesuffix(":latest") != backend.name:
-            raise ApiError(404, f"model {name[:100]!r} not found; this server has {backend.name!r}", "model_not_found")
+    async def load(request: HttpRequest, body: Chat | Generate, empty: dict[str, Any]) -> Response:
+        """What Ollama's clients ask without a text: to load a model or, with a keep_alive of 0, to let it go."""
+        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
+            reason = "unload" if body.keep_alive == 0 else "load"
+            head = {"model": backend.name, "created_at": _now()}
+        return JSONResponse({**head, **empty, "done": True, "done_reason": reason})
 
-    async def answer(choice: Choice, request: HttpRequest, stream: bool, chat: bool) -> Response:
-        lines = _lines(backend, choice, not stream, chat)
+    async def answer(model: str, choice: Choice, request: HttpRequest, stream: bool, chat: bool) -> Response:
+        lines = _lines(model, choice, not stream, chat)
         if stream:
             encoded = (json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n" async for line in lines)
             return EventStream(encoded, [choice.answer], "application/x-ndjson")
@@ -188,69 +189,28 @@ def router(backend: Backend) -> APIRouter:
     @routes.post("/api/chat")
     async def chat(request: HttpRequest, body: Chat) -> Response:
         """An answer to a conversation."""
-        check_model(body.model)
         if not body.messages:
-            # How Ollama's clients ask for a model to be loaded.
-            done = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"}
-            return JSONResponse({"model": backend.name, "created_at": _now(), **done})
-        choice = (await open_choices(backend, _chat_body(body), request.state.user))[0]
-        return await answer(choice, request, body.stream, True)
+            return await load(request, body, {"message": {"role": "assistant", "content": ""}})
+        wish = _chat_body(body)
+        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
+            choice = (await open_choices(backend, wish, request.state.user))[0]
+        return await answer(backend.name, choice, request, body.stream, True)
 
     @routes.post("/api/generate")
     async def generate(request: HttpRequest, body: Generate) -> Response:
         """An answer to one question."""
-        check_model(body.model)
         if not body.prompt:
-            done = {"response": "", "done": True, "done_reason": "load"}
-            return JSONResponse({"model": backend.name, "created_at": _now(), **done})
+            return await load(request, body, {"response": ""})
         messages = [Message(role="system", content=body.system)] if body.system else []
         messages.append(Message(role="user", content=body.prompt, images=body.images))
         wish = _chat_body(Chat(messages=messages, format=body.format, options=body.options, think=body.think))
-        if body.raw or body.suffix:
-            # As it is, without the chat template: editors complete text that way.
-            prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
-            choice = submit_choices(backend, wish, prepared, request.state.user)[0]
-        else:
-            choice = (await open_choices(backend, wish, request.state.user))[0]
-        return await answer(choice, request, body.stream, False)
-
-    def details() -> dict[str, Any]:
-        family = str(backend.llm.model.metadata.get("general.architecture", "")) if backend.ready else ""
-        return {
-            "format": "gguf", "family": family, "families": [family], "parameter_size": "", "quantization_level": "",
-        }  # fmt: skip
-
-    def card() -> dict[str, Any]:
-        size = backend.llm.model.weight_bytes if backend.ready else 0
-        made = datetime.fromtimestamp(backend.created, UTC).isoformat().replace("+00:00", "Z")
-        return {
-            "name": backend.name, "model": backend.name, "modified_at": made, "size": size, "digest": "",
-            "details": details(),
-        }  # fmt: skip
-
-    @routes.get("/api/tags")
-    async def tags() -> dict[str, Any]:
-        """The model that is served."""
-        return {"models": [card()]}
-
-    @routes.get("/api/ps")
-    async def running() -> dict[str, Any]:
-        return {"models": [card()] if backend.ready else []}
-
-    @routes.get("/api/version")
-    async def version() -> dict[str, str]:
-        return {"version": __version__}
-
-    @routes.post("/api/show")
-    async def show(body: Show) -> dict[str, Any]:
-        """What is known of the model."""
-        check_model(body.model or body.name)
-        llm = backend.llm
-        family = str(llm.model.metadata.get("general.architecture", ""))
-        info = {"general.architecture": family, f"{family}.context_length": llm.context}
-        capabilities = ["completion", "tools"]
-        if Conventions.of(llm.template_source).thinks:
-            capabilities.append("thinking")
-        return {"template": llm.template_source, "details": details(), "model_info": info, "capabilities": capabilities}
+        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
+            if body.raw or body.suffix:
+                # As it is, without the chat template: editors complete text that way.
+                prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
+                choice = submit_choices(backend, wish, prepared, request.state.user)[0]
+            else:
+                choice = (await open_choices(backend, wish, request.state.user))[0]
+        return await answer(backend.name, choice, request, body.stream, False)
 
     return routes

@@ -3,13 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi.responses import Response
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from seventy.server.backend import Answer
 from seventy.server.errors import ApiError
 
 # Proxies and clients take a silent connection for dead.
@@ -26,14 +25,25 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": waiting\n\n"
 
 
-async def _cancel_on_disconnect(receive: Receive, answers: Sequence[Answer]) -> None:
+class Cancellable(Protocol):
+    def cancel(self) -> None:
+        """End it early; nothing where it has ended."""
+        ...
+
+
+async def disconnected(receive: Receive) -> None:
+    """Until the client has gone; its body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _cancel_on_disconnect(receive: Receive, answers: Sequence[Cancellable]) -> None:
+    await disconnected(receive)
     for answer in answers:
         answer.cancel()
 
 
-async def while_connected(request: Request, answers: Sequence[Answer], work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(request: Request, answers: Sequence[Cancellable], work: Coroutine[Any, Any, T]) -> T:
     """The result of work on answers, which are cancelled when the client goes or the work fails."""
     watcher = asyncio.create_task(_cancel_on_disconnect(request.receive, answers))
     try:
@@ -48,7 +58,7 @@ class EventStream(Response):
     """Pieces of a body as they come; errors on the way are sent as a last event, the status being sent already."""
 
     def __init__(
-        self, pieces: AsyncIterator[bytes], answers: Sequence[Answer], media_type: str = "text/event-stream"
+        self, pieces: AsyncIterator[bytes], answers: Sequence[Cancellable], media_type: str = "text/event-stream"
     ) -> None:
         self.pieces, self.answers = pieces, answers
         self.status_code, self.media_type, self.background = 200, media_type, None
