@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import prod
@@ -231,11 +231,13 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
     @routes.post("/api/show")
     async def show(body: Named) -> dict[str, Any]:
         """What is known of a model; it need not be loaded."""
-        model = pool.find(body.wanted, strict=True)
+        model = pool.find(body.model or body.name, strict=True)
         found = await asyncio.to_thread(facts, model)
         info = {**found.metadata, "general.parameter_count": found.parameters}
-        for context in pool.look(lambda backend: backend.llm.context, model):
-            info[f"{found.family}.context_length"] = context
+        # Of a loaded model, as it was loaded.
+        for llm in pool.look(lambda backend: backend.llm, model):
+            info[f"{found.family}.context_length"] = llm.context
+            found = replace(found, template=llm.template_source)
         return {
             "modelfile": f"FROM {model.name}\n", "parameters": "", "template": found.template, "license": found.license,
             "details": found.details, "model_info": info, "capabilities": found.capabilities,

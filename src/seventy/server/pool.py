@@ -269,7 +269,9 @@ class ModelPool:
         try:
             yield await _granted(ticket, request)
         finally:
-            if not ticket.cancel() and not ticket.exception():
+            if ticket.cancel():
+                self._wake()
+            elif not ticket.exception():
                 self._release(model)
 
     def add(self, model: ServedModel) -> None:
@@ -304,9 +306,8 @@ class ModelPool:
 
     def close(self) -> None:
         """Stop loading, cancel what runs and free all models."""
-        with self._lock:
-            self._closing = True
-            self._wake()
+        self._closing = True
+        self._wake()
         if self._thread.ident is not None:
             self._thread.join()
         for model in self._models:
@@ -326,7 +327,7 @@ class ModelPool:
             self._admit(model)
             if not ticket.model.done():
                 self._check_queue(model, ticket)
-            self._wake()
+                self._wake()
         return ticket.model
 
     def _check_queue(self, model: ServedModel, ticket: _Ticket) -> None:
@@ -348,13 +349,13 @@ class ModelPool:
 
     def _ended(self, model: ServedModel) -> None:
         """An answer of the model has ended, or something else that it was waited for; by any thread."""
-        with self._lock:
-            model.last_used = time.monotonic()
-            self._wake()
+        model.last_used = time.monotonic()
+        self._wake()
 
     def _wake(self) -> None:
-        self._changed = True
-        self._lock.notify()
+        with self._lock:
+            self._changed = True
+            self._lock.notify()
 
     def _admit(self, model: ServedModel) -> None:
         """Let those go on that wait for a model which is there. With the lock held."""
