@@ -143,7 +143,7 @@ class _Download:
     def _progress(self, done: int, total: int | None) -> None:
         if self._cancelled:
             raise SeventyError("the client has gone; pull again to go on from here")
-        if time.monotonic() - self._told >= _LINE_EVERY_SECONDS:
+        if done == total or time.monotonic() - self._told >= _LINE_EVERY_SECONDS:
             self._told = time.monotonic()
             line = {"status": f"pulling {self._name}", "digest": self._name, "total": total or 0, "completed": done}
             self._put(line)

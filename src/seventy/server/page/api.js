@@ -18,8 +18,11 @@ async function failure(response) {
   return new ServerError(response.status, message);
 }
 
-export async function status(key) {
-  const response = await fetch("/status", { headers: headers(key) });
+/** How a model and the server are doing; of the default model where none is named, or one that is gone. */
+export async function status(key, model) {
+  const query = model ? `?model=${encodeURIComponent(model)}` : "";
+  const response = await fetch(`/status${query}`, { headers: headers(key) });
+  if (response.status === 404 && model) return status(key);
   if (!response.ok) throw await failure(response);
   return response.json();
 }

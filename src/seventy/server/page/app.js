@@ -232,7 +232,8 @@ async function answer() {
     });
   };
   try {
-    for await (const chunk of api.chat({ messages: before, ...sampling() }, settings.key, mine.controller.signal)) {
+    const wish = { messages: before, ...sampling(), ...(settings.model && { model: settings.model }) };
+    for await (const chunk of api.chat(wish, settings.key, mine.controller.signal)) {
       if (chunk.prompt_progress) message.state = chunk.prompt_progress;
       if (chunk.timings) message.end = { ...message.end, timings: chunk.timings };
       const choice = chunk.choices[0];
@@ -356,7 +357,8 @@ $("open-settings").addEventListener("click", () => {
   $("settings").showModal();
 });
 $("settings").addEventListener("close", () => {
-  settings = Object.fromEntries(new FormData($("settings").querySelector("form")));
+  const { model } = settings;
+  settings = { ...Object.fromEntries(new FormData($("settings").querySelector("form"))), ...(model && { model }) };
   store.saveSettings(settings);
   showTheme();
   refresh();
@@ -370,18 +372,42 @@ function showTheme() {
 
 const gb = bytes => (bytes / 1e9).toFixed(1);
 
+/** The name of the one model, or of all to choose from; one that is gone is forgotten. */
+function showModels(now) {
+  const several = now.models.length > 1;
+  $("model").hidden = several;
+  $("models").hidden = !several;
+  $("model").textContent = now.model;
+  if (settings.model && settings.model !== now.model) choose(now.model);
+  const names = now.models.map(one => one.name);
+  const shown = [...$("models").options].map(one => one.value);
+  if (names.join("\n") !== shown.join("\n")) {
+    $("models").replaceChildren(...names.map(name => new Option(name, name)));
+  }
+  if (document.activeElement !== $("models")) $("models").value = now.model;
+}
+
+function choose(model) {
+  settings = { ...settings, model };
+  store.saveSettings(settings);
+}
+
+$("models").addEventListener("change", () => { choose($("models").value); $("models").blur(); refresh(); });
+
 async function refresh() {
   const parts = [];
   try {
-    const now = await api.status(settings.key);
-    $("model").textContent = now.model;
+    const now = await api.status(settings.key, settings.model);
+    showModels(now);
+    if (now.state === "absent" || now.state === "leaving") parts.push(words().absent);
     if (now.state === "loading") {
       parts.push(words().loading(words().loadingWhat[now.what] || now.what, Math.round(100 * now.progress)));
     } else if (now.state === "failed") {
       parts.push(now.error);
     } else {
       if (now.running) parts.push(words().running(now.running), words().speed(round(now.decode_tokens_per_second)));
-      if (now.queued) parts.push(words().queue(now.queued));
+      const waiting = (now.queued || 0) + now.waiting;
+      if (waiting) parts.push(words().queue(waiting));
       parts.push(words().memory(gb(now.memory_used_bytes), gb(now.memory_total_bytes)));
     }
   } catch (error) {
