@@ -172,7 +172,7 @@ def _served(asked: list[str] | None, every: str | None, default: str | None, nam
     names = asked or ([] if every else ["smollm2"])
     if name and (every or len(names) > 1):
         raise SeventyError("--name is for one model; several have the names of their files")
-    found = [served(_local(one), one) for one in names]
+    found = [served(_local(one), *([] if Path(one).expanduser().exists() else [one])) for one in names]
     if name:
         found[0].name = name
     if every:

@@ -171,10 +171,10 @@ class _Download:
 def served(model: Local, *asked: str) -> ServedModel:
     """A model of this disk as the server lists it: by the name that its store or its file has.
 
-    It goes by what it was `asked` for and by its name of `seventy models`, too, but never by a path.
+    It goes by the names it was `asked` for and by that of `seventy models`, too, but never by a path.
     """
-    names = [name for name in (*asked, model.label) if "/" not in name or name.startswith(("hf:", "ms:"))]
-    return ServedModel(model.labels[0] if model.labels else model.path.stem, model.path, frozenset(names))
+    label = [model.label] if model.label != str(model.path) else []
+    return ServedModel(model.labels[0] if model.labels else model.path.stem, model.path, frozenset([*asked, *label]))
 
 
 def _instant(seconds: float) -> str:

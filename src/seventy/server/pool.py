@@ -275,10 +275,13 @@ class ModelPool:
                 self._release(model)
 
     def add(self, model: ServedModel) -> None:
-        """Takes one more model; nothing changes where there is one of its name."""
+        """Takes one more model; one of its name that is here goes by its aliases, too."""
         with self._lock:
-            if all(other.name != model.name for other in self.models):
-                self._models.append(model)
+            for other in self.models:
+                if other.name == model.name:
+                    other.aliases |= model.aliases
+                    return
+            self._models.append(model)
 
     def remove(self, model: ServedModel) -> None:
         """Takes a model out of the list; its running answers go on to their end, waiting ones fail."""
