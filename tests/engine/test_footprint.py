@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seventy.engine.footprint import footprint
+from seventy.engine.footprint import footprint, least_and_full
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.runtime.memory import Footprint
@@ -46,3 +46,14 @@ def test_texts_share_what_memory_allows(tiny: Path, tmp_path: Path, monkeypatch:
         assert model.cache.n_pages == 48 and model.context == 1024
     with Model(tiny, 2, None, sequences=4) as model:
         assert model.cache.n_pages == 48 and model.context == 1536
+
+
+def test_a_share_of_memory_has_room_for_one_whole_text(tiny: Path) -> None:
+    least, full = least_and_full(tiny, None, 4)
+    assert least < full and least_and_full(tiny, 512) == least_and_full(tiny, 512, 4)
+    with Model(tiny, 2, sequences=4) as greedy, Model(tiny, 2, sequences=4, memory=full) as modest:
+        assert greedy.context == modest.context == 2048
+        assert greedy.cache.n_pages == 4 * 64 and modest.cache.n_pages == 64
+        assert modest.memory_bytes == full == counted(tiny, modest).need(2048).total
+    with Model(tiny, 2, sequences=4, memory=least) as small:
+        assert small.context == 1024 and small.memory_bytes == least

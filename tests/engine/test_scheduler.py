@@ -117,6 +117,24 @@ def test_prompts_alike_that_come_together_are_read_once(scheduler: Scheduler) ->
     assert len({tuple(each.tokens) for each in asked}) == 1
 
 
+def test_what_has_not_begun_can_be_taken_elsewhere(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    going, step = threading.Event(), scheduler.model.step
+    monkeypatch.setattr(scheduler.model, "step", lambda batch: (going.wait(60), step(batch))[1])
+    first = Asked(scheduler, prompt(0, 5), 3)
+    while not scheduler._batch:
+        pass
+    asked = [Asked(scheduler, prompt(i, 5), 3, user=f"u{i % 2}") for i in range(1, 5)]
+    assert scheduler.take_back() == [each.request for each in asked] and scheduler.take_back() == []
+    going.set()
+    first.end()
+    assert not scheduler.busy and all(each.events.empty() for each in asked)
+    # Here, or at a model that was loaded later; its time in queues goes on.
+    for each in asked:
+        scheduler.submit(each.request)
+    waited = [each.end().queued_seconds for each in asked]
+    assert min(waited) > 0 and [len(each.tokens) for each in asked] == [3] * 4
+
+
 def test_the_queue_has_an_end_and_room_for_others(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     going, step = threading.Event(), scheduler.model.step
 

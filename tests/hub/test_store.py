@@ -328,3 +328,26 @@ def test_what_is_not_there(folder: Path) -> None:
         local.find("smollm2")
     with pytest.raises(SeventyError, match=r"no model or file 'x.gguf'"):
         local.find("x.gguf")
+
+
+def test_a_second_name_takes_no_room(tmp_path: Path, folder: Path) -> None:
+    parts = [tmp_path / f"big-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(MODEL)
+    path = store.link(parts, "mine:8b")
+    assert path == folder / "mine:8b-00001-of-00002.gguf" and path.samefile(parts[0])
+    assert store.link(parts[:1], "other").name == "other-00001-of-00002.gguf"
+    with pytest.raises(SeventyError, match="is there already"):
+        store.link(parts, "mine:8b")
+
+
+def test_another_disk_gets_no_second_name(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.gguf").write_bytes(MODEL)
+
+    def refuse(*paths: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(SeventyError, match="is not on the disk of"):
+        store.link([tmp_path / "a.gguf"], "b")
+    assert list(folder.iterdir()) == []

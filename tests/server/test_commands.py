@@ -32,6 +32,10 @@ def seventy(*arguments: str, home: Path | None = None) -> subprocess.CompletedPr
         (("TINY", "--api-keys", "nowhere"), "the keys cannot be read from nowhere"),
         (("TINY", "--port", "0", "--context", "2000", "--parallel", "64", "--threads", "5000"), "threads must be"),
         (("TINY", "--pooling", "all"), "--pooling is mean or last"),
+        (("TINY", "TINY", "--name", "x"), "--name is for one model"),
+        (("TINY", "--default", "other"), "--default 'other' is none of the models that are served: tiny"),
+        (("TINY", "--keep-alive", "soon"), "--keep-alive: keep_alive is a number of seconds or a duration"),
+        (("--models", "some"), "--models is all, for every model on this disk, not 'some'"),
     ],
 )
 def test_what_keeps_it_from_serving_is_one_sentence(tiny: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -79,6 +83,30 @@ def test_sigterm_lets_answers_end(tiny: Path) -> None:
         assert server.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
+    finally:
+        server.kill()
+        server.wait()
+        server.stderr.close()
+
+
+def test_every_model_of_this_disk(tmp_path: Path, tiny: Path) -> None:
+    for name, data in {"a": tiny.read_bytes(), "b": tiny.read_bytes().replace(b"llama", b"lambo")}.items():
+        (tmp_path / f"{name}.gguf").write_bytes(data)
+    environment = os.environ | {"SEVENTY_MODELS": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "seventy", "serve", str(tiny), "--models", "all", "--default", "a", "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert server.stderr
+    try:
+        said = [server.stderr.readline() for _ in range(3)]
+        assert said[0].startswith("left out: ") and "b.gguf" in said[0] and "lambo" in said[0]
+        match = re.search(r"a \(.*\), and 1 more when asked for: (http://\S+)", said[2])
+        assert match, said
+        models = httpx.get(f"{match[1]}/v1/models").json()["data"]
+        assert [model["id"] for model in models] == ["a", "tiny"]
+        body = {"model": "tiny", "prompt": "x", "max_tokens": 2}
+        assert httpx.post(f"{match[1]}/v1/completions", json=body, timeout=60).json()["model"] == "tiny"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
     finally:
         server.kill()
         server.wait()
