@@ -225,6 +225,12 @@ def test_unused_models_leave_after_their_time(several: Several) -> None:
             client.post("/api/generate", json={**body, "options": {"num_predict": 1}, "stream": False})
         until(lambda: client.get("/api/ps").json()["models"] == [])
         assert client.get("/health").json() == {"status": "ok"}
+        loads = server.pool.loads
+        for reason, seconds in (("unload", 0), ("load", -1), ("unload", 0)):
+            answer = client.post("/api/chat", json={"model": "bob", "keep_alive": seconds, "stream": False}).json()
+            assert (answer["model"], answer["done_reason"]) == ("bob", reason)
+        until(lambda: client.get("/api/ps").json()["models"] == [])
+        assert server.pool.loads == loads + 1
         # They come again when they are asked for, and stay as long as the server says.
         assert ask(server, "bob")["model"] == "bob"
         assert server.pool.find("bob").keep_alive == 3600.0
@@ -356,3 +362,16 @@ def test_eight_clients_of_several_models_lose_nothing(
         assert "seventy_running_requests 0.0" in text
 
 
+
+
+def test_a_server_whose_models_were_all_deleted_says_so(several: Several) -> None:
+    with several(most=2) as server:
+        server.wait()
+        for model in server.pool.models:
+            server.pool.remove(model)
+        until(lambda: server.client.get("/api/tags").json()["models"] == [])
+        answer = server.client.post("/v1/completions", json={"prompt": "x"})
+        assert answer.status_code == 404 and "no model left" in answer.json()["error"]["message"]
+        assert server.client.get("/health").status_code == 200
+        assert server.client.get("/metrics").status_code == 200
+        until(lambda: not server.pool._models)

@@ -24,7 +24,7 @@ from seventy.text.conventions import Conventions
 
 Think = bool | Literal["low", "medium", "high", "max"] | None
 # Seconds that the model stays when nobody uses it: as long as the server keeps every model where it is not given.
-KeepAlive = Annotated[float, BeforeValidator(keep_alive_seconds)] | None
+KeepAlive = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(keep_alive_seconds)] | None
 
 
 class Options(SamplingOptions):
@@ -174,10 +174,12 @@ def router(pool: ModelPool) -> APIRouter:
 
     async def load(request: HttpRequest, body: Chat | Generate, empty: dict[str, Any]) -> Response:
         """What Ollama's clients ask without a text: to load a model or, with a keep_alive of 0, to let it go."""
-        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
-            reason = "unload" if body.keep_alive == 0 else "load"
-            head = {"model": backend.name, "created_at": _now()}
-        return JSONResponse({**head, **empty, "done": True, "done_reason": reason})
+        model, reason = pool.find(body.model, strict=True), "unload" if body.keep_alive == 0 else "load"
+        # One that is not here need not come to be let go.
+        if reason == "load" or model.backend:
+            async with pool.use(request, model.name, body.keep_alive, strict=True):
+                pass
+        return JSONResponse({"model": model.name, "created_at": _now(), **empty, "done": True, "done_reason": reason})
 
     async def answer(model: str, choice: Choice, request: HttpRequest, stream: bool, chat: bool) -> Response:
         lines = _lines(model, choice, not stream, chat)

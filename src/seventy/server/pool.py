@@ -230,8 +230,9 @@ class ModelPool:
     @property
     def alive(self) -> bool:
         """Whether models can be had: the default was not found broken, and no thread was ended by a bug."""
-        broken = any(model.state == "ready" and not model.ready for model in self.models)
-        return self._thread.is_alive() and not broken and self.default.state != "failed"
+        models = self.models
+        broken = any(model.state == "ready" and not model.ready for model in models)
+        return self._thread.is_alive() and not broken and all(model.state != "failed" for model in models[:1])
 
     def find(self, name: str | None, strict: bool = False) -> ServedModel:
         """The model of this name, the default where there is none; ApiError 404 for a name of nothing here.
@@ -493,14 +494,9 @@ class ModelPool:
             return leaving
 
     def _load(self, model: ServedModel) -> None:
-        def progress(what: str, done: int, total: int) -> None:
-            if self._closing or model.removed:
-                raise SeventyError("loading was stopped")
-            model.what, model.done, model.total = what, done, total
-
         model.state, model.what, model.done, model.total = "loading", "starting", 0, 0
         try:
-            llm = self._loader.load(model.path, progress, model.needs[1] if model.needs else None)
+            backend = self._loaded(model)
         except TooLittleMemory as error:
             if any(other.backend for other in self._models) and not model.short:
                 model.state, model.short = "absent", True
@@ -513,14 +509,27 @@ class ModelPool:
             self._failed(model, f"loading failed: {error!r}")
         else:
             with self._lock:
-                model.backend = Backend(
-                    model.name, llm, self._observe, lambda: self._ended(model), self._max_seconds, self._log_prompts,
-                    self._pooling,
-                )  # fmt: skip
+                model.backend = backend
                 model.state, model.short, model.draining = "ready", False, model.removed
                 model.turn_began = model.last_used = time.monotonic()
                 self.loads += 1
                 self._admit(model)
+
+    def _loaded(self, model: ServedModel) -> Backend:
+        def progress(what: str, done: int, total: int) -> None:
+            if self._closing or model.removed:
+                raise SeventyError("loading was stopped")
+            model.what, model.done, model.total = what, done, total
+
+        llm = self._loader.load(model.path, progress, model.needs[1] if model.needs else None)
+        try:
+            return Backend(
+                model.name, llm, self._observe, lambda: self._ended(model), self._max_seconds, self._log_prompts,
+                self._pooling,
+            )  # fmt: skip
+        except BaseException:
+            llm.close()
+            raise
 
     def _failed(self, model: ServedModel, message: str) -> None:
         """The model could not be loaded; the next request for it tries again."""
