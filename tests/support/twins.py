@@ -7,6 +7,7 @@ from seventy.jit.isa import Isa
 from seventy.kernels.abi import tile_widths
 from seventy.kernels.activations import KINDS
 from seventy.kernels.pages import BLOCK, PAGE, Layout
+from seventy.kernels.route import Scoring
 
 
 def tiles(rows: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -86,6 +87,39 @@ def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
 def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     gate = gate.astype(np.float64)
     return gate / (1 + np.exp(-np.maximum(gate, -700))) * up
+
+
+def route(
+    scores: np.ndarray,
+    used: int,
+    scoring: Scoring,
+    normalise: bool,
+    scale: float,
+    groups: int = 1,
+    groups_used: int = 1,
+    bias: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The experts of each row and their weights, both [rows, used], the best first."""
+    scores = scores.astype(np.float64)
+    likelihood = np.exp(scores - scores.max(1, keepdims=True))
+    p = {
+        "softmax": likelihood / likelihood.sum(1, keepdims=True),
+        "sigmoid": 1 / (1 + np.exp(-scores)),
+        "softmax of the chosen": scores,
+    }[scoring]
+    wish = p if bias is None else p + bias
+    grouped = wish.reshape(len(scores), groups, -1)
+    if groups > 1:
+        best_two = np.sort(grouped, axis=-1)[..., -2:].sum(-1)
+        out = np.argsort(-best_two, axis=-1, kind="stable")[:, groups_used:]
+        np.put_along_axis(grouped, out[..., None], -np.inf, axis=1)
+    chosen = np.argsort(-grouped.reshape(p.shape), axis=1, kind="stable")[:, :used]
+    weights = np.take_along_axis(p, chosen, 1)
+    if scoring == "softmax of the chosen":
+        weights = np.exp(weights - weights.max(1, keepdims=True))
+    if normalise or scoring == "softmax of the chosen":
+        weights = weights / np.maximum(weights.sum(1, keepdims=True), 2.0**-14)
+    return chosen, weights * scale
 
 
 def rotate(x: np.ndarray, angles: np.ndarray, length: float, interleaved: bool) -> np.ndarray:

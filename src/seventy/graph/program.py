@@ -55,11 +55,18 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class RouterRule:
-    """How a router chooses (kernels/route.py): `used` experts, their weights normalised or not, times `scale`."""
+    """How a router chooses `used` experts of each row (kernels/route.py).
+
+    `scoring` is what becomes of its scores; the weights of the chosen are normalised or not, and times `scale`. Of
+    `groups` groups of experts the best `groups_used` take part.
+    """
 
     used: int
-    normalise: bool
-    scale: float
+    scoring: route.Scoring = "softmax"
+    normalise: bool = False
+    scale: float = 1.0
+    groups: int = 1
+    groups_used: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,26 +238,33 @@ class Program:
             weight_bytes=matrix.nbytes,
         )
 
-    def route(self, scores: Buffer, rule: RouterRule) -> Routes:
-        """Choose each row's experts by its scores, one for each expert."""
+    def route(self, scores: Buffer, rule: RouterRule, bias: NDArray[np.float32] | None = None) -> Routes:
+        """Choose each row's experts by its scores, one for each expert.
+
+        The `bias` of each expert, in whole panels, counts for choosing only.
+        """
         assert self.slots_per_row in (0, rule.used), "layers that use different numbers of experts"
         self.slots_per_row = rule.used
         slots, n_experts = self.max_rows * rule.used, scores.columns
         # Read after the step: how many experts were read.
         active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
-        self._constants.append(np.array([rule.scale], np.float32))
+        scale = np.array([rule.scale], np.float32)
+        bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
+        self._constants += [scale, bias]
+        parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
         routes = Routes(rule.used, weights, places, inputs, active, starts)
         self._add(
-            Kernel("seventy.kernels.route:build", (n_experts, rule.used, rule.normalise)),
+            Kernel("seventy.kernels.route:build", parameters),
             route.ARGUMENTS,
             reads=(scores.memory,),
             writes=(*routes.memory, done),
             rows=scores.count,
             scores=scores.memory,
             score_stride=scores.stride,
-            scale=self._constants[-1].ctypes.data,
+            bias=bias.ctypes.data,
+            scale=scale.ctypes.data,
             weights=weights,
             slots=places,
             inputs=inputs,

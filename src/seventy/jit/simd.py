@@ -216,6 +216,11 @@ def max_lanes(v: Value) -> Value:
     return _fold(v, lambda a, b: a.maximum(b))
 
 
+def min_lanes(v: Value) -> Value:
+    """The smallest lane, as a scalar."""
+    return _fold(v, lambda a, b: a.minimum(b))
+
+
 def sum_lanes(v: Value) -> Value:
     """The sum of all lanes, halves first, as a scalar."""
     return _fold(v, lambda a, b: a + b)
@@ -236,4 +241,3 @@ def _fold(v: Value, combine: Callable[[Value, Value], Value]) -> Value:
 
 def clamp(x: Value, low: Operand, high: Operand) -> Value:
     return x.maximum(low).minimum(high)
-
