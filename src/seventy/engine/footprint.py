@@ -12,10 +12,11 @@ from seventy.runtime.memory import Footprint, row_columns
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
     """Raises SeventyError where a tensor has a type that the engine does not know."""
     c = config
-    experts = (c.experts.count, c.experts.used, c.experts.feed_forward) if c.experts else ()
-    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.feed_forward, *experts)
+    experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
+    width = max(c.feed_forward, c.experts.shared if c.experts else 0)
+    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, width, *experts)
     return Footprint(
-        weights=sum(packed_bytes(info) for info in source.tensors.values()),
+        weights=sum(packed_bytes(info) for info in source.tensors.values() if c.runs(info.name)),
         position_bytes=sum(spec.position_bytes(kv) for spec in specs),
         columns=columns,
         vocabulary=c.vocabulary,

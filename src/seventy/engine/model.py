@@ -127,7 +127,7 @@ class Model:
 
             # One node, or more than have counters: no thread is kept from anything.
             nodes = machine.node_cpus()
-            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),))
+            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), config.runs)
             self.cache = PrefixCache(Pages(specs, pages(positions), kv))
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]

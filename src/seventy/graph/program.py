@@ -6,7 +6,7 @@ waits for those before it only where it reads what they write or writes what the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from seventy.formats import PANEL
 from seventy.graph.buffers import Access, Buffer, Memory, barriers, place
 from seventy.graph.weights import Matrix, Weights
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels import activations, attention, combine, embedding, experts, finite, matmul, rope, route, run
+from seventy.kernels import activations, attention, combine, embedding, experts, finite, matmul, rope, route, run, scale
 from seventy.kernels.activations import KINDS
 
 # A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
@@ -187,6 +187,8 @@ class Program:
             output=into.memory,
             output_stride=into.stride,
         )
+        if matrix.scale is not None:
+            self._scale(into, matrix.scale, into)
 
     def plain(self, a: Buffer) -> Activation:
         """The rows as they are."""
@@ -202,6 +204,12 @@ class Program:
             )
         return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
 
+    def normalised(self, a: Buffer, weight: NDArray[np.float32]) -> Buffer:
+        """RMSNorm of the rows, whole panels wide, as rows again."""
+        assert a.stride == 4 * a.columns, f"rows of {a.columns} floats in {a.stride} bytes"
+        rows = self._made(self.norm(a, weight), "f32", one_by_one=True)
+        return Buffer(rows, a.columns, a.stride, a.capacity, a.count)
+
     def swiglu(self, gate: Buffer, up: Buffer) -> Activation:
         """silu(gate) * up"""
         reads = (gate.memory, up.memory)
@@ -210,7 +218,17 @@ class Program:
     def matmul(
         self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
     ) -> None:
-        """into = x times the matrix transposed, plus the bias, or added to what is there."""
+        """into = x times the matrix transposed, plus the bias; or that is added to what is there."""
+        if matrix.scale is not None:
+            product = into if bias is None and not add else replace(into, memory=Memory(into.memory.nbytes))
+            self._multiply(x, matrix, product)
+            self._scale(product, matrix.scale, into, bias, add)
+        else:
+            self._multiply(x, matrix, into, bias, add)
+
+    def _multiply(
+        self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
+    ) -> None:
         made = self._made(x, matrix.format.activation)
         if x.rows == self.counts.ctypes.data:
             self._row_bytes += matrix.nbytes
@@ -238,6 +256,28 @@ class Program:
             weight_bytes=matrix.nbytes,
         )
 
+    def _scale(
+        self,
+        product: Buffer,
+        factor: NDArray[np.float32],
+        into: Buffer,
+        bias: NDArray[np.float32] | None = None,
+        add: bool = False,
+    ) -> None:
+        """into = factor * product, plus the bias; or that is added to what is there."""
+        self._add(
+            Kernel("seventy.kernels.scale:build", (bias is not None, add)),
+            scale.ARGUMENTS,
+            reads=(product.memory, into.memory) if add else (product.memory,),
+            writes=(into.memory,),
+            rows=product.count,
+            input=product.memory,
+            stride=into.stride,
+            factors=factor.ctypes.data,
+            output=into.memory,
+            bias=0 if bias is None else bias.ctypes.data,
+        )
+
     def route(self, scores: Buffer, rule: RouterRule, bias: NDArray[np.float32] | None = None) -> Routes:
         """Choose each row's experts by its scores, one for each expert.
 
@@ -248,9 +288,9 @@ class Program:
         slots, n_experts = self.max_rows * rule.used, scores.columns
         # Read after the step: how many experts were read.
         active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
-        scale = np.array([rule.scale], np.float32)
+        factor = np.array([rule.scale], np.float32)
         bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
-        self._constants += [scale, bias]
+        self._constants += [factor, bias]
         parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
@@ -264,7 +304,7 @@ class Program:
             scores=scores.memory,
             score_stride=scores.stride,
             bias=bias.ctypes.data,
-            scale=scale.ctypes.data,
+            scale=factor.ctypes.data,
             weights=weights,
             slots=places,
             inputs=inputs,
@@ -274,8 +314,21 @@ class Program:
         )
         return routes
 
-    def experts(self, x: Activation, routes: Routes, gate: Matrix, up: Matrix, down: Matrix, into: Buffer) -> None:
-        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank."""
+    def experts(
+        self,
+        x: Activation,
+        routes: Routes,
+        gate: Matrix,
+        up: Matrix,
+        down: Matrix,
+        into: Buffer,
+        shared: Buffer | None = None,
+        shared_gate: Buffer | None = None,
+    ) -> None:
+        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
+
+        Then into += `shared`, row by row, times the sigmoid of `shared_gate` where that is given.
+        """
         self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
         out = self._slot_buffer(down.rows)
@@ -283,10 +336,11 @@ class Program:
         self._multiply_experts(x, routes, up, second, routes.inputs)
         self._multiply_experts(self.swiglu(first, second), routes, down, out, None)
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
+        more = [buffer for buffer in (shared, shared_gate) if buffer]
         self._add(
-            Kernel("seventy.kernels.combine:build", (routes.used,)),
+            Kernel("seventy.kernels.combine:build", (routes.used, shared is not None, shared_gate is not None)),
             combine.ARGUMENTS,
-            reads=(routes.weights, routes.slots, out.memory, into.memory),
+            reads=(routes.weights, routes.slots, out.memory, into.memory, *(buffer.memory for buffer in more)),
             writes=(into.memory,),
             rows=into.count,
             weights=routes.weights,
@@ -294,6 +348,9 @@ class Program:
             input=out.memory,
             stride=into.stride,
             output=into.memory,
+            shared=shared.memory if shared else 0,
+            gate=shared_gate.memory if shared_gate else 0,
+            gate_stride=shared_gate.stride if shared_gate else 0,
         )
 
     def _slot_buffer(self, columns: int) -> Buffer:
@@ -325,6 +382,18 @@ class Program:
             output_stride=into.stride,
             weight_bytes=matrix.nbytes // matrix.experts * routes.used,
         )
+        if matrix.scale is not None:
+            self._add(
+                Kernel("seventy.kernels.scale:build_of_experts"),
+                scale.ARGUMENTS,
+                reads=(into.memory, *routes.memory),
+                writes=(into.memory,),
+                stride=into.stride,
+                factors=matrix.scale.ctypes.data,
+                output=into.memory,
+                active=routes.active.ctypes.data,
+                starts=routes.starts,
+            )
 
     def rotate_and_store(
         self,

@@ -28,7 +28,9 @@ Progress = Callable[[int, int], None]
 class Matrix:
     """A packed matrix [rows, columns], or as many as there are `experts`, one after the other.
 
-    `nbytes` is what it takes in the file, all experts together.
+    `nbytes` is what it takes in the file, all experts together. There it is the rows from `first_row` on of a tensor
+    that has `tensor_rows` rows for each expert. Its products are multiplied by `scale`, of whole panels, where the file
+    has one: of one number, or of one for each expert.
     """
 
     name: str
@@ -37,7 +39,10 @@ class Matrix:
     columns: int
     address: int
     nbytes: int
-    experts: int = 1
+    experts: int
+    first_row: int
+    tensor_rows: int
+    scale: NDArray[np.float32] | None
 
     @property
     def panels(self) -> int:
@@ -79,17 +84,22 @@ class Weights:
     """The tensors a model uses; memory is set aside at once, `load` fills it.
 
     `nodes` are the CPUs of each NUMA node that shares the work: the first panels of every matrix lie on the first node,
-    and so on (kernels/abi.py claim_by_node).
+    and so on (kernels/abi.py claim_by_node). Tensors that `runs` denies are left where they are.
 
     Raises SeventyError for a tensor that is missing, of a type the engine does not know, or of the wrong shape.
     """
 
-    def __init__(self, source: Source, nodes: Sequence[Sequence[int]] = ((),)) -> None:
+    def __init__(
+        self, source: Source, nodes: Sequence[Sequence[int]] = ((),), runs: Callable[[str], bool] = lambda name: True
+    ) -> None:
         self._source = source
+        self._tensors = {name: info for name, info in source.tensors.items() if runs(name)}
         self.nodes = nodes
-        self._matrices: dict[str, Matrix] = {}
+        # By the name of their tensor.
+        self._matrices: dict[str, tuple[Matrix, ...]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) in (2, 3)}
+        self._rows: list[NDArray[np.uint8]] = []
+        sizes = {info.name: packed_bytes(info) for info in self._tensors.values() if len(info.shape) in (2, 3)}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
         place = int(self._arena.ctypes.data)
@@ -98,7 +108,7 @@ class Weights:
             place += size
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
-        info = self._source.tensors.get(name)
+        info = self._tensors.get(name)
         if info is None:
             raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
         if info.shape != shape:
@@ -108,26 +118,59 @@ class Weights:
         return info
 
     def has(self, name: str) -> bool:
-        return name in self._source.tensors
+        return name in self._tensors
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix:
         """The matrix of this name, which must have this shape; its panels are filled by `load`."""
-        if name not in self._matrices:
-            info = self._info(name, (rows, columns))
-            self._matrices[name] = Matrix(name, format_of(info), rows, columns, self._places[name], info.nbytes)
-        return self._matrices[name]
+        return self.stacked(name, (rows,), columns)[0]
 
     def experts(self, name: str, experts: int, rows: int, columns: int) -> Matrix:
         """Return the matrices of this name, [experts, rows, columns]; their panels are filled by `load`."""
+        return self.stacked(name, (rows,), columns, experts)[0]
+
+    def stacked(self, name: str, rows: Sequence[int], columns: int, experts: int = 0) -> tuple[Matrix, ...]:
+        """Return the matrices of so many rows each that lie one below the other in the tensor of this name.
+
+        With `experts`, they do so in each expert.
+        """
         if name not in self._matrices:
-            info = self._info(name, (experts, rows, columns))
-            place = self._places[name]
-            self._matrices[name] = Matrix(name, format_of(info), rows, columns, place, info.nbytes, experts)
+            shape = (sum(rows), columns)
+            info = self._info(name, (experts, *shape) if experts else shape)
+            if any(n % PANEL for n in rows[:-1]):
+                raise SeventyError(
+                    f"tensor {name} holds matrices of {' and '.join(map(str, rows))} rows; the engine needs multiples "
+                    f"of {PANEL}: take a file in which they are tensors of their own"
+                )
+            format, count, parts = format_of(info), max(1, experts), []
+            scale = self._scale(name, count)
+            place, first = self._places[name], 0
+            for n in rows:
+                nbytes = info.nbytes * n // sum(rows)
+                parts.append(Matrix(name, format, n, columns, place, nbytes, count, first, sum(rows), scale))
+                place, first = place + count * parts[-1].packed_bytes, first + n
+            self._matrices[name] = tuple(parts)
         return self._matrices[name]
+
+    def _scale(self, name: str, count: int) -> NDArray[np.float32] | None:
+        """What the file says to multiply a tensor's products by, of `count` matrices."""
+        companion = name.removesuffix(".weight") + ".scale"
+        # What is of another length under this name means something else (Gemma 4's router).
+        known = self.has(companion) and self._tensors[companion].shape == (count,)
+        return self.vector(companion, count) if known else None
+
+    def row(self, name: str, columns: int) -> Matrix:
+        """Return a vector as a matrix of one row; its panel is filled by `load`."""
+        if name not in self._matrices:
+            info = self._info(name, (columns,))
+            format = format_of(info)
+            self._rows.append(allocate(PANEL * format.row_bytes(columns)))
+            place = int(self._rows[-1].ctypes.data)
+            self._matrices[name] = (Matrix(name, format, 1, columns, place, info.nbytes, 1, 0, 1, None),)
+        return self._matrices[name][0]
 
     def refuse_unused(self) -> None:
         """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
-        unused = [name for name in self._source.tensors if name not in self._matrices and name not in self._vectors]
+        unused = [name for name in self._tensors if name not in self._matrices and name not in self._vectors]
         if unused:
             more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
             raise SeventyError(
@@ -153,7 +196,7 @@ class Weights:
     @property
     def nbytes(self) -> int:
         """Bytes of the matrices in use, as in the file."""
-        return sum(matrix.nbytes for matrix in self._matrices.values())
+        return sum(matrix.nbytes for matrix in self.matrices)
 
     @property
     def memory(self) -> NDArray[np.uint8]:
@@ -163,10 +206,10 @@ class Weights:
     @property
     def matrices(self) -> tuple[Matrix, ...]:
         """Those asked for so far."""
-        return tuple(self._matrices.values())
+        return tuple(matrix for parts in self._matrices.values() for matrix in parts)
 
     def kernels(self) -> list[Kernel]:
-        names = sorted({matrix.format.name for matrix in self._matrices.values()})
+        names = sorted({matrix.format.name for matrix in self.matrices})
         return [Kernel("seventy.kernels.pack:build", (name,)) for name in names]
 
     def load(self, library: Library, threads: int, progress: Progress | None = None) -> None:
@@ -179,9 +222,9 @@ class Weights:
         def read(chunk: tuple[Matrix, int, int, int]) -> None:
             nonlocal done
             matrix, expert, first, count = chunk
-            info = self._source.tensors[matrix.name]
+            info = self._tensors[matrix.name]
             row_bytes = matrix.format.row_bytes(matrix.columns)
-            place = (expert * matrix.rows + first) * row_bytes
+            place = (expert * matrix.tensor_rows + matrix.first_row + first) * row_bytes
             rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
             panel_bytes = matrix.blocks * matrix.format.panel_block
             for start in range(0, count, PANEL):
@@ -211,7 +254,7 @@ class Weights:
     def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int, int]]:
         """(matrix, expert, first row, rows) of a node: whole panels of about _READ_BYTES."""
         nodes = len(self.nodes)
-        for matrix in self._matrices.values():
+        for matrix in self.matrices:
             step = max(1, _READ_BYTES // (matrix.format.row_bytes(matrix.columns) * PANEL)) * PANEL
             start, end = (matrix.panels * i // nodes * PANEL for i in (node, node + 1))
             for expert in range(matrix.experts):

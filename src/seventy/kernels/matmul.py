@@ -170,7 +170,7 @@ def tile_function(
             f.store(f.load(vector, source), place)
     with f.when(accumulate > 0):
         for place, source, _ in each():
-            f.store(f.load(vector, source), place)
+            f.store(f.load(vector, place) + f.load(vector, source), place)
 
     def add_blocks(block: Value, count: int, stream: int) -> None:
         """Adds the products of `count` blocks; more than one are summed by themselves first."""
