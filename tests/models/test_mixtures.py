@@ -10,7 +10,7 @@ from seventy import LLM, SeventyError
 from seventy.engine.footprint import footprint
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
-from tests.support.families.judge import assert_exact
+from tests.support.families.judge import assert_as_near_as_llama_cpp, assert_exact
 
 FAMILIES = {
     name: importlib.import_module(f"tests.support.families.{name}")
@@ -29,6 +29,12 @@ CORNERS = {
 def test_logits_are_those_of_floats(name: str, case: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     assert_exact(family, family.write(tmp_path / f"{name} {case}.gguf", seed=1, **CORNERS[name, case]))
+
+
+@pytest.mark.parametrize("name", ["qwen2moe", "glm4moe", "minimax_m2", "llama"])
+def test_quantised_files_are_as_right_as_llama_cpp(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    assert_as_near_as_llama_cpp(family, family.write(tmp_path / f"{name}.gguf", seed=1, format="Q8_0"))
 
 
 def test_blocks_that_the_main_pass_does_not_run_take_no_memory(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from seventy import LLM
 from seventy.engine.model import Model, Segment
+from tests.support.oracle import llama_cpp_logits
 
 LENGTHS, STEPS = (1, 7, 64, 65, 200), 16
 IDS = np.random.default_rng(1).integers(0, 256, max(LENGTHS) + STEPS).tolist()
@@ -48,3 +49,19 @@ def assert_exact(family: ModuleType, path: Path) -> None:
     worst, kl = np.abs(want - found).max(), (np.exp(want) * (want - found)).sum(-1).mean()
     print(f"{path.stem}: max |delta log-probability| {worst:.1e}, KL {kl:.1e}, {(~clear).sum()} rows left out")
     assert worst <= 0.015 and kl <= 2e-5
+
+
+def assert_as_near_as_llama_cpp(family: ModuleType, path: Path) -> None:
+    """A quantised file, by the rows whose routers decide clearly: of others rounding may choose the experts."""
+    logits, gaps = family.forward(path, IDS)
+    clear = gaps >= 0.02
+    assert clear.mean() > 0.7
+    exact = log_probabilities(logits)[clear]
+
+    def divergence(found: np.ndarray) -> float:
+        return float((np.exp(exact) * (exact - log_probabilities(found)[clear])).sum(-1).mean())
+
+    theirs = [divergence(llama_cpp_logits(path, IDS, flash)) for flash in (True, False)]
+    ours = divergence(engine_logits(path))
+    print(f"{path.stem}: KL {ours:.1e}, of llama.cpp {max(theirs):.1e}; {clear.mean():.0%} of the rows")
+    assert ours <= 1.25 * max(theirs)
