@@ -46,6 +46,16 @@ def test_tied_embeddings_are_read_whole(tiny: SimpleNamespace) -> None:
     assert gguf_load(tiny).read_gb == pytest.approx(0.37 - 0.16 * 7 / 8)
 
 
+def test_blocks_of_multi_token_prediction_are_not_read(tiny: SimpleNamespace) -> None:
+    whole = gguf_load(tiny)
+    for name in ("blk.2.ffn_up_exps.weight", "blk.2.nextn.eh_proj.weight"):
+        tiny.tensors[name] = tensor(name, (4096, 1000), 50_000_000)
+    tiny.metadata |= {"llama.block_count": 3, "llama.nextn_predict_layers": 1}
+    load = gguf_load(tiny)
+    assert load.file_gb == pytest.approx(whole.file_gb + 0.1) and load.layers == whole.layers
+    assert load.read_gb == pytest.approx(whole.read_gb) and load.active_params_b == whole.active_params_b
+
+
 def test_a_vocabulary_alone_is_no_load(tiny: SimpleNamespace) -> None:
     tiny.tensors.clear()
     with pytest.raises(SeventyError, match=r"tiny\.gguf has no tensors"):

@@ -1,6 +1,7 @@
 """The model a person wants to run: from the catalogue, from bare numbers, or from a GGUF file."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -188,29 +189,33 @@ def gguf_load(file: "Source") -> Load:
         return float(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else otherwise
 
     experts, used = number("expert_count", 0), number("expert_used_count", 0)
-    total = expert = table = elements = expert_elements = 0.0
+    layers = int(number("block_count", 0) - number("nextn_predict_layers", 0))
+    total = expert = table = elements = expert_elements = idle = idle_elements = 0.0
     for tensor in file.tensors.values():
         size, count = float(tensor.nbytes), 1.0
         for dimension in tensor.shape:
             count *= dimension
         total, elements = total + size, elements + count
-        if "_exps" in tensor.name:
+        # Blocks after the layers are for multi-token prediction, and not run.
+        if (block := re.match(r"blk\.(\d+)\.", tensor.name)) and int(block[1]) >= layers > 0:
+            idle, idle_elements = idle + size, idle_elements + count
+        elif "_exps" in tensor.name:
             expert, expert_elements = expert + size, expert_elements + count
         elif tensor.name == "token_embd.weight" and "output.weight" in file.tensors:
             table = size
     share = min(1.0, used / experts) if experts else 1.0
-    layers = int(number("block_count", 0)) or guess_layers(elements / 1e9)
+    layers = layers if layers > 0 else guess_layers(elements / 1e9)
     heads = number("attention.head_count", 1)
     kv_heads = number("attention.head_count_kv", heads)
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     path = PurePath(file.path)
-    active_b = (elements - expert_elements * (1 - share)) / 1e9
+    active_b = (elements - idle_elements - expert_elements * (1 - share)) / 1e9
     footprint = _engine_footprint(file)
     if footprint is None:
         footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
-        total / 1e9, (total - table - expert * (1 - share)) / 1e9, footprint, layers,
+        total / 1e9, (total - idle - table - expert * (1 - share)) / 1e9, footprint, layers,
     )  # fmt: skip
 
 
