@@ -4,6 +4,7 @@ import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -15,6 +16,7 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import LEVELS, Isa, select
 from seventy.kernels.activations import KINDS
 from seventy.kernels.pages import KINDS as KV_KINDS
+from seventy.kernels.route import Scoring
 
 _TOPK = Kernel("seventy.kernels.topk:build")
 _FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu")
@@ -25,8 +27,10 @@ ALL = [
     *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, *how)) for how in _ROPES),
     *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv)) for kv in KV_KINDS),
     *(Kernel("seventy.kernels.experts:build", (f,)) for f in _FORMATS),
-    Kernel("seventy.kernels.route:build", (8, 2, True)),
-    Kernel("seventy.kernels.combine:build", (2,)),
+    Kernel("seventy.kernels.scale:build", (True, True)),
+    Kernel("seventy.kernels.scale:build_of_experts"),
+    *(Kernel("seventy.kernels.route:build", (8, 2, scoring, True, 4, 2)) for scoring in get_args(Scoring)),
+    Kernel("seventy.kernels.combine:build", (2, True, True)),
     Kernel("seventy.kernels.finite:build"),
     Kernel("seventy.kernels.run:build"),
     _TOPK,
