@@ -322,21 +322,25 @@ class Program:
         up: Matrix,
         down: Matrix,
         into: Buffer,
-        shared: Buffer | None = None,
+        shared: tuple[Activation, Matrix] | None = None,
         shared_gate: Buffer | None = None,
     ) -> None:
         """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
 
-        Then into += `shared`, row by row, times the sigmoid of `shared_gate` where that is given.
+        Then the product of `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is given. It
+        is computed beside the experts, so that it needs no barriers of its own.
         """
         self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
         out = self._slot_buffer(down.rows)
         self._multiply_experts(x, routes, gate, first, routes.inputs)
         self._multiply_experts(x, routes, up, second, routes.inputs)
+        everyones = self.buffer(into.columns) if shared else None
+        if shared and everyones:
+            self.matmul(*shared, everyones)
         self._multiply_experts(self.swiglu(first, second), routes, down, out, None)
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
-        more = [buffer for buffer in (shared, shared_gate) if buffer]
+        more = [buffer for buffer in (everyones, shared_gate) if buffer]
         self._add(
             Kernel("seventy.kernels.combine:build", (routes.used, shared is not None, shared_gate is not None)),
             combine.ARGUMENTS,
@@ -348,7 +352,7 @@ class Program:
             input=out.memory,
             stride=into.stride,
             output=into.memory,
-            shared=shared.memory if shared else 0,
+            shared=everyones.memory if everyones else 0,
             gate=shared_gate.memory if shared_gate else 0,
             gate_stride=shared_gate.stride if shared_gate else 0,
         )

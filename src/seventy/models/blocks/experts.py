@@ -22,13 +22,13 @@ def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> Non
     h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
     scores = graph.buffer(e.count)
     graph.matmul(h, w.matrix(block + "ffn_gate_inp.weight", e.count, c.hidden), scores)
-    # Each step of the shared expert stands beside one of the others: so it brings one barrier, not four.
-    shared_gate = _shared_gate(graph, c, w, block, h)
-    halves = gate_and_up(graph, w, h, block, e.shared, c.hidden, "_shexp") if e.shared else None
+    shared = shared_gate = None
+    if e.shared:
+        # Before the routes, which the other experts wait for.
+        halves = gate_and_up(graph, w, h, block, e.shared, c.hidden, "_shexp")
+        shared = graph.swiglu(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared)
+        shared_gate = _shared_gate(graph, c, w, block, h)
     routes = graph.route(scores, e.rule, w.optional_vector(block + "exp_probs_b.bias", e.count))
-    shared = graph.buffer(c.hidden) if halves else None
-    if halves and shared:
-        graph.matmul(graph.swiglu(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared), shared)
     gate, up = _gate_and_up(w, e, block, c.hidden)
     down = w.experts(block + "ffn_down_exps.weight", e.count, c.hidden, e.feed_forward)
     graph.experts(h, routes, gate, up, down, x, shared, shared_gate)
