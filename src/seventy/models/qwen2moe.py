@@ -15,7 +15,8 @@ __all__ = ["build", "caches", "config"]
 def config(metadata: Mapping[str, Any]) -> Config:
     # Older files do not say how wide the shared expert is: as a feed-forward would be.
     width = {"qwen2moe.expert_shared_feed_forward_length": metadata.get("qwen2moe.feed_forward_length")}
-    return read(width | dict(metadata), "qwen2moe", interleaved=False, experts=Mixture(normalise=False))
+    mixture = Mixture(normalise=False, shared_gate=True)
+    return read(width | dict(metadata), "qwen2moe", interleaved=False, experts=mixture)
 
 
 def build(graph: Program, config: Config, weights: Weights) -> None:

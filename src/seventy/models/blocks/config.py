@@ -39,7 +39,8 @@ QueryNorm = Literal["none", "head", "head if present", "row"]
 class Experts:
     """A mixture of experts in the layers from `first_layer` on: `count` of width `feed_forward`, chosen by `rule`.
 
-    `shared` is the width of one more expert, which every row goes to; 0 where there is none.
+    `shared` is the width of one more expert, which every row goes to; 0 where there is none. With `shared_gate`, each
+    row takes a part of what it gives, as a score of its own says.
     """
 
     count: int
@@ -47,19 +48,21 @@ class Experts:
     rule: RouterRule
     first_layer: int
     shared: int
+    shared_gate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """What an architecture says of its experts' router; with `by_file` a file may say otherwise of the weights.
+    """What an architecture says of its experts, beside what each file does.
 
     `scoring` is for files that do not name another. Weights are normalised or not, and not scaled; `by_file`, they are
-    as expert_weights_norm and expert_weights_scale say.
+    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts.
     """
 
     scoring: Scoring = "softmax"
     normalise: bool = True
     by_file: bool = False
+    shared_gate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ def _experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
         _rule(m, mixture, count, used),
         first_layer=m.integer("leading_dense_block_count", 0, layers, default=0),
         shared=m.integer("expert_shared_feed_forward_length", 0, 1 << 20, default=shared),
+        shared_gate=mixture.shared_gate,
     )
 
 

@@ -1,7 +1,7 @@
 """A mixture of experts instead of a feed-forward (Shazeer et al. 2017; Dai et al. 2024 for the shared expert)."""
 
 from seventy.graph.buffers import Buffer
-from seventy.graph.program import Activation, Program
+from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
 from seventy.models.blocks.config import Config, Experts
 from seventy.models.blocks.feed_forward import feed_forward, gate_and_up
@@ -24,24 +24,16 @@ def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> Non
     graph.matmul(h, w.matrix(block + "ffn_gate_inp.weight", e.count, c.hidden), scores)
     shared = shared_gate = None
     if e.shared:
-        # Before the routes, which the other experts wait for.
+        # Stands before the routing and so runs beside it.
         halves = gate_and_up(graph, w, h, block, e.shared, c.hidden, "_shexp")
         shared = graph.swiglu(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared)
-        shared_gate = _shared_gate(graph, c, w, block, h)
+        if e.shared_gate:
+            shared_gate = graph.buffer(1)
+            graph.matmul(h, w.row(block + "ffn_gate_inp_shexp.weight", c.hidden), shared_gate)
     routes = graph.route(scores, e.rule, w.optional_vector(block + "exp_probs_b.bias", e.count))
     gate, up = _gate_and_up(w, e, block, c.hidden)
     down = w.experts(block + "ffn_down_exps.weight", e.count, c.hidden, e.feed_forward)
     graph.experts(h, routes, gate, up, down, x, shared, shared_gate)
-
-
-def _shared_gate(graph: Program, c: Config, w: Weights, block: str, h: Activation) -> Buffer | None:
-    """How much of the shared expert each row takes, before the sigmoid; None where all take all of it."""
-    name = block + "ffn_gate_inp_shexp.weight"
-    if not w.has(name):
-        return None
-    gate = graph.buffer(1)
-    graph.matmul(h, w.row(name, c.hidden), gate)
-    return gate
 
 
 def _gate_and_up(w: Weights, e: Experts, block: str, hidden: int) -> tuple[Matrix, ...]:
