@@ -33,7 +33,7 @@ def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> Non
     routes = graph.route(scores, e.rule, w.optional_vector(block + "exp_probs_b.bias", e.count))
     gate, up = _gate_and_up(w, e, block, c.hidden)
     down = w.experts(block + "ffn_down_exps.weight", e.count, c.hidden, e.feed_forward)
-    graph.experts(h, routes, gate, up, down, x, shared, shared_gate)
+    graph.experts(h, routes, gate, up, down, x, shared=shared, shared_gate=shared_gate)
 
 
 def _gate_and_up(w: Weights, e: Experts, block: str, hidden: int) -> tuple[Matrix, ...]:
