@@ -25,7 +25,7 @@ from seventy.kernels.activations import KINDS
 # least eight claims for each thread, so that none waits long for another.
 _CLAIM_BYTES = 1 << 20
 _CLAIMS_PER_THREAD = 8
-_MATMUL = "seventy.kernels.matmul:build"
+_MATMUL, _EXPERTS = "seventy.kernels.matmul:build", "seventy.kernels.experts:build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,10 @@ class RouterRule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routes:
-    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts."""
+    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts.
+
+    `numbers` are those of the slots themselves.
+    """
 
     used: int
     weights: Memory
@@ -79,6 +82,7 @@ class Routes:
     inputs: Memory
     active: NDArray[np.int32]
     starts: Memory
+    numbers: NDArray[np.int32]
 
     @property
     def memory(self) -> tuple[object, ...]:
@@ -294,7 +298,7 @@ class Program:
         parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
-        routes = Routes(rule.used, weights, places, inputs, active, starts)
+        routes = Routes(rule.used, weights, places, inputs, active, starts, np.arange(slots, dtype=np.int32))
         self._add(
             Kernel("seventy.kernels.route:build", parameters),
             route.ARGUMENTS,
@@ -322,23 +326,26 @@ class Program:
         up: Matrix,
         down: Matrix,
         into: Buffer,
+        biases: Sequence[NDArray[np.float32] | None] = (None, None, None),
         shared: tuple[Activation, Matrix] | None = None,
         shared_gate: Buffer | None = None,
     ) -> None:
         """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
 
-        Then the product of `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is given. It
-        is computed beside the experts, so that it needs no barriers of its own.
+        `biases` are added to what gate, up and down give: f32, whole panels for each expert. Then the product of
+        `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is given. It is computed beside
+        the experts, so that it needs no barriers of its own.
         """
         self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
         out = self._slot_buffer(down.rows)
-        self._multiply_experts(x, routes, gate, first, routes.inputs)
-        self._multiply_experts(x, routes, up, second, routes.inputs)
+        self._multiply_experts(x, routes, gate, first, routes.inputs, biases[0])
+        self._multiply_experts(x, routes, up, second, routes.inputs, biases[1])
         everyones = self.buffer(into.columns) if shared else None
         if shared and everyones:
             self.matmul(*shared, everyones)
-        self._multiply_experts(self.swiglu(first, second), routes, down, out, None)
+        acted = self.swiglu(first, second)
+        self._multiply_experts(acted, routes, down, out, routes.numbers.ctypes.data, biases[2])
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
         more = [buffer for buffer in (everyones, shared_gate) if buffer]
         self._add(
@@ -363,13 +370,19 @@ class Program:
         return Buffer(Memory(capacity * stride), columns, stride, capacity, self.counts.ctypes.data + 16)
 
     def _multiply_experts(
-        self, x: Activation, routes: Routes, matrix: Matrix, into: Buffer, inputs: Memory | None
+        self,
+        x: Activation,
+        routes: Routes,
+        matrix: Matrix,
+        into: Buffer,
+        inputs: Memory | int,
+        bias: NDArray[np.float32] | None,
     ) -> None:
-        """into[slot] = x[inputs[slot]], or x[slot], times the matrix of the slot's expert."""
+        """into[slot] = x[inputs[slot]] times the matrix of the slot's expert, plus its bias."""
         made = self._made(x, matrix.format.activation, one_by_one=True)
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
-            Kernel("seventy.kernels.experts:build", (matrix.format.name,)),
+            Kernel(_EXPERTS, (matrix.format.name,)),
             experts.ARGUMENTS,
             reads=(made, *routes.memory),
             writes=(into.memory,),
@@ -379,11 +392,12 @@ class Program:
             chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels)),
             input=made,
             capacity=x.capacity,
-            inputs=inputs or 0,
+            inputs=inputs,
             active=routes.active.ctypes.data,
             starts=routes.starts,
             output=into.memory,
             output_stride=into.stride,
+            bias=0 if bias is None else bias.ctypes.data,
             weight_bytes=matrix.nbytes // matrix.experts * routes.used,
         )
         if matrix.scale is not None:
@@ -520,10 +534,9 @@ class Program:
     def tile_prompts(self, columns: int) -> None:
         """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
         assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
-        at = matmul.ARGUMENTS.index("prompt_columns")
         for operation in self._operations:
-            if operation.kernel.builder == _MATMUL:
-                operation.block[at] = columns
+            if operation.kernel.builder in (_MATMUL, _EXPERTS):
+                operation.block[operation.names.index("prompt_columns")] = columns
 
     def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The program as kernels/run.py reads it, and its counters."""
