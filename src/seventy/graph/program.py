@@ -139,7 +139,7 @@ class Program:
         # 1 for each row, and for each row of logits, with something in it that is no number.
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        self._constants: list[NDArray[np.float32]] = [np.array([epsilon], np.float32)]
+        self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
         self._caches = [object() for _ in pages.specs]
         self._scratch: dict[tuple[int, int, int], Memory] = {}
         self._operations: list[_Operation] = []
@@ -294,11 +294,12 @@ class Program:
         active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
         factor = np.array([rule.scale], np.float32)
         bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
-        self._constants += [factor, bias]
         parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
-        routes = Routes(rule.used, weights, places, inputs, active, starts, np.arange(slots, dtype=np.int32))
+        numbers = np.arange(slots, dtype=np.int32)
+        self._constants += [factor, bias, numbers]
+        routes = Routes(rule.used, weights, places, inputs, active, starts, numbers)
         self._add(
             Kernel("seventy.kernels.route:build", parameters),
             route.ARGUMENTS,
