@@ -18,7 +18,7 @@ ARGUMENTS = (
 # What a thread gathers at a time: with the weights of a claim it should lie in an L2.
 _GATHERED_BYTES = 1 << 18
 # So many claims for each thread, that none waits long for another; a claim has `chunk` panels at most.
-_CLAIMS_PER_THREAD = 8
+_CLAIMS_PER_THREAD = 4
 _LANES = 16
 
 
