@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -76,6 +77,49 @@ class Step:
     @property
     def bytes_read(self) -> int:
         return self.weight_bytes + self.cache_bytes
+
+
+class _Inputs:
+    """What a step writes for its program, and reads of it, between two tokens.
+
+    Between two tokens the caches are full of weights, and Python is slow: memoryviews take a third of the time that
+    numpy takes for a few numbers.
+    """
+
+    def __init__(self, program: Program) -> None:
+        assert program.logits is not None
+        self._program = program
+        self.logits = program.logits.floats(MAX_OUTPUTS)
+        self._tokens, self._positions = program.tokens.data, program.positions.data
+        self._segments, self._outputs = program.segments.data, program.outputs.data
+        self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
+        self._counts = program.counts.data
+        self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
+
+    def write(self, batch: Sequence[Segment]) -> int:
+        """Write a step's rows; return how many positions of the cache they read."""
+        row = output = positions = 0
+        for i, each in enumerate(batch):
+            n, n_pages, end = len(each.tokens), len(each.pages), each.start + len(each.tokens)
+            assert end <= n_pages * PAGE, f"{end} positions in {n_pages} pages"
+            self._tokens[row : row + n] = array("i", each.tokens)
+            self._positions[row : row + n] = array("i", range(each.start, end))
+            self._segments[row : row + n] = array("i", [i]) * n
+            table = i * self._table_length
+            self._tables[table : table + n_pages] = each.pages.data
+            row, positions = row + n, positions + end
+            self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
+            output += each.outputs
+        self._counts[0], self._counts[1], self._counts[2] = row, output, row * self._program.slots_per_row
+        return positions
+
+    def bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
+        """The segments of the last step with rows or logits that are no numbers."""
+        if not (any(self._bad_rows[:n_rows]) or any(self._bad_outputs[:n_outputs])):
+            return frozenset()
+        rows = [row for row in range(n_rows) if self._bad_rows[row]]
+        outputs = [self._outputs[output] for output in range(n_outputs) if self._bad_outputs[output]]
+        return frozenset(self._segments[row] for row in rows + outputs)
 
 
 class Model:
@@ -153,7 +197,7 @@ class Model:
                 tuning.save(remembered, self.tuning)
         usual = matmul.prompt_columns(self.library.isa.lanes)[0]
         self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
-        self._operations, self._counters = self.program.link(self.library)
+        self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program)
         self._step = threading.Lock()
         most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
         self._executor = runtime.shared.executor(self.library, most)
@@ -213,43 +257,26 @@ class Model:
     def new_sequence(self) -> CachedSequence:
         return CachedSequence(self.cache, self.context)
 
-    def step(self, batch: Sequence[Segment]) -> Step:
+    def step(self, batch: Sequence[Segment], before: Callable[[], None] | None = None) -> Step:
         """Run the model over every segment of the batch.
 
         At most MAX_ROWS rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and commits
         nothing: the caller knows what is right. The calling thread is one of those that compute; it should `lead`.
-        Raises Aborted after `abort`.
+        `before` is called when nothing is left to do in Python: whom it wakes finds the interpreter free. Raises
+        Aborted after `abort`.
         """
         assert self._executor is not None, "the model is closed"
         program = self.program
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
-            row = output = positions = 0
-            for i, each in enumerate(batch):
-                n, end = len(each.tokens), each.start + len(each.tokens)
-                assert end <= len(each.pages) * PAGE, f"{end} positions in {len(each.pages)} pages"
-                program.tokens[row : row + n] = each.tokens
-                program.positions[row : row + n] = np.arange(each.start, end)
-                program.segments[row : row + n] = i
-                program.tables[i, : len(each.pages)] = each.pages
-                program.outputs[output : output + each.outputs] = np.arange(row + n - each.outputs, row + n)
-                row, output, positions = row + n, output + each.outputs, positions + end
-            program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
-            self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
-            assert program.logits is not None
+            positions = self._inputs.write(batch)
+            if before:
+                before()
+            self._executor.run(self._linked, self.threads_for(n_rows))
             cache_bytes = positions * self.cache.memory.position_bytes
-            bad = self._bad(n_rows, n_outputs)
-            return Step(program.logits.floats(n_outputs), bad, program.step_bytes(), cache_bytes)
-
-    def _bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
-        """The segments of the last step with rows or logits that are no numbers."""
-        program = self.program
-        if not (program.bad_rows[:n_rows].any() or program.bad_outputs[:n_outputs].any()):
-            return frozenset()
-        rows = np.flatnonzero(program.bad_rows[:n_rows])
-        outputs = program.outputs[np.flatnonzero(program.bad_outputs[:n_outputs])]
-        return frozenset(program.segments[np.concatenate([rows, outputs])].tolist())
+            bad = self._inputs.bad(n_rows, n_outputs)
+            return Step(self._inputs.logits[:n_outputs], bad, program.step_bytes(), cache_bytes)
 
     def threads_for(self, rows: int) -> int:
         """What was measured is used for steps like those it was measured on; for the others, every core."""
@@ -302,7 +329,7 @@ class Model:
             self._executor.close()
             self._executor = None
             self._reservation.release()
-            del self.program, self.cache, self.library, self._operations, self._counters
+            del self.program, self.cache, self.library, self._linked, self._inputs
 
     def __enter__(self) -> Self:
         return self

@@ -206,6 +206,8 @@ class Scheduler:
 
     def _run(self) -> None:
         while True:
+            if not self._running:
+                self._deliver()
             with self._lock:
                 while not (self._waiting or self._running or self._closing):
                     self.statistics.last_batch = 0
@@ -220,7 +222,8 @@ class Scheduler:
                 self._count()
             if batch:
                 self._step(batch)
-            self._deliver()
+            else:
+                self._deliver()
 
     def _deliver(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -314,7 +317,7 @@ class Scheduler:
             segments.append(Segment(at, task.tokens[at : at + n], task.outputs(n), task.sequence.pages))
         start = time.monotonic()
         try:
-            step = self.model.step(segments)
+            step = self.model.step(segments, self._deliver)
         except Aborted:
             return
         except Exception as error:

@@ -50,7 +50,7 @@ class Trials:
             library = self.libraries[way.isa] = runtime.shared.library(LEVELS[way.isa])
             library.load([*self._program.kernels(), *self._support], self._executor.threads)
             self._linked[way.isa] = self._program.link(library)
-        operations, counters = self._linked[way.isa]
+        linked = self._linked[way.isa]
         rows = min(rows, self._sequence.max_length)
         self._sequence.reserve(rows)
         program = self._program
@@ -65,7 +65,7 @@ class Trials:
         count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES * _PREFILL_ROWS // rows)
         with self._executor.lead():
             start = time.perf_counter()
-            self._executor.run(operations[:count], counters, way.threads)
+            self._executor.run(linked.first(count), way.threads)
             return time.perf_counter() - start
 
     def __enter__(self) -> Self:

@@ -20,6 +20,7 @@ from seventy.graph.weights import Matrix, Weights
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import activations, attention, combine, embedding, experts, finite, matmul, rope, route, run, scale
 from seventy.kernels.activations import KINDS
+from seventy.runtime.threads import Linked
 
 # A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
 # least eight claims for each thread, so that none waits long for another.
@@ -539,14 +540,14 @@ class Program:
             if operation.kernel.builder in (_MATMUL, _EXPERTS):
                 operation.block[operation.names.index("prompt_columns")] = columns
 
-    def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """The program as kernels/run.py reads it, and its counters."""
+    def link(self, library: Library) -> Linked:
+        """The program with the addresses of its kernels in a library."""
         words = run.OPERATION_BYTES // 8
         table = np.zeros((len(self._operations), words), np.uint64)
         for line, operation in zip(table, self._operations, strict=True):
             line[:3] = library.address(operation.kernel), operation.block.ctypes.data, operation.barrier
         counters = np.zeros(len(table) * run.COUNTER_BYTES // 8, np.int64)
-        return table, counters
+        return Linked(table, counters)
 
     def _made(self, x: Activation, kind_name: str, one_by_one: bool = False) -> Memory:
         """Return the activation in this kind, in tiles or row by row, made where it is first wanted."""

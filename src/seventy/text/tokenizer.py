@@ -190,11 +190,18 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        # Bytes of a character that was begun.
+        self._begun = b""
 
     def push(self, token: int) -> str:
-        return self._utf8.decode(self._tokenizer.token_bytes(token, self._skip_special))
+        return self._decode(self._tokenizer.token_bytes(token, self._skip_special), False)
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD for a character that was begun."""
-        return self._utf8.decode(b"", True)
+        return self._decode(b"", True)
+
+    def _decode(self, data: bytes, final: bool) -> str:
+        data = self._begun + data
+        text, read = codecs.utf_8_decode(data, "replace", final)
+        self._begun = data[read:]
+        return text
