@@ -181,17 +181,32 @@ def unpack_page(page: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarra
 
 
 def attention(
-    queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float, layout: Layout
+    queries: np.ndarray,
+    cache: np.ndarray,
+    table: np.ndarray,
+    position: int,
+    scale: float,
+    layout: Layout,
+    window: int | None = None,
+    sinks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """queries [heads, key_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64."""
+    """queries [heads, key_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64.
+
+    With a window over the last so many of them only; `sinks` [heads] are scores without a value.
+    """
     heads = len(queries)
     group = heads // len(cache)
     out = np.empty((heads, layout.value_dim))
-    pages = table[: position // PAGE + 1]
+    first = max(0, position + 1 - (window or position + 1))
+    begin = first // PAGE
+    pages = table[begin : position // PAGE + 1]
+    seen = slice(first - begin * PAGE, position + 1 - begin * PAGE)
     for head in range(heads):
         unpacked = [unpack_page(cache[head // group, page], layout) for page in pages]
-        keys, values = (np.concatenate([page[i] for page in unpacked])[: position + 1] for i in (0, 1))
+        keys, values = (np.concatenate([page[i] for page in unpacked])[seen] for i in (0, 1))
         scores = keys @ queries[head] * scale
-        weights = np.exp(scores - scores.max())
-        out[head] = weights / weights.sum() @ values
+        largest = scores.max() if sinks is None else max(scores.max(), sinks[head])
+        weights = np.exp(scores - largest)
+        total = weights.sum() + (0 if sinks is None else np.exp(np.float64(sinks[head]) - largest))
+        out[head] = weights / total @ values
     return out
