@@ -19,13 +19,15 @@ from seventy.kernels.pages import KINDS as KV_KINDS
 from seventy.kernels.route import Scoring
 
 _TOPK = Kernel("seventy.kernels.topk:build")
-_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu")
+_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu", "clamped_swiglu")
 _ROPES = [(interleaved, not interleaved, kv) for interleaved in (True, False) for kv in KV_KINDS]
+# Attention without and with sinks and a window.
+_MORE = ((False, False), (True, True))
 ALL = [
     *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
     *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
     *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, *how)) for how in _ROPES),
-    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv)) for kv in KV_KINDS),
+    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv, *more)) for kv in KV_KINDS for more in _MORE),
     *(Kernel("seventy.kernels.experts:build", (f,)) for f in _FORMATS),
     Kernel("seventy.kernels.scale:build", (True, True)),
     Kernel("seventy.kernels.scale:build_of_experts"),

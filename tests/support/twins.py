@@ -122,6 +122,11 @@ def route(
     return chosen, weights * scale
 
 
+def clamped_swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    gate, up = np.minimum(gate.astype(np.float64), 7), np.clip(up.astype(np.float64), -7, 7)
+    return gate / (1 + np.exp(np.minimum(-1.702 * gate, 700))) * (up + 1)
+
+
 def rotate(x: np.ndarray, angles: np.ndarray, length: float, interleaved: bool) -> np.ndarray:
     """x [..., head_dim] by angles [..., rope_dim / 2]; dimensions past rope_dim stay."""
     n = 2 * angles.shape[-1]

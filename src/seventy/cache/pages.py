@@ -44,6 +44,10 @@ class Pages:
         """Return a layer's pages, [KV heads, pages, bytes]."""
         return self._layers[layer]
 
+    def seen_bytes(self, start: int, end: int) -> int:
+        """Return how many bytes the positions from `start` to `end` - 1 of a sequence see in all layers."""
+        return sum(spec.seen(start, end) * spec.position_bytes(self.kind) for spec in self.specs)
+
     def copy(self, source: int, target: int) -> None:
         """Copy a page in every layer."""
         for layer in self._layers:

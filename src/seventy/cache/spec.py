@@ -7,11 +7,15 @@ from seventy.kernels.pages import PAGE, Layout
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """A key of `key_dim` and a value of `value_dim` elements for each position and each of `kv_heads`, in pages."""
+    """A key of `key_dim` and a value of `value_dim` elements for each position and each of `kv_heads`, in pages.
+
+    With a `window`, a position sees itself and the `window` - 1 before it only. All positions are kept all the same.
+    """
 
     kv_heads: int
     key_dim: int
     value_dim: int
+    window: int | None = None
 
     def layout(self, kind: str) -> Layout:
         """How a page of one KV head lies in memory where elements are kept as `kind` (kernels/pages.py)."""
@@ -24,6 +28,10 @@ class Paged:
     def position_bytes(self, kind: str) -> int:
         """Bytes that one position takes in this layer."""
         return self.page_bytes(kind) // PAGE
+
+    def seen(self, start: int, end: int) -> int:
+        """How many positions those from `start` to `end` - 1 see together."""
+        return end if self.window is None else end - max(0, start + 1 - self.window)
 
 
 CacheSpec = Paged

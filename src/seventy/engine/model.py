@@ -270,11 +270,12 @@ class Model:
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
-            positions = self._inputs.write(batch)
+            self._inputs.write(batch)
             if before:
                 before()
             self._executor.run(self._linked, self.threads_for(n_rows))
-            cache_bytes = positions * self.cache.memory.position_bytes
+            seen = self.cache.memory.seen_bytes
+            cache_bytes = sum(seen(each.start, each.start + len(each.tokens)) for each in batch)
             bad = self._inputs.bad(n_rows, n_outputs)
             return Step(self._inputs.logits[:n_outputs], bad, program.step_bytes(), cache_bytes)
 
@@ -307,7 +308,7 @@ class Model:
 
     def read_bytes(self, positions: int) -> int:
         """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions."""
-        return self.program.bytes_of_one_row() + positions * self.cache.memory.position_bytes
+        return self.program.bytes_of_one_row() + self.cache.memory.seen_bytes(positions - 1, positions)
 
     def operations(self, rows: int, outputs: int) -> int:
         """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""

@@ -215,10 +215,10 @@ class Program:
         rows = self._made(self.norm(a, weight), "f32", one_by_one=True)
         return Buffer(rows, a.columns, a.stride, a.capacity, a.count)
 
-    def swiglu(self, gate: Buffer, up: Buffer) -> Activation:
-        """silu(gate) * up"""
+    def gated(self, gate: Buffer, up: Buffer, activation: str = "swiglu") -> Activation:
+        """silu(gate) * up, or another product of both (kernels/activations.py)."""
         reads = (gate.memory, up.memory)
-        return Activation("swiglu", gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
+        return Activation(activation, gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
 
     def matmul(
         self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
@@ -329,14 +329,15 @@ class Program:
         down: Matrix,
         into: Buffer,
         biases: Sequence[NDArray[np.float32] | None] = (None, None, None),
+        activation: str = "swiglu",
         shared: tuple[Activation, Matrix] | None = None,
         shared_gate: Buffer | None = None,
     ) -> None:
         """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
 
-        `biases` are added to what gate, up and down give: f32, whole panels for each expert. Then the product of
-        `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is given. It is computed beside
-        the experts, so that it needs no barriers of its own.
+        `biases` are added to what gate, up and down give: f32, whole panels for each expert. `activation` is as in
+        `gated`. Then the product of `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is
+        given. It is computed beside the experts, so that it needs no barriers of its own.
         """
         self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
@@ -346,7 +347,7 @@ class Program:
         everyones = self.buffer(into.columns) if shared else None
         if shared and everyones:
             self.matmul(*shared, everyones)
-        acted = self.swiglu(first, second)
+        acted = self.gated(first, second, activation)
         self._multiply_experts(acted, routes, down, out, routes.numbers.ctypes.data, biases[2])
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
         more = [buffer for buffer in (everyones, shared_gate) if buffer]
@@ -381,6 +382,10 @@ class Program:
         bias: NDArray[np.float32] | None,
     ) -> None:
         """into[slot] = x[inputs[slot]] times the matrix of the slot's expert, plus its bias."""
+        if bias is not None and matrix.scale is not None:
+            # The product is multiplied by the factor with the bias in it.
+            bias = bias / matrix.scale[: len(bias), None]
+            self._constants.append(bias)
         made = self._made(x, matrix.format.activation, one_by_one=True)
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
@@ -456,16 +461,20 @@ class Program:
             epsilon=self._constants[0].ctypes.data,
         )
 
-    def attention(self, queries: Buffer, into: Buffer, layer: int, scale: float) -> None:
-        """into = softmax(scale * queries . keys) . values for every head, over each row's own past."""
+    def attention(
+        self, queries: Buffer, into: Buffer, layer: int, scale: float, sinks: NDArray[np.float32] | None = None
+    ) -> None:
+        """into = softmax(scale * queries . keys) . values for every head, over what each row sees of its own past.
+
+        `sinks` are a score of each head that has no value (kernels/attention.py).
+        """
         self._constants.append(np.array([scale], np.float32))
         spec = self.pages.specs[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         scratch = self._attention_scratch(spec, group)
+        shape = (spec.kv_heads, group, spec.key_dim, spec.value_dim, self.pages.kind)
         self._add(
-            Kernel(
-                "seventy.kernels.attention:build", (spec.kv_heads, group, spec.key_dim, spec.value_dim, self.pages.kind)
-            ),
+            Kernel("seventy.kernels.attention:build", (*shape, sinks is not None, spec.window is not None)),
             attention.ARGUMENTS,
             reads=(queries.memory, self._caches[layer]),
             writes=(into.memory, scratch),
@@ -479,6 +488,8 @@ class Program:
             output=into.memory,
             output_stride=into.stride,
             scratch=scratch,
+            sinks=0 if sinks is None else sinks.ctypes.data,
+            window=spec.window or 0,
         )
 
     def _attention_scratch(self, spec: Paged, group: int) -> Memory:

@@ -70,10 +70,15 @@ def format_of(info: TensorInfo) -> Format:
     return known[info.type]
 
 
+def _is_matrix(info: TensorInfo) -> bool:
+    """Whether it is one or as many as there are experts; the biases of experts have two dimensions, too."""
+    return len(info.shape) in (2, 3) and not info.name.endswith(".bias")
+
+
 def packed_bytes(info: TensorInfo) -> int:
     """Memory of a tensor: a matrix in whole panels that begin on cache lines, a vector as floats."""
     format = format_of(info)
-    if len(info.shape) not in (2, 3):
+    if not _is_matrix(info):
         return info.nbytes // format.nbytes * format.block * 4
     *experts, rows, columns = info.shape
     padded = -(-rows // PANEL) * PANEL * (experts[0] if experts else 1)
@@ -99,7 +104,7 @@ class Weights:
         self._matrices: dict[str, tuple[Matrix, ...]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._rows: list[NDArray[np.uint8]] = []
-        sizes = {info.name: packed_bytes(info) for info in self._tensors.values() if len(info.shape) in (2, 3)}
+        sizes = {info.name: packed_bytes(info) for info in self._tensors.values() if _is_matrix(info)}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
         place = int(self._arena.ctypes.data)
@@ -180,18 +185,26 @@ class Weights:
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:
         """A norm's weights or a bias, padded with zeros to whole panels; read at once."""
+        return self._floats(name, (length,))
+
+    def _floats(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if name not in self._vectors:
-            info = self._info(name, (length,))
+            info = self._info(name, shape)
             format = format_of(info)
-            values = format.dequantize(self._source.read(info).reshape(-1, format.nbytes)).reshape(-1)
-            padded = np.zeros(-(-length // PANEL) * PANEL, np.float32)
-            padded[:length] = values
+            values = format.dequantize(self._source.read(info).reshape(-1, format.nbytes)).reshape(shape)
+            *_, length = shape
+            padded = np.zeros((*shape[:-1], -(-length // PANEL) * PANEL), np.float32)
+            padded[..., :length] = values
             self._vectors[name] = padded
         return self._vectors[name]
 
     def optional_vector(self, name: str, length: int) -> NDArray[np.float32] | None:
         """Return the vector of this name, or None where the file has none."""
         return self.vector(name, length) if self.has(name) else None
+
+    def optional_biases(self, name: str, experts: int, length: int) -> NDArray[np.float32] | None:
+        """Return a bias for each of the experts, [experts, whole panels], or None where the file has none."""
+        return self._floats(name, (experts, length)) if self.has(name) else None
 
     @property
     def nbytes(self) -> int:

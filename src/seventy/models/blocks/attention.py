@@ -12,7 +12,7 @@ from seventy.models.blocks.config import Config
 
 
 def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
-    """x += attention of the normalised x; every product has a bias where the file has one."""
+    """x += attention of the normalised x; every product has a bias and every head a sink where the file has them."""
     block = f"blk.{layer}."
     q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
     queries, keys, values, attended = (graph.buffer(columns) for columns in (q, kv, kv, q))
@@ -29,7 +29,8 @@ def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryT
         query_norm, key_norm = (w.vector(f"{block}attn_{name}_norm.weight", c.head_dim) for name in ("q", "k"))
         norms = query_norm, key_norm
     graph.rotate_and_store(queries, keys, values, layer, tables, norms)
-    graph.attention(queries, attended, layer, c.head_dim**-0.5)
+    sinks = w.optional_vector(block + "attn_sinks.weight", c.heads)
+    graph.attention(queries, attended, layer, c.head_dim**-0.5, sinks)
     output = w.matrix(block + "attn_output.weight", c.hidden, q)
     bias = w.optional_vector(block + "attn_output.bias", c.hidden)
     graph.matmul(graph.plain(attended), output, x, bias, add=True)

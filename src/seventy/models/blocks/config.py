@@ -40,7 +40,8 @@ class Experts:
     """A mixture of experts in the layers from `first_layer` on: `count` of width `feed_forward`, chosen by `rule`.
 
     `shared` is the width of one more expert, which every row goes to; 0 where there is none. With `shared_gate`, each
-    row takes a part of what it gives, as a score of its own says.
+    row takes a part of what it gives, as a score of its own says. `activation` makes one number of gate and up
+    (kernels/activations.py).
     """
 
     count: int
@@ -49,6 +50,7 @@ class Experts:
     first_layer: int
     shared: int
     shared_gate: bool
+    activation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Mixture:
     normalise: bool = True
     by_file: bool = False
     shared_gate: bool = False
+    activation: str = "swiglu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class Config:
 
     `feed_forward` is the width of the feed-forward of layers without experts, 0 where there are none. After the layers
     a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says whether
-    products are multiplied by the `.scale` of their matrix.
+    products are multiplied by the `.scale` of their matrix. `windows` are how many positions each layer sees, None
+    where it sees all.
     """
 
     layers: int
@@ -89,6 +93,7 @@ class Config:
     experts: Experts | None
     further_blocks: int
     scales: bool
+    windows: tuple[int | None, ...]
 
     def runs(self, tensor: str) -> bool:
         """Whether the main pass may have a use for the tensor of this name."""
@@ -106,11 +111,14 @@ def read(
     feed_forward_norm: str = "ffn_norm",
     experts: Mixture | None = None,
     scales: bool = True,
+    window_period: int = 0,
 ) -> Config:
     """Read a model's numbers; with `experts`, its feed-forwards are mixtures of experts.
 
-    `feed_forward_norm` is the name of the norm before a layer's feed-forward. The other arguments are as in Config.
-    Raises SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
+    `feed_forward_norm` is the name of the norm before a layer's feed-forward. Of `window_period` layers the last sees
+    all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. The
+    other arguments are as in Config. Raises SeventyError where a number is missing or cannot be, or the model needs
+    what the engine cannot do.
     """
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
@@ -126,10 +134,11 @@ def read(
             )
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
     head_dim = m.integer("attention.key_length", 16, 1024, default=hidden // heads)
-    # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
-    window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
     blocks = m.integer("block_count", 1, 1024)
     further = m.integer("nextn_predict_layers", 0, blocks - 1, default=0)
+    windows = _windows(m, blocks - further, window_period)
+    # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
+    window = 0 if window_period else m.integer("attention.sliding_window", 0, 1 << 24, default=0)
     mixture = _experts(m, experts, blocks - further) if experts else None
     all_experts = mixture is not None and mixture.first_layer == 0
     config = Config(
@@ -148,6 +157,7 @@ def read(
         experts=mixture,
         further_blocks=further,
         scales=scales,
+        windows=windows,
     )
     value_dim = m.integer("attention.value_length", 1, 1 << 17, default=head_dim)
     if heads % config.kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > _MOST_QUERY_COLUMNS:
@@ -157,6 +167,24 @@ def read(
             f"take another model"
         )
     return config
+
+
+def _windows(m: Metadata, layers: int, period: int) -> tuple[int | None, ...]:
+    if not period:
+        return (None,) * layers
+    window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
+    pattern = m.raw("attention.sliding_window_pattern")
+    if hasattr(pattern, "__len__"):
+        windowed = list(pattern)
+        if len(windowed) < layers or not all(isinstance(each, bool) for each in windowed):
+            raise SeventyError(
+                f"the model's attention.sliding_window_pattern is {windowed!r:.60}, not true or false for each of its "
+                f"{layers} layers; get the file again"
+            )
+    else:
+        period = m.integer("attention.sliding_window_pattern", 1, 1024, default=period)
+        windowed = [layer % period < period - 1 for layer in range(layers)]
+    return tuple(window if window and windowed[layer] else None for layer in range(layers))
 
 
 def _experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
@@ -173,6 +201,7 @@ def _experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
         first_layer=m.integer("leading_dense_block_count", 0, layers, default=0),
         shared=m.integer("expert_shared_feed_forward_length", 0, 1 << 20, default=shared),
         shared_gate=mixture.shared_gate,
+        activation=mixture.activation,
     )
 
 
@@ -204,4 +233,4 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
 
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
-    return [Paged(config.kv_heads, config.head_dim, config.head_dim)] * config.layers
+    return [Paged(config.kv_heads, config.head_dim, config.head_dim, window) for window in config.windows]

@@ -16,24 +16,32 @@ def feed_forward_or_experts(graph: Program, c: Config, w: Weights, layer: int, x
 
 
 def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += the weighted sum of each row's experts, SwiGLU feed-forwards of the normalised x, and the shared one."""
+    """x += the weighted sum of each row's experts, feed-forwards of the normalised x, and the shared one.
+
+    The router and the experts have biases where the file has them.
+    """
     assert c.experts is not None
     block, e = f"blk.{layer}.", c.experts
     h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
     scores = graph.buffer(e.count)
-    graph.matmul(h, w.matrix(block + "ffn_gate_inp.weight", e.count, c.hidden), scores)
+    router = w.matrix(block + "ffn_gate_inp.weight", e.count, c.hidden)
+    graph.matmul(h, router, scores, w.optional_vector(block + "ffn_gate_inp.bias", e.count))
     shared = shared_gate = None
     if e.shared:
         # Stands before the routing and so runs beside it.
         halves = gate_and_up(graph, w, h, block, e.shared, c.hidden, "_shexp")
-        shared = graph.swiglu(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared)
+        shared = graph.gated(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared)
         if e.shared_gate:
             shared_gate = graph.buffer(1)
             graph.matmul(h, w.row(block + "ffn_gate_inp_shexp.weight", c.hidden), shared_gate)
     routes = graph.route(scores, e.rule, w.optional_vector(block + "exp_probs_b.bias", e.count))
     gate, up = _gate_and_up(w, e, block, c.hidden)
     down = w.experts(block + "ffn_down_exps.weight", e.count, c.hidden, e.feed_forward)
-    graph.experts(h, routes, gate, up, down, x, shared=shared, shared_gate=shared_gate)
+    biases = [
+        w.optional_biases(f"{block}ffn_{name}_exps.bias", e.count, matrix.rows)
+        for name, matrix in (("gate", gate), ("up", up), ("down", down))
+    ]
+    graph.experts(h, routes, gate, up, down, x, biases, e.activation, shared, shared_gate)
 
 
 def _gate_and_up(w: Weights, e: Experts, block: str, hidden: int) -> tuple[Matrix, ...]:

@@ -12,7 +12,7 @@ def feed_forward(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -
     h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
     gate, up = gate_and_up(graph, w, h, block, c.feed_forward, c.hidden)
     down = w.matrix(block + "ffn_down.weight", c.hidden, c.feed_forward)
-    graph.matmul(graph.swiglu(gate, up), down, x, add=True)
+    graph.matmul(graph.gated(gate, up), down, x, add=True)
 
 
 def gate_and_up(
