@@ -46,6 +46,27 @@ def test_a_text_that_begins_as_another_goes_on_as_if_alone(kv: str, tmp_path: Pa
             sequence.close()
 
 
+def test_a_long_text_is_right_without_what_lies_behind_its_windows(tmp_path: Path) -> None:
+    path = family.write(tmp_path / "model.gguf", layers=2)
+    ids = np.random.default_rng(2).integers(0, 256, 1800).tolist()
+    with LLM(path, threads=2, context=2048) as llm:
+        logits, model = llm.logits(ids), llm.model
+        assert model.cache.memory.n_slots < model.cache.n_pages - 8
+        sequence = model.new_sequence()
+        # From near the beginning nothing can go on, for nobody kept the windows there; from the end everything.
+        assert sequence.open(ids[:200]) == 0
+        sequence.close()
+        assert sequence.open(ids[:-1]) == len(ids) - 1
+        sequence.reserve(len(ids))
+        step = model.step([Segment(len(ids) - 1, ids[-1:], 1, sequence.pages)])
+        assert np.array_equal(step.logits[0], logits[-1])
+        sequence.close()
+    exact, gaps = family.forward(path, ids)
+    clear = gaps >= 1e-3
+    kl, _ = divergence(exact[clear], logits[clear])
+    assert kl <= 2e-5 and clear.mean() >= 0.97
+
+
 def test_windows_are_those_the_file_names(tmp_path: Path) -> None:
     windows = {}
     for name, pattern in {"usual": None, "every third": 3, "listed": [True, True, False]}.items():

@@ -84,9 +84,10 @@ class Bench:
         progress: Progress | None = None,
         tune: bool = False,
     ) -> "Bench":
-        longest = max(needed(task) for task in wish.tasks(1 << 30))
+        tasks = wish.tasks(1 << 30)
+        longest, users = max(map(needed, tasks)), max(task.n if task.what == "batch" else 1 for task in tasks)
         start = time.perf_counter()
-        model = Model(source, threads, longest, isa_name=isa, kv=_KV, progress=progress, tune=tune)
+        model = Model(source, threads, longest, users, isa, _KV, progress, tune, positions=longest)
         # Measured once, loaded often.
         seconds = time.perf_counter() - start - model.tuning_seconds
         try:

@@ -9,7 +9,7 @@ from seventy.kernels.pages import PAGE, Layout
 class Paged:
     """A key of `key_dim` and a value of `value_dim` elements for each position and each of `kv_heads`, in pages.
 
-    With a `window`, a position sees itself and the `window` - 1 before it only. All positions are kept all the same.
+    With a `window`, a position sees itself and the `window` - 1 before it only.
     """
 
     kv_heads: int
@@ -28,10 +28,6 @@ class Paged:
     def position_bytes(self, kind: str) -> int:
         """Bytes that one position takes in this layer."""
         return self.page_bytes(kind) // PAGE
-
-    def seen(self, start: int, end: int) -> int:
-        """How many positions those from `start` to `end` - 1 see together."""
-        return end if self.window is None else end - max(0, start + 1 - self.window)
 
 
 CacheSpec = Paged

@@ -17,8 +17,10 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, width, *experts)
     return Footprint(
         weights=sum(packed_bytes(info) for info in source.tensors.values() if c.runs(info.name)),
-        position_bytes=sum(spec.position_bytes(kv) for spec in specs),
+        position_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is None),
         columns=columns,
         vocabulary=c.vocabulary,
         context=c.context,
+        window=max((spec.window for spec in specs if spec.window), default=0),
+        window_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is not None),
     )

@@ -18,6 +18,7 @@ from seventy import models
 from seventy.cache.pages import Pages, check_kind, pages
 from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.cache.slots import Slots
 from seventy.engine.footprint import footprint
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
@@ -86,19 +87,20 @@ class _Inputs:
     numpy takes for a few numbers.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, slots: Slots) -> None:
         assert program.logits is not None
-        self._program = program
+        self._program, self._pages, self._slot_of_page = program, program.pages, slots.of_page
         self.logits = program.logits.floats(MAX_OUTPUTS)
         self._tokens, self._positions = program.tokens.data, program.positions.data
         self._segments, self._outputs = program.segments.data, program.outputs.data
         self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
+        self._slots = program.slots.reshape(-1).data
         self._counts = program.counts.data
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
 
     def write(self, batch: Sequence[Segment]) -> int:
-        """Write a step's rows; return how many positions of the cache they read."""
-        row = output = positions = 0
+        """Write a step's rows; return how many bytes of the cache they read."""
+        row = output = cache_bytes = 0
         for i, each in enumerate(batch):
             n, n_pages, end = len(each.tokens), len(each.pages), each.start + len(each.tokens)
             assert end <= n_pages * PAGE, f"{end} positions in {n_pages} pages"
@@ -107,11 +109,13 @@ class _Inputs:
             self._segments[row : row + n] = array("i", [i]) * n
             table = i * self._table_length
             self._tables[table : table + n_pages] = each.pages.data
-            row, positions = row + n, positions + end
+            if self._pages.window:
+                self._slots[table : table + n_pages] = self._slot_of_page[each.pages].data
+            row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
             self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
             output += each.outputs
         self._counts[0], self._counts[1], self._counts[2] = row, output, row * self._program.slots_per_row
-        return positions
+        return cache_bytes
 
     def bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
         """The segments of the last step with rows or logits that are no numbers."""
@@ -127,10 +131,10 @@ class Model:
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
     model was made for; without it, what memory allows (runtime/memory.py). `sequences` share the cache: it has room for
-    one of that length at least, and for all where memory allows; `kv` is how it keeps keys and values, as f16 or q8_0.
-    Without `threads`, how many, which vector width and tiles are what measurements chose (runtime/tuning.py):
-    remembered ones, or now where loading took longer than they do or `tune` asks for them; else every physical core
-    and the widest.
+    one of that length at least, and for all where memory allows, or for `positions` of all together where that is given;
+    `kv` is how it keeps keys and values, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
+    what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do or
+    `tune` asks for them; else every physical core and the widest.
     """
 
     def __init__(
@@ -143,6 +147,7 @@ class Model:
         kv: str = "f16",
         progress: Progress | None = None,
         tune: bool = False,
+        positions: int | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
@@ -164,7 +169,7 @@ class Model:
             # Refused before anything is loaded: what would make the machine swap.
             with reservations.ledger() as ledger:
                 self.context = context = choose_context(sizes, ledger.room, context, sequences)
-                positions = cache_positions(sizes, ledger.room, context, sequences)
+                positions = positions or cache_positions(sizes, ledger.room, context, sequences)
                 need = sizes.need(positions, sequences)
                 what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
                 self._reservation = ledger.promise(need.total, what)
@@ -172,7 +177,8 @@ class Model:
             # One node, or more than have counters: no thread is kept from anything.
             nodes = machine.node_cpus()
             weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), config.runs)
-            self.cache = PrefixCache(Pages(specs, pages(positions), kv))
+            n_slots = sizes.slots(positions, sequences)
+            self.cache = PrefixCache(Pages(specs, pages(positions), kv, n_slots))
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
             self.program = Program(
@@ -197,7 +203,7 @@ class Model:
                 tuning.save(remembered, self.tuning)
         usual = matmul.prompt_columns(self.library.isa.lanes)[0]
         self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
-        self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program)
+        self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program, self.cache.slots)
         self._step = threading.Lock()
         most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
         self._executor = runtime.shared.executor(self.library, most)
@@ -270,12 +276,10 @@ class Model:
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
-            self._inputs.write(batch)
+            cache_bytes = self._inputs.write(batch)
             if before:
                 before()
             self._executor.run(self._linked, self.threads_for(n_rows))
-            seen = self.cache.memory.seen_bytes
-            cache_bytes = sum(seen(each.start, each.start + len(each.tokens)) for each in batch)
             bad = self._inputs.bad(n_rows, n_outputs)
             return Step(self._inputs.logits[:n_outputs], bad, program.step_bytes(), cache_bytes)
 

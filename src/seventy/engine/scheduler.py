@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.pages import pages
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.generation import Generation
 from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment, Step
@@ -270,7 +269,7 @@ class Scheduler:
 
     def _may_start(self, task: _Task) -> bool:
         """Not while there is no room for its prompt, nor while another reads what both begin with."""
-        if self._running and self.model.cache.free_pages < pages(len(task.tokens)) + len(self._running):
+        if self._running and not self.model.cache.has_room(len(task.tokens), len(self._running)):
             return False
         for other in self._running:
             if not other.decoding and other.tokens[:PAGE] == task.tokens[:PAGE]:

@@ -59,6 +59,7 @@ class Trials:
         program.segments[:rows] = 0
         pages = self._sequence.pages
         program.tables[0, : len(pages)] = pages
+        program.slots[0, : len(pages)] = self._sequence.slots
         program.outputs[0] = rows - 1
         program.counts[:] = rows, 1, rows * program.slots_per_row
         program.tile_prompts(way.prompt_columns)

@@ -106,7 +106,7 @@ class _Operation:
 class Program:
     """The list and its memory. The inputs of a step are `tokens`, `positions`, `segments`, `tables`, `outputs`.
 
-    `segments` says for each row which row of `tables` has its sequence's pages.
+    `segments` says for each row which row of `tables` has its sequence's pages; so does `slots` for layers with windows.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Program:
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.segments: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
+        self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
         self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         # Rows of the step, rows that want logits, and slots of experts.
         self.counts: NDArray[np.int64] = np.zeros(3, np.int64)
@@ -445,7 +446,7 @@ class Program:
             reads=(queries.memory, keys.memory, values.memory),
             writes=(queries.memory, keys.memory, self._caches[layer]),
             rows=queries.count,
-            **self._sequences(),
+            **self._sequences(layer),
             coarse=tables.coarse.ctypes.data,
             fine=tables.fine.ctypes.data,
             queries=queries.memory,
@@ -455,7 +456,7 @@ class Program:
             values=values.memory,
             value_stride=values.stride,
             cache=self.pages.address(layer),
-            n_pages=self.pages.n_pages,
+            n_pages=self.pages.pages_of(layer),
             query_norm=0 if query_norm is None else query_norm.ctypes.data,
             key_norm=0 if key_norm is None else key_norm.ctypes.data,
             epsilon=self._constants[0].ctypes.data,
@@ -479,11 +480,11 @@ class Program:
             reads=(queries.memory, self._caches[layer]),
             writes=(into.memory, scratch),
             rows=queries.count,
-            **self._sequences(),
+            **self._sequences(layer),
             queries=queries.memory,
             query_stride=queries.stride,
             cache=self.pages.address(layer),
-            n_pages=self.pages.n_pages,
+            n_pages=self.pages.pages_of(layer),
             scale=self._constants[-1].ctypes.data,
             output=into.memory,
             output_stride=into.stride,
@@ -502,13 +503,14 @@ class Program:
             self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
         return self._scratch[key]
 
-    def _sequences(self) -> dict[str, int]:
-        """Return the arguments that say which position of which sequence each row is."""
+    def _sequences(self, layer: int) -> dict[str, int]:
+        """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
+        tables = self.tables if self.pages.specs[layer].window is None else self.slots
         return {
             "positions": self.positions.ctypes.data,
             "segments": self.segments.ctypes.data,
-            "tables": self.tables.ctypes.data,
-            "table_stride": self.tables.strides[0],
+            "tables": tables.ctypes.data,
+            "table_stride": tables.strides[0],
         }
 
     # What the engine uses
