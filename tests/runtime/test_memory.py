@@ -44,6 +44,7 @@ def test_recurrent_layers_take_a_state_for_each_text() -> None:
 def test_layers_with_windows_take_room_for_the_windows_of_the_texts() -> None:
     windowed = Footprint(10**9, 1000, 100, 1000, 1 << 17, window=128, window_bytes=3000)
     assert windowed.need(1024).cache == 1024 * 4000
+    assert [windowed.seen_bytes(n) for n in (100, 1000)] == [100 * 4000, 1000 * 1000 + 128 * 3000]
     longer, longest = windowed.need(1 << 16).cache, windowed.need(1 << 17).cache
     assert longest - longer == (1 << 16) * 1000
     assert windowed.need(1 << 17, sequences=5).cache > longest

@@ -51,10 +51,6 @@ class Load:
     def low_bit(self) -> bool:
         return self.quant.upper().removeprefix("UD-").startswith(LOW_BIT)
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        return self.footprint.position_bytes
-
     def need(self, context: int) -> Need:
         """What must fit in memory at this context, as the engine counts it; no model has a longer one than its own."""
         return self.footprint.need(min(context, self.footprint.context))
@@ -122,7 +118,7 @@ def predict(
     if machine.measured_gbs is None:
         # What was measured, was measured with these cores.
         effective = min(effective, workers * calibration.core_gbs(machine))
-    kv_gb = load.kv_bytes_per_token * context / 1e9
+    kv_gb = load.footprint.seen_bytes(context) / 1e9
     memory_s = (load.read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
     compute_s = operations / calibration.decode_ops_per_s(machine, load.low_bit, workers)

@@ -65,6 +65,10 @@ class Footprint:
     window: int = 0
     window_bytes: int = 0
 
+    def seen_bytes(self, position: int) -> int:
+        """Bytes of the cache that a token at this position reads."""
+        return self.position_bytes * position + self.window_bytes * min(position, self.window)
+
     def slots(self, positions: int, sequences: int) -> int:
         """How many pages layers with windows have room for, of a cache of `positions` that `sequences` texts share."""
         return min(whole_pages(positions) // PAGE, self._most_slots(sequences))
