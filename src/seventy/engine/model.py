@@ -235,7 +235,7 @@ class Model:
                 program.tables[i, : len(each.pages)] = each.pages
                 program.outputs[output : output + each.outputs] = np.arange(row + n - each.outputs, row + n)
                 row, output, positions = row + n, output + each.outputs, positions + end
-            program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
+            program.count(n_rows, n_outputs)
             self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
             assert program.logits is not None
             cache_bytes = positions * self.cache.memory.position_bytes
@@ -287,7 +287,7 @@ class Model:
         head = self.config.vocabulary * self.config.hidden
         used = self.program.slots_per_row
         blocks = sum(
-            matrix.rows * matrix.columns * (used if matrix.experts > 1 else 1)
+            matrix.rows * matrix.columns * (used if matrix.routed else matrix.experts)
             for matrix in self.matrices if matrix.name.startswith("blk.")
         )  # fmt: skip
         return 2 * (rows * blocks + outputs * head)
