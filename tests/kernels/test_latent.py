@@ -36,7 +36,7 @@ class Case:
             isa, self.kernel, latent.ARGUMENTS, threads=threads, rows=count(len(queries)), positions=positions,
             segments=np.zeros(len(queries), np.int32), tables=self.table, table_stride=self.table.nbytes,
             queries=queries, query_stride=queries.strides[0], cache=self.cache,
-            scale=np.array([self.scale], np.float32), output=out, output_stride=out.strides[0],
+            scales=np.array([self.scale], np.float32), scale_span=1 << 20, output=out, output_stride=out.strides[0],
             scratch=np.zeros(latent.scratch_bytes(self.heads, self.value_dim), np.uint8),
         )  # fmt: skip
         return out

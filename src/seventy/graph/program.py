@@ -553,9 +553,14 @@ class Program:
             weight_bytes=matrix.nbytes,
         )
 
-    def latent_attention(self, queries: Buffer, into: Buffer, layer: int, scale: float) -> None:
-        """into = softmax(scale * queries . keys) . values for every head; all share one key, which begins as its value."""
-        self._constants.append(np.array([scale], np.float32))
+    def latent_attention(
+        self, queries: Buffer, into: Buffer, layer: int, scales: NDArray[np.float32], scale_span: int
+    ) -> None:
+        """into = softmax(scale * queries . keys) . values for every head; all share one key, whose beginning is the value.
+
+        A row at position p has the scale scales[p // scale_span].
+        """
+        self._constants.append(scales)
         spec = self.pages.specs[layer]
         n = queries.columns // spec.key_dim
         key = n, spec.value_dim
@@ -571,7 +576,8 @@ class Program:
             queries=queries.memory,
             query_stride=queries.stride,
             cache=self.pages.address(layer),
-            scale=self._constants[-1].ctypes.data,
+            scales=scales.ctypes.data,
+            scale_span=scale_span,
             output=into.memory,
             output_stride=into.stride,
             scratch=self._scratch[key],

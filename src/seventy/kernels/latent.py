@@ -24,8 +24,8 @@ _STRETCH = 64
 _LOWEST = -3e38
 
 ARGUMENTS = (
-    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "scale", "output",
-    "output_stride", "scratch",
+    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "scales", "scale_span",
+    "output", "output_stride", "scratch",
 )  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def scratch_bytes(heads: int, value_dim: int) -> int:
 def build(module: Module, heads: int, dim: int, value_dim: int, kv: str) -> None:
     """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
 
-    Keys have `dim` elements, of which the first `value_dim` are the value. Row r is of the sequence segments[r]; which
+    Keys have `dim` elements, of which the first `value_dim` are the value. The scale of a row at position p is the f32
+    scales[p // scale_span]. Row r is of the sequence segments[r]; which
     pages that has is row segments[r] of `tables`, i32, `table_stride` bytes apart.
     """
     layout = LatentLayout(kv, dim)
@@ -154,10 +155,11 @@ class _Rows:
     def _take_queries(self, row: Value, which: Value) -> None:
         """Scaled and with heads in the lanes: [vectors, dim, lanes]."""
         k, f, dim, lanes = self.k, self.k.f, self.layout.dim, self.sums.lanes
-        scale = f.load(f32, k("scale", pointer))
         with f.loop(self.sums.vectors * lanes) as head:
             of = head.minimum(self.sums.heads - 1)
-            source = k("queries", pointer) + (row + of // self.group) * k("query_stride")
+            its_row = row + of // self.group
+            scale = f.load(f32, k("scales", pointer), (self._length(its_row) - 1) // k("scale_span") * 4)
+            source = k("queries", pointer) + its_row * k("query_stride")
             source = source + (which * self.group + of % self.group) * (4 * dim)
             target = self._queries + head // lanes * (4 * lanes * dim) + head % lanes * 4
             with f.loop(dim) as i:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from seventy.cache.spec import CacheSpec, Paged
 from seventy.errors import SeventyError
 from seventy.graph.buffers import Buffer
@@ -79,6 +81,8 @@ def _latent(m: Metadata, rotary: Rotary) -> Latent:
         value=value,
         query_rank=m.integer("attention.q_lora_rank", 0, 1 << 17, default=0),
         scale=stretch**2 * key**-0.5,
+        temperature=m.number("attention.temperature_scale") if m.raw("attention.temperature_scale") else 0.0,
+        temperature_length=m.integer("attention.temperature_length", 1, 1 << 24, default=m.context()),
     )
 
 
@@ -111,7 +115,9 @@ def latent_attention(graph: Program, c: Config, w: Weights, layer: int, tables: 
     to_latent, to_values = _expansions(w, block, c.heads, n)
     graph.store_latent(queries, keys, w.vector(block + "attn_kv_a_norm.weight", n.rank), latent, layer, tables)
     graph.multiply_heads(queries, to_latent, latent)
-    graph.latent_attention(latent, attended, layer, n.scale)
+    steps = np.log1p(np.arange(-(-graph.context // n.temperature_length)))
+    scales = (n.scale * (1 + n.temperature * steps)).astype(np.float32)
+    graph.latent_attention(latent, attended, layer, scales, n.temperature_length)
     values = graph.buffer(c.heads * n.value)
     graph.multiply_heads(attended, to_values, values)
     output = w.matrix(block + "attn_output.weight", c.hidden, values.columns)
