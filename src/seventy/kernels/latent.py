@@ -16,7 +16,7 @@ PARTS = 16
 # A part has at least so many positions, a multiple of PAGE: to merge one costs what half a page costs.
 SHORTEST_PART = 64
 # With more rows times groups than this every thread has work enough without sharing rows.
-SHARED = 32
+SHARED = 16
 # Heads go over a page in groups of so many at most, a prompt's rows together while their heads are not more in all.
 _GROUP, _TILE_ROWS, _TILE_HEADS = 32, 8, 64
 # Elements of the keys that the scores of all heads go over at a time.
