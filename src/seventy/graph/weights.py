@@ -160,7 +160,8 @@ class Weights:
             place, first = self._places[name], 0
             for n in rows:
                 nbytes = info.nbytes * n // sum(rows)
-                parts.append(Matrix(name, format, n, columns, place, nbytes, count, first, sum(rows), scale, experts > 0))
+                matrix = Matrix(name, format, n, columns, place, nbytes, count, first, sum(rows), scale, experts > 0)
+                parts.append(matrix)
                 place, first = place + count * parts[-1].packed_bytes, first + n
             self._matrices[name] = tuple(parts)
         return self._matrices[name]

@@ -7,7 +7,7 @@ in order, as kernels/attention.py does it: a row's result does not depend on its
 """
 
 from seventy.jit.build import Function, Module, Value
-from seventy.jit.simd import any_lane, exp, exp_of_negative, fma
+from seventy.jit.simd import any_lane, exp, exp_of_negative, fma, transposed
 from seventy.jit.types import f32, i32, i64, pointer
 from seventy.kernels.abi import Kernel
 from seventy.kernels.pages import PAGE, LatentLayout
@@ -24,8 +24,8 @@ _STRETCH = 64
 _LOWEST = -3e38
 
 ARGUMENTS = (
-    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "scales", "scale_span",
-    "output", "output_stride", "scratch",
+    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "scales",
+    "scale_span", "output", "output_stride", "scratch",
 )  # fmt: skip
 
 
@@ -148,22 +148,27 @@ class _Rows:
 
     def compute(self, row: Value, which: Value, part: Value, result: Value) -> None:
         """One part of the past of the rows from `row` on."""
-        k, f = self.k, self.k.f
         self._take_queries(row, which)
         self._add_part(row, part, result)
 
     def _take_queries(self, row: Value, which: Value) -> None:
         """Scaled and with heads in the lanes: [vectors, dim, lanes]."""
         k, f, dim, lanes = self.k, self.k.f, self.layout.dim, self.sums.lanes
-        with f.loop(self.sums.vectors * lanes) as head:
-            of = head.minimum(self.sums.heads - 1)
-            its_row = row + of // self.group
-            scale = f.load(f32, k("scales", pointer), (self._length(its_row) - 1) // k("scale_span") * 4)
-            source = k("queries", pointer) + its_row * k("query_stride")
-            source = source + (which * self.group + of % self.group) * (4 * dim)
-            target = self._queries + head // lanes * (4 * lanes * dim) + head % lanes * 4
-            with f.loop(dim) as i:
-                f.store(f.load(f32, source, i * 4) * scale, target, i * (4 * lanes))
+        vector, scales = f32 * lanes, f.memory(4 * lanes)
+        with f.loop(self.sums.vectors) as v:
+            lines = []
+            for lane in range(lanes):
+                head = (v * lanes + lane).minimum(self.sums.heads - 1)
+                its_row = row + head // self.group
+                scale = f.load(f32, k("scales", pointer), (self._length(its_row) - 1) // k("scale_span") * 4)
+                f.store(scale, scales, 4 * lane)
+                line = k("queries", pointer) + its_row * k("query_stride")
+                lines.append(line + (which * self.group + head % self.group) * (4 * dim))
+            with f.loop(0, dim, lanes) as i:
+                columns = transposed([f.load(vector, line, i * 4) for line in lines])
+                target = self._queries + (v * dim + i) * (4 * lanes)
+                for j, column in enumerate(columns):
+                    f.store(column * f.load(vector, scales), target, j * 4 * lanes)
 
     def _add_part(self, row: Value, part: Value, result: Value) -> None:
         k, f = self.k, self.k.f
@@ -262,7 +267,8 @@ def _page(module: Module, rows: int, group: int, layout: LatentLayout, s: _Sums)
     def add_scores(at: Value, first: Value, wide: int) -> None:
         """Of `wide` vectors of heads, over a stretch of the keys from `at` on."""
         with f.loop(0, PAGE, many) as position:
-            places = {(p, v): ((position + p) * padded + (first + v) * lanes) * 4 for p in range(many) for v in range(wide)}
+            each = [(p, v) for p in range(many) for v in range(wide)]
+            places = {(p, v): ((position + p) * padded + (first + v) * lanes) * 4 for p, v in each}
             dots = {of: f.variable(vector, f.load(vector, scores, place)) for of, place in places.items()}
             line = keys + position * (4 * dim) + at * 4
             query = queries + first * (4 * lanes * dim) + at * (4 * lanes)
@@ -333,8 +339,8 @@ def _page(module: Module, rows: int, group: int, layout: LatentLayout, s: _Sums)
     # The next page is asked for by pieces meanwhile.
     piece = -(-layout.nbytes // (value_dim // s.width) // 64) * 64
     with f.loop(0, value_dim, s.width) as column:
-        with f.loop(0, piece, 64) as line:
-            f.prefetch(following, column // s.width * piece + line, level=2)
+        with f.loop(0, piece, 64) as i:
+            f.prefetch(following, column // s.width * piece + i, level=2)
         with f.loop(0, s.heads // many * many, many) as head:
             add_values(column, head, many)
         if s.heads % many:
