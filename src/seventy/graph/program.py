@@ -556,7 +556,7 @@ class Program:
     def latent_attention(
         self, queries: Buffer, into: Buffer, layer: int, scales: NDArray[np.float32], scale_span: int
     ) -> None:
-        """into = softmax(scale * queries . keys) . values for every head; all share a key, whose beginning is the value.
+        """into = softmax(scale * queries . keys) . values for all heads, which share a key that begins with its value.
 
         A row at position p has the scale scales[p // scale_span].
         """

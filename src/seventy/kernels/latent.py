@@ -307,11 +307,11 @@ def _page(module: Module, rows: int, group: int, layout: LatentLayout, s: _Sums)
             f.store(maximum, result, s.maxima + 4 * lanes * v)
             f.store(factor, factors, 4 * lanes * v)
             total.set(total.get() * factor)
-            some = min(lanes, s.heads - v * lanes)
-            with f.loop(0, value_dim, s.width) as column, f.loop(v * lanes, v * lanes + some) as head:
+            end = min(s.heads, (v + 1) * lanes)
+            with f.loop(0, value_dim, s.width) as column, f.loop(v * lanes, end) as head:
                 smaller = f.broadcast(vector, factors, head * 4)
-                for i in range(0, 4 * s.width, 4 * lanes):
-                    place = column * (4 * s.heads) + head * (4 * s.width) + i
+                for v_bytes in range(0, 4 * s.width, 4 * lanes):
+                    place = column * (4 * s.heads) + head * (4 * s.width) + v_bytes
                     f.store(f.load(vector, result, place) * smaller, result, place)
         with f.loop(PAGE) as position:
             weight = exp_of_negative(f.load(vector, line, position * (4 * padded)) - maximum)
@@ -323,9 +323,9 @@ def _page(module: Module, rows: int, group: int, layout: LatentLayout, s: _Sums)
 
     def add_values(column: Value, first: Value, some: int) -> None:
         """Of `some` heads, `width` columns."""
-        place = column * (4 * s.heads) + first * (4 * s.width)
-        at = {(g, v): place + (g * s.width + v * lanes) * 4 for g in range(some) for v in range(s.width // lanes)}
-        acc = {of: f.variable(vector, f.load(vector, result, there)) for of, there in at.items()}
+        start = column * (4 * s.heads) + first * (4 * s.width)
+        at = {(g, v): start + (g * s.width + v * lanes) * 4 for g in range(some) for v in range(s.width // lanes)}
+        acc = {of: f.variable(vector, f.load(vector, result, place)) for of, place in at.items()}
         with f.loop(used) as position:
             for v in range(s.width // lanes):
                 apart()

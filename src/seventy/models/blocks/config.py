@@ -70,8 +70,8 @@ class Latent:
     """Latent attention: all heads share one key of `rank` + `rotary` elements, whose first `rank` are its value too.
 
     A head's query has `nope` + `rotary` elements and what it gives has `value`. Queries are products of two matrices,
-    of rank `query_rank`, or of one where that is 0. Scores are multiplied by `scale`, and those of a row at position p by
-    1 + temperature * ln(1 + p // temperature_length), too.
+    of rank `query_rank`, or of one where that is 0. Scores are multiplied by `scale`, and those of a row at position p
+    by 1 + temperature * ln(1 + p // temperature_length), too.
     """
 
     rank: int

@@ -14,9 +14,7 @@ Attention = Callable[[Program, Config, Weights, int, RotaryTables, Buffer], None
 FeedForward = Callable[[Program, Config, Weights, int, Buffer], None]
 
 
-def build(
-    graph: Program, c: Config, w: Weights, feed_forward: FeedForward, attention: Attention = attention
-) -> None:
+def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward, attention: Attention = attention) -> None:
     """Write the program of a whole model; the head is the embedding where the file has no other."""
     # Named first: a file whose embedding and vocabulary disagree has nothing else to say.
     embedding = w.matrix("token_embd.weight", c.vocabulary, c.hidden)
