@@ -6,7 +6,7 @@ from seventy.formats import Format
 from seventy.jit.isa import Isa
 from seventy.kernels.abi import tile_widths
 from seventy.kernels.activations import KINDS
-from seventy.kernels.pages import BLOCK, PAGE, Layout
+from seventy.kernels.pages import BLOCK, PAGE, LatentLayout, Layout
 from seventy.kernels.route import Scoring
 
 
@@ -215,3 +215,32 @@ def attention(
         total = weights.sum() + (0 if sinks is None else np.exp(np.float64(sinks[head]) - largest))
         out[head] = weights / total @ values
     return out
+
+
+def pack_latent_page(keys: np.ndarray, kind: str) -> np.ndarray:
+    """The bytes of a page of keys [PAGE, dim] that hold the values, too."""
+    if kind == "f16":
+        return keys.astype(np.float16).reshape(-1).view(np.uint8)
+    quants, scales = quantize(keys.astype(np.float32), BLOCK)
+    return np.concatenate([each.reshape(-1).view(np.uint8) for each in (quants, scales.astype(np.float16))])
+
+
+def unpack_latent_page(page: np.ndarray, layout: LatentLayout) -> np.ndarray:
+    """Keys [PAGE, dim] as float64."""
+    element = page[: layout.factors].view(np.float16 if layout.kind == "f16" else np.int8)
+    keys = element.astype(np.float64).reshape(PAGE, layout.dim)
+    if layout.kind == "q8_0":
+        keys *= np.repeat(page[layout.factors :].view(np.float16).astype(np.float64).reshape(PAGE, -1), BLOCK, axis=1)
+    return keys
+
+
+def latent_attention(
+    queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float, value_dim: int,
+    layout: LatentLayout,
+) -> np.ndarray:  # fmt: skip
+    """queries [heads, dim] over positions 0 to `position` of a cache u8 [pages, bytes], in float64."""
+    pages = [unpack_latent_page(cache[page], layout) for page in table[: position // PAGE + 1]]
+    keys = np.concatenate(pages)[: position + 1]
+    scores = queries @ keys.T * scale
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ keys[:, :value_dim]

@@ -95,7 +95,6 @@ class _Inputs:
         self._segments, self._outputs = program.segments.data, program.outputs.data
         self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
         self._slots = program.slots.reshape(-1).data
-        self._counts = program.counts.data
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
 
     def write(self, batch: Sequence[Segment]) -> int:
@@ -114,7 +113,7 @@ class _Inputs:
             row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
             self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
             output += each.outputs
-        self._counts[0], self._counts[1], self._counts[2] = row, output, row * self._program.slots_per_row
+        self._program.count(row, output)
         return cache_bytes
 
     def bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
@@ -319,7 +318,7 @@ class Model:
         head = self.config.vocabulary * self.config.hidden
         used = self.program.slots_per_row
         blocks = sum(
-            matrix.rows * matrix.columns * (used if matrix.experts > 1 else 1)
+            matrix.rows * matrix.columns * (used if matrix.routed else matrix.experts)
             for matrix in self.matrices if matrix.name.startswith("blk.")
         )  # fmt: skip
         return 2 * (rows * blocks + outputs * head)

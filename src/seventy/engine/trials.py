@@ -61,7 +61,7 @@ class Trials:
         program.tables[0, : len(pages)] = pages
         program.slots[0, : len(pages)] = self._sequence.slots
         program.outputs[0] = rows - 1
-        program.counts[:] = rows, 1, rows * program.slots_per_row
+        program.count(rows, 1)
         program.tile_prompts(way.prompt_columns)
         count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES * _PREFILL_ROWS // rows)
         with self._executor.lead():

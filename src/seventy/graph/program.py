@@ -18,7 +18,22 @@ from seventy.formats import PANEL
 from seventy.graph.buffers import Access, Buffer, Memory, barriers, place
 from seventy.graph.weights import Matrix, Weights
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels import activations, attention, combine, embedding, experts, finite, matmul, rope, route, run, scale
+from seventy.kernels import (
+    activations,
+    attention,
+    combine,
+    embedding,
+    experts,
+    finite,
+    heads,
+    latent,
+    latent_store,
+    matmul,
+    rope,
+    route,
+    run,
+    scale,
+)
 from seventy.kernels.activations import KINDS
 from seventy.runtime.threads import Linked
 
@@ -133,9 +148,9 @@ class Program:
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
         self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
         self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        # Rows of the step, rows that want logits, and slots of experts.
-        self.counts: NDArray[np.int64] = np.zeros(3, np.int64)
-        self.slots_per_row = 0
+        # Rows of the step, rows that want logits, slots of experts, and heads of rows that have a matrix each.
+        self.counts: NDArray[np.int64] = np.zeros(4, np.int64)
+        self.slots_per_row = self.heads_per_row = 0
         # Of each layer with experts: how many it read, and how many bytes one has.
         self._experts: list[tuple[NDArray[np.int32], int]] = []
         # 1 for each row, and for each row of logits, with something in it that is no number.
@@ -143,7 +158,7 @@ class Program:
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
         self._caches = [object() for _ in pages.specs]
-        self._scratch: dict[tuple[int, int, int], Memory] = {}
+        self._scratch: dict[tuple[int, ...], Memory] = {}
         self._operations: list[_Operation] = []
         self.memory: list[NDArray[np.uint8]] = []
         self.hidden: Buffer | None = None
@@ -493,6 +508,109 @@ class Program:
             window=spec.window or 0,
         )
 
+    def store_latent(
+        self,
+        queries: Buffer,
+        keys: Buffer,
+        norm: NDArray[np.float32],
+        into: Buffer,
+        layer: int,
+        tables: RotaryTables,
+    ) -> None:
+        """RMSNorm and RoPE on the keys, which go into the layer's cache; RoPE on the last part of each head's query.
+
+        The turned parts of the queries are written to the last part of each head in `into`.
+        """
+        spec = self.pages.specs[layer]
+        n = into.columns // spec.key_dim
+        nope = queries.columns // n - tables.dim
+        assert spec.key_dim == spec.value_dim + tables.dim and tables.interleaved, str(spec)
+        self._constants += [tables.coarse, tables.fine]
+        parameters = (n, spec.value_dim, nope, tables.dim, self.pages.kind)
+        self._add(
+            Kernel("seventy.kernels.latent_store:build", parameters),
+            latent_store.ARGUMENTS,
+            reads=(queries.memory, keys.memory),
+            writes=(into.memory, self._caches[layer]),
+            rows=queries.count,
+            **self._sequences(layer),
+            coarse=tables.coarse.ctypes.data,
+            fine=tables.fine.ctypes.data,
+            queries=queries.memory,
+            query_stride=queries.stride,
+            keys=keys.memory,
+            key_stride=keys.stride,
+            norm=norm.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            latent=into.memory,
+            latent_stride=into.stride,
+            cache=self.pages.address(layer),
+        )
+
+    def multiply_heads(self, x: Buffer, matrix: Matrix, into: Buffer) -> None:
+        """into[row, head] = x[row, head] times the head's matrix transposed.
+
+        Rows of x and `into` are as many equal parts as there are heads; of each part the first columns take part.
+        """
+        n = matrix.experts
+        assert self.heads_per_row in (0, n) and matrix.rows % PANEL == 0, f"{n} heads, {matrix.rows} rows"
+        assert x.stride == 4 * x.columns, f"rows of {x.columns} floats in {x.stride} bytes"
+        self.heads_per_row = n
+        count = self.counts.ctypes.data + 24
+        parts = Buffer(x.memory, matrix.columns, x.stride // n, x.capacity * n, count)
+        made = self._made(self.plain(parts), matrix.format.activation, one_by_one=True)
+        self._row_bytes += matrix.nbytes
+        panel_bytes = matrix.blocks * matrix.format.panel_block
+        claims = matrix.panels * n // (_CLAIMS_PER_THREAD * self.threads)
+        self._add(
+            Kernel("seventy.kernels.heads:build", (matrix.format.name,)),
+            heads.ARGUMENTS,
+            reads=(made,),
+            writes=(into.memory,),
+            rows=x.count,
+            heads=n,
+            panels=matrix.address,
+            n_panels=matrix.panels,
+            blocks=matrix.blocks,
+            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels, claims)),
+            input=made,
+            capacity=parts.capacity,
+            output=into.memory,
+            output_stride=into.stride,
+            head_stride=4 * into.columns // n,
+            weight_bytes=matrix.nbytes,
+        )
+
+    def latent_attention(
+        self, queries: Buffer, into: Buffer, layer: int, scales: NDArray[np.float32], scale_span: int
+    ) -> None:
+        """into = softmax(scale * queries . keys) . values for all heads, which share a key that begins with its value.
+
+        A row at position p has the scale scales[p // scale_span].
+        """
+        self._constants.append(scales)
+        spec = self.pages.specs[layer]
+        n = queries.columns // spec.key_dim
+        key = n, spec.value_dim
+        if key not in self._scratch:
+            self._scratch[key] = Memory(latent.scratch_bytes(*key), kept=True)
+        self._add(
+            Kernel("seventy.kernels.latent:build", (n, spec.key_dim, spec.value_dim, self.pages.kind)),
+            latent.ARGUMENTS,
+            reads=(queries.memory, self._caches[layer]),
+            writes=(into.memory, self._scratch[key]),
+            rows=queries.count,
+            **self._sequences(layer),
+            queries=queries.memory,
+            query_stride=queries.stride,
+            cache=self.pages.address(layer),
+            scales=scales.ctypes.data,
+            scale_span=scale_span,
+            output=into.memory,
+            output_stride=into.stride,
+            scratch=self._scratch[key],
+        )
+
     def _attention_scratch(self, spec: Paged, group: int) -> Memory:
         """Return the scratch of attention of this shape, one for all its layers.
 
@@ -514,6 +632,10 @@ class Program:
         }
 
     # What the engine uses
+
+    def count(self, rows: int, outputs: int) -> None:
+        """Say how many rows the next step has, and how many of them want logits."""
+        self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row
 
     def finish(self) -> None:
         """Place all memory and find where threads must wait; nothing can be added afterwards."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
-from seventy.formats import PANEL, Format, formats
+from seventy.formats import PANEL, Format, by_name, formats
 from seventy.gguf.source import Source
 from seventy.gguf.tensors import GGML_TYPES, TensorInfo
 from seventy.jit.compiler import Kernel, Library
@@ -26,11 +26,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A packed matrix [rows, columns], or as many as there are `experts`, one after the other.
+    """A packed matrix [rows, columns], or as many as there are `experts` or heads, one after the other.
 
     `nbytes` is what it takes in the file, all experts together. There it is the rows from `first_row` on of a tensor
     that has `tensor_rows` rows for each expert. Its products are multiplied by `scale`, of whole panels, where the file
-    has one: of one number, or of one for each expert.
+    has one: of one number, or of one for each expert. Rows of a step go to some
+    of the experts where it is `routed`, else to all. Where the file has the matrix transposed, `transposed` is its
+    format there.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Matrix:
     first_row: int
     tensor_rows: int
     scale: NDArray[np.float32] | None
+    routed: bool = False
+    transposed: Format | None = None
 
     @property
     def panels(self) -> int:
@@ -83,6 +87,16 @@ def packed_bytes(info: TensorInfo) -> int:
     *experts, rows, columns = info.shape
     padded = -(-rows // PANEL) * PANEL * (experts[0] if experts else 1)
     return -(-padded * format.row_bytes(columns) // 64) * 64
+
+
+def transposed_format(info: TensorInfo) -> Format:
+    """What a matrix is kept as that is transposed while it is loaded: floats that hold what the file's type holds."""
+    return by_name("F32" if format_of(info).name in ("F32", "BF16") else "F16")
+
+
+def transposed_bytes(info: TensorInfo, heads: int, rows: int, columns: int) -> int:
+    """Memory of `rows` rows of each head, transposed."""
+    return heads * -(-columns // PANEL) * PANEL * transposed_format(info).row_bytes(rows)
 
 
 class Weights:
@@ -151,7 +165,8 @@ class Weights:
             place, first = self._places[name], 0
             for n in rows:
                 nbytes = info.nbytes * n // sum(rows)
-                parts.append(Matrix(name, format, n, columns, place, nbytes, count, first, sum(rows), scale))
+                matrix = Matrix(name, format, n, columns, place, nbytes, count, first, sum(rows), scale, experts > 0)
+                parts.append(matrix)
                 place, first = place + count * parts[-1].packed_bytes, first + n
             self._matrices[name] = tuple(parts)
         return self._matrices[name]
@@ -162,6 +177,32 @@ class Weights:
         # What is of another length under this name means something else (Gemma 4's router).
         known = self.has(companion) and self._tensors[companion].shape == (count,)
         return self.vector(companion, count) if known else None
+
+    def heads(self, name: str, heads: int, rows: int, columns: int) -> Matrix:
+        """Return the matrices of this name, [heads, rows, columns], to which every row goes."""
+        if name not in self._matrices:
+            info = self._info(name, (heads, rows, columns))
+            place = self._places[name]
+            self._matrices[name] = (
+                Matrix(name, format_of(info), rows, columns, place, info.nbytes, heads, 0, rows, None),
+            )  # fmt: skip
+        return self._matrices[name][0]
+
+    def split_heads(self, name: str, heads: int, rows: tuple[int, int], columns: int) -> tuple[Matrix, ...]:
+        """Return two matrices for each head out of a tensor [heads * sum(rows), columns].
+
+        A head's first rows, transposed, are kept as floats (`transposed_format`); the others are as in the file.
+        """
+        if name not in self._matrices:
+            info = self._info(name, (heads * sum(rows), columns))
+            format, floats, (first, second) = format_of(info), transposed_format(info), rows
+            self._rows.append(allocate(transposed_bytes(info, heads, first, columns)))
+            place, part = int(self._rows[-1].ctypes.data), info.nbytes // sum(rows)
+            self._matrices[name] = (
+                Matrix(name, floats, columns, first, place, part * first, heads, 0, sum(rows), None, transposed=format),
+                Matrix(name, format, second, columns, self._places[name], part * second, heads, first, sum(rows), None),
+            )
+        return self._matrices[name]
 
     def row(self, name: str, columns: int) -> Matrix:
         """Return a vector as a matrix of one row; its panel is filled by `load`."""
@@ -238,7 +279,10 @@ class Weights:
             info = self._tensors[matrix.name]
             row_bytes = matrix.format.row_bytes(matrix.columns)
             place = (expert * matrix.tensor_rows + matrix.first_row + first) * row_bytes
-            rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
+            if matrix.transposed:
+                rows = self._transpose(matrix, expert, first, count)
+            else:
+                rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
             panel_bytes = matrix.blocks * matrix.format.panel_block
             for start in range(0, count, PANEL):
                 target = matrix.address + expert * matrix.packed_bytes + (first + start) // PANEL * panel_bytes
@@ -263,6 +307,17 @@ class Weights:
             for results in packed:
                 for _ in results:
                     pass
+
+    def _transpose(self, matrix: Matrix, expert: int, first: int, count: int) -> NDArray[np.uint8]:
+        """The bytes of some rows of a matrix that the file has transposed."""
+        assert matrix.transposed is not None
+        format, info = matrix.transposed, self._tensors[matrix.name]
+        row_bytes = format.row_bytes(matrix.rows)
+        place = (expert * matrix.tensor_rows + matrix.first_row) * row_bytes
+        blocks = self._source.pread(info, place, matrix.columns * row_bytes).reshape(-1, format.nbytes)
+        columns = format.dequantize(blocks).reshape(matrix.columns, matrix.rows)[:, first : first + count]
+        kind = np.float16 if matrix.format.name == "F16" else np.float32
+        return np.ascontiguousarray(columns.T, kind).view(np.uint8).reshape(-1)
 
     def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int, int]]:
         """(matrix, expert, first row, rows) of a node: whole panels of about _READ_BYTES."""

@@ -196,8 +196,9 @@ def gguf_load(file: "Source") -> Load:
         for dimension in tensor.shape:
             count *= dimension
         total, elements = total + size, elements + count
-        # Blocks after the layers are for multi-token prediction, and not run.
-        if (block := re.match(r"blk\.(\d+)\.", tensor.name)) and int(block[1]) >= layers > 0:
+        # Blocks after the layers are for multi-token prediction, and not run; nor is an indexer of keys.
+        block = re.match(r"blk\.(\d+)\.", tensor.name)
+        if (block and int(block[1]) >= layers > 0) or ".indexer." in tensor.name:
             idle, idle_elements = idle + size, idle_elements + count
         elif "_exps" in tensor.name:
             expert, expert_elements = expert + size, expert_elements + count

@@ -1,7 +1,7 @@
 """The numbers of a model whose blocks are grouped-query attention and a feed-forward, read from its metadata."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,13 +69,33 @@ class Mixture:
 
 
 @dataclass(frozen=True, slots=True)
+class Latent:
+    """Latent attention: all heads share one key of `rank` + `rotary` elements, whose first `rank` are its value too.
+
+    A head's query has `nope` + `rotary` elements and what it gives has `value`. Queries are products of two matrices,
+    of rank `query_rank`, or of one where that is 0. Scores are multiplied by `scale`, and those of a row at position p
+    by 1 + temperature * ln(1 + p // temperature_length), too.
+    """
+
+    rank: int
+    rotary: int
+    nope: int
+    value: int
+    query_rank: int
+    scale: float
+    temperature: float
+    temperature_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The numbers of a model, as its GGUF's metadata gives them.
 
     `feed_forward` is the width of the feed-forward of layers without experts, 0 where there are none. After the layers
     a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says whether
     products are multiplied by the `.scale` of their matrix. `windows` are how many positions each layer sees, None
-    where it sees all.
+    where it sees all. With `latent`, there is one key of `head_dim` elements for all heads; where the model is
+    `indexed`, an indexer chooses keys, which changes nothing up to `context`.
     """
 
     layers: int
@@ -94,9 +114,13 @@ class Config:
     further_blocks: int
     scales: bool
     windows: tuple[int | None, ...]
+    latent: Latent | None = None
+    indexed: bool = False
 
     def runs(self, tensor: str) -> bool:
         """Whether the main pass may have a use for the tensor of this name."""
+        if self.indexed and ".indexer." in tensor:
+            return False
         if tensor.endswith(".scale") and not self.scales:
             return False
         block = re.match(r"blk\.(\d+)\.", tensor)
@@ -126,12 +150,7 @@ def read(
             f"this {architecture} model has a mixture of experts (expert_count = {count!r}), which this engine "
             f"does not do in this architecture; take another model"
         )
-    for key, (what, nothing) in _NOT_DONE.items():
-        if (value := m.raw(key)) not in (None, nothing):
-            raise SeventyError(
-                f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
-                f"take another model"
-            )
+    refuse_not_done(m, architecture)
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
     head_dim = m.integer("attention.key_length", 16, 1024, default=hidden // heads)
     blocks = m.integer("block_count", 1, 1024)
@@ -139,7 +158,7 @@ def read(
     windows = _windows(m, blocks - further, window_period)
     # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
     window = 0 if window_period else m.integer("attention.sliding_window", 0, 1 << 24, default=0)
-    mixture = _experts(m, experts, blocks - further) if experts else None
+    mixture = read_experts(m, experts, blocks - further) if experts else None
     all_experts = mixture is not None and mixture.first_layer == 0
     config = Config(
         layers=blocks - further,
@@ -187,7 +206,18 @@ def _windows(m: Metadata, layers: int, period: int) -> tuple[int | None, ...]:
     return tuple(window if window and windowed[layer] else None for layer in range(layers))
 
 
-def _experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
+def refuse_not_done(m: Metadata, architecture: str, done: Sequence[str] = ()) -> None:
+    """Raise SeventyError where the model needs what the engine cannot do; the keys `done` are known to the caller."""
+    for key, (what, nothing) in _NOT_DONE.items():
+        if key not in done and (value := m.raw(key)) not in (None, nothing):
+            raise SeventyError(
+                f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
+                f"take another model"
+            )
+
+
+def read_experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
+    """Read the numbers of a mixture of experts."""
     count = m.integer("expert_count", 1, 4096)
     used = m.integer("expert_used_count", 1, min(count, 64))
     # Some files give the width of all experts of a row together.
