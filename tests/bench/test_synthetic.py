@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seventy.bench.compare import side_by_side
 from seventy.bench.quants import Mixed, more_bits, quant_name, tensor_type
 from seventy.bench.run import Bench, Wish
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers, random_blocks
+from seventy.bench.table import markdown
 from seventy.catalog.models import all_models, find_model
 from seventy.engine.model import Model, Segment, Step
 from seventy.errors import SeventyError
@@ -51,10 +53,10 @@ def test_parameters_are_those_of_the_model(name: str) -> None:
     assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.012)
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture])
+@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
 def test_active_bytes_are_those_of_the_model(name: str) -> None:
-    read = find_shape(name).whole("Q4_K_M").program.bytes_of_one_row()
-    assert read / 1e9 == pytest.approx(find_model(name).read_per_token("Q4_K_M"), rel=0.02)
+    read = find_shape(name).whole("Q8_0").program.bytes_of_one_row()
+    assert read / 1e9 == pytest.approx(find_model(name).read_gb["Q8_0"], rel=0.02)
 
 
 def test_known_are_models_of_every_architecture() -> None:
@@ -135,6 +137,22 @@ def test_experts_run_and_are_counted() -> None:
         one = step(model, [7])
         assert one.weight_bytes == model.program.bytes_of_one_row() == source.program.bytes_of_one_row()
         assert model.program.step_experts() == 2
+
+
+def test_a_card_of_a_mixture(profile: Profile) -> None:
+    """It says how many experts a token uses and a pass read, and what that is in bytes."""
+    wish = Wish(prompts=(32,), depths=(0,), users=(3,), tokens=4, repeats=1)
+    bench = Bench.load(Synthetic(small("qwen3moe", layers=2, **MIXTURE), "Q4_K_M"), wish, 2, None)
+    card = bench.run(profile)
+    bench.model.close()
+    prompt, users, alone = card.results
+    assert (card.model.experts, card.model.experts_used, alone.experts) == (16, 2, 2)
+    assert users.experts and prompt.experts and 2 < users.experts <= 6 < prompt.experts <= 16
+    assert alone.gbs / alone.tokens_per_second.median >= card.model.token_bytes / 1e9 > 0
+    assert card.model.token_bytes < card.weight_bytes / 2
+    assert "experts read of 16 |" in markdown(card)
+    shown = list(side_by_side([card], ["here"]).columns[1].cells)
+    assert "qwen3moe, random weights, 2 layers of 256, 2 of 16 experts" in shown
 
 
 def test_a_file_of_experts_is_the_same_model(tmp_path: Path) -> None:

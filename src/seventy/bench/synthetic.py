@@ -262,8 +262,9 @@ def random_blocks(format: Format, n: int, size: float, seed: int = 0) -> NDArray
     """[n, nbytes] u8: random bits whose factors are such that the weights' root mean square is `size`."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (n, format.nbytes), dtype=np.uint8)
-    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted.
-    factors = rng.standard_normal(n) if format.block == 1 else 2.0 ** rng.uniform(-1, 1, n)
+    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted. Of both signs:
+    # weights of some formats are positive on average, and with such weights every row would go to the same experts.
+    factors = rng.standard_normal(n) if format.block == 1 else rng.choice([-1, 1], n) * 2.0 ** rng.uniform(-1, 1, n)
     for _ in range(2):
         format.set_factors(blocks, factors.astype(np.float32))
         factors *= size / float(np.sqrt(np.mean(np.square(format.dequantize(blocks)))))

@@ -65,13 +65,15 @@ class Step:
     """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
 
     `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
-    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read.
+    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read; `experts` is how
+    many different ones it read, of a layer with experts on average.
     """
 
     logits: NDArray[np.float32]
     bad: frozenset[int]
     weight_bytes: int
     cache_bytes: int
+    experts: float
 
     @property
     def bytes_read(self) -> int:
@@ -240,7 +242,8 @@ class Model:
             assert program.logits is not None
             cache_bytes = positions * self.cache.memory.position_bytes
             bad = self._bad(n_rows, n_outputs)
-            return Step(program.logits.floats(n_outputs), bad, program.step_bytes(), cache_bytes)
+            logits, experts = program.logits.floats(n_outputs), program.step_experts()
+            return Step(logits, bad, program.step_bytes(), cache_bytes, experts)
 
     def _bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
         """The segments of the last step with rows or logits that are no numbers."""
