@@ -142,12 +142,14 @@ def test_experts_run_and_are_counted() -> None:
 def test_a_card_of_a_mixture(profile: Profile) -> None:
     """It says how many experts a token uses and a pass read, and what that is in bytes."""
     wish = Wish(prompts=(32,), depths=(0,), users=(3,), tokens=4, repeats=1)
-    bench = Bench.load(Synthetic(small("qwen3moe", layers=2, **MIXTURE), "Q4_K_M"), wish, 2, None)
+    bench = Bench.load(Synthetic(small("qwen3moe", layers=2, **MIXTURE), "Q6_K"), wish, 2, None)
     card = bench.run(profile)
     bench.model.close()
     prompt, users, alone = card.results
     assert (card.model.experts, card.model.experts_used, alone.experts) == (16, 2, 2)
-    assert users.experts and prompt.experts and 2 < users.experts <= 6 < prompt.experts <= 16
+    assert users.experts and 2 < users.experts <= 6
+    # By chance 32 rows leave one or none of 16 out.
+    assert prompt.experts and 13 < prompt.experts <= 16
     assert alone.gbs / alone.tokens_per_second.median >= card.model.token_bytes / 1e9 > 0
     assert card.model.token_bytes < card.weight_bytes / 2
     assert "experts read of 16 |" in markdown(card)

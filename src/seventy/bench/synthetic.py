@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,7 +187,7 @@ class Synthetic:
         self._of_layer: dict[int | None, list[TensorInfo]] = {}
         for info in self.tensors.values():
             self._of_layer.setdefault(_split(info.name)[0], []).append(info)
-        self._tiles: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self._tiles: dict[tuple[int, float], NDArray[np.uint8]] = {}
 
     @property
     def caches(self) -> Sequence[CacheSpec]:
@@ -221,10 +222,12 @@ class Synthetic:
         return whole.bytes_of_one_row(outputs=False) / self.program.bytes_of_one_row(outputs=False)
 
     def _tile(self, info: TensorInfo) -> NDArray[np.uint8]:
-        key = info.type, info.shape[-1]
+        # Products are as large as what goes in. So is the embedding: beside a smaller one attention, which rows of a
+        # prompt have in common, would send them to the same experts.
+        weights = 1.0 if info.name == "token_embd.weight" else info.shape[-1] ** -0.5
+        key = info.type, weights
         if key not in self._tiles:
-            blocks = random_blocks(formats()[info.type], _TILE_BLOCKS, info.shape[-1] ** -0.5)
-            self._tiles[key] = blocks.reshape(-1)
+            self._tiles[key] = random_blocks(formats()[info.type], _TILE_BLOCKS, weights).reshape(-1)
         return self._tiles[key]
 
     def pread(
@@ -238,7 +241,9 @@ class Synthetic:
             out[:] = np.ones(info.shape[0], np.float32).view(np.uint8)[:nbytes]
             return out
         tile = self._tile(info)
-        at, done = start % len(tile), 0
+        # Every tensor begins elsewhere: gate and up that are the same would send all rows to the same experts.
+        first = crc32(info.name.encode()) % _TILE_BLOCKS * formats()[info.type].nbytes
+        at, done = (first + start) % len(tile), 0
         while done < nbytes:
             part = min(len(tile) - at, nbytes - done)
             out[done : done + part] = tile[at : at + part]
@@ -262,8 +267,8 @@ def random_blocks(format: Format, n: int, size: float, seed: int = 0) -> NDArray
     """[n, nbytes] u8: random bits whose factors are such that the weights' root mean square is `size`."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (n, format.nbytes), dtype=np.uint8)
-    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted. Of both signs:
-    # weights of some formats are positive on average, and with such weights every row would go to the same experts.
+    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted. And of both
+    # signs: some formats' weights are positive on average, and with such weights all rows would go to the same experts.
     factors = rng.standard_normal(n) if format.block == 1 else rng.choice([-1, 1], n) * 2.0 ** rng.uniform(-1, 1, n)
     for _ in range(2):
         format.set_factors(blocks, factors.astype(np.float32))
