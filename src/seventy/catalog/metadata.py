@@ -35,20 +35,29 @@ class Released:
 
 def released(model: Model) -> Released:
     """Return what a model's released files say. Raises SeventyError where the catalogue does not know all of it."""
-    data = _data()
+    metadata = released_metadata(model)
+    if missing := [key for key in _NEEDED if f"{model.arch}.{key}" not in metadata]:
+        raise SeventyError(f"the catalogue does not know the {missing[0]} of {model.name}; take another model")
+    tensors = {name for entry in _entries(model) for name in entry.get("tensors", ())}
+    if model.name not in _data()["tied"]:
+        tensors.add("output.weight")
+    return Released(metadata, frozenset(tensors))
+
+
+def released_metadata(model: Model) -> dict[str, Any]:
+    """Return what the catalogue knows of the metadata of a model's released files."""
     row = next(row for _, row in table("models.csv") if row["name"] == model.name)
-    known = [data["architecture"].get(model.arch, {}), data["model"].get(model.name, {})]
     keys: dict[str, Any] = {"attention.layer_norm_rms_epsilon": 1e-5}
     keys |= {key: int(row[column]) for key, column in _COLUMNS.items() if row[column]}
-    for entry in known:
+    for entry in _entries(model):
         keys |= dict(_flat(entry.get("keys", {})))
-    if missing := [key for key in _NEEDED if key not in keys]:
-        raise SeventyError(f"the catalogue does not know the {missing[0]} of {model.name}; take another model")
-    tensors = {name for entry in known for name in entry.get("tensors", ())}
-    if model.name not in data["tied"]:
-        tensors.add("output.weight")
     named = {f"{model.arch}.{key}": value for key, value in keys.items()}
-    return Released({"general.architecture": model.arch} | named, frozenset(tensors))
+    return {"general.architecture": model.arch} | named
+
+
+def _entries(model: Model) -> list[Mapping[str, Any]]:
+    """Of its architecture and of itself."""
+    return [_data()["architecture"].get(model.arch, {}), _data()["model"].get(model.name, {})]
 
 
 def _flat(keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -422,10 +422,6 @@ class Program:
         experts = sum(self.slots_per_row * nbytes for _, nbytes in self._experts)
         return self._row_bytes + experts + outputs * self._output_bytes
 
-    def expert_bytes(self) -> int:
-        """Return the bytes of one expert of every layer together."""
-        return sum(nbytes for _, nbytes in self._experts)
-
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
 

@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from seventy.catalog import names
+from seventy.catalog.metadata import released_metadata
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
 from seventy.catalog.names import Name
 from seventy.catalog.quants import known_quant, quant_of, tensor_types
@@ -18,7 +19,10 @@ from seventy.plan.words import say
 from seventy.runtime.memory import Footprint, row_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from seventy.gguf.source import Source
+    from seventy.gguf.tensors import TensorInfo
 
 # Of a model whose shape nobody says: a context and a vocabulary as most have them.
 _CONTEXT, _VOCABULARY = 131072, 150_000
@@ -108,11 +112,7 @@ def hosted_load(model: Model, title: str, quant: str, nbytes: int) -> Load:
     """A file of a hub whose size is known and whose shapes are those of a model of the catalogue."""
     near = min(model.size_gb, key=lambda q: abs(model.size_gb[q] - nbytes / 1e9))
     share = min(1.0, model.read_per_token(near) / model.size(near))
-    layers = model.layers or guess_layers(model.params_b, model.active_params_b)
-    return Load(
-        title, quant, model.params_b, model.active_params_b, nbytes / 1e9, nbytes / 1e9 * share,
-        _catalogue_footprint(model, nbytes / 1e9, layers), layers,
-    )  # fmt: skip
+    return _catalogue_load(model, title, quant, nbytes / 1e9, nbytes / 1e9 * share)
 
 
 def catalogue_load(name: str, quant: str) -> Load:
@@ -122,11 +122,30 @@ def catalogue_load(name: str, quant: str) -> Load:
     if quant.upper() not in known:
         raise SeventyError(f"No quant {quant!r} is known; known are {', '.join(dict.fromkeys(known.values()))}.")
     quant = known[quant.upper()]
+    return _catalogue_load(model, model.name, quant, model.size(quant), model.read_per_token(quant))
+
+
+def _catalogue_load(model: Model, name: str, quant: str, file_gb: float, read_gb: float) -> Load:
     layers = model.layers or guess_layers(model.params_b, model.active_params_b)
+    expert_gb, used = _experts(model, file_gb, read_gb) if model.mixture else (0.0, 1.0)
     return Load(
-        model.name, quant, model.params_b, model.active_params_b, model.size(quant), model.read_per_token(quant),
-        _catalogue_footprint(model, model.size(quant), layers), layers,
+        name, quant, model.params_b, model.active_params_b, file_gb, read_gb,
+        _catalogue_footprint(model, file_gb, layers), layers, expert_gb, used,
     )  # fmt: skip
+
+
+def _experts(model: Model, file_gb: float, read_gb: float) -> tuple[float, float]:
+    """GB of a mixture's experts, and which part of a layer's a token uses.
+
+    All but the embedding table and the experts that it does not use is read for a token. Where nobody says how many
+    experts there are, all of the file is taken for experts.
+    """
+    metadata = released_metadata(model)
+    count, used = (metadata.get(f"{model.arch}.{key}") for key in ("expert_count", "expert_used_count"))
+    if not count or not used:
+        return file_gb, read_gb / file_gb
+    table_gb = (model.hidden or 0) * (model.vocabulary or 0) / 1e9 / model.params_b * file_gb
+    return max(0.0, file_gb - read_gb - table_gb) / (1 - used / count), used / count
 
 
 def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint:
@@ -167,7 +186,7 @@ def bare_load(params_b: float | None, active_params_b: float | None, weights_gb:
     layers = guess_layers(params_b, active)
     return Load(
         f"{params_b:g}B model", quant, params_b, active, weights_gb, weights_gb * active / params_b,
-        guess_footprint(weights_gb, active, layers), layers,
+        guess_footprint(weights_gb, active, layers), layers, weights_gb, active / params_b,
     )  # fmt: skip
 
 
@@ -189,10 +208,10 @@ def gguf_load(file: "Source") -> Load:
 
     experts, used = number("expert_count", 0), number("expert_used_count", 0)
     total = expert = table = elements = expert_elements = 0.0
-    for tensor in file.tensors.values():
-        size, count = float(tensor.nbytes), 1.0
-        for dimension in tensor.shape:
-            count *= dimension
+    file_gb = sum(tensor.nbytes for tensor in file.tensors.values()) / 1e9
+    known = _engine_numbers(file)
+    for tensor in (known[1] if known else file.tensors).values():
+        size, count = float(tensor.nbytes), float(math.prod(tensor.shape))
         total, elements = total + size, elements + count
         if "_exps" in tensor.name:
             expert, expert_elements = expert + size, expert_elements + count
@@ -205,24 +224,26 @@ def gguf_load(file: "Source") -> Load:
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     path = PurePath(file.path)
     active_b = (elements - expert_elements * (1 - share)) / 1e9
-    footprint = _engine_footprint(file)
-    if footprint is None:
-        footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
+    kv_bytes = round(layers * kv_heads * head_width * 2 * 2)
+    footprint = known[0] if known else guess_footprint(file_gb, active_b, layers, kv_bytes)
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
-        total / 1e9, (total - table - expert * (1 - share)) / 1e9, footprint, layers,
+        file_gb, (total - table - expert * (1 - share)) / 1e9, footprint, layers, expert / 1e9, share,
     )  # fmt: skip
 
 
-def _engine_footprint(file: "Source") -> Footprint | None:
-    """The engine's account; None where it cannot run the file."""
+def _engine_numbers(file: "Source") -> tuple[Footprint, "Mapping[str, TensorInfo]"] | None:
+    """The engine's account and the tensors that it uses; None where it cannot run the file."""
     # Only files need the engine; plan and predict do without what it imports.
     from seventy import models
     from seventy.engine.footprint import footprint
+    from seventy.engine.outline import outline
+    from seventy.graph.outline import Outline
 
     try:
-        architecture = models.find(file.metadata.get("general.architecture"))
-        config = architecture.config(file.metadata)
-        return footprint(file, config, architecture.caches(config))
+        config = models.find(file.metadata.get("general.architecture")).config(file.metadata)
+        weights = Outline.of(file)
+        program = outline(file.metadata, weights)
+        return footprint(file, config, program.pages.specs), weights.tensors
     except SeventyError:
         return None
