@@ -18,6 +18,7 @@ from seventy.errors import SeventyError
 from seventy.formats import formats
 from seventy.gguf.file import GGUF
 from seventy.measure.profile import Profile
+from seventy.plan.wanted import catalogue_load
 from tests.support.shapes import small, write_whole
 
 TINY = small()
@@ -57,6 +58,13 @@ def test_parameters_are_those_of_the_model(name: str) -> None:
 def test_active_bytes_are_those_of_the_model(name: str) -> None:
     read = find_shape(name).whole("Q8_0").program.bytes_of_one_row()
     assert read / 1e9 == pytest.approx(find_model(name).read_gb["Q8_0"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
+def test_experts_take_what_predictions_count(name: str) -> None:
+    tensors = find_shape(name).whole("Q8_0").tensors.values()
+    experts = sum(info.nbytes for info in tensors if info.name.endswith("_exps.weight"))
+    assert experts / 1e9 == pytest.approx(catalogue_load(name, "Q8_0").expert_gb, rel=0.02)
 
 
 def test_known_are_models_of_every_architecture() -> None:

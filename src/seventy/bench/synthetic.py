@@ -178,16 +178,18 @@ class Synthetic:
         self.layers = list(range(shape.layers)) if layers is None else list(layers)
         self.path = f"{shape.name} {self.quant} (random weights)"
         self.metadata: Mapping[str, Any] = shape.of_layers(self.layers)
+        self._tiles: dict[tuple[int, float], NDArray[np.uint8]] = {}
+        self.tensors: Mapping[str, TensorInfo] = {}
         weights = Outline(
+            self,
             lambda name, shape: self.shape.tensor(self.quant, self.layers, name, shape),
             lambda name: _split(name)[1] in self.shape.present,
         )
         self.program: Program = outline(self.metadata, weights)
-        self.tensors: Mapping[str, TensorInfo] = weights.tensors
+        self.tensors = weights.tensors
         self._of_layer: dict[int | None, list[TensorInfo]] = {}
         for info in self.tensors.values():
             self._of_layer.setdefault(_split(info.name)[0], []).append(info)
-        self._tiles: dict[tuple[int, float], NDArray[np.uint8]] = {}
 
     @property
     def caches(self) -> Sequence[CacheSpec]:

@@ -3,34 +3,25 @@
 from collections import defaultdict
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from seventy.formats import PANEL
 from seventy.gguf.source import Source
 from seventy.gguf.tensors import TensorInfo
-from seventy.graph.weights import Matrix, Weights, find
+from seventy.graph.weights import Weights
 
 
 class Outline(Weights):
-    """Weights without bytes, for a program that is written and never run; `tensors` are those it asked for.
+    """Weights without memory, for a program that is written and never run; `tensors` are those it asked for.
 
     `describe` says what stands under a name that must have this shape, `present` whether a tensor is there that may
-    be lacking. Vectors are ones.
+    be lacking. Vectors are read from `source`, which needs to list none.
     """
 
-    def __init__(self, describe: Callable[[str, tuple[int, ...]], TensorInfo], present: Callable[[str], bool]) -> None:
+    def __init__(
+        self, source: Source, describe: Callable[[str, tuple[int, ...]], TensorInfo], present: Callable[[str], bool]
+    ) -> None:
+        super().__init__(source)
         self._describe, self._present = describe, present
-        self.nodes = ((),)
-        self.tensors: dict[str, TensorInfo] = {}
-        self._matrices: dict[str, Matrix] = {}
-        self._vectors: dict[str, NDArray[np.float32]] = {}
         self._places = defaultdict(int)
-
-    @classmethod
-    def of(cls, source: Source) -> "Outline":
-        """Of the tensors of a file, none of which is read."""
-        return cls(lambda name, shape: find(source, name, shape), lambda name: name in source.tensors)
+        self.tensors: dict[str, TensorInfo] = {}
 
     def has(self, name: str) -> bool:
         return self._present(name)
@@ -38,7 +29,3 @@ class Outline(Weights):
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
         self.tensors[name] = info = self._describe(name, shape)
         return info
-
-    def vector(self, name: str, length: int) -> NDArray[np.float32]:
-        self._info(name, (length,))
-        return np.ones(-(-length // PANEL) * PANEL, np.float32)

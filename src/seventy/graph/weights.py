@@ -75,18 +75,6 @@ def packed_bytes(info: TensorInfo) -> int:
     return -(-padded * format.row_bytes(columns) // 64) * 64
 
 
-def find(source: Source, name: str, shape: tuple[int, ...]) -> TensorInfo:
-    """Return the tensor of this name. Raises SeventyError where it is missing or has another shape."""
-    info = source.tensors.get(name)
-    if info is None:
-        raise SeventyError(f"{source.path} has no tensor {name}, which its architecture needs; get it again")
-    if info.shape != shape:
-        raise SeventyError(
-            f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}; get the file again"
-        )
-    return info
-
-
 class Weights:
     """The tensors a model uses; memory is set aside at once, `load` fills it.
 
@@ -103,14 +91,21 @@ class Weights:
         self._vectors: dict[str, NDArray[np.float32]] = {}
         sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) in (2, 3)}
         self._arena = allocate(sum(sizes.values()))
-        self._places: dict[str, int] = {}
+        self._places = {}
         place = int(self._arena.ctypes.data)
         for name, size in sizes.items():
             self._places[name] = place
             place += size
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
-        return find(self._source, name, shape)
+        info = self._source.tensors.get(name)
+        if info is None:
+            raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
+        if info.shape != shape:
+            raise SeventyError(
+                f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}; get the file again"
+            )
+        return info
 
     def has(self, name: str) -> bool:
         return name in self._source.tensors

@@ -19,10 +19,7 @@ from seventy.plan.words import say
 from seventy.runtime.memory import Footprint, row_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from seventy.gguf.source import Source
-    from seventy.gguf.tensors import TensorInfo
 
 # Of a model whose shape nobody says: a context and a vocabulary as most have them.
 _CONTEXT, _VOCABULARY = 131072, 150_000
@@ -208,10 +205,10 @@ def gguf_load(file: "Source") -> Load:
 
     experts, used = number("expert_count", 0), number("expert_used_count", 0)
     total = expert = table = elements = expert_elements = 0.0
-    file_gb = sum(tensor.nbytes for tensor in file.tensors.values()) / 1e9
-    known = _engine_numbers(file)
-    for tensor in (known[1] if known else file.tensors).values():
-        size, count = float(tensor.nbytes), float(math.prod(tensor.shape))
+    for tensor in file.tensors.values():
+        size, count = float(tensor.nbytes), 1.0
+        for dimension in tensor.shape:
+            count *= dimension
         total, elements = total + size, elements + count
         if "_exps" in tensor.name:
             expert, expert_elements = expert + size, expert_elements + count
@@ -224,26 +221,25 @@ def gguf_load(file: "Source") -> Load:
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     path = PurePath(file.path)
     active_b = (elements - expert_elements * (1 - share)) / 1e9
-    kv_bytes = round(layers * kv_heads * head_width * 2 * 2)
-    footprint = known[0] if known else guess_footprint(file_gb, active_b, layers, kv_bytes)
+    footprint = _engine_footprint(file)
+    if footprint is None:
+        footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
-        file_gb, (total - table - expert * (1 - share)) / 1e9, footprint, layers, expert / 1e9, share,
+        total / 1e9, (total - table - expert * (1 - share)) / 1e9, footprint, layers,
+        expert / 1e9, share,
     )  # fmt: skip
 
 
-def _engine_numbers(file: "Source") -> tuple[Footprint, "Mapping[str, TensorInfo]"] | None:
-    """The engine's account and the tensors that it uses; None where it cannot run the file."""
+def _engine_footprint(file: "Source") -> Footprint | None:
+    """The engine's account; None where it cannot run the file."""
     # Only files need the engine; plan and predict do without what it imports.
     from seventy import models
     from seventy.engine.footprint import footprint
-    from seventy.engine.outline import outline
-    from seventy.graph.outline import Outline
 
     try:
-        config = models.find(file.metadata.get("general.architecture")).config(file.metadata)
-        weights = Outline.of(file)
-        program = outline(file.metadata, weights)
-        return footprint(file, config, program.pages.specs), weights.tensors
+        architecture = models.find(file.metadata.get("general.architecture"))
+        config = architecture.config(file.metadata)
+        return footprint(file, config, architecture.caches(config))
     except SeventyError:
         return None
