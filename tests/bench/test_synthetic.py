@@ -182,7 +182,7 @@ def test_a_file_of_experts_is_the_same_model(tmp_path: Path) -> None:
 def test_layers_that_fit() -> None:
     shape = find_shape("llama-3.3-70b")
     assert fitting_layers(shape, "Q4_K_M", 4096, 64 << 30, None) == 80
-    whole = shape.footprint("Q4_K_M", range(80))
+    whole = shape.whole("Q4_K_M").footprint
     assert whole.need(4096).total == pytest.approx(44.4e9, rel=1e-3)
     assert fitting_layers(shape, "Q4_K_M", 4096, whole.need(4096).total, None) == 80
     assert fitting_layers(shape, "Q4_K_M", 4096, whole.need(4096).total - 1, None) < 80

@@ -6,7 +6,6 @@ of fewer layers takes some of every kind, so that the bytes of its average layer
 
 from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Self
 from zlib import crc32
 
@@ -77,13 +76,6 @@ class Shape:
             self._whole[quant] = Synthetic(self, quant)
         return self._whole[quant]
 
-    def footprint(self, quant: str, layers: Sequence[int]) -> Footprint:
-        """What a model of these of its layers takes of memory."""
-        whole = self.whole(quant)
-        weights = whole.packed_bytes(None) + sum(whole.packed_bytes(layer) for layer in layers)
-        position_bytes = sum(whole.caches[layer].position_bytes("f16") for layer in layers)
-        return replace(whole.footprint, weights=weights, position_bytes=position_bytes)
-
 
 def _split(name: str) -> tuple[int | None, str]:
     """The number of a tensor's layer, None beside the layers, and its name within it."""
@@ -152,7 +144,7 @@ def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, want
         raise SeventyError(f"{shape.name} has {shape.layers} layers, not {wanted}; take fewer, or leave --layers out")
 
     def need(count: int) -> int:
-        return shape.footprint(quant, choose_layers(shape, quant, count)).need(context).total
+        return Synthetic(shape, quant, choose_layers(shape, quant, count)).footprint.need(context).total
 
     fit = bisect_right(range(1, shape.layers + 1), room_bytes, key=need)
     if wanted is None and fit == shape.layers:
@@ -197,6 +189,7 @@ class Synthetic:
 
     @property
     def footprint(self) -> Footprint:
+        """What it takes of memory."""
         config = models.find(self.shape.architecture).config(self.metadata)
         return footprint(self, config, self.caches)
 
@@ -205,8 +198,8 @@ class Synthetic:
         shapes = frozenset((_split(info.name)[1], info.shape) for info in self._of_layer[layer])
         return shapes, self.caches[layer]
 
-    def packed_bytes(self, layer: int | None) -> int:
-        """Memory of the tensors of a layer, or (None) of those beside the layers."""
+    def packed_bytes(self, layer: int) -> int:
+        """Memory of the tensors of a layer."""
         return sum(packed_bytes(info) for info in self._of_layer[layer])
 
     @property
