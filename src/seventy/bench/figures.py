@@ -60,4 +60,5 @@ def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | Non
         joules_per_token=Samples.of([longer * joules for joules in ours.joules]) if ours.joules else None,
         versus=versus,
         read_limit_gbs=Samples.of(ours.limits) if ours.limits else None,
+        experts=statistics.median(ours.experts) if any(ours.experts) else None,
     )

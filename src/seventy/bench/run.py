@@ -143,7 +143,7 @@ class Bench:
         )
 
     def _shape(self) -> ModelShape:
-        config = self.model.config
+        config, used = self.model.config, self.model.program.slots_per_row
         format_bytes: dict[str, int] = {}
         for matrix in self.model.matrices:
             format_bytes[matrix.format.name] = format_bytes.get(matrix.format.name, 0) + matrix.nbytes
@@ -155,5 +155,8 @@ class Bench:
             vocabulary=config.vocabulary,
             context=self.model.context,
             format_bytes=format_bytes,
+            token_bytes=self.model.read_bytes(0),
+            experts=max((matrix.experts for matrix in self.model.matrices), default=1) if used else 0,
+            experts_used=used,
             synthetic=self.synthetic is not None,
         )

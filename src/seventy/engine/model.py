@@ -67,13 +67,15 @@ class Step:
     """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
 
     `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
-    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read.
+    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read; `experts` is how
+    many different ones it read, of a layer with experts on average.
     """
 
     logits: NDArray[np.float32]
     bad: frozenset[int]
     weight_bytes: int
     cache_bytes: int
+    experts: float
 
     @property
     def bytes_read(self) -> int:
@@ -280,7 +282,8 @@ class Model:
                 before()
             self._executor.run(self._linked, self.threads_for(n_rows))
             bad = self._inputs.bad(n_rows, n_outputs)
-            return Step(self._inputs.logits[:n_outputs], bad, program.step_bytes(), cache_bytes)
+            logits, experts = self._inputs.logits[:n_outputs], program.step_experts()
+            return Step(logits, bad, program.step_bytes(), cache_bytes, experts)
 
     def threads_for(self, rows: int) -> int:
         """What was measured is used for steps like those it was measured on; for the others, every core."""

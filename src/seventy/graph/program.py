@@ -651,10 +651,14 @@ class Program:
         experts = sum(int(active[0]) * nbytes for active, nbytes in self._experts)
         return self._row_bytes + experts + (self._output_bytes if self.counts[1] else 0)
 
-    def bytes_of_one_row(self) -> int:
-        """Return what a step of one row with logits reads of the matrices, in bytes."""
+    def step_experts(self) -> float:
+        """Return how many different experts the last step read, of a layer with experts on average; 0 without any."""
+        return sum(int(active[0]) for active, _ in self._experts) / max(1, len(self._experts))
+
+    def bytes_of_one_row(self, outputs: bool = True) -> int:
+        """Return what a step of one row reads of the matrices, in bytes: with its logits, or without."""
         experts = sum(self.slots_per_row * nbytes for _, nbytes in self._experts)
-        return self._row_bytes + experts + self._output_bytes
+        return self._row_bytes + experts + outputs * self._output_bytes
 
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
