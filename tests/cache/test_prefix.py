@@ -175,9 +175,7 @@ def test_random_use_with_windows_keeps_what_is_seen() -> None:
         action, n = rng.randrange(6), rng.randrange(min(70, 9 * PAGE - sequence.length + 1))
         if action == 0:
             reused += sequence.open(text[: rng.randrange(9 * PAGE)])
-        elif action == 1:
-            sequence.close()
-        elif sequence.missing_pages(sequence.length + n) > cache.free_pages:
+        elif action == 1 or sequence.missing_pages(sequence.length + n) > cache.free_pages:
             sequence.close()
         elif action == 2:
             sequence.reserve(sequence.length + n)

@@ -131,10 +131,10 @@ class Model:
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
     model was made for; without it, what memory allows (runtime/memory.py). `sequences` share the cache: it has room for
-    one of that length at least, and for all where memory allows, or for `positions` of all together where that is given;
-    `kv` is how it keeps keys and values, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
-    what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do or
-    `tune` asks for them; else every physical core and the widest.
+    one of that length at least, and for all where memory allows, or for `positions` of all together where that is
+    given; `kv` is how it keeps keys and values, as f16 or q8_0. Without `threads`, how many, which vector width and
+    tiles are what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they
+    do or `tune` asks for them; else every physical core and the widest.
     """
 
     def __init__(
