@@ -36,7 +36,7 @@ def test_a_gguf_file_is_read_by_its_tensors(tiny: SimpleNamespace) -> None:
     load = gguf_load(tiny)
     assert load.file_gb == pytest.approx(0.67)
     assert load.read_gb == pytest.approx(0.67 - 0.2 - 0.16 * 7 / 8), "no embedding table, an eighth of the experts"
-    assert load.kv_bytes_per_token == 2 * 8 * 128 * 2 * 2 and load.layers == 2
+    assert load.footprint.position_bytes == 2 * 8 * 128 * 2 * 2 and load.layers == 2
     assert load.need(4096).weights == 670_000_000 and load.need(4096).cache == 4096 * 8192
     assert load.mixture is (load.active_params_b < 0.95 * load.params_b)
 
