@@ -121,8 +121,7 @@ class _Operation:
 class Program:
     """The list and its memory. The inputs of a step are `tokens`, `positions`, `segments`, `tables`, `outputs`.
 
-    `segments` says for each row which row of `tables` has its sequence's pages; `slots` is that for layers with
-    windows.
+    `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
     """
 
     def __init__(

@@ -50,10 +50,10 @@ class Need:
 class Footprint:
     """A model's sizes as far as memory goes.
 
-    `weights` are the packed bytes of all tensors. `position_bytes` is what the caches of all layers that see every
-    position take for one, `window_bytes` what those of layers that see a `window` of positions take for one, and
-    `state_bytes` what recurrent layers take for one sequence. `columns` are the floats that one row of a pass takes
-    (see `row_columns`). `context` is the longest text that the model was made for.
+    `weights` are the packed bytes of all tensors, `position_bytes` what the caches of layers that see every position
+    take for one, `window_bytes` what those of layers that see a `window` of positions take for one. `state_bytes` is
+    what recurrent layers take for one sequence. `columns` are the floats that one row of a pass takes (see
+    `row_columns`). `context` is the longest text that the model was made for.
     """
 
     weights: int
