@@ -106,7 +106,7 @@ def test_a_width_that_no_k_quant_divides(down: str, tmp_path: Path) -> None:
         ("llama", {"rope.freq_base": float("nan")}, "rope.freq_base is nan, not a positive number"),
         ("llama", {"rope.dimension_count": 63}, "turns 63 dimensions"),
         ("llama", {"attention.layer_norm_rms_epsilon": "small"}, "rms_epsilon is 'small', not a positive number"),
-        ("falcon", {}, "does not know the architecture 'falcon'; take a model of one that it knows: .*llama, .*qwen2"),
+        ("falcon", {}, "does not know the architecture 'falcon'; take .*: deepseek2, .*glm-dsa, .*qwen2"),
     ],
 )  # fmt: skip
 def test_what_the_engine_does_not_do_is_refused_with_words(

@@ -10,6 +10,7 @@ from seventy import LLM, SeventyError
 from seventy.engine.footprint import footprint
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
+from seventy.models import deepseek2 as architecture
 from tests.support.families import deepseek2, deepseek32, glm_dsa
 from tests.support.families.judge import IDS, assert_exact
 from tests.support.oracle import divergence, llama_cpp_logits
@@ -52,6 +53,41 @@ def test_a_cache_of_bytes_says_nearly_the_same(tmp_path: Path) -> None:
     assert sizes == {"f16": 3 * 576 * 2, "q8_0": 3 * 576 * 34 // 32}
     kl, top1 = divergence(logits["f16"], logits["q8_0"])
     assert kl < 2e-4 * np.var(logits["f16"], axis=-1).mean() and top1 > 0.95
+
+
+def published(**more: object) -> dict[str, object]:
+    """The numbers of DeepSeek R1, or others."""
+    numbers: dict[str, object] = {
+        "block_count": 61, "embedding_length": 7168, "context_length": 163840, "feed_forward_length": 18432,
+        "attention.head_count": 128, "attention.head_count_kv": 1, "attention.q_lora_rank": 1536,
+        "attention.kv_lora_rank": 512, "attention.key_length": 576, "attention.value_length": 512,
+        "attention.key_length_mla": 192, "attention.value_length_mla": 128, "rope.dimension_count": 64,
+        "attention.layer_norm_rms_epsilon": 1e-6, "leading_dense_block_count": 3, "expert_count": 256,
+        "expert_used_count": 8, "expert_shared_count": 1, "expert_feed_forward_length": 2048, "expert_gating_func": 2,
+        "expert_weights_norm": True, "expert_weights_scale": 2.5, "expert_group_count": 8, "expert_group_used_count": 4,
+        "rope.scaling.type": "yarn", "rope.scaling.factor": 40.0, "rope.scaling.original_context_length": 4096,
+        "rope.scaling.yarn_log_multiplier": 0.1, "vocab_size": 129280,
+    }  # fmt: skip
+    return {f"deepseek2.{key}": value for key, value in (numbers | more).items() if value is not None}
+
+
+def test_scores_of_published_models_are_scaled_as_published() -> None:
+    config = architecture.config(published())
+    assert config.latent is not None and config.latent.scale == pytest.approx(0.135234, abs=1e-6)
+    assert config.rotary.length == pytest.approx(1)
+    assert [spec.position_bytes("f16") for spec in architecture.caches(config)] == [1152] * 61
+    lite = architecture.config(published(**{"rope.scaling.yarn_log_multiplier": 0.0707}))
+    assert lite.latent is not None and lite.latent.scale == pytest.approx(0.114722, abs=1e-6)
+    # Without the multiplier what turns is lengthened, too.
+    plain = architecture.config(published(**{"rope.scaling.yarn_log_multiplier": None}))
+    assert plain.rotary.length == pytest.approx(1.368888, abs=1e-6)
+
+
+@pytest.mark.parametrize(("layers", "tokens", "scoring"), [(47, 154880, "sigmoid"), (61, 129280, "softmax")])
+def test_a_router_that_no_key_describes_is_known_by_the_models_size(layers: int, tokens: int, scoring: str) -> None:
+    metadata = published(block_count=layers, expert_gating_func=None) | {"tokenizer.ggml.tokens": range(tokens)}
+    config = architecture.config(metadata)
+    assert config.experts is not None and config.experts.rule.scoring == scoring
 
 
 @pytest.mark.parametrize("name", ["deepseek32", "glm_dsa"])
