@@ -143,7 +143,7 @@ class Bench:
         )
 
     def _shape(self) -> ModelShape:
-        config, used = self.model.config, self.model.program.slots_per_row
+        config = self.model.config
         format_bytes: dict[str, int] = {}
         for matrix in self.model.matrices:
             format_bytes[matrix.format.name] = format_bytes.get(matrix.format.name, 0) + matrix.nbytes
@@ -156,7 +156,7 @@ class Bench:
             context=self.model.context,
             format_bytes=format_bytes,
             token_bytes=self.model.read_bytes(0),
-            experts=max((matrix.experts for matrix in self.model.matrices), default=1) if used else 0,
-            experts_used=used,
+            experts=config.experts.count if config.experts else 0,
+            experts_used=self.model.program.slots_per_row,
             synthetic=self.synthetic is not None,
         )
