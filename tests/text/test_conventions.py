@@ -18,6 +18,7 @@ from tests.support.tiny import byte_tokens
 from tests.support.vocabularies import CONTROL, USER_DEFINED
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "a"}}
 
 
 def prompt(template: str, messages: list[dict[str, Any]] | None = None, **switches: Any) -> str:
@@ -163,11 +164,11 @@ def test_answers_are_read_by_what_the_prompt_has_opened(
 
 def test_calls_are_read_behind_thinking() -> None:
     answer = 'hm</think>\n\nI look.\n<tool_call>\n{"name": "a", "arguments": {"x": 1}}\n</tool_call>'
-    reader = Conventions.of(templates.QWEN35).reader(prompt(templates.QWEN35), ["a"])
+    reader = Conventions.of(templates.QWEN35).reader(prompt(templates.QWEN35), [TOOL])
     thought, said, calls = read(reader, answer, random.Random(3))
     assert (thought, said.strip(), calls, reader.calls) == ("hm", "I look.", [("a", '{"x": 1}')], 1)
     # Thinking about a call is none.
-    reader = Conventions.of(templates.QWEN35).reader(prompt(templates.QWEN35), ["a"])
+    reader = Conventions.of(templates.QWEN35).reader(prompt(templates.QWEN35), [TOOL])
     assert read(reader, '<tool_call>{"name": "a", "arguments": {}}</tool_call>')[2] == []
 
 

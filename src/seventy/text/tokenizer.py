@@ -8,7 +8,6 @@ import numpy as np
 
 from seventy.errors import SeventyError
 from seventy.text.bpe import BytePairEncoder, CharacterPairEncoder
-from seventy.text.conventions import Conventions
 from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SentencePieceEncoder
 from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_of
@@ -54,11 +53,7 @@ class Tokenizer:
             raise SeventyError(
                 f"tokenizer {str(model)[:80]!r} is not supported; {', '.join(kinds)} work: get another model"
             )
-        tokenizer = kinds[str(model)](metadata)
-        template = metadata.get("tokenizer.chat_template")
-        if isinstance(template, str):
-            tokenizer.show(Conventions.of(template).markers)
-        return tokenizer
+        return kinds[str(model)](metadata)
 
     @classmethod
     def _byte_pair(cls, metadata: Mapping[str, Any]) -> Self:
@@ -94,6 +89,10 @@ class Tokenizer:
         markers = tuple(markers)
         parts = (token for text, token in hidden if any(text in marker for marker in markers))
         self._shown = frozenset(parts) - self.end_ids
+
+    def has_special(self, text: str) -> bool:
+        """Whether a special token is written so."""
+        return any(special == text for special, _ in self._specials)
 
     def is_control(self, token: int) -> bool:
         """Whether the token is never a piece of a text, but steers the model."""
