@@ -8,12 +8,18 @@ import pytest
 
 from seventy.text.calls import STYLES, CallStyle, style
 from seventy.text.calls.gemma import Gemma4
+from seventy.text.calls.harmony import Harmony
 from seventy.text.calls.json_calls import Hermes, Llama3
 from seventy.text.calls.named_json import DeepSeek, DeepSeekFenced, Kimi, Mistral, MistralList
 from seventy.text.calls.pythonic import Lfm2
 from seventy.text.calls.repair import read_object
 from seventy.text.calls.xml_calls import Dsml, Dsml4, FunctionElements, Glm, MiniMax
+from seventy.text.grammar import Grammars
+from seventy.text.tokenizer import Tokenizer
+from tests.support import vocabularies
 from tests.support.answers import read
+from tests.support.tiny import byte_tokens
+from tests.support.vocabularies import CONTROL
 
 PARAMETERS = {
     "type": "object",
@@ -30,7 +36,7 @@ CALLS = [
     {"name": "weather", "arguments": {"city": 'Köln "am" Rhein\n</x> {', "days": 3, "marks": ["a", "5"]}},
     {"name": "weather", "arguments": {"city": "5", "more": {"a": [True, None, 1.5]}}},
 ]
-MARKED = [each for each in STYLES if each.__name__ != "Harmony"]
+MARKED = [each for each in STYLES if each is not Harmony]
 WITH_TEXT_BEFORE = [each for each in MARKED if each is not Llama3]
 
 
@@ -75,7 +81,7 @@ def test_a_cut_call_leaves_nothing(style: type[CallStyle]) -> None:
         parts = [*reader.push("Yes. "), *reader.push(text[:end]), *reader.flush(cut=True)]
         said = "".join(part.text for part in parts if type(part).__name__ == "Text").strip()
         # The beginning of a mark may be text as well: only a whole one says that a call was begun.
-        assert said.removeprefix("Yes.").strip() in ("", text[:end].strip()) and len(said) < 40, said
+        assert said.removeprefix("Yes.").strip() in ("", text[:end].strip()) and len(said) < 35, said
 
 
 @pytest.mark.parametrize(
@@ -154,3 +160,26 @@ def test_arguments_are_read_as_they_were_meant(text: str, value: Any) -> None:
 )  # fmt: skip
 def test_styles_by_template(template: str, expected: type[CallStyle]) -> None:
     assert style(template) is expected
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    metadata = vocabularies.metadata(
+        [*byte_tokens(), "ab"], {"<end>": CONTROL}, pre="smollm", merges=["a b"], eos_token_id=257
+    )
+    return Tokenizer.from_metadata(metadata)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("parallel", [False, True])
+def test_what_is_written_may_be_forced(style: type[CallStyle], parallel: bool, tokenizer: Tokenizer) -> None:
+    tools = [{"type": "function", "function": {"name": name, "parameters": one}} for name, one in TOOLS.items()]
+    calls = CALLS if parallel and style is not Harmony else CALLS[:1]
+    # JSON's texts and words, where grammars force them, are not Python's.
+    text = style.written(calls) if style is not Lfm2 else '<|tool_call_start|>[weather(city="a")]<|tool_call_end|>'
+    constraint = Grammars(tokenizer).calls(style.grammar(tools, parallel))
+    ids = tokenizer.encode(text)
+    for at, token in enumerate(ids):
+        assert token in vocabularies.allowed(constraint, tokenizer.vocab_size), tokenizer.decode(ids[: at + 1])
+        constraint.accept(token)
+    assert 257 in vocabularies.allowed(constraint, tokenizer.vocab_size)

@@ -57,7 +57,13 @@ class Grammars:
 
     @cached_property
     def _vocabulary(self) -> llguidance.LLTokenizer:
-        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer)))
+        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer, marks=False)))
+
+    @cached_property
+    def _with_marks(self) -> llguidance.LLTokenizer:
+        if not self._tokenizer.shows_control:
+            return self._vocabulary
+        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer, marks=True)))
 
     def json(self) -> Constraint:
         """Any JSON object."""
@@ -86,19 +92,25 @@ class Grammars:
                 raise SeventyError(f"the grammar cannot be used: {_line(str(error))}") from None
         return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar")
 
-    def _constraint(self, grammar: str, what: str) -> Constraint:
-        matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
+    def calls(self, lark: str) -> Constraint:
+        """Text of a grammar of calls, in which the control tokens that mark them are text."""
+        return self._constraint(llguidance.LLMatcher.grammar_from_lark(lark), "the tools' schema", self._with_marks)
+
+    def _constraint(self, grammar: str, what: str, vocabulary: llguidance.LLTokenizer | None = None) -> Constraint:
+        matcher = llguidance.LLMatcher(vocabulary or self._vocabulary, grammar, log_level=0)
         if matcher.is_error():
             raise SeventyError(f"{what} cannot be used: {_line(matcher.get_error())}")
         return _Matcher(matcher, self._tokenizer.vocab_size)
 
 
 class _Wrapped:
-    """The vocabulary as llguidance asks for it."""
+    """The vocabulary as llguidance asks for it; `marks`: control tokens that show in answers are text."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, marks: bool) -> None:
         ids = range(tokenizer.vocab_size)
-        shown = [b"" if tokenizer.is_control(id) else tokenizer.token_bytes(id, skip_special=True) for id in ids]
+        shown = [
+            b"" if tokenizer.is_control(id) and not marks else tokenizer.token_bytes(id, skip_special=True) for id in ids
+        ]
         # Special tokens are never text; 0xFF marks them, as llguidance wants.
         self.tokens = [data or b"\xff" + tokenizer.token_text(id).encode() for id, data in zip(ids, shown, strict=True)]
         self.special_token_ids = [id for id in ids if not shown[id]]

@@ -90,6 +90,11 @@ class Tokenizer:
         parts = (token for text, token in hidden if any(text in marker for marker in markers))
         self._shown = frozenset(parts) - self.end_ids
 
+    @property
+    def shows_control(self) -> bool:
+        """Whether `show` named a control token."""
+        return bool(self._shown)
+
     def has_special(self, text: str) -> bool:
         """Whether a special token is written so."""
         return any(special == text for special, _ in self._specials)

@@ -11,9 +11,9 @@ def literal(text: str) -> str:
 
 
 def until(mark: str) -> str:
-    """A terminal of any text in which the mark does not stand."""
-    escaped = "".join(f"\\{c}" if not (c.isalnum() or c in "_ <>\"'｜▁") else c for c in mark)
-    return rf"/(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/"
+    """The body of a rule, to be `lazy`, of any text up to and with the mark."""
+    escaped = "".join(c if c.isalnum() or c in "_ <>'｜▁" else {"\n": r"\n"}.get(c, f"\\{c}") for c in mark)
+    return f"/(?s:.*){escaped}/"
 
 
 def sequence(required: Sequence[str], optional: Sequence[str], separator: str = "") -> str:

@@ -41,8 +41,8 @@ class Gemma4(Marked):
     @classmethod
     def grammar(cls, tools: Sequence[Tool], parallel: bool) -> str:
         call = " | ".join(f"call{at}" for at in range(len(tools)))
-        lines = [f"start: ({call}){f' ({call})*' if parallel else ''}", f"TEXT: {until(_QUOTE)}"]
-        lines.append(f"text: {literal(_QUOTE)} TEXT {literal(_QUOTE)}")
+        lines = [f"start: ({call}){f' ({call})*' if parallel else ''}", f"rest[lazy]: {until(_QUOTE)}"]
+        lines.append(f"text: {literal(_QUOTE)} rest")
         lines.append("any: text | /-?[0-9]+(\\.[0-9]+)?/ | \"true\" | \"false\" | \"null\" | any_list | any_object")
         lines.append('any_list: "[" (any ("," any)*)? "]"')
         lines.append('any_object: "{" (KEY ":" any ("," KEY ":" any)*)? "}"')

@@ -23,7 +23,8 @@ _BARE = '{"name"', '{"type"', '{"function"'
 _HEAD = re.compile(
     r'\s*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*'
 )
-_OPENED = re.compile(r"\s*```(?:json|tool_call)?\s*")
+_LANGUAGES = ("json", "tool_call")
+_OPENED = re.compile(rf"\s*```(?:{'|'.join(_LANGUAGES)})?\s*")
 _CLOSED = re.compile(r"\s*```")
 
 
@@ -59,8 +60,9 @@ class _JsonCalls(CallStyle):
                 self._give(parts, call)
             elif self._bare or not cut:
                 parts.append(Text(("" if self._bare else _TAG) + held))
-        elif self._state in ("start", "text", "fence") and held:
-            parts.append(Text(held))
+        elif self._state in ("start", "text", "fence") and (held.strip() or (held and not self.calls)):
+            if not (cut and self.calls):
+                parts.append(Text(held))
         return parts
 
     def _advance(self, parts: list[Part]) -> bool:
@@ -92,6 +94,8 @@ class _JsonCalls(CallStyle):
         rest = self._held
         while opened := _OPENED.match(rest):
             rest = rest[opened.end() :]
+            if any(word.startswith(rest) for word in _LANGUAGES):
+                return False
             found = _whole_object(rest)
             if found is None:
                 begun = "".join(rest.split())
@@ -136,20 +140,17 @@ class _JsonCalls(CallStyle):
             return False
         at = self._held.find(_TAG)
         if at >= 0:
-            self._say(parts, self._held[:at])
+            if before := self._held[:at].rstrip():
+                parts.append(Text(before))
             self._held, self._state = self._held[at + len(_TAG) :], "object"
             return True
         keep = overlap(self._held, _TAG)
-        # Empty lines before a call, or after one, belong to it.
-        shown = self._held[: len(self._held) - keep]
-        shown = shown[: len(shown.rstrip())] if keep or self.calls or not shown.strip() else shown
-        self._say(parts, shown)
+        # White space before a call, or after one, belongs to it.
+        shown = self._held[: len(self._held) - keep].rstrip()
+        if shown:
+            parts.append(Text(shown))
         self._held = self._held[len(shown) :]
         return False
-
-    def _say(self, parts: list[Part], text: str) -> None:
-        if text.strip():
-            parts.append(Text(text))
 
     def _object(self, parts: list[Part]) -> bool:
         match = _HEAD.match(self._held)
@@ -254,7 +255,7 @@ class Llama3(_JsonCalls):
 
     @staticmethod
     def written(calls: Sequence[Mapping[str, Any]]) -> str:
-        return "; ".join(write({"name": call["name"], "parameters": call["arguments"]}) for call in calls)
+        return ";".join(write({"name": call["name"], "parameters": call["arguments"]}) for call in calls)
 
 
 def _schema(tools: Sequence[Tool], key: str) -> str:

@@ -48,7 +48,7 @@ class Marked(CallStyle):
         if held.startswith(self.begin):
             if cut or self._call(held[len(self.begin) :], parts):
                 return parts
-        elif not held and (self.calls or (cut and self._before.strip())):
+        elif (cut or not held) and (self.calls or (cut and self._before.strip())):
             return parts
         if text := self._before + held:
             parts.append(Text(text))

@@ -38,9 +38,10 @@ class _NamedJson(Marked):
         first, last = (f" {literal(mark)} " if mark else " " for mark in (cls.first, cls.last))
         lines = [f"start:{first}({call}){more}{last}"]
         for at, tool in enumerate(tools):
-            head = cls.head.format(name=tool["function"]["name"], number=0)
+            pieces = (piece.format(name=tool["function"]["name"]) for piece in cls.head.split("{number}"))
+            head = " /[0-9]+/ ".join(map(literal, pieces))
             tail = f" {literal(cls.tail)}" if cls.tail else ""
-            lines.append(f"call{at}: {literal(head)} arguments{at}{tail}")
+            lines.append(f"call{at}: {head} arguments{at}{tail}")
             lines.append(f"arguments{at}: %json {write(parameters(tool))}")
         return "\n".join(lines) + "\n"
 

@@ -49,22 +49,23 @@ class _Elements(Marked):
     @classmethod
     def grammar(cls, tools: Sequence[Tool], parallel: bool) -> str:
         call = " | ".join(f"call{at}" for at in range(len(tools)))
-        more = f" ({literal(cls.between)} ({call}))*" if parallel else ""
+        between = f"{literal(cls.between)} " if cls.between else ""
+        more = f" ({between}({call}))*" if parallel else ""
         first, last = (f" {literal(mark)} " if mark else " " for mark in (cls.first, cls.last))
-        lines = [f"start:{first}({call}){more}{last}", f"TEXT: {until(cls.close.strip())}"]
+        lines = [f"start:{first}({call}){more}{last}", f"text[lazy]: {until(cls.close)}"]
         for at, tool in enumerate(tools):
             schema = parameters(tool)
             known = properties(schema)
             rules = {}
             for number, (name, one) in enumerate(known.items()):
                 rule = rules[name] = f"argument{at}_{number}"
-                opened, written = cls.argument.format(name=name, text="true" if is_text(one) else "false"), "TEXT"
+                opened, written = cls.argument.format(name=name, text="true" if is_text(one) else "false"), "text"
                 if is_text(one) and isinstance(one.get("enum"), list):
-                    written = f"({' | '.join(literal(str(choice)) for choice in one['enum'])})"
+                    written = f"({' | '.join(literal(f'{choice}{cls.close}') for choice in one['enum'])})"
                 elif not is_text(one):
-                    written = f"value{at}_{number}"
-                    lines.append(f"{written}: %json {write(one or {})}")
-                lines.append(f"{rule}: {literal(opened)} {written} {literal(cls.close)}")
+                    lines.append(f"value{at}_{number}: %json {write(one or {})}")
+                    written = f"value{at}_{number} {literal(cls.close)}"
+                lines.append(f"{rule}: {literal(opened)} {written}")
             arguments = sequence(*([rules[name] for name in part] for part in split(schema)))
             head = cls.head.format(name=tool["function"]["name"])
             lines.append(f"call{at}: {literal(head)} {arguments} {literal(cls.tail)}")
@@ -122,8 +123,8 @@ class MiniMax(_Elements):
     named = re.compile(r"""["']?([^"'>]+)["']?>""")
     element = re.compile(r"""<parameter name=["']?([^"'>]+)["']?>(.*?)</parameter>""", re.DOTALL)
     head, argument = '<invoke name="{name}">\n', '<parameter name="{name}">'
-    close, tail = "</parameter>\n", "</invoke>"
-    first, last = "<minimax:tool_call>\n", "\n</minimax:tool_call>"
+    close, tail, between = "</parameter>\n", "</invoke>\n", ""
+    first, last = "<minimax:tool_call>\n", "</minimax:tool_call>"
 
     @staticmethod
     def written_by(template: str) -> bool:
@@ -141,8 +142,8 @@ class Dsml(_Elements):
         r"""<｜DSML｜parameter name="([^">]+)"(?: string="(?:true|false)")?>(.*?)</｜DSML｜parameter>""", re.DOTALL
     )
     head, argument = '<｜DSML｜invoke name="{name}">\n', '<｜DSML｜parameter name="{name}" string="{text}">'
-    close, tail = "</｜DSML｜parameter>\n", "</｜DSML｜invoke>"
-    first, last = "<｜DSML｜function_calls>\n", "\n</｜DSML｜function_calls>"
+    close, tail, between = "</｜DSML｜parameter>\n", "</｜DSML｜invoke>\n", ""
+    first, last = "<｜DSML｜function_calls>\n", "</｜DSML｜function_calls>"
 
     @classmethod
     def _value(cls, match: re.Match[str], known: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -157,7 +158,7 @@ class Dsml4(Dsml):
     """DeepSeek V4: the same in another wrapper."""
 
     wrappers = ("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>")
-    first, last = "<｜DSML｜tool_calls>\n", "\n</｜DSML｜tool_calls>"
+    first, last = "<｜DSML｜tool_calls>\n", "</｜DSML｜tool_calls>"
 
     @staticmethod
     def written_by(template: str) -> bool:
