@@ -177,7 +177,7 @@ def test_what_is_written_may_be_forced(style: type[CallStyle], parallel: bool, t
     calls = CALLS if parallel and style is not Harmony else CALLS[:1]
     # JSON's texts and words, where grammars force them, are not Python's.
     text = style.written(calls) if style is not Lfm2 else '<|tool_call_start|>[weather(city="a")]<|tool_call_end|>'
-    constraint = Grammars(tokenizer).calls(style.grammar(tools, parallel))
+    constraint = Grammars(tokenizer).calls(style.grammar, tools, parallel)
     ids = tokenizer.encode(text)
     for at, token in enumerate(ids):
         assert token in vocabularies.allowed(constraint, tokenizer.vocab_size), tokenizer.decode(ids[: at + 1])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from seventy.errors import SeventyError
-from seventy.text.calls.harmony import Harmony
 from seventy.text.calls.gemma import Gemma4
+from seventy.text.calls.harmony import Harmony
 from seventy.text.calls.json_calls import Hermes
 from seventy.text.calls.named_json import DeepSeek, Kimi, Mistral
 from seventy.text.calls.pythonic import Lfm2

@@ -59,6 +59,11 @@ class ChatFormat:
         self._take(TEMPLATES[self._fallback])
         self.note = f"{why}; {self._fallback} is taken (--chat-template for another: {', '.join(TEMPLATES)}, or a file)"
 
+    def checked(self) -> "ChatFormat":
+        """Itself, once the template was tried: `note` says what is the matter with it. SeventyError as of `needs`."""
+        assert self.needs is not None
+        return self
+
     @property
     def needs(self) -> Needs:
         """What the template asks of conversations. SeventyError where it takes none."""

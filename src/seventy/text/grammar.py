@@ -4,7 +4,7 @@ A constraint says before each token which ones may come. It does not know what t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.text.calls.base import Tool, parameters
+from seventy.text.schema import relaxed
 from seventy.text.tokenizer import Tokenizer
 
 
 class Constraint(Protocol):
-    """What the scheduler needs of a constraint."""
+    """What the scheduler needs of a constraint; `gone` are places of a schema that it does not follow."""
+
+    gone: Sequence[str]
+
+    def copy(self) -> "Constraint":
+        """Another one for a text of its own, from where this one is."""
 
     def mask(self, logits: NDArray[np.float32]) -> None:
         """Makes every token impossible that may not come next."""
@@ -29,9 +36,12 @@ class Constraint(Protocol):
 class _Matcher:
     """One text on its way through a grammar."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, size: int) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: llguidance.LLMatcher, size: int, gone: Sequence[str] = ()) -> None:
+        self._matcher, self._size, self.gone = matcher, size, gone
         self._bits = np.zeros(-(-size // 32), np.int32)
+
+    def copy(self) -> "_Matcher":
+        return _Matcher(self._matcher.deep_copy(), self._size, self.gone)
 
     def mask(self, logits: NDArray[np.float32]) -> None:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
@@ -70,18 +80,31 @@ class Grammars:
         return self.json_schema({"type": "object"})
 
     def json_schema(self, schema: Mapping[str, Any]) -> Constraint:
-        """JSON that follows the schema. SeventyError for a schema llguidance does not know."""
+        """JSON that follows the schema, but for keywords that only narrow it and cannot be followed.
+
+        SeventyError for a schema that cannot be used.
+        """
+        try:
+            return self._json_schema(schema, ())
+        except SeventyError:
+            wider, gone = relaxed(schema)
+            if not gone:
+                raise
+            return self._json_schema(wider, gone)
+
+    def _json_schema(self, schema: Mapping[str, Any], gone: Sequence[str]) -> Constraint:
         try:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 json.dumps(schema), overrides={"whitespace_pattern": r"[ \n]{0,2}"}
             )
         except ValueError as error:
             raise SeventyError(f"the JSON schema cannot be used: {_line(str(error))}") from None
-        return self._constraint(grammar, "the JSON schema")
+        return self._constraint(grammar, "the JSON schema", self._vocabulary, gone)
 
     def regex(self, pattern: str) -> Constraint:
         """Text that matches the whole regular expression (Rust's syntax)."""
-        return self._constraint(llguidance.LLMatcher.grammar_from_regex(pattern), "the regular expression")
+        grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
+        return self._constraint(grammar, "the regular expression", self._vocabulary)
 
     def lark(self, text: str) -> Constraint:
         """Text of a context-free grammar as llguidance writes them, or as llama.cpp does (GBNF: `root ::= ...`)."""
@@ -90,17 +113,42 @@ class Grammars:
                 text = llguidance.gbnf_to_lark.any_to_lark(text)
             except Exception as error:
                 raise SeventyError(f"the grammar cannot be used: {_line(str(error))}") from None
-        return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar")
+        return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar", self._vocabulary)
 
-    def calls(self, lark: str) -> Constraint:
-        """Text of a grammar of calls, in which the control tokens that mark them are text."""
-        return self._constraint(llguidance.LLMatcher.grammar_from_lark(lark), "the tools' schema", self._with_marks)
+    def calls(
+        self, grammar: Callable[[Sequence[Tool], bool], str], tools: Sequence[Tool], parallel: bool
+    ) -> Constraint:
+        """Calls of these tools in a style's grammar, in which the control tokens that mark calls are text.
 
-    def _constraint(self, grammar: str, what: str, vocabulary: llguidance.LLTokenizer | None = None) -> Constraint:
-        matcher = llguidance.LLMatcher(vocabulary or self._vocabulary, grammar, log_level=0)
+        Schemas are relaxed as those of answers are. SeventyError for one that cannot be used, with its tool's name.
+        """
+        try:
+            return self._calls(grammar(tools, parallel), ())
+        except SeventyError as error:
+            wider, gone = list[Tool](), list[str]()
+            for tool in tools:
+                schema, places = relaxed(parameters(tool), f"tools.{tool['function']['name']}")
+                wider.append({**tool, "function": {**tool["function"], "parameters": schema}})
+                gone += places
+            for tool in wider:
+                try:
+                    self._json_schema(parameters(tool), ())
+                except SeventyError as cause:
+                    raise SeventyError(f"tool {tool['function']['name']!r}: {cause}") from None
+            if not gone:
+                raise error
+            return self._calls(grammar(wider, parallel), gone)
+
+    def _calls(self, lark: str, gone: Sequence[str]) -> Constraint:
+        return self._constraint(llguidance.LLMatcher.grammar_from_lark(lark), "the tools", self._with_marks, gone)
+
+    def _constraint(
+        self, grammar: str, what: str, vocabulary: llguidance.LLTokenizer, gone: Sequence[str] = ()
+    ) -> Constraint:
+        matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0)
         if matcher.is_error():
             raise SeventyError(f"{what} cannot be used: {_line(matcher.get_error())}")
-        return _Matcher(matcher, self._tokenizer.vocab_size)
+        return _Matcher(matcher, self._tokenizer.vocab_size, gone)
 
 
 class _Wrapped:
@@ -109,7 +157,8 @@ class _Wrapped:
     def __init__(self, tokenizer: Tokenizer, marks: bool) -> None:
         ids = range(tokenizer.vocab_size)
         shown = [
-            b"" if tokenizer.is_control(id) and not marks else tokenizer.token_bytes(id, skip_special=True) for id in ids
+            b"" if tokenizer.is_control(id) and not marks else tokenizer.token_bytes(id, skip_special=True)
+            for id in ids
         ]
         # Special tokens are never text; 0xFF marks them, as llguidance wants.
         self.tokens = [data or b"\xff" + tokenizer.token_text(id).encode() for id, data in zip(ids, shown, strict=True)]

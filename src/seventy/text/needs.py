@@ -118,7 +118,7 @@ class Needs:
         needs = tried(needs, "text_arguments", *calls)
         needs = tried(needs, "object_arguments", _called(_NINE, _D), [_A, _D, _E])
         needs = tried(needs, "nine_letters", _called(_LONG, {_C: _D}), calls[1])
-        if not (shown(needs, calls[0], [_E], [_TOOL]) and shown(needs, hello, [_A, _B, _C], [_TOOL])):
+        if not (shown(needs, calls[0], [_E], [_TOOL]) and shown(needs, _said(("user", _E)), [_A, _B, _E], [_TOOL])):
             needs = replace(needs, words=True)
         elif not shown(needs, *calls, [_TOOL]):
             needs = replace(needs, spoken_calls=True)

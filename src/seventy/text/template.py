@@ -81,9 +81,7 @@ class ChatTemplate:
         if kind == "refusal":
             raise SeventyError(f"the model's chat template does not take these messages: {said}")
         if kind == "syntax":
-            raise BrokenTemplate(
-                f"the model's chat template is broken ({said}); give another one (--chat-template)"
-            )
+            raise BrokenTemplate(f"the model's chat template is broken ({said}); give another one (--chat-template)")
         raise SeventyError(f"the model's chat template failed ({said}); give another one (--chat-template)")
 
     def close(self) -> None:

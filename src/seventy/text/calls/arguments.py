@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seventy.text.calls.base import Tool, parameters
+
 
 def literal(text: str) -> str:
     """A text as a grammar writes it."""
@@ -16,14 +18,30 @@ def until(mark: str) -> str:
     return f"/(?s:.*){escaped}/"
 
 
-def sequence(required: Sequence[str], optional: Sequence[str], separator: str = "") -> str:
-    """Rules in this order, with a separator between: those that must stand, then any of those that may."""
+def sequence(rules: Mapping[str, str], schema: Mapping[str, Any], separator: str = "") -> str:
+    """The rules of arguments in their order, with a separator between: those that must stand, then any that may."""
+    required = schema.get("required") or ()
+    must = [rule for name, rule in rules.items() if name in required]
+    may = [rule for name, rule in rules.items() if name not in required]
     between = f"{literal(separator)} " if separator else ""
-    must = f" {between}".join(required)
+
+    def then(optional: Sequence[str]) -> list[str]:
+        return [f"({between}{rule})?" for rule in optional]
+
     if must or not separator:
-        return " ".join([must, *(f"({between}{rule})?" for rule in optional)]).strip()
-    chains = [" ".join([first, *(f"({between}{rule})?" for rule in optional[at + 1 :])]) for at, first in enumerate(optional)]
+        return " ".join([f" {between}".join(must), *then(may)]).strip()
+    chains = [" ".join([first, *then(may[at + 1 :])]) for at, first in enumerate(may)]
     return f"({' | '.join(chains)})?" if chains else ""
+
+
+def named_objects(tools: Sequence[Tool], key: str) -> str:
+    """The rule `object`: a JSON object with the name of one of these tools, and under `key` its arguments."""
+    lines = [f"object: {' | '.join(f'object{at}' for at in range(len(tools)))}"]
+    for at, tool in enumerate(tools):
+        head = f'{{"name": {json.dumps(tool["function"]["name"])}, "{key}": '
+        lines.append(f'object{at}: {literal(head)} arguments{at} "}}"')
+        lines.append(f"arguments{at}: %json {json.dumps(parameters(tool))}")
+    return "\n".join(lines) + "\n"
 
 
 def is_text(schema: Mapping[str, Any]) -> bool:
@@ -50,13 +68,9 @@ def value(text: str, schema: Mapping[str, Any]) -> Any:
 
 
 def properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The schema of each argument."""
+    """The schema of each argument, with the definitions that it may refer to."""
     found = schema.get("properties")
-    return {k: v if isinstance(v, Mapping) else {} for k, v in found.items()} if isinstance(found, Mapping) else {}
-
-
-def split(schema: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The names of the arguments that must be given, and of those that may."""
-    required = schema.get("required") or ()
-    known = properties(schema)
-    return [name for name in known if name in required], [name for name in known if name not in required]
+    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: {**definitions, **one} if isinstance(one, Mapping) else {} for name, one in found.items()}

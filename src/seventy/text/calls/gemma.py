@@ -1,11 +1,11 @@
-"""Gemma 4's calls: `<|tool_call>call:NAME{key:<|"|>text<|"|>,number:1,list:[true]}<tool_call|>`, keys without quotes."""
+"""Gemma 4's calls: `<|tool_call>call:NAME{key:<|"|>text<|"|>,number:1,list:[true]}<tool_call|>`."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seventy.text.calls.arguments import literal, properties, sequence, split, until
+from seventy.text.calls.arguments import literal, properties, sequence, until
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import write
@@ -43,13 +43,15 @@ class Gemma4(Marked):
         call = " | ".join(f"call{at}" for at in range(len(tools)))
         lines = [f"start: ({call}){f' ({call})*' if parallel else ''}", f"rest[lazy]: {until(_QUOTE)}"]
         lines.append(f"text: {literal(_QUOTE)} rest")
-        lines.append("any: text | /-?[0-9]+(\\.[0-9]+)?/ | \"true\" | \"false\" | \"null\" | any_list | any_object")
+        lines.append('any: text | /-?[0-9]+(\\.[0-9]+)?/ | "true" | "false" | "null" | any_list | any_object')
         lines.append('any_list: "[" (any ("," any)*)? "]"')
         lines.append('any_object: "{" (KEY ":" any ("," KEY ":" any)*)? "}"')
         lines.append("KEY: /[A-Za-z_][A-Za-z0-9_.-]*/")
         for at, tool in enumerate(tools):
             rule = _rule(parameters(tool), f"call{at}_v", lines)
-            lines.append(f"call{at}: {literal(f'{cls.begin}call:' + tool['function']['name'])} {rule} {literal(cls.end)}")
+            lines.append(
+                f"call{at}: {literal(f'{cls.begin}call:' + tool['function']['name'])} {rule} {literal(cls.end)}"
+            )
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -87,7 +89,7 @@ def _rule(schema: Mapping[str, Any], name: str, lines: list[str]) -> str:
             rules[key] = f"{name}_{at}"
             inner = _rule(one_schema, f"{name}_{at}_v", lines)
             lines.append(f"{name}_{at}: {literal(key + ':')} {inner}")
-        inside = sequence(*([rules[key] for key in part] for part in split(schema)), ",")
+        inside = sequence(rules, schema, ",")
         lines.append(f'{name}: "{{" {inside} "}}"')
     else:
         return "any_object" if kind == "object" else "any"

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from seventy.text.calls.base import CallStyle, Tool, parameters
+from seventy.text.calls.arguments import named_objects
+from seventy.text.calls.base import CallStyle, Tool
 from seventy.text.calls.repair import read_object, write
 from seventy.text.parts import CallArguments, CallStart, Part, Text, overlap
 
@@ -55,14 +56,13 @@ class _JsonCalls(CallStyle):
             for call in calls:
                 self._give(parts, call)
         elif self._state == "object" and held.strip():
-            call = None if cut else self._meant(read_object(held))
-            if call is not None:
-                self._give(parts, call)
+            meant = None if cut else self._meant(read_object(held))
+            if meant is not None:
+                self._give(parts, meant)
             elif self._bare or not cut:
                 parts.append(Text(("" if self._bare else _TAG) + held))
-        elif self._state in ("start", "text", "fence") and (held.strip() or (held and not self.calls)):
-            if not (cut and self.calls):
-                parts.append(Text(held))
+        elif self._state in ("start", "text", "fence") and held and not (self.calls and (cut or not held.strip())):
+            parts.append(Text(held))
         return parts
 
     def _advance(self, parts: list[Part]) -> bool:
@@ -157,7 +157,7 @@ class _JsonCalls(CallStyle):
         name = _string(match[1]) if match else ""
         if match and name in self.tools:
             rest = self._held[match.end() :]
-            if not rest or not rest[1:].strip() and rest[0] == "{":
+            if not rest or (not rest[1:].strip() and rest[0] == "{"):
                 return False
             if rest[0] == "{" and rest[1:].lstrip()[0] in '"}':
                 parts.append(CallStart(self.calls, name))
@@ -187,7 +187,9 @@ class _JsonCalls(CallStyle):
         arguments = value.get("arguments", value.get("parameters", {}))
         if isinstance(arguments, str):
             arguments = read_object(arguments)
-        return (name, arguments) if isinstance(name, str) and name in self.tools and isinstance(arguments, dict) else None
+        return (
+            (name, arguments) if isinstance(name, str) and name in self.tools and isinstance(arguments, dict) else None
+        )
 
     def _give(self, parts: list[Part], call: tuple[str, dict[str, Any]]) -> None:
         parts += [CallStart(self.calls, call[0]), CallArguments(self.calls, write(call[1]))]
@@ -229,8 +231,7 @@ class Hermes(_JsonCalls):
     @staticmethod
     def grammar(tools: Sequence[Tool], parallel: bool) -> str:
         rest = ' ("\\n" call)*' if parallel else ""
-        schema = _schema(tools, "arguments")
-        return f'start: call{rest}\ncall: "{_TAG}\\n" object "\\n{_END}"\nobject: %json {schema}\n'
+        return f'start: call{rest}\ncall: "{_TAG}\\n" object "\\n{_END}"\n{named_objects(tools, "arguments")}'
 
     @staticmethod
     def written(calls: Sequence[Mapping[str, Any]]) -> str:
@@ -250,26 +251,12 @@ class Llama3(_JsonCalls):
 
     @staticmethod
     def grammar(tools: Sequence[Tool], parallel: bool) -> str:
-        rest = ' (";" call)*' if parallel else ""
-        return f"start: call{rest}\ncall: %json {_schema(tools, 'parameters')}\n"
+        rest = ' (";" object)*' if parallel else ""
+        return f"start: object{rest}\n{named_objects(tools, 'parameters')}"
 
     @staticmethod
     def written(calls: Sequence[Mapping[str, Any]]) -> str:
         return ";".join(write({"name": call["name"], "parameters": call["arguments"]}) for call in calls)
-
-
-def _schema(tools: Sequence[Tool], key: str) -> str:
-    """The JSON schema of a call of one of these tools, with its arguments under `key`."""
-    choices = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": tool["function"]["name"]}, key: parameters(tool)},
-            "required": ["name", key],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    return write(choices[0] if len(choices) == 1 else {"anyOf": choices})
 
 
 class _Value:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from seventy.text.calls.arguments import literal
+from seventy.text.calls.arguments import literal, named_objects
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import read_object, write
@@ -89,7 +89,7 @@ class DeepSeekFenced(DeepSeek):
 
 
 class Kimi(_NamedJson):
-    """Kimi K2: `<|tool_calls_section_begin|><|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...} ...`"""
+    """Kimi K2: `<|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>`, in a section."""
 
     wrappers = ("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>")
     begin, end = "<|tool_call_begin|>", "<|tool_call_end|>"
@@ -153,18 +153,8 @@ class MistralList(Mistral):
 
     @classmethod
     def grammar(cls, tools: Sequence[Tool], parallel: bool) -> str:
-        choices = [
-            {
-                "type": "object",
-                "properties": {"name": {"const": tool["function"]["name"]}, "arguments": parameters(tool)},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for tool in tools
-        ]
-        more = ' (", " call)*' if parallel else ""
-        schema = write(choices[0] if len(choices) == 1 else {"anyOf": choices})
-        return f'start: "[TOOL_CALLS][" call{more} "]"\ncall: %json {schema}\n'
+        more = ' (", " object)*' if parallel else ""
+        return f'start: "[TOOL_CALLS][" object{more} "]"\n{named_objects(tools, "arguments")}'
 
     @classmethod
     def written(cls, calls: Sequence[Mapping[str, Any]]) -> str:

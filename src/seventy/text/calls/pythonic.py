@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seventy.text.calls.arguments import literal, properties, sequence, split
+from seventy.text.calls.arguments import literal, properties, sequence
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import write
@@ -36,7 +36,7 @@ class Lfm2(Marked):
     def grammar(cls, tools: Sequence[Tool], parallel: bool) -> str:
         call = " | ".join(f"call{at}" for at in range(len(tools)))
         more = f' (", " ({call}))*' if parallel else ""
-        lines = [f'start: {literal(cls.begin + "[")} ({call}){more} {literal("]" + cls.end)}']
+        lines = [f"start: {literal(cls.begin + '[')} ({call}){more} {literal(']' + cls.end)}"]
         for at, tool in enumerate(tools):
             schema = parameters(tool)
             rules = {}
@@ -44,7 +44,7 @@ class Lfm2(Marked):
                 rules[name] = f"argument{at}_{number}"
                 lines.append(f"{rules[name]}: {literal(name + '=')} value{at}_{number}")
                 lines.append(f"value{at}_{number}: %json {write(one or {})}")
-            arguments = sequence(*([rules[name] for name in part] for part in split(schema)), ", ")
+            arguments = sequence(rules, schema, ", ")
             lines.append(f'call{at}: {literal(tool["function"]["name"] + "(")} {arguments} ")"')
         return "\n".join(lines) + "\n"
 

@@ -64,7 +64,6 @@ def _closed(text: str) -> Any:
             quoted = True
         elif c in _CLOSERS:
             open.append(_CLOSERS[c])
-        elif c in "}]":
-            if not open or open.pop() != c:
-                return None
+        elif c in "}]" and (not open or open.pop() != c):
+            return None
     return None if quoted or not open else _without_commas(text + "".join(reversed(open)))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from seventy.text.calls.arguments import is_text, literal, properties, sequence, split, until, value
+from seventy.text.calls.arguments import is_text, literal, properties, sequence, until, value
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import read_object, write
@@ -66,7 +66,7 @@ class _Elements(Marked):
                     lines.append(f"value{at}_{number}: %json {write(one or {})}")
                     written = f"value{at}_{number} {literal(cls.close)}"
                 lines.append(f"{rule}: {literal(opened)} {written}")
-            arguments = sequence(*([rules[name] for name in part] for part in split(schema)))
+            arguments = sequence(rules, schema)
             head = cls.head.format(name=tool["function"]["name"])
             lines.append(f"call{at}: {literal(head)} {arguments} {literal(cls.tail)}")
         return "\n".join(lines) + "\n"
