@@ -98,7 +98,7 @@ def test_a_cut_call_leaves_nothing(style: type[CallStyle]) -> None:
         (Llama3, '{"function": "weather", "parameters": {"city": "a"}}', {"city": "a"}),
         (FunctionElements, "<function=weather>\n<parameter=city>\na\n</parameter>\n</function>", {"city": "a"}),
         (FunctionElements, '<function=weather>{"city": "a"}</function>', {"city": "a"}),
-        (FunctionElements, "<tool_call>\n<function=weather>\n<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
+        (FunctionElements, "<tool_call>\n<function=weather>\n<parameter=days>\n3\n</parameter></function></tool_call>",
          {"days": 3}),
         (Glm, "<tool_call>weather<arg_key>city</arg_key><arg_value>a</arg_value></tool_call>", {"city": "a"}),
         (MiniMax, '<minimax:tool_call><invoke name="weather"><parameter name="city">5</parameter></invoke>'

@@ -32,7 +32,7 @@ def prompt(template: str, messages: list[dict[str, Any]] | None = None, **switch
     variables = conventions.variables(switches.get("think"), switches.get("effort"))
     renderer = ChatTemplate(template, "<s>", "</s>")
     try:
-        return renderer.render(conventions.history(messages or HELLO), conventions.tools(tools or []), **variables)
+        return renderer.render(conventions.history(messages or HELLO), tools, **variables)
     finally:
         renderer.close()
 
@@ -120,7 +120,7 @@ def test_calls_in_harmonys_history() -> None:
         "tool_calls": [call("a", x=1), call("b")],
     }  # fmt: skip
     results = [{"role": "tool", "content": name, "tool_call_id": f"id-{name}"} for name in ("b", "a")]
-    going_on = prompt(templates.HARMONY, [*HELLO, asked, *results], tools=[{"function": {"name": "a"}}])
+    going_on = prompt(templates.HARMONY, [*HELLO, asked, *results], tools=[{"function": {"name": "a", "description": ""}}])
     assert going_on.split("<|end|>", 1)[1] == (
         "<|start|>developer<|message|>// \ntype a = any;\n<|end|>"
         "<|start|>user<|message|>Hello<|end|>"
@@ -249,9 +249,7 @@ def test_published_templates(name: str) -> None:
     earlier = {"role": "assistant", "content": "Yes", "reasoning_content": "XYZZY", "tool_calls": [call("a", x=1)]}
     result = {"role": "tool", "content": "1", "tool_call_id": "id-a", "name": "a"}
     parameters = {"type": "object", "properties": {"x": {"type": "integer"}}}
-    tool = {"type": "function", "function": {"name": "a", "parameters": parameters}}
-    if style is not Harmony:
-        tool["function"]["description"] = ""
+    tool = {"type": "function", "function": {"name": "a", "description": "", "parameters": parameters}}
     asked = prompt(template, [*HELLO, earlier, result], tools=[tool])
     # DeepSeek V3.1 has no place for it.
     assert ("XYZZY" in asked) == ("V3.1" not in name)

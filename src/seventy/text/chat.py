@@ -92,7 +92,7 @@ class ChatFormat:
             messages, tools = describe(messages, tools), ()
         elif needs.spoken_calls:
             messages = [conventions.style.spoken(message) for message in messages]
-        fitted = needs.fit(conventions.history(messages), conventions.tools(tools))
+        fitted = needs.fit(conventions.history(messages), tools)
         return Prompt(self._render(fitted.messages, fitted.tools, **(variables or {})), fitted.changes)
 
     def _render(

@@ -110,13 +110,6 @@ class Conventions:
             values["reasoning_effort"] = effort
         return {name: value for name, value in values.items() if name in self.switches}
 
-    def tools(self, tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Tools as the template takes them."""
-        if self.style is not Harmony:
-            return [dict(tool) for tool in tools]
-        # Its template cannot do without a description.
-        return [{**tool, "function": {"description": "", **tool["function"]}} for tool in tools]
-
     def history(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Messages as the template takes them; `reasoning_content` is what an earlier answer thought."""
         changed = [self._message(message) for message in messages]

@@ -65,6 +65,8 @@ class Needs:
     parts: bool = False
     # Without tools there is an empty list of them.
     list_of_tools: bool = False
+    # Tools have parameters, and these and they a description.
+    whole_tools: bool = False
     # User and assistant take turns, and the user begins.
     turns: bool = False
     # There are no system messages.
@@ -114,10 +116,13 @@ class Needs:
         needs = tried(needs, "no_system", _said(("system", _A), ("user", _B)), [_A, _B])
         late = _said(("system", _A), ("user", _B), ("assistant", _C), ("system", _D), ("user", _E))
         needs = tried(needs, "one_system", late, [_A, _B, _C, _D, _E])
-        calls = _called(_NINE, {_C: _D}), [_A, _C, _D, _E]
+        calls = _called(_NINE, {_C: _D}), [_C, _D, _E]
         needs = tried(needs, "text_arguments", *calls)
-        needs = tried(needs, "object_arguments", _called(_NINE, _D), [_A, _D, _E])
+        needs = tried(needs, "object_arguments", _called(_NINE, _D), [_D, _E])
         needs = tried(needs, "nine_letters", _called(_LONG, {_C: _D}), calls[1])
+        for schema in {}, {"parameters": {"type": "object", "properties": {_C: {"type": "string"}}}}:
+            bare = {"type": "function", "function": {"name": _A, **schema}}
+            needs = tried(needs, "whole_tools", _said(("user", _E)), [_A, _E], [bare])
         if not (shown(needs, calls[0], [_E], [_TOOL]) and shown(needs, _said(("user", _E)), [_A, _B, _E], [_TOOL])):
             needs = replace(needs, words=True)
         elif not shown(needs, *calls, [_TOOL]):
@@ -139,6 +144,8 @@ class Needs:
             for message in fitted:
                 if isinstance(message.get("content"), str):
                     message["content"] = [{"type": "text", "text": message["content"]}]
+        if self.whole_tools:
+            tools = [{**tool, "function": _whole(tool["function"])} for tool in tools]
         return Fitted(fitted, list(tools) if tools or self.list_of_tools else None, tuple(changes))
 
     def _id(self, given: str | None, name: str, number: int) -> str:
@@ -187,6 +194,16 @@ class Needs:
                 messages[0]["role"] = "user"
 
 
+def _whole(function: Mapping[str, Any]) -> dict[str, Any]:
+    """A function with all that a template may ask for: descriptions, its own and its arguments', and parameters."""
+    schema = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
+    if isinstance(properties := schema["properties"], Mapping):
+        schema["properties"] = {
+            name: {"description": "", **one} if isinstance(one, Mapping) else one for name, one in properties.items()
+        }
+    return {"description": "", **function, "parameters": schema}
+
+
 def _pair(messages: Messages, wanted: Callable[[str | None, str, int], str]) -> None:
     """Give calls and their results the ids that are wanted; a result without one belongs to the first call without."""
     number, open = count(), list[tuple[str | None, str, str]]()
@@ -223,8 +240,11 @@ def _take_turns(messages: Messages, changes: list[str]) -> Messages:
         if turns and _mergeable(turns[-1], message):
             turns[-1] = _joined([turns[-1], message])
             changes.append(f"messages of the {message['role']} that follow each other were merged")
-        else:
-            turns.append(message)
+            continue
+        if turns and turns[-1]["role"] == "tool" and message["role"] == "user":
+            turns.append({"role": "assistant", "content": ""})
+            changes.append("an empty answer was put between a tool's result and the user's next message")
+        turns.append(message)
     begins = next((at for at, message in enumerate(turns) if message["role"] != "system"), len(turns))
     if begins < len(turns) and turns[begins]["role"] == "assistant":
         turns.insert(begins, {"role": "user", "content": ""})

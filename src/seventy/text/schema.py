@@ -56,3 +56,9 @@ def relaxed(schema: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any],
         else:
             result[key] = value
     return result, gone
+
+
+def _cannot_be_followed(key: str, value: Any) -> bool:
+    if key == "format":
+        return value not in _FORMATS
+    return key == "pattern" and isinstance(value, str) and _LOOKS_OR_REFERS.search(value) is not None

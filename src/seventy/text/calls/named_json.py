@@ -89,7 +89,7 @@ class DeepSeekFenced(DeepSeek):
 
 
 class Kimi(_NamedJson):
-    """Kimi K2: `<|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>`, in a section."""
+    """Kimi K2: `<|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>` ..."""
 
     wrappers = ("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>")
     begin, end = "<|tool_call_begin|>", "<|tool_call_end|>"
