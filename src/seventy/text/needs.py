@@ -242,8 +242,8 @@ def _take_turns(messages: Messages, changes: list[str]) -> Messages:
             changes.append(f"messages of the {message['role']} that follow each other were merged")
             continue
         if turns and turns[-1]["role"] == "tool" and message["role"] == "user":
-            turns.append({"role": "assistant", "content": ""})
-            changes.append("an empty answer was put between a tool's result and the user's next message")
+            turns.append({"role": "assistant", "content": "OK."})
+            changes.append("an answer (OK.) was put between a tool's result and the user's next message")
         turns.append(message)
     begins = next((at for at, message in enumerate(turns) if message["role"] != "system"), len(turns))
     if begins < len(turns) and turns[begins]["role"] == "assistant":
