@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 
 from seventy.errors import SeventyError
+from seventy.text.calls import STYLES
 from seventy.text.calls.json_calls import Hermes
 from seventy.text.calls.xml_calls import FunctionElements
-from seventy.text.grammar import Grammars
+from seventy.text.grammar import ConstraintError, Grammars
 from seventy.text.schema import relaxed
 from seventy.text.tokenizer import Tokenizer
 from tests.support import vocabularies
@@ -43,10 +44,11 @@ def test_what_only_narrows_is_let_go(schema: dict[str, Any], gone: list[str], gr
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {
         key: value for key, value in schema.items() if key != "$defs"
     }}, **({"$defs": schema["$defs"]} if "$defs" in schema else {})}}}]  # fmt: skip
-    for style in Hermes, FunctionElements:
-        found = grammars.calls(style.grammar, tools, True).gone
-        assert [place.rsplit(".", 1)[-1] for place in found] == [place.rsplit(".", 1)[-1] for place in gone]
-        assert all(place.startswith("tools.f.") for place in found)
+    found = grammars.calls(Hermes.grammar, tools, True).gone
+    assert [place.rsplit(".", 1)[-1] for place in found] == [place.rsplit(".", 1)[-1] for place in gone]
+    assert all(place.startswith("tools.f.") for place in found)
+    # Texts without quotes have no form in the first place.
+    assert grammars.calls(FunctionElements.grammar, tools, True)
 
 
 def test_what_can_be_followed_stays(grammars: Grammars) -> None:
@@ -75,7 +77,7 @@ def test_schemas_that_cannot_be(schema: dict[str, Any], said: str, grammars: Gra
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"[^\s\S]", "((a{1,100}){1,100}){1,100}", "(a|b", "(?=a)b", r"(a)\1", "a{9999999}", "(?i"]
+    "pattern", [r"[^\s\S]", "(a|b", "(?=a)b", r"(a)\1", "(?i"]
 )  # fmt: skip
 def test_expressions_that_cannot_be(pattern: str, grammars: Grammars) -> None:
     with pytest.raises(SeventyError, match="regular expression"):
@@ -85,8 +87,7 @@ def test_expressions_that_cannot_be(pattern: str, grammars: Grammars) -> None:
 @pytest.mark.parametrize(
     "grammar",
     [
-        'start: start start | "a" | "b"', 'start: x\nx: y "a"\ny: x | ', "start: x*\nx: \"a\"?", "start: nothing",
-        'root ::= root "a" | "a"', 'start: "a', "start: /[^\\s\\S]/", "",
+        "start: nothing", 'start: "a', "start: /[^\\s\\S]/", "", "start: start",
     ],
 )  # fmt: skip
 def test_grammars_that_cannot_be(grammar: str, grammars: Grammars) -> None:
@@ -101,3 +102,22 @@ def test_grammars_that_can_be(grammars: Grammars) -> None:
         'start: _a "x"\n_a: "\\"" | "\\/" | /\\/"|#/ // a comment: start\n',
     ):  # fmt: skip
         assert vocabularies.allowed(grammars.lark(grammar), 258)
+
+
+@pytest.mark.parametrize(
+    "grammar", ['start: start start | "a" | "b"', 'start: ("a"? ("b"? ("a"? "b"?)*)?)* "c"']
+)
+def test_ambiguous_grammars_end_before_they_cost_much(grammar: str, grammars: Grammars) -> None:
+    constraint = grammars.lark(grammar)
+    tokens = [grammars._tokenizer.encode(letter)[0] for letter in "ab"]
+    with pytest.raises(ConstraintError):
+        for at in range(5000):
+            assert vocabularies.allowed(constraint, 258)
+            constraint.accept(tokens[at % 2])
+
+
+def test_many_tools_are_no_ambiguity(grammars: Grammars) -> None:
+    schema = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(10)}}
+    tools = [{"type": "function", "function": {"name": f"tool_{i}", "parameters": schema}} for i in range(128)]
+    for style in STYLES:
+        assert grammars.calls(style.grammar, tools, True).gone == ()

@@ -87,6 +87,8 @@ class Answer:
                 self._written += event.tokens
             if isinstance(event, Failed):
                 self._done = True
+                if event.by_request:
+                    raise ApiError(400, event.message, "invalid_value")
                 raise ApiError(500, event.message, "engine_error")
             if isinstance(event, Finished):
                 self._done = True

@@ -15,6 +15,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "metadata": "nothing is stored that it could be kept with",
     "prediction": "it only makes answers faster",
     "prompt_cache_key": "every prompt is looked for in the cache",
+    "prompt_cache_options": "the cache keeps what it has room for",
     "prompt_cache_retention": "the cache keeps what it has room for",
     "safety_identifier": "there is no reporting of users",
     "service_tier": "there is one",
@@ -67,7 +68,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "length_penalty": "of no use without beam search, which is refused",
 }
 
-_NONE = "leave it out"
+_NONE, _CHATS = "leave it out", "use /v1/chat/completions"
 # Fields that would change answers: what they may say because it is so anyway, and what to do instead.
 REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     # OpenAI
@@ -78,6 +79,17 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "verbosity": (("medium",), "ask for it in the prompt"),
     "web_search_options": ((), "offer a tool that searches"),
     "moderation": ((), _NONE),
+    # Of chats, where something else is asked
+    "chat_template_kwargs": (({},), _CHATS),
+    "documents": (([],), _CHATS),
+    "reasoning_effort": (("none",), _CHATS),
+    "add_generation_prompt": ((False, True), _CHATS),
+    "continue_final_message": ((True, False), _CHATS),
+    "parallel_tool_calls": ((True, False), _CHATS),
+    "return_progress": ((False,), _CHATS),
+    "logprobs": ((False,), _CHATS),
+    "top_logprobs": ((0,), _CHATS),
+    "echo": ((False,), "/v1/completions has it"),
     # Ollama
     "template": (("",), "the template is set at the server's start (--chat-template); raw takes the prompt as it is"),
     "context": (([],), "send the conversation to /api/chat"),

@@ -4,6 +4,7 @@ A constraint says before each token which ones may come. It does not know what t
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,6 +17,17 @@ from seventy.errors import SeventyError
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.schema import relaxed
 from seventy.text.tokenizer import Tokenizer
+
+
+# What one token may cost: all answers of a step wait for it. With 600 items in a row a mask took 28 s, with 400 9 ms
+# (docs/lab.md); grammars that people write have some tens.
+_MAX_ITEMS_IN_ROW, _MAX_ITEMS_OF_STEP = 400, 20_000
+# What all masks of an answer may cost: so many seconds of CPU time at once, and so many for each token.
+_SECONDS, _SECONDS_A_TOKEN = 1.0, 0.02
+
+
+class ConstraintError(SeventyError):
+    """The schema, expression or grammar cannot be followed: the fault of the request."""
 
 
 class Constraint(Protocol):
@@ -38,25 +50,38 @@ class _Matcher:
 
     def __init__(self, matcher: llguidance.LLMatcher, size: int, gone: Sequence[str] = ()) -> None:
         self._matcher, self._size, self.gone = matcher, size, gone
+        self._seconds = _SECONDS
         self._bits = np.zeros(-(-size // 32), np.int32)
 
     def copy(self) -> "_Matcher":
         return _Matcher(self._matcher.deep_copy(), self._size, self.gone)
 
     def mask(self, logits: NDArray[np.float32]) -> None:
+        began = time.thread_time()
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._check()
+        self._check(began)
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: len(logits)]
         logits[: len(allowed)][allowed == 0] = -np.inf
         logits[len(allowed) :] = -np.inf
 
     def accept(self, token: int) -> None:
+        began = time.thread_time()
         self._matcher.consume_token(token)
-        self._check()
+        self._seconds += _SECONDS_A_TOKEN
+        self._check(began)
 
-    def _check(self) -> None:
+    def _check(self, began: float) -> None:
+        self._seconds -= time.thread_time() - began
         if self._matcher.is_error():
-            raise SeventyError(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
+            raise ConstraintError(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
+        if self._seconds < 0:
+            raise ConstraintError("the grammar is too ambiguous: finding out what may come next takes too long")
+
+    def check_beginning(self) -> None:
+        """ConstraintError where nothing can come first."""
+        self.mask(np.zeros(self._size, np.float32))
+        if not self._bits.any():
+            raise ConstraintError("nothing can match it")
 
 
 class Grammars:
@@ -98,7 +123,7 @@ class Grammars:
                 json.dumps(schema), overrides={"whitespace_pattern": r"[ \n]{0,2}"}
             )
         except ValueError as error:
-            raise SeventyError(f"the JSON schema cannot be used: {_line(str(error))}") from None
+            raise ConstraintError(f"the JSON schema cannot be used: {_line(str(error))}") from None
         return self._constraint(grammar, "the JSON schema", self._vocabulary, gone)
 
     def regex(self, pattern: str) -> Constraint:
@@ -112,7 +137,7 @@ class Grammars:
             try:
                 text = llguidance.gbnf_to_lark.any_to_lark(text)
             except Exception as error:
-                raise SeventyError(f"the grammar cannot be used: {_line(str(error))}") from None
+                raise ConstraintError(f"the grammar cannot be used: {_line(str(error))}") from None
         return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar", self._vocabulary)
 
     def calls(
@@ -123,6 +148,8 @@ class Grammars:
         Schemas are relaxed as those of answers are. SeventyError for one that cannot be used, with its tool's name.
         """
         try:
+            # References that lead back to themselves show where an answer cannot go on, not at its beginning.
+            self._check([tool for tool in tools if '"$ref"' in json.dumps(tool)])
             return self._calls(grammar(tools, parallel), ())
         except SeventyError as error:
             wider, gone = list[Tool](), list[str]()
@@ -130,14 +157,17 @@ class Grammars:
                 schema, places = relaxed(parameters(tool), f"tools.{tool['function']['name']}")
                 wider.append({**tool, "function": {**tool["function"], "parameters": schema}})
                 gone += places
-            for tool in wider:
-                try:
-                    self._json_schema(parameters(tool), ())
-                except SeventyError as cause:
-                    raise SeventyError(f"tool {tool['function']['name']!r}: {cause}") from None
+            self._check(wider)
             if not gone:
                 raise error
             return self._calls(grammar(wider, parallel), gone)
+
+    def _check(self, tools: Sequence[Tool]) -> None:
+        for tool in tools:
+            try:
+                self._json_schema(parameters(tool), ())
+            except SeventyError as error:
+                raise ConstraintError(f"tool {tool['function']['name']!r}: {error}") from None
 
     def _calls(self, lark: str, gone: Sequence[str]) -> Constraint:
         return self._constraint(llguidance.LLMatcher.grammar_from_lark(lark), "the tools", self._with_marks, gone)
@@ -145,10 +175,16 @@ class Grammars:
     def _constraint(
         self, grammar: str, what: str, vocabulary: llguidance.LLTokenizer, gone: Sequence[str] = ()
     ) -> Constraint:
-        matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0)
+        limits = llguidance.LLParserLimits(max_items_in_row=_MAX_ITEMS_IN_ROW, step_max_items=_MAX_ITEMS_OF_STEP)
+        matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
         if matcher.is_error():
-            raise SeventyError(f"{what} cannot be used: {_line(matcher.get_error())}")
-        return _Matcher(matcher, self._tokenizer.vocab_size, gone)
+            raise ConstraintError(f"{what} cannot be used: {_line(matcher.get_error())}")
+        constraint = _Matcher(matcher, self._tokenizer.vocab_size, gone)
+        try:
+            constraint.copy().check_beginning()
+        except ConstraintError as error:
+            raise ConstraintError(f"{what} cannot be used: {error}") from None
+        return constraint
 
 
 class _Wrapped:
@@ -173,4 +209,8 @@ class _Wrapped:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:300]
+    """The first lines of what llguidance says: its insides, and the grammar itself, come after them."""
+    if text.startswith("NoExtensionBias") or not text.strip():
+        return "nothing can match it"
+    # Where an expression is wrong stands in lines of its own.
+    return " ".join(text.split("<state>")[0].split())[:200]
