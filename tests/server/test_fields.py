@@ -1,4 +1,4 @@
-"""Nothing of a neighbour's request is dropped in silence: every field is honoured, refused by name, or has no effect."""
+"""Nothing of a neighbour's request is dropped in silence: fields are honoured, refused by name, or without effect."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,21 +26,22 @@ OLLAMA_OPTIONS = (
 )
 # llama.cpp's tools/server/README.md: /completion, and what chats take of it.
 LLAMA_CPP = (
-    "temperature dynatemp_range dynatemp_exponent top_k top_p min_p n_predict n_indent n_keep n_cmpl n_discard stream stop "
-    "typical_p repeat_penalty repeat_last_n presence_penalty frequency_penalty dry_multiplier dry_base "
+    "temperature dynatemp_range dynatemp_exponent top_k top_p min_p n_predict n_indent n_keep n_cmpl n_discard stream "
+    "stop typical_p repeat_penalty repeat_last_n presence_penalty frequency_penalty dry_multiplier dry_base "
     "dry_allowed_length dry_penalty_last_n dry_sequence_breakers xtc_probability xtc_threshold mirostat mirostat_tau "
-    "mirostat_eta grammar json_schema seed ignore_eos logit_bias n_probs min_keep t_max_predict_ms id_slot cache_prompt "
-    "return_tokens samplers timings_per_token return_progress post_sampling_probs response_fields lora top_n_sigma "
-    "grammar_lazy grammar_triggers image_data adaptive_target adaptive_decay backend_sampling chat_template_kwargs "
-    "reasoning_format thinking_forced_open parse_tool_calls parallel_tool_calls thinking_budget_tokens reasoning_budget"
+    "mirostat_eta grammar json_schema seed ignore_eos logit_bias n_probs min_keep t_max_predict_ms id_slot "
+    "cache_prompt return_tokens samplers timings_per_token return_progress post_sampling_probs response_fields "
+    "lora top_n_sigma grammar_lazy grammar_triggers image_data adaptive_target adaptive_decay backend_sampling "
+    "chat_template_kwargs reasoning_format thinking_forced_open parse_tool_calls parallel_tool_calls "
+    "thinking_budget_tokens reasoning_budget"
 )
 # vLLM's protocol: what its chats and completions take beyond OpenAI's.
 VLLM = (
-    "use_beam_search top_k min_p repetition_penalty length_penalty stop_token_ids include_stop_str_in_output ignore_eos "
-    "min_tokens skip_special_tokens spaces_between_special_tokens truncate_prompt_tokens prompt_logprobs "
+    "use_beam_search top_k min_p repetition_penalty length_penalty stop_token_ids include_stop_str_in_output "
+    "ignore_eos min_tokens skip_special_tokens spaces_between_special_tokens truncate_prompt_tokens prompt_logprobs "
     "allowed_token_ids bad_words echo add_generation_prompt continue_final_message add_special_tokens documents "
-    "chat_template chat_template_kwargs media_io_kwargs mm_processor_kwargs structured_outputs guided_json guided_regex "
-    "guided_choice guided_grammar structural_tag priority request_id logits_processors return_tokens_as_token_ids "
+    "chat_template chat_template_kwargs media_io_kwargs mm_processor_kwargs structured_outputs guided_json "
+    "guided_regex guided_choice guided_grammar structural_tag priority request_id logits_processors return_tokens_as_token_ids "
     "return_token_ids cache_salt kv_transfer_params vllm_xargs thinking_token_budget include_reasoning "
     "repetition_detection response_format reasoning_effort"
 )
@@ -169,3 +170,53 @@ def test_an_answer_goes_on_from_the_last_message(random_model: Running) -> None:
         "/v1/chat/completions", json={"messages": messages[:1], "continue_final_message": True}
     )
     assert refused.status_code == 400 and "the last message must be" in refused.text
+
+
+def test_texts_that_can_never_fit_are_not_read(random_model: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a long text holds up every other answer."""
+    client, long = random_model.client, "a" * 7_000_000
+    monkeypatch.setattr(random_model.backend.llm.tokenizer, "encode", None)
+    for path, body in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": long}]}),
+        ("/v1/completions", {"prompt": long}),
+        ("/api/generate", {"prompt": long, "raw": True}),
+    ):
+        refused = client.post(path, json=body)
+        assert refused.status_code == 400 and "has no room for an answer" in refused.text, path
+    assert client.post("/tokenize", json={"content": long}).status_code == 400
+
+
+def test_a_grammar_that_cannot_go_on_is_the_requests_fault(random_model: Running) -> None:
+    body = {"prompt": "x", "grammar": 'start: start start | "a" | "b"', "max_tokens": 400, "logit_bias": {"257": -100}}
+    answer = random_model.client.post("/v1/completions", json=body)
+    assert answer.status_code == 400 and "grammar" in answer.json()["error"]["message"]
+    random_model.idle()
+
+
+def test_values_that_mean_no_limit_or_nothing(random_model: Running) -> None:
+    """What clients in typed languages send for fields that were not set, and -1 for no limit."""
+    hello = [{"role": "user", "content": "x"}]
+    call = {"id": "a", "type": None, "function": {"name": "f", "arguments": {"x": 1}}}
+    answered = {"role": "assistant", "content": None, "tool_calls": [call]}
+    history = [*hello, answered, {"role": "tool", "tool_call_id": "a", "content": "1"}]
+    nulls = dict.fromkeys(("stream", "ignore_eos", "stream_options", "tools", "n", "stop", "return_progress", "think"))
+    few = {"num_predict": 1}
+    for path, body in (
+        ("/v1/chat/completions", {"messages": hello, "max_tokens": 1, **nulls}),
+        ("/v1/chat/completions", {"messages": history, "max_tokens": 1, "top_k": -1}),
+        ("/v1/chat/completions", {"messages": hello, "max_tokens": -1}),
+        ("/v1/chat/completions", {"messages": hello, "max_completion_tokens": -1}),
+        ("/v1/completions", {"prompt": "x", "max_tokens": 1, "echo": None, "logprobs": False}),
+        ("/api/chat", {"messages": hello, "stream": None, "options": {**few, "top_k": -1, "repeat_last_n": -1}}),
+        ("/api/chat", {"messages": history, "options": few}),
+        ("/api/generate", {"prompt": "x", "raw": None, "options": few, "think": None, "images": None}),
+    ):
+        answer = random_model.client.post(path, json=body)
+        assert answer.is_success, (path, body, answer.text)
+        if "logprobs" in body:
+            assert answer.json()["choices"][0]["logprobs"] is None
+    assert schemas.Tool.model_validate({"function": {"name": "f"}}).type == "function"
+    stops = random_model.client.post("/v1/chat/completions", json={"messages": hello, "stop": ["a"] * 17})
+    assert stops.status_code == 400 and "17 texts are too many; give 16 at most" in stops.text
+    wide = random_model.client.post("/api/chat", json={"messages": hello, "options": {"num_ctx": 100_000}})
+    assert wide.status_code == 400 and "options.num_ctx 100000" in wide.text

@@ -120,7 +120,8 @@ def test_calls_in_harmonys_history() -> None:
         "tool_calls": [call("a", x=1), call("b")],
     }  # fmt: skip
     results = [{"role": "tool", "content": name, "tool_call_id": f"id-{name}"} for name in ("b", "a")]
-    going_on = prompt(templates.HARMONY, [*HELLO, asked, *results], tools=[{"function": {"name": "a", "description": ""}}])
+    tool = {"function": {"name": "a", "description": ""}}
+    going_on = prompt(templates.HARMONY, [*HELLO, asked, *results], tools=[tool])
     assert going_on.split("<|end|>", 1)[1] == (
         "<|start|>developer<|message|>// \ntype a = any;\n<|end|>"
         "<|start|>user<|message|>Hello<|end|>"

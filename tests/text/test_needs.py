@@ -1,4 +1,4 @@
-"""What templates ask of conversations is found out by trying them, and conversations are changed so that none is lost."""
+"""What templates ask of conversations is found out by trying; conversations are changed so that nothing is lost."""
 
 import re
 from collections.abc import Iterator
@@ -49,7 +49,8 @@ def chat(template: str | None, given: str | None = None) -> Iterator[ChatFormat]
 
 
 TURNS = (
-    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns') }}{% endif %}"
+    "{% for m in messages %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns') }}{% endif %}"
     "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}{{ m.content }}{% endif %}{% endfor %}"
 )
 FIRST = (
@@ -58,7 +59,10 @@ FIRST = (
 )
 DROPPED = "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}"
 PARTS = "{% for m in messages %}<{{ m.role }}>{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
-LOOP = "{% for t in tools %}{{ t.function.name }}{% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+LOOP = (
+    "{% for t in tools %}{{ t.function.name }}{% endfor %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
 CALLS = (
     "{{ tools | tojson if tools }}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
     "{% for c in m.tool_calls or [] %}ID{% endfor %}{{ m.tool_call_id }}{% endfor %}"
@@ -82,7 +86,8 @@ NINE = "{{ raise_exception('nine') if c.id | length != 9 }}"
         (CALLS.replace("ID", "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}"),
          {"object_arguments"}),
         (CALLS.replace("ID", NINE + "{{ c.function.arguments | tojson }}"), {"nine_letters"}),
-        (CALLS.replace("ID", "{{ c.id }}<|tool_call_argument_begin|>{{ c.function.arguments | tojson }}"), {"numbered"}),
+        (CALLS.replace("ID", "{{ c.id }}<|tool_call_argument_begin|>{{ c.function.arguments | tojson }}"),
+         {"numbered"}),
         (templates.HARMONY, {"whole_tools"}),
     ],
 )  # fmt: skip
@@ -111,7 +116,8 @@ def test_nothing_is_lost(template: str) -> None:
 def test_changes_are_said_in_words() -> None:
     with chat(TURNS) as format:
         prompt = format.prompt([message("system", "A"), message("user", "B")])
-        assert prompt.text == "[INST] A\n\nB [/INST]" and prompt.changes == ("the system message was put before the user's",)
+        assert prompt.text == "[INST] A\n\nB [/INST]"
+        assert prompt.changes == ("the system message was put before the user's",)
         assert format.prompt([message("user", "B")]).changes == ()
         assert "empty message" in format.prompt([message("assistant", "B")]).changes[0]
 
@@ -162,7 +168,8 @@ def test_files_without_a_template_get_one() -> None:
     for template in (None, "", "{% if"):
         with chat(template) as format:
             assert format.checked().note.count("chatml is taken") == 1
-            assert format.prompt([message("user", "Hi")]).text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+            text = format.prompt([message("user", "Hi")]).text
+            assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     with chat(None, "alpaca") as format:
         assert "### Instruction:\nHi" in format.prompt([message("user", "Hi")]).text and not format.checked().note
     with chat(templates.PLAIN, "{{ messages[-1].content }}!") as format:
@@ -173,14 +180,16 @@ def test_files_without_a_template_get_one() -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_fallbacks_say_everything(name: str) -> None:
-    conversation = [message("system", "AAA"), message("user", "BBB"), message("assistant", "CCC"), message("user", "DDD")]
+    conversation = [message("system", "AAA"), message("user", "BBB"), message("assistant", "CCC")]
+    conversation.append(message("user", "DDD"))
     with chat(None, name) as format:
         text = format.prompt(conversation, [TOOL]).text
     assert all(word in text for word in ("AAA", "BBB", "CCC", "DDD", "weather"))
 
 
 def test_fallbacks_are_chosen_by_special_tokens() -> None:
-    for marks, name in {("<|im_start|>",): "chatml", ("<s>", "</s>"): "llama2", (): "chatml", ("[INST]",): "llama2"}.items():
+    expected = {("<|im_start|>",): "chatml", ("<s>", "</s>"): "llama2", (): "chatml", ("[INST]",): "llama2"}
+    for marks, name in expected.items():
         assert fallback(marks.__contains__) == name
 
 
@@ -198,8 +207,9 @@ def test_every_published_template_takes_every_conversation() -> None:
         [message("assistant", "AAA"), message("user", "BBB")],
         [message("user", "AAA"), message("assistant", tool_calls=[one]), message("tool", "TTT", tool_call_id="call_1")],
         [message("user", "AAA"), message("assistant", tool_calls=[one, two]),
-         message("tool", "TTT", tool_call_id="call_1"), message("tool", "UUU", tool_call_id="call_2"), message("user", "VVV")],
-        [message("user", "AAA"), message("assistant", tool_calls=[call(None, {"city": "RRR"})]), message("tool", "TTT")],
+         message("tool", "TTT", tool_call_id="call_1"), message("tool", "UUU", tool_call_id="call_2"),
+         message("user", "VVV")],
+        [message("user", "A"), message("assistant", tool_calls=[call(None, {"city": "RRR"})]), message("tool", "TTT")],
     ]  # fmt: skip
     lost = []
     for path in paths:

@@ -17,6 +17,7 @@ from seventy.engine.model import Model
 from seventy.errors import SeventyError
 from seventy.jit.isa import LEVELS
 from seventy.kernels.pages import PAGE
+from seventy.machine.topology import allowed_cpus
 from seventy.measure.profile import Profile
 from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_pages
 from seventy.sizes import size
@@ -102,9 +103,17 @@ def load(
 ) -> LLM:
     """The model by name or path, loaded."""
     given = template(chat_template)
+    say_threads(threads)
     path = locate(model)
     with bars() as progress:
         return LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given)
+
+
+def say_threads(threads: int | None) -> None:
+    """A line on stderr where there are more threads than CPUs: they wait for each other at every operation."""
+    cpus = len(allowed_cpus())
+    if threads is not None and threads > cpus:
+        say(f"--threads {threads} is more than the {cpus} CPUs there are: many times slower; leave --threads out")
 
 
 def say_template(llm: LLM) -> None:

@@ -74,6 +74,7 @@ def serve(
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
     template = session.template(chat_template)
+    session.say_threads(threads)
     path = session.locate(model)
     listener = listen.bind(host, port)
 

@@ -162,6 +162,11 @@ class LLM:
             if not messages:
                 return self._checked([int(id) for id in prompt if not isinstance(id, Mapping)])
             prompt = self.render(messages)
+        if (least := self.tokenizer.fewest(prompt)) >= self.context:
+            raise TooLong(
+                f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an answer "
+                f"after it; shorten the prompt or take a larger context"
+            )
         return self._begun(self.tokenizer.encode(prompt, special=True))
 
     def infill_ids(self, before: str, after: str) -> list[int]:

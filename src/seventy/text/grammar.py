@@ -18,7 +18,6 @@ from seventy.text.calls.base import Tool, parameters
 from seventy.text.schema import relaxed
 from seventy.text.tokenizer import Tokenizer
 
-
 # What one token may cost: all answers of a step wait for it. With 600 items in a row a mask took 28 s, with 400 9 ms
 # (docs/lab.md); grammars that people write have some tens.
 _MAX_ITEMS_IN_ROW, _MAX_ITEMS_OF_STEP = 400, 20_000
