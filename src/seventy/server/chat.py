@@ -129,6 +129,7 @@ def constraint(grammars: Grammars, body: SamplingBody) -> Constraint | None:
 class Prepared:
     """A request made ready for the engine; `changes` says in words what of it had to be changed for that."""
 
+    text: str
     ids: list[int]
     constraint: Constraint | None
     new_reader: Callable[[], AnswerReader]
@@ -165,7 +166,7 @@ def prepare(backend: Backend, body: ChatBody) -> Prepared:
         text = conventions.answer_at_once(text, calls=bool(offered))
     text += continued or ""
     ids = backend.llm.prompt_ids(text)
-    return Prepared(ids, limit, lambda: conventions.reader(text, offered), prompt.changes)
+    return Prepared(text, ids, limit, lambda: conventions.reader(text, offered), prompt.changes)
 
 
 def _tools(body: ChatBody) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -342,6 +343,7 @@ def check_bias(body: SamplingBody, tokenizer: Tokenizer) -> None:
 def router(backend: Backend) -> APIRouter:
     routes = APIRouter()
 
+    @routes.post("/chat/completions", include_in_schema=False)
     @routes.post("/v1/chat/completions", tags=["OpenAI"])
     async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
         """An answer to a conversation."""
@@ -356,6 +358,12 @@ def router(backend: Backend) -> APIRouter:
             return EventStream(_stream(head, choices, body), answers, headers=prepared.headers)
         whole = await while_connected(request, answers, _whole(head, choices, bool(body.logprobs)))
         return JSONResponse(whole, headers=prepared.headers)
+
+    @routes.post("/apply-template", tags=["llama.cpp"])
+    async def apply_template(body: ChatBody) -> Response:
+        """The prompt that a conversation becomes."""
+        prepared = await prepared_chat(backend, body)
+        return JSONResponse({"prompt": prepared.text}, headers=prepared.headers)
 
     return routes
 

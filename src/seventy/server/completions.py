@@ -97,6 +97,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
 def router(backend: Backend) -> APIRouter:
     routes = APIRouter()
 
+    @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", tags=["OpenAI"])
     async def completions(request: HttpRequest, body: CompletionBody) -> Response:
         """What a text goes on with."""

@@ -181,7 +181,7 @@ def _arguments(text: str) -> Any:
 def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:
     """A text that goes on, or what stands between it and its suffix, made ready for the engine."""
     ids = backend.llm.infill_ids(prompt, suffix) if suffix else backend.llm.prompt_ids(prompt)
-    return Prepared(ids, constraint(backend.grammars, body), lambda: Conventions.of("").reader("", []))
+    return Prepared(prompt, ids, constraint(backend.grammars, body), lambda: Conventions.of("").reader("", []))
 
 
 def router(backend: Backend) -> APIRouter:
