@@ -261,3 +261,5 @@ def test_a_text_has_at_least_as_many_tokens_as_its_bytes_say() -> None:
     for text in ("", "ab" * 100, "<end>" * 50, "ä" * 70, "\U0001f600 \n" * 40):
         assert tokenizer.fewest(text) <= len(tokenizer.encode(text, special=True))
     assert tokenizer.fewest("ab" * 100) == 40
+    words = "ab a " * 20_000
+    assert 40_000 <= tokenizer.fewest(words) <= len(tokenizer.encode(words))

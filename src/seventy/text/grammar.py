@@ -211,5 +211,7 @@ def _line(text: str) -> str:
     """The first lines of what llguidance says: its insides, and the grammar itself, come after them."""
     if text.startswith("NoExtensionBias") or not text.strip():
         return "nothing can match it"
+    if "Current row has" in text or "too complex" in text:
+        return "there are too many ways to go on; make it less ambiguous"
     # Where an expression is wrong stands in lines of its own.
     return " ".join(text.split("<state>")[0].split())[:200]
