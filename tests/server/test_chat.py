@@ -261,8 +261,8 @@ MISTRAL = (
 
 def test_a_loop_of_tools_with_a_strict_template(tiny: Path) -> None:
     """Turns, ids of nine letters, calls in a style of its own: the server's own answer goes back to it."""
-    parameters = {"type": "object", "properties": {"x": {"enum": [1]}}, "required": ["x"], "additionalProperties": False}
-    tools = [{"type": "function", "function": {"name": "add", "parameters": parameters}}]
+    one = {"type": "object", "properties": {"x": {"enum": [1]}}, "required": ["x"], "additionalProperties": False}
+    tools = [{"type": "function", "function": {"name": "add", "parameters": one}}]
 
     def load(progress: Any) -> LLM:
         return LLM(tiny, threads=2, context=1500, sequences=4, chat_template=MISTRAL)

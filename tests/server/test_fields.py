@@ -42,8 +42,8 @@ VLLM = (
     "allowed_token_ids bad_words echo add_generation_prompt continue_final_message add_special_tokens documents "
     "chat_template chat_template_kwargs media_io_kwargs mm_processor_kwargs structured_outputs guided_json "
     "guided_regex guided_choice guided_grammar structural_tag priority request_id logits_processors "
-    "return_tokens_as_token_ids return_token_ids cache_salt kv_transfer_params vllm_xargs thinking_token_budget include_reasoning "
-    "repetition_detection response_format reasoning_effort"
+    "return_tokens_as_token_ids return_token_ids cache_salt kv_transfer_params vllm_xargs thinking_token_budget "
+    "include_reasoning repetition_detection response_format reasoning_effort"
 )
 
 

@@ -16,7 +16,6 @@ from seventy.text.tokenizer import StreamDecoder, Tokenizer
 from tests.support import gguf_writer as writer
 from tests.support import vocabularies
 from tests.support.tiny import byte_tokens
-from tests.support.vocabularies import CONTROL
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "Ġw o", "r l", "Ġwo rl", "Ġworl d"]

@@ -103,10 +103,11 @@ def load(
 ) -> LLM:
     """The model by name or path, loaded."""
     given = template(chat_template)
-    say_threads(threads)
     path = locate(model)
     with bars() as progress:
-        return LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given)
+        llm = LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given)
+    say_threads(threads)
+    return llm
 
 
 def say_threads(threads: int | None) -> None:

@@ -74,7 +74,6 @@ def serve(
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
     template = session.template(chat_template)
-    session.say_threads(threads)
     path = session.locate(model)
     listener = listen.bind(host, port)
 
@@ -107,6 +106,7 @@ def serve(
                 session.describe(loaded, threads)
             if context is None:
                 session.say_context(loaded)
+            session.say_threads(threads)
             try:
                 session.say_template(backend.llm)
             except SeventyError as error:
