@@ -104,9 +104,7 @@ def test_grammars_that_can_be(grammars: Grammars) -> None:
         assert vocabularies.allowed(grammars.lark(grammar), 258)
 
 
-@pytest.mark.parametrize(
-    "grammar", ['start: start start | "a" | "b"', 'start: ("a"? ("b"? ("a"? "b"?)*)?)* "c"']
-)
+@pytest.mark.parametrize("grammar", ['start: start start | "a" | "b"', 'start: ("a"? ("b"? ("a"? "b"?)*)?)* "c"'])
 def test_ambiguous_grammars_end_before_they_cost_much(grammar: str, grammars: Grammars) -> None:
     constraint = grammars.lark(grammar)
     tokens = [grammars._tokenizer.encode(letter)[0] for letter in "ab"]
