@@ -46,6 +46,7 @@ def serve(
     ] = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running answers get to end at SIGTERM.")] = 30,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
+    chat_template: session.ChatTemplate = None,
     pooling: Annotated[
         str | None, typer.Option(help="Give embeddings from any model: the mean of its states, or the last.")
     ] = None,
@@ -72,6 +73,7 @@ def serve(
         )
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
+    template = session.template(chat_template)
     path = session.locate(model)
     listener = listen.bind(host, port)
 
@@ -84,7 +86,7 @@ def serve(
 
             return LLM(
                 path, threads, context, sequences=parallel, isa=isa, kv=kv, progress=both, parallel=parallel,
-                queue=queue, slowdown=slowdown,
+                queue=queue, slowdown=slowdown, chat_template=template,
             )  # fmt: skip
 
     if log_prompts:
@@ -104,6 +106,11 @@ def serve(
                 session.describe(loaded, threads)
             if context is None:
                 session.say_context(loaded)
+            session.say_threads(threads)
+            try:
+                session.say_template(backend.llm)
+            except SeventyError as error:
+                session.say(f"no chats: {error}")
             many = f"{parallel} at once{session.cache_shared(loaded, parallel)}"
             session.say(f"{backend.name} ({size(loaded.weight_bytes)}, context {loaded.context}, {many}): {url}")
         else:

@@ -25,6 +25,7 @@ from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Pr
 from seventy.engine.sampler import TopK
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
+from seventy.text.grammar import ConstraintError
 from seventy.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("seventy.engine")
@@ -426,7 +427,7 @@ class Scheduler:
         task.sequence.close()
         self._count()
         message = str(error) if isinstance(error, SeventyError) else f"the engine failed ({error!r}); this is a bug"
-        self._outbox.append((task.request, Failed(message)))
+        self._outbox.append((task.request, Failed(message, isinstance(error, ConstraintError))))
 
 
 def _share(tasks: Sequence[_Task], rows: int) -> list[tuple[_Task, int]]:

@@ -5,18 +5,19 @@ is refused by a plain error.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import Field, model_validator
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished
+from seventy.server import fields
 from seventy.server.backend import Backend
-from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
+from seventy.server.chat import Choice, Prepared, constraint, prepared_chat, submit_choices
 from seventy.server.errors import ApiError
 from seventy.server.schemas import Body, ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
@@ -29,12 +30,14 @@ Think = bool | Literal["low", "medium", "high", "max"] | None
 class Options(SamplingOptions):
     """Ollama's names for sampling."""
 
+    # -1 is no limit, -2 the context.
     num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
+    num_ctx: Annotated[int, Field(ge=1)] | None = Field(None, description="No more than the server's context.")
 
 
 class Function(Body):
     name: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] | str = Field(default_factory=dict)
 
 
 class Call(Body):
@@ -50,7 +53,18 @@ class Message(Body):
     thinking: str | None = None
 
 
-class Chat(Body):
+class _Answered(Body):
+    """What both ways to ask have."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            fields.check(data, cls.model_fields)
+        return data
+
+
+class Chat(_Answered):
     model: str = ""
     messages: list[Message] = Field(default_factory=list)
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
@@ -60,7 +74,7 @@ class Chat(Body):
     stream: bool = True
 
 
-class Generate(Body):
+class Generate(_Answered):
     model: str = ""
     prompt: str = ""
     suffix: str | None = None
@@ -84,7 +98,7 @@ def _now() -> str:
 
 def _chat_body(chat: Chat) -> ChatBody:
     """The same wish in OpenAI's words."""
-    options = chat.options or Options()
+    options = chat.options or Options.model_validate({})
     wish: dict[str, Any] = options.model_dump(include=set(SamplingOptions.model_fields))
     if options.num_predict is not None and options.num_predict > 0:
         wish["max_tokens"] = options.num_predict
@@ -102,7 +116,7 @@ def _chat_body(chat: Chat) -> ChatBody:
         one["reasoning_content"] = message.thinking
         if message.tool_calls:
             one["tool_calls"] = [
-                {"function": {"name": call.function.name, "arguments": json.dumps(call.function.arguments)}}
+                {"function": {"name": call.function.name, "arguments": call.function.arguments}}
                 for call in message.tool_calls
             ]
         messages.append(one)
@@ -167,8 +181,7 @@ def _arguments(text: str) -> Any:
 def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:
     """A text that goes on, or what stands between it and its suffix, made ready for the engine."""
     ids = backend.llm.infill_ids(prompt, suffix) if suffix else backend.llm.prompt_ids(prompt)
-    limit = constraint(backend.grammars, body, body.response_format)
-    return Prepared(ids, [limit], lambda: Conventions.of("").reader("", []))
+    return Prepared(prompt, ids, constraint(backend.grammars, body), lambda: Conventions.of("").reader("", []))
 
 
 def router(backend: Backend) -> APIRouter:
@@ -178,12 +191,21 @@ def router(backend: Backend) -> APIRouter:
         if name and name.removesuffix(":latest") != backend.name:
             raise ApiError(404, f"model {name[:100]!r} not found; this server has {backend.name!r}", "model_not_found")
 
-    async def answer(choice: Choice, request: HttpRequest, stream: bool, chat: bool) -> Response:
+    async def answer(wish: ChatBody, prepared: Prepared, request: HttpRequest, stream: bool, chat: bool) -> Response:
+        choice = submit_choices(backend, wish, prepared, request.state.user)[0]
         lines = _lines(backend, choice, not stream, chat)
         if stream:
             encoded = (json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n" async for line in lines)
-            return EventStream(encoded, [choice.answer], "application/x-ndjson")
-        return JSONResponse(await while_connected(request, [choice.answer], anext(lines)))  # type: ignore[arg-type]
+            return EventStream(encoded, [choice.answer], "application/x-ndjson", prepared.headers)
+        whole: dict[str, Any] = await while_connected(request, [choice.answer], anext(lines))  # type: ignore[arg-type]
+        return JSONResponse(whole, headers=prepared.headers)
+
+    def check_room(options: Options | None) -> None:
+        if options and options.num_ctx and options.num_ctx > (room := backend.llm.context):
+            raise ApiError(
+                400, f"options.num_ctx {options.num_ctx}: this server has a context of {room} (serve --context)",
+                "invalid_value", "options.num_ctx",
+            )  # fmt: skip
 
     @routes.post("/api/chat")
     async def chat(request: HttpRequest, body: Chat) -> Response:
@@ -193,14 +215,16 @@ def router(backend: Backend) -> APIRouter:
             # How Ollama's clients ask for a model to be loaded.
             done = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"}
             return JSONResponse({"model": backend.name, "created_at": _now(), **done})
-        choice = (await open_choices(backend, _chat_body(body), request.state.user))[0]
-        return await answer(choice, request, body.stream, True)
+        check_room(body.options)
+        wish = _chat_body(body)
+        return await answer(wish, await prepared_chat(backend, wish), request, body.stream, True)
 
     @routes.post("/api/generate")
     async def generate(request: HttpRequest, body: Generate) -> Response:
         """An answer to one question."""
         check_model(body.model)
-        if not body.prompt:
+        check_room(body.options)
+        if not (body.prompt or body.suffix):
             done = {"response": "", "done": True, "done_reason": "load"}
             return JSONResponse({"model": backend.name, "created_at": _now(), **done})
         messages = [Message(role="system", content=body.system)] if body.system else []
@@ -208,11 +232,10 @@ def router(backend: Backend) -> APIRouter:
         wish = _chat_body(Chat(messages=messages, format=body.format, options=body.options, think=body.think))
         if body.raw or body.suffix:
             # As it is, without the chat template: editors complete text that way.
-            prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
-            choice = submit_choices(backend, wish, prepared, request.state.user)[0]
+            prepared: Prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
         else:
-            choice = (await open_choices(backend, wish, request.state.user))[0]
-        return await answer(choice, request, body.stream, False)
+            prepared = await prepared_chat(backend, wish)
+        return await answer(wish, prepared, request, body.stream, False)
 
     def details() -> dict[str, Any]:
         family = str(backend.llm.model.metadata.get("general.architecture", "")) if backend.ready else ""
@@ -249,8 +272,13 @@ def router(backend: Backend) -> APIRouter:
         family = str(llm.model.metadata.get("general.architecture", ""))
         info = {"general.architecture": family, f"{family}.context_length": llm.context}
         capabilities = ["completion", "tools"]
-        if Conventions.of(llm.template_source).thinks:
+        if llm.chat_format.conventions.thinks:
             capabilities.append("thinking")
-        return {"template": llm.template_source, "details": details(), "model_info": info, "capabilities": capabilities}
+        return {
+            "template": llm.chat_format.source,
+            "details": details(),
+            "model_info": info,
+            "capabilities": capabilities,
+        }
 
     return routes
