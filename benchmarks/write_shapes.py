@@ -1,6 +1,6 @@
 """Writes a catalogue model's exact shapes with random weights as a GGUF file, which llama.cpp can load, too.
 
-usage: python benchmarks/write_shapes.py MODEL QUANT LAYERS FILE.gguf    (llama-3.3-70b Q4_K_M 4 /tmp/l4.gguf)
+usage: python benchmarks/write_shapes.py MODEL QUANT LAYERS FILE.gguf    (qwen3-30b-a3b Q4_K_M 4 /tmp/a3b.gguf)
 Needs gguf (the test extra). The file has a vocabulary's size and no vocabulary: it can be timed, not talked to.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.support.shapes import write_header
+from tests.support.shapes import write_whole
 
 from seventy.bench.quants import quant_name
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape
@@ -17,11 +17,7 @@ from seventy.bench.synthetic import Synthetic, choose_layers, find_shape
 
 def main(name: str, quant: str, layers: int, path: Path) -> None:
     shape, quant = find_shape(name), quant_name(quant)
-    source = Synthetic(shape, quant, choose_layers(shape, quant, layers))
-    writer = write_header(path, source)
-    for info in source.tensors.values():
-        writer.write_tensor_data(source.read(info))
-    writer.close()
+    write_whole(path, Synthetic(shape, quant, choose_layers(shape, quant, layers)))
 
 
 if __name__ == "__main__":

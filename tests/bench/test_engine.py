@@ -3,11 +3,12 @@
 import pytest
 
 from seventy.bench import engine
-from seventy.bench.synthetic import Shape, Synthetic
+from seventy.bench.synthetic import Synthetic
 from seventy.engine.model import Model
+from tests.support.shapes import small
 
 # 300 MB of weights.
-SHAPE = Shape("wide", "llama", 16, 1024, 4096, 8, 8, 128, 512, 512, tied=True)
+SHAPE = small("llama", 16, 1024, 4096, 8, 8, 128, tensors=())
 
 
 def test_decoding_reads_no_faster_than_memory_and_not_much_slower(monkeypatch: pytest.MonkeyPatch) -> None:

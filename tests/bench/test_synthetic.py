@@ -1,41 +1,84 @@
 """Shapes without a file: the catalogue's sizes, llama.cpp's tensor types, weights a model can be run on."""
 
 from collections import Counter
+from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seventy.bench.quants import more_bits, quant_name, tensor_type
+from seventy.bench.compare import side_by_side
+from seventy.bench.quants import Mixed, more_bits, quant_name, tensor_type
 from seventy.bench.run import Bench, Wish
-from seventy.bench.synthetic import Shape, Synthetic, choose_layers, find_shape, fitting_layers, random_blocks
-from seventy.catalog.models import find_model
+from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers, random_blocks
+from seventy.bench.table import markdown
+from seventy.catalog.models import all_models, find_model
 from seventy.engine.model import Model, Segment, Step
 from seventy.errors import SeventyError
 from seventy.formats import formats
+from seventy.gguf.file import GGUF
 from seventy.measure.profile import Profile
+from seventy.plan.wanted import catalogue_load
+from tests.support.shapes import small, write_whole
 
-TINY = Shape("tiny", "llama", 8, 256, 512, 4, 2, 64, 500, 512, tied=False)
+TINY = small()
+MIXTURE = {
+    "expert_count": 16, "expert_used_count": 2, "expert_feed_forward_length": 128, "feed_forward_length": 1024,
+}  # fmt: skip
 
 
-def total(shape: Shape, quant: str) -> int:
-    return shape.nbytes(quant, None) + sum(shape.nbytes(quant, layer) for layer in range(shape.layers))
+def runs(name: str) -> bool:
+    """Whether the engine runs the model and the catalogue knows its numbers."""
+    try:
+        find_shape(name)
+    except SeventyError:
+        return False
+    return True
+
+
+KNOWN = [model.name for model in all_models() if runs(model.name)]
 
 
 @pytest.mark.parametrize("quant", ["Q2_K", "Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"])
 @pytest.mark.parametrize("name", ["llama-3.3-70b", "qwen2.5-72b", "qwen3-32b", "llama-3.1-405b"])
 def test_sizes_are_those_of_published_files(name: str, quant: str) -> None:
     # A file has norms and a vocabulary beside its matrices.
-    assert total(find_shape(name), quant) / 1e9 == pytest.approx(find_model(name).size(quant), rel=2e-3)
+    assert find_shape(name).whole(quant).nbytes / 1e9 == pytest.approx(find_model(name).size(quant), rel=2e-3)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_parameters_are_those_of_the_model(name: str) -> None:
+    """What the architecture asks for, of the released metadata: no tensor too many, too few or of another shape."""
+    model, tensors = find_model(name), find_shape(name).whole("Q8_0").tensors.values()
+    # Some are known to three figures, some count an MTP block.
+    assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.012)
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
+def test_active_bytes_are_those_of_the_model(name: str) -> None:
+    read = find_shape(name).whole("Q8_0").program.bytes_of_one_row()
+    assert read / 1e9 == pytest.approx(find_model(name).read_gb["Q8_0"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
+def test_experts_take_what_predictions_count(name: str) -> None:
+    tensors = find_shape(name).whole("Q8_0").tensors.values()
+    experts = sum(info.nbytes for info in tensors if info.name.endswith("_exps.weight"))
+    # A file that keeps an MTP block has more than its layers have.
+    assert experts / 1e9 == pytest.approx(catalogue_load(name, "Q8_0").expert_gb, rel=0.04)
+
+
+def test_known_are_models_of_every_architecture() -> None:
+    assert {find_model(name).arch for name in KNOWN} >= {"llama", "qwen2", "qwen3", "qwen3moe"}
+    assert {"Qwen3-30B-A3B", "Qwen3-235B-A22B", "Qwen3-Coder-480B-A35B-Instruct"} <= set(KNOWN)
 
 
 def test_a_small_model_is_tied() -> None:
-    assert find_shape("smollm2-135m").tied and find_shape("llama-3.2-1b").tied
-    assert not find_shape("llama-3.1-8b").tied
+    assert "output.weight" not in find_shape("llama-3.2-1b").whole("Q8_0").tensors
+    assert "output.weight" in find_shape("llama-3.1-8b").whole("Q8_0").tensors
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("mixtral-8x7b", "mixture"), ("gemma-3-27b", "gemma3"), ("no-such", "no model")]
-)
+@pytest.mark.parametrize(("name", "why"), [("gemma-3-27b", "gemma3"), ("no-such", "no model")])
 def test_what_it_cannot_make(name: str, why: str) -> None:
     with pytest.raises(SeventyError, match=why):
         find_shape(name)
@@ -44,14 +87,41 @@ def test_what_it_cannot_make(name: str, why: str) -> None:
 def test_q4_k_m_of_a_70b() -> None:
     layers = [layer for layer in range(80) if more_bits(layer, 80)]
     assert layers[:12] == [*range(10), 12, 15] and layers[-11:] == [69, *range(70, 80)] and len(layers) == 40
-    names = ("attn_q", "attn_v", "ffn_down", "output", "token_embd")
-    kinds = {name: tensor_type("Q4_K_M", name, 8192, 11, 80, 8) for name in names}
+    model = Mixed("llama", 80, 8, 0, tied=False)
+
+    def kind(name: str, columns: int, layer: int) -> str:
+        return tensor_type("Q4_K_M", f"{name}.weight", (1024, columns), layer, model)
+
+    kinds = {name: kind(name, 8192, 11) for name in ("attn_q", "attn_v", "ffn_down", "output", "token_embd")}
     assert kinds == {"attn_q": "Q4_K", "attn_v": "Q5_K", "ffn_down": "Q4_K", "output": "Q6_K", "token_embd": "Q4_K"}
-    assert tensor_type("Q4_K_M", "attn_v", 8192, 12, 80, 8) == "Q6_K"
-    assert tensor_type("Q4_K_M", "ffn_down", 28672, 12, 80, 8) == "Q6_K"
-    assert tensor_type("Q4_K_M", "ffn_down", 29568, 11, 80, 8) == "Q5_0"
+    assert kind("attn_v", 8192, 12) == "Q6_K"
+    assert kind("ffn_down", 28672, 12) == "Q6_K" and kind("ffn_down", 29568, 11) == "Q5_0"
     with pytest.raises(SeventyError, match="Q9_K"):
         quant_name("Q9_K")
+
+
+def test_types_of_experts() -> None:
+    """A dense matrix's, but where llama.cpp has rules for mixtures, and what gpt-oss was trained in."""
+    air, oss = Mixed("glm4moe", 46, 12, 128, tied=False), Mixed("gpt-oss", 36, 8, 128, tied=False)
+    mixtral = Mixed("llama", 32, 4, 8, tied=False)
+    experts, plain = (128, 4096, 1408), (4096, 4096)
+    for quant, name, shape, model, kind in [
+        ("Q4_K_M", "ffn_gate_exps.weight", (128, 1408, 4096), air, "Q4_K"),
+        ("Q4_K_M", "ffn_down_exps.weight", experts, air, "Q8_0"),
+        ("Q4_K_M", "ffn_down_shexp.weight", (4096, 1536), air, "Q6_K"),
+        ("Q4_K_M", "ffn_gate_inp.weight", (128, 4096), air, "F32"),
+        ("Q4_K_M", "exp_probs_b.bias", (128,), air, "F32"),
+        ("MXFP4_MOE", "ffn_down_exps.weight", experts, air, "MXFP4"),
+        ("MXFP4_MOE", "attn_q.weight", plain, air, "Q8_0"),
+        ("Q4_K_M", "ffn_down_exps.weight", (128, 2880, 2880), oss, "MXFP4"),
+        ("Q4_K_M", "attn_q.weight", (4096, 2880), oss, "Q5_0"),
+        ("Q4_K_M", "ffn_gate_exps.bias", (128, 2880), oss, "F32"),
+        ("Q4_K_M", "attn_k.weight", plain, mixtral, "Q8_0"),
+        ("Q4_K_M", "attn_v.weight", plain, mixtral, "Q8_0"),
+        ("Q4_K_M", "attn_output.weight", plain, mixtral, "Q5_K"),
+    ]:
+        assert tensor_type(quant, name, shape, 0, model) == kind, (quant, name)
+    assert quant_name("mxfp4") == "MXFP4_MOE"
 
 
 def test_chosen_layers_are_as_the_whole() -> None:
@@ -63,10 +133,80 @@ def test_chosen_layers_are_as_the_whole() -> None:
     assert Synthetic(shape, "Q4_K_M", choose_layers(shape, "Q4_K_M", 4)).layer_scale == pytest.approx(20)
 
 
+@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture])
+def test_chosen_layers_are_of_every_kind(name: str) -> None:
+    """Dense layers first, windows by turns: a layer made has the tensors and the cache of the one it stands for."""
+    shape = find_shape(name)
+    whole = shape.whole("Q4_K_M")
+    kinds = {whole.kind(layer) for layer in range(shape.layers)}
+    for count in (2, 4, shape.layers - 1):
+        layers = choose_layers(shape, "Q4_K_M", count)
+        made = Synthetic(shape, "Q4_K_M", layers)
+        assert len(set(layers)) == count and len(made.caches) == count
+        assert [made.kind(place) for place in range(count)] == [whole.kind(layer) for layer in layers]
+        assert {whole.kind(layer) for layer in layers} == kinds
+
+
+def test_experts_run_and_are_counted() -> None:
+    """Bytes of the made layers are some of every size, and a row reads its own experts only."""
+    shape = small("qwen3moe", **MIXTURE)
+    layers = choose_layers(shape, "Q4_K_M", 2)
+    source = Synthetic(shape, "Q4_K_M", layers)
+    assert more_bits(layers[0], 8) != more_bits(layers[1], 8)
+    assert source.tensors["blk.1.ffn_down_exps.weight"].shape == (16, 256, 128)
+    with Model(source, 2, 128) as model:
+        assert not step(model, list(range(40))).bad
+        assert model.program.step_experts() > 2
+        one = step(model, [7])
+        assert one.weight_bytes == model.program.bytes_of_one_row() == source.program.bytes_of_one_row()
+        assert model.program.step_experts() == 2
+
+
+def test_a_card_of_a_mixture(profile: Profile) -> None:
+    """It says how many experts a token uses and a pass read, and what that is in bytes."""
+    wish = Wish(prompts=(32,), depths=(0,), users=(3,), tokens=4, repeats=1)
+    bench = Bench.load(Synthetic(small("qwen3moe", layers=2, **MIXTURE), "Q6_K"), wish, 2, None)
+    card = bench.run(profile)
+    bench.model.close()
+    prompt, users, alone = card.results
+    assert (card.model.experts, card.model.experts_used, alone.experts) == (16, 2, 2)
+    assert users.experts and 2 < users.experts <= 6
+    # By chance 32 rows leave one or none of 16 out.
+    assert prompt.experts and 13 < prompt.experts <= 16
+    assert alone.gbs / alone.tokens_per_second.median >= card.model.token_bytes / 1e9 > 0
+    assert card.model.token_bytes < card.weight_bytes / 2
+    assert "experts read of 16 |" in markdown(card)
+    shown = list(side_by_side([card], ["here"]).columns[1].cells)
+    assert "qwen3moe, random weights, 2 layers of 256, 2 of 16 experts" in shown
+
+
+def test_a_file_of_experts_is_the_same_model(tmp_path: Path) -> None:
+    source = Synthetic(small("qwen3moe", layers=2, **MIXTURE), "MXFP4")
+    path = write_whole(tmp_path / "shapes.gguf", source)
+    with GGUF(path) as file:
+        assert {info.name: (info.shape, info.type, info.nbytes) for info in file.tensors.values()} == {
+            info.name: (info.shape, info.type, info.nbytes) for info in source.tensors.values()
+        }
+    found = []
+    for each in (source, path):
+        with Model(each, 2, 64) as model:
+            found.append(step(model, [1, 2, 3]).logits.copy())
+    assert (found[0] == found[1]).all()
+
+
+def test_llama_cpp_loads_a_file_of_experts(tmp_path: Path) -> None:
+    native = pytest.importorskip("cyllama.llama.llama_cpp", reason="the oracle extra (cyllama) is not installed")
+    path = write_whole(tmp_path / "shapes.gguf", Synthetic(small("qwen3moe", layers=2, **MIXTURE), "Q4_K_M"))
+    parameters, settings = native.LlamaModelParams(), native.LlamaContextParams()
+    parameters.n_gpu_layers, settings.n_ctx = 0, 32
+    context = native.LlamaContext(native.LlamaModel(str(path), parameters, verbose=False), settings)
+    assert context.decode(native.llama_batch_get_one([1, 2, 3])) == 0
+
+
 def test_layers_that_fit() -> None:
     shape = find_shape("llama-3.3-70b")
     assert fitting_layers(shape, "Q4_K_M", 4096, 64 << 30, None) == 80
-    whole = shape.footprint("Q4_K_M", range(80))
+    whole = shape.whole("Q4_K_M").footprint
     assert whole.need(4096).total == pytest.approx(44.4e9, rel=1e-3)
     assert fitting_layers(shape, "Q4_K_M", 4096, whole.need(4096).total, None) == 80
     assert fitting_layers(shape, "Q4_K_M", 4096, whole.need(4096).total - 1, None) < 80
@@ -113,9 +253,13 @@ def test_a_model_runs_on_it(quant: str) -> None:
 
 
 def test_architectures_have_their_vectors() -> None:
-    for architecture in ("qwen2", "qwen3"):
-        shape = Shape("tiny", architecture, 2, 256, 512, 4, 2, 64, 500, 512, tied=True)
-        with Model(Synthetic(shape, "Q4_K_M"), 2, 64) as model:
+    biases = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
+    for architecture, tensors in (("qwen2", biases), ("qwen3", ())):
+        source = Synthetic(small(architecture, layers=2, tensors=tensors), "Q4_K_M")
+        assert ("blk.0.attn_q.bias" in source.tensors, "blk.0.attn_q_norm.weight" in source.tensors) == (
+            architecture == "qwen2", architecture == "qwen3",
+        )  # fmt: skip
+        with Model(source, 2, 64) as model:
             assert not step(model, [1]).bad
 
 

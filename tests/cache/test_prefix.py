@@ -10,9 +10,9 @@ from seventy.cache.spec import Paged
 from seventy.kernels.attention import PAGE
 
 
-def make(n_pages: int) -> PrefixCache:
-    """A cache of two layers that differ in heads and widths."""
-    return PrefixCache(Pages([Paged(1, 16, 16), Paged(2, 32, 16)], n_pages, "f16"))
+def make(n_pages: int, window: int | None = None, n_slots: int | None = None) -> PrefixCache:
+    """A cache of two layers that differ in heads and widths; the second may have a window."""
+    return PrefixCache(Pages([Paged(1, 16, 16), Paged(2, 32, 16, window)], n_pages, "f16", n_slots))
 
 
 @pytest.fixture
@@ -26,18 +26,21 @@ def write(cache: PrefixCache, sequence: Sequence, tokens: list[int]) -> None:
     sequence.reserve(start + len(tokens))
     whole = [*sequence.tokens, *tokens]
     for at in range(start, len(whole)):
-        for layer in range(2):
+        for layer, table in enumerate((sequence.pages, sequence.slots)):
             mark = hash(tuple(whole[: at + 1])) & 0xFFFFFFFF
-            cache.memory.layer(layer).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE] = mark
+            cache.memory.layer(layer).view(np.uint32)[:, table[at // PAGE], at % PAGE] = mark
     sequence.commit(tokens)
 
 
 def check(cache: PrefixCache, sequence: Sequence) -> None:
+    """Every layer has what the next position sees."""
     for at in range(sequence.length):
         wanted = hash(tuple(sequence.tokens[: at + 1])) & 0xFFFFFFFF
-        for layer in range(2):
-            marks = cache.memory.layer(layer).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE]
-            assert (marks == wanted).all()
+        for layer, table in enumerate((sequence.pages, sequence.slots)):
+            window = cache.memory.specs[layer].window or sequence.length + 1
+            if at > sequence.length - window:
+                marks = cache.memory.layer(layer).view(np.uint32)[:, table[at // PAGE], at % PAGE]
+                assert (marks == wanted).all()
 
 
 def test_a_prefix_is_read_once(cache: PrefixCache) -> None:
@@ -110,6 +113,84 @@ def test_a_full_cache_says_so(cache: PrefixCache) -> None:
     sequence = Sequence(cache, 1000)
     with pytest.raises(SeventyError, match="all 256 positions are in use"):
         sequence.reserve(257)
+
+
+def test_pages_behind_a_window_are_given_back() -> None:
+    # The second layer has room for 6 pages: one text of any length needs no more than 4.
+    cache = make(40, window=40, n_slots=6)
+    sequence = Sequence(cache, 40 * PAGE)
+    text = list(range(35 * PAGE))
+    for at in range(0, len(text), PAGE):
+        write(cache, sequence, text[at : at + PAGE])
+        check(cache, sequence)
+    assert (sequence.slots >= 0).sum() == 6 and cache.slots.free == 6 - 2
+    sequence.close()
+    # All pages are there, but the windows only near the end: elsewhere nothing can go on.
+    assert sequence.open(text[: 20 * PAGE]) == 0
+    sequence.close()
+    assert sequence.open(text) == len(text)
+    check(cache, sequence)
+    sequence.close()
+    assert cache.free_pages == 6 and cache.slots.free == 6
+
+
+def test_the_next_text_of_a_conversation_goes_on_where_the_prompt_ended() -> None:
+    cache = make(40, window=40, n_slots=16)
+    prompt, beginning, thoughts = list(range(10 * PAGE + 5)), [7, 7, 7], [9] * 20 * PAGE
+    sequence = Sequence(cache, 40 * PAGE)
+    assert sequence.open(prompt + beginning) == 0
+    write(cache, sequence, prompt + beginning)
+    for at in range(0, len(thoughts), 5):
+        write(cache, sequence, thoughts[at : at + 5])
+    sequence.close()
+    assert sequence.open([*prompt, 1, 2, 3]) == len(prompt)
+    check(cache, sequence)
+    write(cache, sequence, [1, 2, 3])
+    check(cache, sequence)
+
+
+def test_who_reads_again_what_lost_its_room_gives_it_back() -> None:
+    cache = make(40, window=40, n_slots=8)
+    first, second = Sequence(cache, 40 * PAGE), Sequence(cache, 40 * PAGE)
+    text = list(range(12 * PAGE))
+    for at in range(0, len(text), PAGE):
+        write(cache, first, text[at : at + PAGE])
+    # The first pages are in the tree and have no slots: they are read anew, and shared all the same.
+    assert second.open(text[: 4 * PAGE]) == 0
+    for at in range(0, 4 * PAGE, PAGE):
+        write(cache, second, text[at : at + PAGE])
+        check(cache, second)
+    assert second.pages.tolist() == first.pages[:4].tolist()
+    check(cache, first)
+
+
+def test_random_use_with_windows_keeps_what_is_seen() -> None:
+    window, n_slots = 40, 24
+    cache, rng = make(30, window, n_slots), random.Random(5)
+    sequences = [Sequence(cache, 9 * PAGE) for _ in range(4)]
+    texts = [[rng.randrange(2) for _ in range(9 * PAGE)] for _ in range(2)]
+    reused = 0
+    for i in range(2000):
+        sequence, text = rng.choice(sequences), rng.choice(texts)
+        action, n = rng.randrange(6), rng.randrange(min(70, 9 * PAGE - sequence.length + 1))
+        if action == 0:
+            reused += sequence.open(text[: rng.randrange(9 * PAGE)])
+        elif action == 1 or sequence.missing_pages(sequence.length + n) > cache.free_pages:
+            sequence.close()
+        elif action == 2:
+            sequence.reserve(sequence.length + n)
+        else:
+            follow = text[: sequence.length] == sequence.tokens
+            write(cache, sequence, text[sequence.length : sequence.length + n] if follow else [4] * n)
+        for each in sequences if i % 20 == 0 else [sequence]:
+            check(cache, each)
+        slots = [slot for slot in cache.slots.of_page.tolist() if slot >= 0]
+        assert len(slots) == len(set(slots)) <= n_slots
+    for sequence in sequences:
+        sequence.close()
+    assert cache.free_pages == n_slots and reused > 5000
+    cache.forget()
+    assert (cache.slots.of_page < 0).all()
 
 
 def test_random_use_keeps_every_text_whole() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import gguf_writer as writer
 from tests.support import stores
-from tests.support.tiny import write_tiny
+from tests.support.tiny import EXPERTS, USED, write_tiny
 
 
 def seventy(*arguments: str, models: Path) -> subprocess.CompletedProcess[str]:
@@ -163,6 +163,16 @@ def test_info_says_what_it_needs_and_how_fast_it_should_be(models: Path) -> None
     assert re.match(r"about \d.* tok/s \(.* to .*\)", rows["speed here"])
     result = seventy("models", "info", "tiny", models=models)
     assert "runs here" in result.stdout and "metadata lacks llama.embedding_length" in result.stdout
+
+
+def test_info_of_a_mixture(models: Path) -> None:
+    write_tiny(models / "mixture.gguf", "qwen3moe")
+    result = seventy("models", "info", "mixture", models=models)
+    rows = {line[:14].strip(): line[14:].strip() for line in result.stdout.splitlines()}
+    assert rows["experts"] == f"{EXPERTS}, a token uses {USED}"
+    said = r"(\d+\.\d) MB of the weights; four texts at once, a token of each, about (\d+\.\d) MB"
+    found = re.fullmatch(said, rows["a token reads"])
+    assert found and 0 < float(found[1]) < float(found[2]) < (models / "mixture.gguf").stat().st_size / 1e6
 
 
 def test_info_of_no_model(models: Path) -> None:

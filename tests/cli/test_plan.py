@@ -55,6 +55,17 @@ def test_predict_json_has_the_promised_keys(seventy: Run) -> None:
     assert answer["bound"] == "memory" and answer["fits"] is True
 
 
+def test_several_users(seventy: Run) -> None:
+    machine = ("predict", "qwen3-30b-a3b", "--cpu", "EPYC 7702", "--memory", "8x64@3200")
+    said = seventy(*machine, "--users", "4")
+    assert said.returncode == 0, said.stderr
+    assert "all users: " in said.stdout and "each step of 4 tokens reads" in said.stdout
+    assert "每步（4 个词元）读" in seventy(*machine, "--users", "4", "--lang", "zh").stdout
+    one, four = (json.loads(seventy(*machine, "--users", users, "--json").stdout) for users in ("1", "4"))
+    assert (four["users"], one["decode_tok_s_together"]) == (4, one["decode_tok_s"])
+    assert one["model"]["read_gb_per_token"] > four["model"]["read_gb_per_token"]
+
+
 def test_a_bare_model_by_either_unit(seventy: Run) -> None:
     machine = ("--cpu", "EPYC 7702", "--memory", "8x64@3200", "--params", "69", "--json")
     gb, gib = (seventy("predict", *machine, *size) for size in (("--weights-gb", "36.83"), ("--weights-gib", "34.3")))

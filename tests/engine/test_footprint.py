@@ -8,6 +8,7 @@ from seventy.engine.footprint import footprint, least_and_full
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.runtime.memory import Footprint
+from tests.support.families import gpt_oss
 from tests.support.tiny import write_tiny
 
 
@@ -28,6 +29,16 @@ def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) 
             # Attention's parts, shared by threads, are 1 to 5 MB of whatever model.
             rows = sum(len(area) for area in model.program.memory) - 5_000_000
             assert rows <= need.rows
+
+
+def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) -> None:
+    path = gpt_oss.write(tmp_path / "model.gguf", layers=2)
+    with Model(path, 2, 2048) as model:
+        memory, sizes = model.cache.memory, counted(path, model)
+        assert sizes.need(2048).cache == len(memory.memory) < 0.95 * 2048 * memory.position_bytes
+        assert sizes.need(1024).cache == 1024 * memory.position_bytes
+    with Model(path, 2, 2048, sequences=3) as model:
+        assert sizes.need(3 * 2048, 3).cache == len(model.cache.memory.memory)
 
 
 def test_texts_share_what_memory_allows(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

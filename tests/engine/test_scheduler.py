@@ -2,12 +2,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from seventy import LLM
-from seventy.engine.model import Segment
 from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import Sampling
 from seventy.engine.scheduler import Scheduler
@@ -138,9 +138,9 @@ def test_what_has_not_begun_can_be_taken_elsewhere(scheduler: Scheduler, monkeyp
 def test_the_queue_has_an_end_and_room_for_others(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     going, step = threading.Event(), scheduler.model.step
 
-    def held(batch: list[Segment]) -> object:
+    def held(*of: Any) -> object:
         going.wait(60)
-        return step(batch)
+        return step(*of)
 
     monkeypatch.setattr(scheduler.model, "step", held)
     asked = [Asked(scheduler, prompt(i, 5), 3, user="greedy") for i in range(1)]
@@ -209,10 +209,10 @@ def test_cancelling_the_only_one_stops_its_step(scheduler: Scheduler, monkeypatc
     aborted = []
     entered, go, step = threading.Event(), threading.Event(), scheduler.model.step
 
-    def held(batch: list[Segment]) -> object:
+    def held(*of: Any) -> object:
         entered.set()
         go.wait(60)
-        return step(batch)
+        return step(*of)
 
     monkeypatch.setattr(scheduler.model, "abort", lambda: aborted.append(1))
     monkeypatch.setattr(scheduler.model, "step", held)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -15,18 +16,25 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import LEVELS, Isa, select
 from seventy.kernels.activations import KINDS
 from seventy.kernels.pages import KINDS as KV_KINDS
+from seventy.kernels.route import Scoring
 
 _TOPK = Kernel("seventy.kernels.topk:build")
-_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu")
+_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu", "clamped_swiglu")
 _ROPES = [(interleaved, not interleaved, kv) for interleaved in (True, False) for kv in KV_KINDS]
+# Attention without and with sinks and a window.
+_MORE = ((False, False), (True, True))
 ALL = [
     *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
     *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
     *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, *how)) for how in _ROPES),
-    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv)) for kv in KV_KINDS),
-    *(Kernel("seventy.kernels.experts:build", (f,)) for f in _FORMATS),
-    Kernel("seventy.kernels.route:build", (8, 2, True)),
-    Kernel("seventy.kernels.combine:build", (2,)),
+    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv, *more)) for kv in KV_KINDS for more in _MORE),
+    *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("experts", "heads") for f in _FORMATS),
+    *(Kernel("seventy.kernels.latent:build", (5, 96, 64, kv)) for kv in KV_KINDS),
+    *(Kernel("seventy.kernels.latent_store:build", (5, 64, 32, 32, kv)) for kv in KV_KINDS),
+    Kernel("seventy.kernels.scale:build", (True, True)),
+    Kernel("seventy.kernels.scale:build_of_experts"),
+    *(Kernel("seventy.kernels.route:build", (8, 2, scoring, True, 4, 2)) for scoring in get_args(Scoring)),
+    Kernel("seventy.kernels.combine:build", (2, True, True)),
     Kernel("seventy.kernels.finite:build"),
     Kernel("seventy.kernels.run:build"),
     _TOPK,

@@ -137,6 +137,52 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("group", [3, 8])
+def test_windows_and_sinks_equal_their_twin_and_rows_alone(group: int, kind: str, isa: Isa) -> None:
+    rng = np.random.default_rng(group)
+    kv_heads, head_dim, part = 2, 64, SHORTEST_PART
+    layout = Layout(kind, head_dim, head_dim)
+    kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, head_dim, head_dim, kind, True, True))
+    sinks = rng.uniform(-4, 8, kv_heads * group).astype(np.float32)
+    longest = PARTS * part
+    n_pages = longest // PAGE + 1
+    some = [twins.pack_page(*rng.standard_normal((2, PAGE, head_dim)), kind) for _ in range(40)]
+    good = np.array([[some[i] for i in rng.integers(0, len(some), n_pages)] for _ in range(kv_heads)])
+    with np.errstate(invalid="ignore"):
+        no_numbers = twins.pack_page(*np.full((2, PAGE, head_dim), np.nan), kind)
+    # Into a second part; from the beginning; where parts would become longer if there were no window; and one token.
+    prompts = [range(part - 22, part + 19), range(21), range(longest - 5, longest + 6), range(2 * part, 2 * part + 1)]
+    tables = np.array([rng.permutation(n_pages) for _ in prompts], np.int32)
+    positions = np.array([position for prompt in prompts for position in prompt], np.int32)
+    segments = np.array([i for i, prompt in enumerate(prompts) for _ in prompt], np.int32)
+    queries = rng.standard_normal((len(positions), kv_heads * group, head_dim)).astype(np.float32) * 2
+    scratch = np.zeros(attention.scratch_bytes(kv_heads, group, head_dim), np.uint8)
+    assert len(positions) * kv_heads > SHARED
+
+    def run(rows: slice, window: int, cache: np.ndarray) -> np.ndarray:
+        out = np.zeros_like(queries[rows])
+        call(
+            isa, kernel, attention.ARGUMENTS, threads=3, rows=count(len(out)), positions=positions[rows].copy(),
+            segments=segments[rows].copy(), tables=tables, table_stride=tables.strides[0],
+            queries=queries[rows].copy(), query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
+            scale=np.array([0.2], np.float32), output=out, output_stride=out.strides[0], scratch=scratch,
+            sinks=sinks, window=window,
+        )  # fmt: skip
+        return out
+
+    for window in (1, PAGE - 1, PAGE, 128, part + 100, longest - 1):
+        together = run(slice(len(positions)), window, good)
+        for row in {*range(0, len(positions), 5), len(positions) - 1}:
+            position, table = int(positions[row]), tables[segments[row]]
+            want = twins.attention(queries[row], good, table, position, 0.2, layout, window, sinks)
+            np.testing.assert_allclose(together[row], want, rtol=2e-5, atol=1e-5)
+            # Of pages before the window nothing matters, even where it is no number.
+            cache = good.copy()
+            cache[:, table[: max(0, position + 1 - window) // PAGE]] = no_numbers
+            assert np.array_equal(run(slice(row, row + 1), window, cache)[0], together[row]), (window, position)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("interleaved", [True, False])
 @pytest.mark.parametrize(("head_dim", "rope_dim", "more"), [(64, 64, 0), (128, 128, 0), (96, 48, 61)])

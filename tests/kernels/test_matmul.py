@@ -93,6 +93,7 @@ def test_bias_and_accumulation(format: Format, isa: Isa) -> None:
     want = twins.matmul(x, blocks, format, 20)
     check(product(isa, format, x, blocks, 20, bias=bias), want + bias)
     check(product(isa, format, x, blocks, 20, start=start), want + start)
+    check(product(isa, format, x, blocks, 20, start=start, bias=bias), want + start + bias)
 
 
 @ALL
@@ -113,7 +114,8 @@ def test_a_prompt_goes_over_some_columns_at_a_time(format: Format, prompt_column
     rng = np.random.default_rng(8)
     bias, start = (rng.standard_normal(size).astype(np.float32) for size in (20, (n, 20)))
     want = twins.matmul(x, blocks, format, 20)
-    for extra, more in (({}, 0), ({"bias": bias}, bias), ({"start": start}, start)):
+    both = {"bias": bias, "start": start}
+    for extra, more in (({}, 0), ({"bias": bias}, bias), ({"start": start}, start), (both, bias + start)):
         together = product(isa, format, x, blocks, 20, threads=2, chunk=2, prompt_columns=prompt_columns, **extra)
         check(together, want + more)
         for i in (0, 11, n - 1):

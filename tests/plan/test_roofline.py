@@ -42,7 +42,38 @@ def test_6000_dollar_epyc_on_r1() -> None:
 def test_mixture_reads_its_active_experts_only() -> None:
     dense, mixture = speed("EPYC 7702", "8x64@2400", "qwen3-32b"), speed("EPYC 7702", "8x64@2400", "qwen3-30b-a3b")
     assert mixture.decode.mid > 4 * dense.decode.mid
-    assert mixture.read_gb_per_token < dense.read_gb_per_token / 8
+    assert mixture.read_gb_per_step < dense.read_gb_per_step / 8
+
+
+def test_experts_of_several_users_are_read_once() -> None:
+    """Of 128 experts one text uses 8, four that choose by chance 29.1, very many all."""
+    load = catalogue_load("qwen3-30b-a3b", "Q4_K_M")
+    assert load.used_share == 8 / 128 and load.step_gb(1) == pytest.approx(load.read_gb)
+    # 48 layers of 128 experts, three matrices of 768 x 2048, at the file's bits.
+    experts_gb = 48 * 128 * 3 * 768 * 2048 / 1e9 * load.file_gb / load.params_b
+    assert load.expert_gb == pytest.approx(experts_gb, rel=0.01)
+    different = 128 * (1 - (120 / 128) ** 4)
+    assert load.step_gb(4) - load.read_gb == pytest.approx(load.expert_gb * (different - 8) / 128)
+    assert load.step_gb(10_000) == pytest.approx(load.read_gb + load.expert_gb * 120 / 128)
+
+
+def test_several_users_of_a_dense_model_read_it_once() -> None:
+    load, machine = catalogue_load("llama-3.3-70b", "Q4_K_M"), machine_from_parts("EPYC 7702", 1, parse_dimms("8x64"))
+    one, four = (predict(machine, load, 1000, users=users) for users in (1, 4))
+    kv_gb = 1000 * load.footprint.position_bytes / 1e9
+    assert four.read_gb_per_step - one.read_gb_per_step == pytest.approx(3 * kv_gb)
+    assert four.decode.mid < one.decode.mid and four.together.mid == pytest.approx(4 * four.decode.mid)
+    assert four.together.mid > 3 * one.together.mid
+    assert four.need.cache == 4 * one.need.cache and four.prefill == one.prefill
+
+
+def test_several_users_of_a_mixture_gain_less() -> None:
+    machine = machine_from_parts("EPYC 7702", 1, parse_dimms("8x64"))
+    loads = catalogue_load("qwen3-30b-a3b", "Q4_K_M"), bare_load(30.5, 3.3, 18.56, "Q4_K_M")
+    for load in loads:
+        one, four = (predict(machine, load, 100, users=users) for users in (1, 4))
+        assert 1.5 < four.memory_ms / one.memory_ms < 4
+        assert one.together.mid < four.together.mid < 4 * one.together.mid
 
 
 def test_more_context_is_slower_and_needs_more_memory() -> None:

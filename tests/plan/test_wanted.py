@@ -36,14 +36,25 @@ def test_a_gguf_file_is_read_by_its_tensors(tiny: SimpleNamespace) -> None:
     load = gguf_load(tiny)
     assert load.file_gb == pytest.approx(0.67)
     assert load.read_gb == pytest.approx(0.67 - 0.2 - 0.16 * 7 / 8), "no embedding table, an eighth of the experts"
-    assert load.kv_bytes_per_token == 2 * 8 * 128 * 2 * 2 and load.layers == 2
+    assert load.footprint.position_bytes == 2 * 8 * 128 * 2 * 2 and load.layers == 2
     assert load.need(4096).weights == 670_000_000 and load.need(4096).cache == 4096 * 8192
+    assert (load.expert_gb, load.used_share) == (pytest.approx(0.16), 1 / 8)
     assert load.mixture is (load.active_params_b < 0.95 * load.params_b)
 
 
 def test_tied_embeddings_are_read_whole(tiny: SimpleNamespace) -> None:
     del tiny.tensors["output.weight"]
     assert gguf_load(tiny).read_gb == pytest.approx(0.37 - 0.16 * 7 / 8)
+
+
+def test_blocks_of_multi_token_prediction_are_not_read(tiny: SimpleNamespace) -> None:
+    whole = gguf_load(tiny)
+    for name in ("blk.2.ffn_up_exps.weight", "blk.2.nextn.eh_proj.weight"):
+        tiny.tensors[name] = tensor(name, (4096, 1000), 50_000_000)
+    tiny.metadata |= {"llama.block_count": 3, "llama.nextn_predict_layers": 1}
+    load = gguf_load(tiny)
+    assert load.file_gb == pytest.approx(whole.file_gb + 0.1) and load.layers == whole.layers
+    assert load.read_gb == pytest.approx(whole.read_gb) and load.active_params_b == whole.active_params_b
 
 
 def test_a_vocabulary_alone_is_no_load(tiny: SimpleNamespace) -> None:

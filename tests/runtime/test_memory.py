@@ -41,6 +41,19 @@ def test_recurrent_layers_take_a_state_for_each_text() -> None:
     assert fitting_positions(recurrent, 2 * 10**9, 64) < fitting_positions(recurrent, 2 * 10**9, 1)
 
 
+def test_layers_with_windows_take_room_for_the_windows_of_the_texts() -> None:
+    windowed = Footprint(10**9, 1000, 100, 1000, 1 << 17, window=128, window_bytes=3000)
+    assert windowed.need(1024).cache == 1024 * 4000
+    assert [windowed.seen_bytes(n) for n in (100, 1000)] == [100 * 4000, 1000 * 1000 + 128 * 3000]
+    longer, longest = windowed.need(1 << 16).cache, windowed.need(1 << 17).cache
+    assert longest - longer == (1 << 16) * 1000
+    assert windowed.need(1 << 17, sequences=5).cache > longest
+    for room_bytes in (1_250_000_000, 1_300_000_000, 1_500_000_000):
+        for sequences in (1, 8):
+            most = fitting_positions(windowed, room_bytes, sequences)
+            assert windowed.need(most, sequences).total <= room_bytes < windowed.need(most + 32, sequences).total
+
+
 def test_rows_and_outputs_are_those_asked_for() -> None:
     assert SMALL.need(0, rows=512).rows - SMALL.need(0, rows=256).rows == 4 * 256 * SMALL.columns
     assert SMALL.need(0, outputs=65).rows - SMALL.need(0, outputs=64).rows == 4 * SMALL.vocabulary

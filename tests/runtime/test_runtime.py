@@ -15,6 +15,7 @@ from seventy.jit.isa import LEVELS, supported
 from seventy.machine.topology import allowed_cpus
 from seventy.runtime import runtime
 from seventy.runtime.runtime import Runtime
+from seventy.runtime.threads import Linked
 from tests.runtime.test_threads import Program, cpus, pool_threads
 from tests.support.tiny import write_tiny
 
@@ -93,7 +94,7 @@ def test_an_unclosed_executor_does_not_keep_the_threads_after_the_others() -> No
     forgotten = ours.executor(library, cpus(3))
     with ours.executor(library, cpus(3)) as executor:
         program = Program()
-        executor.run(program.operations, program.counters)
+        executor.run(Linked(program.operations, program.counters))
         del forgotten
         assert len(pool_threads()) == 2
     assert not pool_threads()
@@ -140,7 +141,7 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
     library = Library(supported()[-1])
     with runtime.shared.executor(library, cpus(2)) as executor:
         program = Program()
-        executor.run(program.operations, program.counters)
+        executor.run(Linked(program.operations, program.counters))
         child = os.fork()
         if not child:
             code = 1
@@ -158,6 +159,6 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
             os.kill(child, 9)
             ended = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(ended[1]) == 0
-        executor.run(program.operations, program.counters)
+        executor.run(Linked(program.operations, program.counters))
         assert len(program.calls) == 12
     assert set(allowed_cpus()) == os.sched_getaffinity(0)

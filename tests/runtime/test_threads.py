@@ -16,7 +16,7 @@ from seventy.jit.compiler import Library
 from seventy.jit.isa import supported
 from seventy.kernels import run
 from seventy.machine.topology import allowed_cpus
-from seventy.runtime.threads import Aborted, Executor, ThreadPool
+from seventy.runtime.threads import Aborted, Executor, Linked, ThreadPool
 
 _OPERATION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -78,13 +78,13 @@ def test_a_step_calls_the_threads_it_wants_and_each_once(library: Library) -> No
         # Ups and downs, fast enough that some threads still spin and slow enough that some have parked.
         for threads, rest in [(6, 0), (2, 0), (6, 0.02), (1, 0), (4, 0.02), (6, 0), (3, 0.02), (6, 0)] * 10:
             program = Program()
-            executor.run(program.operations, program.counters, threads)
+            executor.run(Linked(program.operations, program.counters), threads)
             assert sorted(program.calls) == [(i, t, threads) for i in range(3) for t in range(threads)]
             # Every thread has passed a barrier before one begins what is after it.
             assert [i for i, _, _ in program.calls] == sorted(i for i, _, _ in program.calls)
             time.sleep(rest)
         program = Program()
-        executor.run(program.operations, program.counters)
+        executor.run(Linked(program.operations, program.counters))
         assert len(program.calls) == 18
     finally:
         pool.close()
@@ -100,7 +100,7 @@ def test_steps_at_the_border_of_parking_lose_no_thread(pool: ThreadPool) -> None
     for rest in np.random.default_rng(0).uniform(0.0005, 0.006, 400):
         time.sleep(rest)
         woken += sum(parked(pool))
-        executor.run(operations, counters)
+        executor.run(Linked(operations, counters))
         # Each of the three barriers was reached by four threads, no more.
         assert counters[run.LINE // 8 :: run.COUNTER_BYTES // 8].tolist() == [4, 4, 4]
     assert 0 < woken < 400 * 3
@@ -109,10 +109,10 @@ def test_steps_at_the_border_of_parking_lose_no_thread(pool: ThreadPool) -> None
 def test_threads_that_are_not_called_sleep(pool: ThreadPool) -> None:
     executor = Executor(pool, 4)
     program = Program(1)
-    executor.run(program.operations, program.counters, 4)
+    executor.run(Linked(program.operations, program.counters), 4)
     wait_until_parked(pool)
     long = Program(5, pause=0.01)
-    executor.run(long.operations, long.counters, 2)
+    executor.run(Linked(long.operations, long.counters), 2)
     # They have not been woken in all that time.
     assert parked(pool)[1:] == [1, 1]
     assert {thread for _, thread, _ in long.calls} == {0, 1}
@@ -124,11 +124,11 @@ def test_abort_of_a_step_of_few_threads_leaves_the_pool_usable(pool: ThreadPool)
     timer = threading.Timer(0.05, executor.abort)
     timer.start()
     with pytest.raises(Aborted):
-        executor.run(program.operations, program.counters, 2)
+        executor.run(Linked(program.operations, program.counters), 2)
     timer.join()
     assert len(program.calls) < 400
     program = Program()
-    executor.run(program.operations, program.counters, 4)
+    executor.run(Linked(program.operations, program.counters), 4)
     assert len(program.calls) == 12
 
 
@@ -166,7 +166,7 @@ def test_steps_of_several_executors_take_turns(pool: ThreadPool) -> None:
         executor = Executor(pool, 2)
         while not stop.is_set():
             program.calls.clear()
-            executor.run(program.operations, program.counters)
+            executor.run(Linked(program.operations, program.counters))
             # Nobody else's threads came into this step.
             assert sorted(program.calls) == [(i, t, 2) for i in range(3) for t in range(2)]
             order.append(number)
@@ -224,7 +224,7 @@ def test_a_closed_pool_and_a_closed_executor_run_nothing(pool: ThreadPool) -> No
     executor.close()
     executor.close()
     with pytest.raises(AssertionError, match="executor is closed"):
-        executor.run(program.operations, program.counters)
+        executor.run(Linked(program.operations, program.counters))
     pool.close()
     pool.close()
     assert not any(worker.is_alive() for worker in pool._workers)
@@ -252,7 +252,7 @@ def test_a_cpu_that_cannot_be_had_is_done_without(library: Library) -> None:
     try:
         program, executor = Program(), Executor(pool, 2)
         with executor.lead():
-            executor.run(program.operations, program.counters)
+            executor.run(Linked(program.operations, program.counters))
         assert len(program.calls) == 6
     finally:
         pool.close()
@@ -265,7 +265,7 @@ import numpy as np
 from seventy.kernels import run
 from seventy.jit.compiler import Library
 from seventy.jit.isa import supported
-from seventy.runtime.threads import Executor, ThreadPool
+from seventy.runtime.threads import Executor, Linked, ThreadPool
 from tests.runtime.test_threads import cpus
 
 pool = ThreadPool(Library(supported()[-1]), cpus(2))
@@ -281,7 +281,7 @@ while caught < 1000:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(20e-6, 500e-6))
         while True:
             with executor.lead():
-                executor.run(operations, counters)
+                executor.run(Linked(operations, counters))
                 steps += 1
     except KeyboardInterrupt as error:
         caught += 1
@@ -291,7 +291,7 @@ while caught < 1000:
         where.add((frame.tb_frame.f_code.co_name, frame.tb_lineno))
         del frame
     assert os.sched_getaffinity(0) == before, (caught, os.sched_getaffinity(0), where)
-executor.run(operations, counters)
+executor.run(Linked(operations, counters))
 assert counters[run.LINE // 8 :: run.COUNTER_BYTES // 8].tolist() == [2] * 5
 time.sleep(0.3)
 cpu = time.process_time()

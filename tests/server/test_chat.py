@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seventy import LLM
-from seventy.text.template import ChatTemplate
+from seventy.text.chat import Prompt
 from tests.server.conftest import Running, serving
 
 GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 12}
@@ -106,9 +106,6 @@ def test_content_in_parts_and_developer_messages(random_model: Running) -> None:
     assert roles[0] == roles[1]
 
 
-BROKEN_CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}
-
-
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
@@ -124,7 +121,6 @@ BROKEN_CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "a
         ({"messages": HELLO, "regex": "(["}, 400, "the regular expression cannot be used"),
         ({"messages": HELLO, "tool_choice": "required"}, 400, "there are no tools"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "reads text only"),
-        ({"messages": [BROKEN_CALL]}, 400, "no JSON"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_openais_shape(
@@ -233,12 +229,7 @@ LLAMA3 = (
 
 def test_calls_in_the_style_of_llama_3(tiny: Path) -> None:
     def load(progress: Any) -> LLM:
-        llm = LLM(tiny, threads=2, context=1500, sequences=4)
-        llm.template_source = LLAMA3
-        assert llm._template is not None
-        llm._template.close()
-        llm._template = ChatTemplate(LLAMA3, "", "")
-        return llm
+        return LLM(tiny, threads=2, context=1500, sequences=4, chat_template=LLAMA3)
 
     parameters = {
         "type": "object", "properties": {"x": {"type": "integer", "maximum": 999, "minimum": 0}}, "required": ["x"],
@@ -258,14 +249,54 @@ def test_calls_in_the_style_of_llama_3(tiny: Path) -> None:
         server.chat([*HELLO, assistant, *answers], tools=tools, max_tokens=3)
 
 
+MISTRAL = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"
+    "{% if m.role == 'user' and loop.index0 % 2 %}{{ raise_exception('turns') }}{% endif %}"
+    "{% for c in m.tool_calls or [] %}{{ raise_exception('nine') if c.id | length != 9 }}"
+    "[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}{% endfor %}"
+    "{% if m.role == 'tool' %}{{ raise_exception('nine') if m.tool_call_id | length != 9 }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+
+
+def test_a_loop_of_tools_with_a_strict_template(tiny: Path) -> None:
+    """Turns, ids of nine letters, calls in a style of its own: the server's own answer goes back to it."""
+    one = {"type": "object", "properties": {"x": {"enum": [1]}}, "required": ["x"], "additionalProperties": False}
+    tools = [{"type": "function", "function": {"name": "add", "parameters": one}}]
+
+    def load(progress: Any) -> LLM:
+        return LLM(tiny, threads=2, context=1500, sequences=4, chat_template=MISTRAL)
+
+    with serving(tiny, load=load) as server:
+        server.wait()
+        whole = server.chat("1+1", tools=tools, tool_choice="required", parallel_tool_calls=False)["choices"][0]
+        (call,) = whole["message"]["tool_calls"]
+        assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("add", {"x": 1})
+        assert whole["message"]["content"] is None and whole["finish_reason"] == "tool_calls"
+        wish = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
+        deltas = [c["choices"][0]["delta"] for c in events(server, messages=HELLO, **wish)]
+        assert "".join(d["tool_calls"][0]["function"]["arguments"] for d in deltas if "tool_calls" in d)
+        assert not any(delta.get("content") for delta in deltas)
+        back = {"role": "tool", "tool_call_id": call["id"], "content": "2"}
+        server.chat([*HELLO, whole["message"], back], tools=tools, max_tokens=1)
+        cut = server.chat("1+1", tools=tools, grammar='start: "[TOOL_CALLS]add[ARGS]{" /[^}]+/', max_tokens=40)
+        assert cut["choices"][0]["message"]["content"] == "" and cut["choices"][0]["finish_reason"] == "length"
+        # A system message, where there is no such role, and a system message late.
+        system = {"role": "system", "content": "XYZZY"}
+        body = {"messages": [system, *HELLO, system, *HELLO]}
+        answer = server.client.post("/apply-template", json=body)
+        assert answer.json()["prompt"].count("XYZZY") == 2, answer.text
+
+
 def test_thinking_comes_apart(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tiny) as server:
         server.wait()
-        monkeypatch.setattr(server.backend.llm, "render", lambda *args, **options: "question <think>\n")
+        chat = server.backend.llm.chat_format
+        monkeypatch.setattr(chat, "prompt", lambda *args: Prompt("question <think>\n", ()))
         choice = server.chat("x", regex="(hm+)</think>\n\nyes", max_tokens=30)["choices"][0]
         # A form was asked for: the thinking is closed in the prompt, and all that is written is the answer.
         assert "reasoning_content" not in choice["message"]
-        monkeypatch.setattr(server.backend.llm, "render", lambda *args, **options: "question")
+        monkeypatch.setattr(chat, "prompt", lambda *args: Prompt("question", ()))
         grammar = 'start: "<think>so</think>\\n\\nyes"'
         message = server.chat("x", grammar=grammar)["choices"][0]["message"]
         assert (message["reasoning_content"], message["content"]) == ("so", "yes")

@@ -168,7 +168,7 @@ def test_who_reads_nothing_is_given_up(tiny: Path, monkeypatch: pytest.MonkeyPat
 def test_a_client_that_goes_frees_its_pages(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     statistics, step = guarded.backend.scheduler.statistics, guarded.backend.llm.model.step
     # Slow enough that no answer ends by itself.
-    monkeypatch.setattr(guarded.backend.llm.model, "step", lambda batch: (time.sleep(0.1), step(batch))[1])
+    monkeypatch.setattr(guarded.backend.llm.model, "step", lambda *of: (time.sleep(0.1), step(*of))[1])
     for stream in (True, False):
         cancelled = statistics.cancelled
         body = json.dumps({**BODY, "stream": stream, "max_tokens": 400, "ignore_eos": True}).encode()
@@ -185,10 +185,10 @@ def test_a_client_that_goes_frees_its_pages(guarded: Running, monkeypatch: pytes
 def test_the_loop_answers_while_a_step_runs(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     going, entered, step = threading.Event(), threading.Event(), guarded.backend.llm.model.step
 
-    def held(batch: Any) -> Any:
+    def held(*of: Any) -> Any:
         entered.set()
         going.wait(60)
-        return step(batch)
+        return step(*of)
 
     monkeypatch.setattr(guarded.backend.llm.model, "step", held)
     thread = threading.Thread(target=post, args=(guarded, json.dumps(BODY).encode()))
@@ -206,7 +206,7 @@ def test_a_full_queue_says_when_to_come_back(tiny: Path, monkeypatch: pytest.Mon
     with serving(tiny, parallel=1, queue=1) as server:
         server.wait()
         going, step = threading.Event(), server.backend.llm.model.step
-        monkeypatch.setattr(server.backend.llm.model, "step", lambda batch: (going.wait(60), step(batch))[1])
+        monkeypatch.setattr(server.backend.llm.model, "step", lambda *of: (going.wait(60), step(*of))[1])
         threads = []
         for _ in range(2):
             taken = server.backend.scheduler.statistics.requests
@@ -304,7 +304,7 @@ def test_a_request_has_a_longest_time(
         server.wait()
         model, step = server.backend.llm.model, server.backend.llm.model.step
         # 30 tokens take 3 s at least.
-        monkeypatch.setattr(model, "step", lambda batch: (time.sleep(0.1), step(batch))[1])
+        monkeypatch.setattr(model, "step", lambda *of: (time.sleep(0.1), step(*of))[1])
         answer = server.chat("x", max_tokens=30, ignore_eos=True)
         assert (answer["usage"]["completion_tokens"] == 30) is whole
 

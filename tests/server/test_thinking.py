@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from seventy import LLM
-from seventy.text.template import ChatTemplate
 from tests.server.conftest import Running, serving
 from tests.support import templates
 
@@ -25,10 +24,7 @@ def speaking(tiny: Path, template: str) -> Iterator[tuple[Running, list[str]]]:
     prompts: list[str] = []
 
     def load(progress: Any) -> LLM:
-        llm = LLM(tiny, threads=2, context=1500, sequences=4)
-        assert llm._template is not None
-        llm._template.close()
-        llm.template_source, llm._template = template, ChatTemplate(template, "", "")
+        llm = LLM(tiny, threads=2, context=1500, sequences=4, chat_template=template)
         tokens = llm.prompt_ids
 
         def prompt_ids(prompt: Any) -> list[int]:

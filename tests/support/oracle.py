@@ -114,7 +114,7 @@ def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) 
             q = linear(h, block + "attn_q").reshape(n, c.heads, c.head_dim)
             k = linear(h, block + "attn_k").reshape(n, c.kv_heads, c.head_dim)
             v = linear(h, block + "attn_v").reshape(n, c.kv_heads, c.head_dim)
-            if c.head_norms:
+            if c.query_norm == "head":
                 q, k = norm(q, block + "attn_q_norm.weight"), norm(k, block + "attn_k_norm.weight")
             q, k = rotate(q), rotate(k)
             k, v = (np.repeat(a, c.heads // c.kv_heads, axis=1) for a in (k, v))
@@ -131,12 +131,13 @@ def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) 
             p = np.exp(scores - scores.max(-1, keepdims=True))
             p /= p.sum(-1, keepdims=True)
             order = np.argsort(-p, axis=-1, kind="stable")
-            chosen = order[:, : c.experts.used]
-            if gaps is not None and c.experts.used < c.experts.count:
-                ends = np.take_along_axis(p, order[:, c.experts.used - 1 : c.experts.used + 1], -1)
+            used = c.experts.rule.used
+            chosen = order[:, :used]
+            if gaps is not None and used < c.experts.count:
+                ends = np.take_along_axis(p, order[:, used - 1 : used + 1], -1)
                 gaps += np.log(ends[:, 0] / ends[:, 1]).tolist()
             weight = np.take_along_axis(p, chosen, -1)
-            weight *= c.experts.scale / weight.sum(-1, keepdims=True)
+            weight /= weight.sum(-1, keepdims=True)
             gates, ups, downs = (tensor(f"{block}ffn_{name}_exps.weight") for name in ("gate", "up", "down"))
             given = np.zeros_like(x)
             for row, rank in np.ndindex(chosen.shape):

@@ -1,12 +1,35 @@
-"""A catalogue model's exact shapes as a GGUF file that takes no disk: a header, and a hole as long as the tensors."""
+"""Shapes without weights: small ones of one's own, and a catalogue model's as a GGUF file that takes no disk."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import gguf
-from seventy.bench.synthetic import Synthetic, find_shape
+from seventy.bench.synthetic import Shape, Synthetic, find_shape
+
+_ADD = {
+    bool: gguf.GGUFWriter.add_bool, int: gguf.GGUFWriter.add_uint32, float: gguf.GGUFWriter.add_float32,
+    str: gguf.GGUFWriter.add_string,
+}  # fmt: skip
+
+
+def small(
+    architecture: str = "llama", layers: int = 8, hidden: int = 256, feed_forward: int = 512, heads: int = 4,
+    kv_heads: int = 2, head_dim: int = 64, tensors: tuple[str, ...] = ("output.weight",), **keys: Any,
+) -> Shape:  # fmt: skip
+    """A shape of 500 tokens and a context of 512; more keys of its metadata by name."""
+    numbers = {
+        "block_count": layers, "embedding_length": hidden, "feed_forward_length": feed_forward, "vocab_size": 500,
+        "context_length": 512, "attention.head_count": heads, "attention.head_count_kv": kv_heads,
+        "attention.key_length": head_dim, "attention.value_length": head_dim,
+        "attention.layer_norm_rms_epsilon": 1e-5, **keys,
+    }  # fmt: skip
+    metadata = {"general.architecture": architecture}
+    return Shape(
+        "small", metadata | {f"{architecture}.{key}": value for key, value in numbers.items()}, frozenset(tensors)
+    )
 
 
 def write_header(path: Path, source: Synthetic, **texts: str) -> gguf.GGUFWriter:
@@ -16,7 +39,7 @@ def write_header(path: Path, source: Synthetic, **texts: str) -> gguf.GGUFWriter
         writer.add_string(f"general.{key}", value)
     for key, value in source.metadata.items():
         if key != "general.architecture":
-            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
+            _ADD[type(value)](writer, key, value)
     writer.add_tokenizer_model("no_vocab")
     for info in source.tensors.values():
         kind = gguf.GGMLQuantizationType(info.type)
@@ -26,6 +49,15 @@ def write_header(path: Path, source: Synthetic, **texts: str) -> gguf.GGUFWriter
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     return writer
+
+
+def write_whole(path: Path, source: Synthetic) -> Path:
+    """All its layers, with their random weights."""
+    writer = write_header(path, source)
+    for info in source.tensors.values():
+        writer.write_tensor_data(source.read(info))
+    writer.close()
+    return path
 
 
 def write_sparse(path: Path, name: str, quant: str) -> Path:

@@ -6,7 +6,8 @@ from seventy.formats import Format
 from seventy.jit.isa import Isa
 from seventy.kernels.abi import tile_widths
 from seventy.kernels.activations import KINDS
-from seventy.kernels.pages import BLOCK, PAGE, Layout
+from seventy.kernels.pages import BLOCK, PAGE, LatentLayout, Layout
+from seventy.kernels.route import Scoring
 
 
 def tiles(rows: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -88,6 +89,44 @@ def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     return gate / (1 + np.exp(-np.maximum(gate, -700))) * up
 
 
+def route(
+    scores: np.ndarray,
+    used: int,
+    scoring: Scoring,
+    normalise: bool,
+    scale: float,
+    groups: int = 1,
+    groups_used: int = 1,
+    bias: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The experts of each row and their weights, both [rows, used], the best first."""
+    scores = scores.astype(np.float64)
+    likelihood = np.exp(scores - scores.max(1, keepdims=True))
+    p = {
+        "softmax": likelihood / likelihood.sum(1, keepdims=True),
+        "sigmoid": 1 / (1 + np.exp(-scores)),
+        "softmax of the chosen": scores,
+    }[scoring]
+    wish = p if bias is None else p + bias
+    grouped = wish.reshape(len(scores), groups, -1)
+    if groups > 1:
+        best_two = np.sort(grouped, axis=-1)[..., -2:].sum(-1)
+        out = np.argsort(-best_two, axis=-1, kind="stable")[:, groups_used:]
+        np.put_along_axis(grouped, out[..., None], -np.inf, axis=1)
+    chosen = np.argsort(-grouped.reshape(p.shape), axis=1, kind="stable")[:, :used]
+    weights = np.take_along_axis(p, chosen, 1)
+    if scoring == "softmax of the chosen":
+        weights = np.exp(weights - weights.max(1, keepdims=True))
+    if normalise or scoring == "softmax of the chosen":
+        weights = weights / np.maximum(weights.sum(1, keepdims=True), 2.0**-14)
+    return chosen, weights * scale
+
+
+def clamped_swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    gate, up = np.minimum(gate.astype(np.float64), 7), np.clip(up.astype(np.float64), -7, 7)
+    return gate / (1 + np.exp(np.minimum(-1.702 * gate, 700))) * (up + 1)
+
+
 def rotate(x: np.ndarray, angles: np.ndarray, length: float, interleaved: bool) -> np.ndarray:
     """x [..., head_dim] by angles [..., rope_dim / 2]; dimensions past rope_dim stay."""
     n = 2 * angles.shape[-1]
@@ -147,17 +186,61 @@ def unpack_page(page: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarra
 
 
 def attention(
-    queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float, layout: Layout
+    queries: np.ndarray,
+    cache: np.ndarray,
+    table: np.ndarray,
+    position: int,
+    scale: float,
+    layout: Layout,
+    window: int | None = None,
+    sinks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """queries [heads, key_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64."""
+    """queries [heads, key_dim] over positions 0 to `position` of a cache u8 [kv_heads, pages, bytes], in float64.
+
+    With a window over the last so many of them only; `sinks` [heads] are scores without a value.
+    """
     heads = len(queries)
     group = heads // len(cache)
     out = np.empty((heads, layout.value_dim))
-    pages = table[: position // PAGE + 1]
+    first = max(0, position + 1 - (window or position + 1))
+    begin = first // PAGE
+    pages = table[begin : position // PAGE + 1]
+    seen = slice(first - begin * PAGE, position + 1 - begin * PAGE)
     for head in range(heads):
         unpacked = [unpack_page(cache[head // group, page], layout) for page in pages]
-        keys, values = (np.concatenate([page[i] for page in unpacked])[: position + 1] for i in (0, 1))
+        keys, values = (np.concatenate([page[i] for page in unpacked])[seen] for i in (0, 1))
         scores = keys @ queries[head] * scale
-        weights = np.exp(scores - scores.max())
-        out[head] = weights / weights.sum() @ values
+        largest = scores.max() if sinks is None else max(scores.max(), sinks[head])
+        weights = np.exp(scores - largest)
+        total = weights.sum() + (0 if sinks is None else np.exp(np.float64(sinks[head]) - largest))
+        out[head] = weights / total @ values
     return out
+
+
+def pack_latent_page(keys: np.ndarray, kind: str) -> np.ndarray:
+    """The bytes of a page of keys [PAGE, dim] that hold the values, too."""
+    if kind == "f16":
+        return keys.astype(np.float16).reshape(-1).view(np.uint8)
+    quants, scales = quantize(keys.astype(np.float32), BLOCK)
+    return np.concatenate([each.reshape(-1).view(np.uint8) for each in (quants, scales.astype(np.float16))])
+
+
+def unpack_latent_page(page: np.ndarray, layout: LatentLayout) -> np.ndarray:
+    """Keys [PAGE, dim] as float64."""
+    element = page[: layout.factors].view(np.float16 if layout.kind == "f16" else np.int8)
+    keys = element.astype(np.float64).reshape(PAGE, layout.dim)
+    if layout.kind == "q8_0":
+        keys *= np.repeat(page[layout.factors :].view(np.float16).astype(np.float64).reshape(PAGE, -1), BLOCK, axis=1)
+    return keys
+
+
+def latent_attention(
+    queries: np.ndarray, cache: np.ndarray, table: np.ndarray, position: int, scale: float, value_dim: int,
+    layout: LatentLayout,
+) -> np.ndarray:  # fmt: skip
+    """queries [heads, dim] over positions 0 to `position` of a cache u8 [pages, bytes], in float64."""
+    pages = [unpack_latent_page(cache[page], layout) for page in table[: position // PAGE + 1]]
+    keys = np.concatenate(pages)[: position + 1]
+    scores = queries @ keys.T * scale
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ keys[:, :value_dim]

@@ -1,13 +1,18 @@
 import random
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from seventy.errors import SeventyError
+from seventy.text.calls.gemma import Gemma4
 from seventy.text.calls.harmony import Harmony
 from seventy.text.calls.json_calls import Hermes
+from seventy.text.calls.named_json import DeepSeek, Kimi, Mistral
+from seventy.text.calls.pythonic import Lfm2
+from seventy.text.calls.xml_calls import FunctionElements, Glm, MiniMax
 from seventy.text.conventions import Conventions
 from seventy.text.grammar import Grammars
 from seventy.text.template import ChatTemplate
@@ -18,6 +23,7 @@ from tests.support.tiny import byte_tokens
 from tests.support.vocabularies import CONTROL, USER_DEFINED
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "a"}}
 
 
 def prompt(template: str, messages: list[dict[str, Any]] | None = None, **switches: Any) -> str:
@@ -26,7 +32,7 @@ def prompt(template: str, messages: list[dict[str, Any]] | None = None, **switch
     variables = conventions.variables(switches.get("think"), switches.get("effort"))
     renderer = ChatTemplate(template, "<s>", "</s>")
     try:
-        return renderer.render(conventions.history(messages or HELLO), conventions.tools(tools or []), **variables)
+        return renderer.render(conventions.history(messages or HELLO), tools, **variables)
     finally:
         renderer.close()
 
@@ -114,7 +120,8 @@ def test_calls_in_harmonys_history() -> None:
         "tool_calls": [call("a", x=1), call("b")],
     }  # fmt: skip
     results = [{"role": "tool", "content": name, "tool_call_id": f"id-{name}"} for name in ("b", "a")]
-    going_on = prompt(templates.HARMONY, [*HELLO, asked, *results], tools=[{"function": {"name": "a"}}])
+    tool = {"function": {"name": "a", "description": ""}}
+    going_on = prompt(templates.HARMONY, [*HELLO, asked, *results], tools=[tool])
     assert going_on.split("<|end|>", 1)[1] == (
         "<|start|>developer<|message|>// \ntype a = any;\n<|end|>"
         "<|start|>user<|message|>Hello<|end|>"
@@ -163,17 +170,20 @@ def test_answers_are_read_by_what_the_prompt_has_opened(
 
 def test_calls_are_read_behind_thinking() -> None:
     answer = 'hm</think>\n\nI look.\n<tool_call>\n{"name": "a", "arguments": {"x": 1}}\n</tool_call>'
-    reader = Conventions.of(templates.QWEN35).reader(prompt(templates.QWEN35), ["a"])
+    conventions = replace(Conventions.of(templates.QWEN35), style=Hermes)
+    reader = conventions.reader(prompt(templates.QWEN35), [TOOL])
     thought, said, calls = read(reader, answer, random.Random(3))
     assert (thought, said.strip(), calls, reader.calls) == ("hm", "I look.", [("a", '{"x": 1}')], 1)
     # Thinking about a call is none.
-    reader = Conventions.of(templates.QWEN35).reader(prompt(templates.QWEN35), ["a"])
+    reader = conventions.reader(prompt(templates.QWEN35), [TOOL])
     assert read(reader, '<tool_call>{"name": "a", "arguments": {}}</tool_call>')[2] == []
 
 
 def tokenizer(template: str, special: dict[str, int]) -> Tokenizer:
     metadata = vocabularies.metadata([*byte_tokens(), "ab"], special, pre="smollm", merges=["a b"])
-    return Tokenizer.from_metadata(metadata | {"tokenizer.chat_template": template})
+    tokenizer = Tokenizer.from_metadata(metadata)
+    tokenizer.show(Conventions.of(template).markers)
+    return tokenizer
 
 
 def test_control_tokens_that_steer_show_in_the_answer() -> None:
@@ -218,14 +228,14 @@ def test_a_forced_call_in_harmony() -> None:
 
 FAMILIES = {
     "openai-gpt-oss-120b": (Harmony, "<think>", {"reasoning_effort"}, ("thinking",)),
-    "Qwen3.5-4B": (Hermes, "<think>", {"enable_thinking"}, ("reasoning_content",)),
-    "google-gemma-4-31B-it": (Hermes, "<|channel>thought", {"enable_thinking"}, ("reasoning_content", "reasoning")),
-    "deepseek-ai-DeepSeek-V3.1": (Hermes, "<think>", {"enable_thinking", "thinking"}, ()),
-    "MiniMax-M2": (Hermes, "<think>", set(), ("reasoning_content",)),
-    "GLM-4.6": (Hermes, "<think>", {"enable_thinking"}, ("reasoning_content",)),
-    "Kimi-K2-Thinking": (Hermes, "<think>", set(), ("reasoning_content",)),
-    "LFM2.5-8B-A1B": (Hermes, "<think>", set(), ("thinking",)),
-    "mistralai-Ministral-3-14B-Reasoning-2512": (Hermes, "[THINK]", set(), ()),
+    "Qwen3.5-4B": (FunctionElements, "<think>", {"enable_thinking"}, ("reasoning_content",)),
+    "google-gemma-4-31B-it": (Gemma4, "<|channel>thought", {"enable_thinking"}, ("reasoning_content", "reasoning")),
+    "deepseek-ai-DeepSeek-V3.1": (DeepSeek, "<think>", {"enable_thinking", "thinking"}, ()),
+    "MiniMax-M2": (MiniMax, "<think>", set(), ("reasoning_content",)),
+    "GLM-4.6": (Glm, "<think>", {"enable_thinking"}, ("reasoning_content",)),
+    "Kimi-K2-Thinking": (Kimi, "<think>", set(), ("reasoning_content",)),
+    "LFM2.5-8B-A1B": (Lfm2, "<think>", set(), ("thinking",)),
+    "mistralai-Ministral-3-14B-Reasoning-2512": (Mistral, "[THINK]", set(), ()),
 }
 
 
@@ -240,14 +250,10 @@ def test_published_templates(name: str) -> None:
     earlier = {"role": "assistant", "content": "Yes", "reasoning_content": "XYZZY", "tool_calls": [call("a", x=1)]}
     result = {"role": "tool", "content": "1", "tool_call_id": "id-a", "name": "a"}
     parameters = {"type": "object", "properties": {"x": {"type": "integer"}}}
-    tool = {"type": "function", "function": {"name": "a", "parameters": parameters}}
-    if style is not Harmony:
-        tool["function"]["description"] = ""
-    # This copy of Kimi's appends to a list for each call, which neither we nor transformers allow.
-    if "Kimi" not in name:
-        asked = prompt(template, [*HELLO, earlier, result], tools=[tool])
-        # DeepSeek V3.1 has no place for it.
-        assert ("XYZZY" in asked) == ("V3.1" not in name)
+    tool = {"type": "function", "function": {"name": "a", "description": "", "parameters": parameters}}
+    asked = prompt(template, [*HELLO, earlier, result], tools=[tool])
+    # DeepSeek V3.1 has no place for it.
+    assert ("XYZZY" in asked) == ("V3.1" not in name)
     for think in (True, False):
         text = prompt(template, think=think)
         at_once = conventions.answer_at_once(text, calls=False)

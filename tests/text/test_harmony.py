@@ -9,7 +9,7 @@ from seventy.text.calls.harmony import Harmony
 from seventy.text.parts import CallArguments, CallStart, Text, Thought
 from tests.support.answers import read
 
-NAMES = ["weather", "get.time"]
+NAMES: dict[str, dict[str, object]] = {"weather": {}, "get.time": {}}
 ANALYSIS = "<|channel|>analysis<|message|>Let me see.<|end|><|start|>assistant"
 ARGUMENTS = '{"city": "Köln <b>", "days": [1, 2]}'
 

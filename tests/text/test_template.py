@@ -63,6 +63,7 @@ def test_what_hub_templates_expect() -> None:
     assert render("{{ documents is none }}{{ thinking }}", thinking=True) == "TrueTrue"
     assert render("  {% if true %}\n  a\n  {% endif %}\n") == "  a\n"
     assert render("{{ 'content' in messages[0] }}", [{"role": "user", "content": None}]) == "False"
+    assert render("{% set x = [1] %}{% set _ = x.append(2) %}{{ x | map('string') | tojson }}") == '["1", "2"]'
     with pytest.raises(SeventyError, match=r"does not take these messages: no system message$"):
         render("{{ raise_exception('no\nsystem message') }}")
 
@@ -77,7 +78,6 @@ def test_what_hub_templates_expect() -> None:
         ("{{ cycler.__init__.__globals__ }}", "SecurityError"),
         ("{{ namespace.__init__.__globals__.os }}", "SecurityError"),
         ("{{ '{0.__class__.x}'.format(1) }}", "SecurityError"),
-        ("{{ messages.append(1) }}", "SecurityError"),
         ("{% include '/etc/passwd' %}", "failed"),
         ("{% import 'os' as os %}", "failed"),
         ("{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}", "without end"),

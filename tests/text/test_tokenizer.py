@@ -14,6 +14,8 @@ from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SentencePieceEncoder
 from seventy.text.tokenizer import StreamDecoder, Tokenizer
 from tests.support import gguf_writer as writer
+from tests.support import vocabularies
+from tests.support.tiny import byte_tokens
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "Ġw o", "r l", "Ġwo rl", "Ġworl d"]
@@ -250,3 +252,13 @@ def test_any_metadata_is_a_tokenizer_or_one_sentence(model: str, changes: dict[s
         tokenizer.decode(tokenizer.encode(text, special=True))
     except SeventyError as error:
         assert "\n" not in str(error)
+
+
+def test_a_text_has_at_least_as_many_tokens_as_its_bytes_say() -> None:
+    metadata = vocabularies.metadata([*byte_tokens(), "ab"], {"<end>": CONTROL}, pre="smollm", merges=["a b"])
+    tokenizer = Tokenizer.from_metadata(metadata)
+    for text in ("", "ab" * 100, "<end>" * 50, "ä" * 70, "\U0001f600 \n" * 40):
+        assert tokenizer.fewest(text) <= len(tokenizer.encode(text, special=True))
+    assert tokenizer.fewest("ab" * 100) == 40
+    words = "ab a " * 20_000
+    assert 40_000 <= tokenizer.fewest(words) <= len(tokenizer.encode(words))

@@ -9,7 +9,7 @@ from seventy.text.calls import CallStyle, style
 from seventy.text.calls.json_calls import Hermes, Llama3
 from seventy.text.parts import CallArguments, CallStart, Text
 
-NAMES = ["weather", "add"]
+NAMES: dict[str, dict[str, Any]] = {"weather": {}, "add": {}}
 
 
 def read(text: str, style: type[CallStyle], sizes: random.Random | None = None) -> tuple[str, list[tuple[str, Any]]]:

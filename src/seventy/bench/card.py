@@ -22,7 +22,7 @@ from seventy.jit.isa import LEVELS, wide_name
 from seventy.machine.records import from_json
 from seventy.measure.profile import Profile
 
-VERSION = 3
+VERSION = 4
 TASKS = ("prefill", "decode", "batch")
 # Above it a figure is a mistake: a limit measured on a busy machine is too low, but not by more.
 MOST_SHARE = 1.5
@@ -61,10 +61,11 @@ class Versus:
 class Result:
     """One task: `n` tokens of a prompt, `n` tokens decoded at `depth`, or `passes` over `n` sequences at `depth`.
 
-    `gbs` (1e9 bytes/s) counts weights as in the file, once a pass, and the cache; `gops` (1e9 operations/s, two a
-    multiply-add) counts the matrices; `operations_per_byte` is of weights read. `whole_model` is the extrapolation
-    to all layers where some were left out. `joules_per_token` (then extrapolated, too) is None where nobody counted,
-    `read_limit_gbs`, what memory gave just before each repeat, where that was not tried.
+    `gbs` (1e9 bytes/s) counts weights as in the file, once a pass, of experts those that were read, and the cache;
+    `gops` (1e9 operations/s, two a multiply-add) counts the matrices; `operations_per_byte` is of weights read.
+    `whole_model` is the extrapolation to all layers where some were left out. `joules_per_token` (then extrapolated,
+    too) is None where nobody counted, `read_limit_gbs`, what memory gave just before each repeat, where that was not
+    tried. `experts` is how many different ones a pass read in a layer of them, on average; None of a dense model.
     """
 
     what: str
@@ -79,6 +80,7 @@ class Result:
     joules_per_token: Samples | None
     versus: Versus | None
     read_limit_gbs: Samples | None
+    experts: float | None
 
     def memory_share(self, machine: Profile) -> float:
         """Of the memory's limit: the median over the repeats, each beside what memory gave just before it."""
@@ -97,7 +99,8 @@ class Result:
 class ModelShape:
     """What was run; `format_bytes` are the bytes of its matrices by tensor type, `whole_layers` those it should have.
 
-    `synthetic` is true of random weights.
+    A token reads `token_bytes` of the matrices, and uses `experts_used` of `experts` in a layer of them; both are 0 of
+    a dense model. `synthetic` is true of random weights.
     """
 
     architecture: str
@@ -107,6 +110,9 @@ class ModelShape:
     vocabulary: int
     context: int
     format_bytes: dict[str, int]
+    token_bytes: int
+    experts: int
+    experts_used: int
     synthetic: bool
 
 
@@ -218,10 +224,12 @@ def problems(card: Card) -> Iterator[str]:
     for name, number in {
         "threads": card.threads, "repeats": card.repeats, "layers": shape.layers, "hidden": shape.hidden,
         "vocabulary": shape.vocabulary, "context": shape.context, "peak memory": card.peak_memory_bytes,
-        "weights": card.weight_bytes, "results": len(card.results),
+        "weights": card.weight_bytes, "weights of a token": shape.token_bytes, "results": len(card.results),
     }.items():  # fmt: skip
         if number < 1:
             yield f"{name}: {number}"
+    if not 0 <= shape.experts_used <= shape.experts or shape.token_bytes > card.weight_bytes:
+        yield f"{shape.experts_used} of {shape.experts} experts, {shape.token_bytes} bytes of {card.weight_bytes}"
     if shape.whole_layers < shape.layers:
         yield f"{shape.layers} layers of {shape.whole_layers}"
     if not _positive(card.load_seconds):
@@ -259,6 +267,10 @@ def _result_problems(card: Card, result: Result) -> Iterator[str]:
         if samples and not _consistent(samples, card.repeats):
             yield f"{where}: {card.repeats} repeats do not give {samples.median} of {list(samples.values)}"
     numbers = [result.gbs, result.gops, result.operations_per_byte]
+    if result.experts is not None:
+        numbers.append(result.experts)
+        if result.experts > card.model.experts:
+            yield f"{where}: {result.experts:g} of {card.model.experts} experts"
     if versus:
         numbers += [versus.ratio, versus.ratio_low, versus.ratio_high]
     for number in numbers:

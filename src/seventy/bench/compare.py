@@ -56,6 +56,8 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
     notes += ["random weights"] if shape.synthetic else []
     if shape.layers < shape.whole_layers:
         notes.append(f"{shape.layers} of {shape.whole_layers} layers")
+    # Of a mixture what a token multiplies by, two operations each.
+    active = decode.gops * 1e9 / decode.tokens_per_second.median / 2 if shape.experts else _parameters(card)
     hypervisor = card.machine.settings.hypervisor
     return Measurement(
         id=id,
@@ -71,7 +73,7 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
         bandwidth_gbs=round(limit.median if limit else card.machine.read_bandwidth_gbs, 1),
         model=_model(card),
         params_b=round(_parameters(card) / 1e9, 2),
-        active_params_b=round(_parameters(card) / 1e9, 2),
+        active_params_b=round(active / 1e9, 2),
         layers=shape.layers,
         quant=_quant(card),
         file_gib=round(card.weight_bytes / 2**30, 2),
@@ -122,7 +124,8 @@ def _model(card: Card) -> str:
     shape = card.model
     kind = "random weights, " if shape.synthetic else ""
     layers = f"{shape.layers} of " if shape.layers < shape.whole_layers else ""
-    return f"{shape.architecture}, {kind}{layers}{shape.whole_layers} layers of {shape.hidden}"
+    experts = f", {shape.experts_used} of {shape.experts} experts" if shape.experts else ""
+    return f"{shape.architecture}, {kind}{layers}{shape.whole_layers} layers of {shape.hidden}{experts}"
 
 
 def _quant(card: Card) -> str:

@@ -1,5 +1,6 @@
 """What is timed: the engine's own passes, without a tokenizer or a sampler around them."""
 
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -35,13 +36,15 @@ class Timing:
     """What one task took; `joules` is None where nobody counted.
 
     `limit_gbs` is what a pure read of the weights gave just before, by as many threads; None where it was not tried.
-    `weight_bytes` is what was read of the weights; None where the engine does not tell.
+    `weight_bytes` is what was read of the weights, `experts` how many different ones a step read in a layer of them, on
+    average; None where the engine does not tell.
     """
 
     seconds: float
     joules: float | None = None
     limit_gbs: float | None = None
     weight_bytes: int | None = None
+    experts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Seventy:
         self._meter, self._outputs = meter, int(head)
         self._random = np.random.default_rng(seed)
         self._weight_bytes = 0
+        self._experts: list[float] = []
 
     def _tokens(self, n: int) -> list[int]:
         tokens: list[int] = self._random.integers(0, self.model.config.vocabulary, n).tolist()
@@ -107,7 +111,9 @@ class Seventy:
         for sequence, some in zip(sequences, tokens, strict=True):
             sequence.reserve(sequence.length + len(some))
             batch.append(Segment(sequence.length, some, outputs, sequence.pages))
-        self._weight_bytes += self.model.step(batch).weight_bytes
+        step = self.model.step(batch)
+        self._weight_bytes += step.weight_bytes
+        self._experts.append(step.experts)
         for sequence, some in zip(sequences, tokens, strict=True):
             sequence.commit(some)
 
@@ -125,10 +131,12 @@ class Seventy:
     def _time(self, work: Callable[[], None], limit_gbs: float | None) -> Timing:
         with self.model.lead(), self._meter() if self._meter else nullcontext() as counter:
             self._weight_bytes = 0
+            self._experts.clear()
             start = time.perf_counter()
             work()
             seconds = time.perf_counter() - start
-        return Timing(seconds, counter.joules if counter else None, limit_gbs, self._weight_bytes)
+        joules, experts = counter.joules if counter else None, statistics.fmean(self._experts)
+        return Timing(seconds, joules, limit_gbs, self._weight_bytes, experts)
 
     def prefill(self, tokens: int) -> Timing:
         sequence, prompt = self.model.new_sequence(), self._tokens(tokens)

@@ -18,8 +18,8 @@ def cache_bytes(model: Model, task: Task) -> int:
     if task.what == "prefill":
         return 0
     sequences, steps = (1, task.n) if task.what == "decode" else (task.n, task.passes)
-    positions = sum(task.depth + step + 1 for step in range(steps))
-    return sequences * positions * (model.read_bytes(1) - model.read_bytes(0))
+    weights = model.read_bytes(0)
+    return sequences * sum(model.read_bytes(task.depth + step + 1) - weights for step in range(steps))
 
 
 def extrapolate(whole: Figure, blocks: Figure, scale: float) -> Samples:
@@ -60,4 +60,5 @@ def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | Non
         joules_per_token=Samples.of([longer * joules for joules in ours.joules]) if ours.joules else None,
         versus=versus,
         read_limit_gbs=Samples.of(ours.limits) if ours.limits else None,
+        experts=statistics.median(ours.experts) if any(ours.experts) else None,
     )

@@ -45,7 +45,8 @@ class Task:
 class Figure:
     """The repeats of one task on one engine: tokens per second, and joules per token where they were counted.
 
-    `limits` are what memory gave just before each, GB/s (1e9); `weight_bytes` what each run read of the weights.
+    `limits` are what memory gave just before each, GB/s (1e9); `weight_bytes` what each run read of the weights,
+    `experts` how many different ones its steps read in a layer of them, on average.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class Figure:
     joules: tuple[float, ...] = ()
     limits: tuple[float, ...] = ()
     weight_bytes: tuple[int, ...] = ()
+    experts: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -114,4 +116,6 @@ def _figure(task: Task, name: str, timings: Sequence[Timing]) -> Figure:
     joules = tuple(timing.joules / task.tokens for timing in timings if timing.joules is not None)
     limits = tuple(timing.limit_gbs for timing in timings if timing.limit_gbs is not None)
     weights = tuple(timing.weight_bytes for timing in timings if timing.weight_bytes is not None)
-    return Figure(task, name, tuple(task.tokens / timing.seconds for timing in timings), joules, limits, weights)
+    experts = tuple(timing.experts for timing in timings if timing.experts is not None)
+    samples = tuple(task.tokens / timing.seconds for timing in timings)
+    return Figure(task, name, samples, joules, limits, weights, experts)

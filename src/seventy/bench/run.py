@@ -84,9 +84,10 @@ class Bench:
         progress: Progress | None = None,
         tune: bool = False,
     ) -> "Bench":
-        longest = max(needed(task) for task in wish.tasks(1 << 30))
+        tasks = wish.tasks(1 << 30)
+        longest, users = max(map(needed, tasks)), max(task.n if task.what == "batch" else 1 for task in tasks)
         start = time.perf_counter()
-        model = Model(source, threads, longest, isa_name=isa, kv=_KV, progress=progress, tune=tune)
+        model = Model(source, threads, longest, users, isa, _KV, progress, tune, positions=longest)
         # Measured once, loaded often.
         seconds = time.perf_counter() - start - model.tuning_seconds
         try:
@@ -154,5 +155,8 @@ class Bench:
             vocabulary=config.vocabulary,
             context=self.model.context,
             format_bytes=format_bytes,
+            token_bytes=self.model.read_bytes(0),
+            experts=config.experts.count if config.experts else 0,
+            experts_used=self.model.program.slots_per_row,
             synthetic=self.synthetic is not None,
         )

@@ -1,129 +1,135 @@
 """A catalogue model's exact shapes with random weights, made as they are read: for speed, not for sense.
 
-It knows the dense architectures only. A model of fewer layers takes some of every kind, so that the bytes of its
-average layer are near those of the whole model's.
+No list of tensors stands here: the architecture says which it wants of the metadata that released files have. A model
+of fewer layers takes some of every kind, so that the bytes of its average layer are near those of the whole model's.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.bench.quants import quant_name, tensor_type
-from seventy.cache.spec import Paged
+from seventy import models
+from seventy.bench.quants import Mixed, quant_name, tensor_type
+from seventy.cache.spec import CacheSpec
+from seventy.catalog.metadata import released
 from seventy.catalog.models import find_model
-from seventy.catalog.rows import table
+from seventy.engine.footprint import footprint
+from seventy.engine.outline import outline
 from seventy.errors import SeventyError
 from seventy.formats import Format, by_name, formats
 from seventy.gguf.tensors import TensorInfo
-from seventy.runtime.memory import Footprint, row_columns
+from seventy.graph.outline import Outline
+from seventy.graph.program import Program
+from seventy.graph.weights import packed_bytes
+from seventy.runtime.memory import Footprint
 from seventy.sizes import size
 
-_ARCHITECTURES = ("llama", "qwen2", "qwen3")
 # About a megabyte of random blocks is repeated; a prime number of them, so that neighbouring rows differ.
 _TILE_BLOCKS = 7919
 # More layers do not make an extrapolation better, they only take longer.
 _ENOUGH_LAYERS = 16
+_DENSE_FIRST = "leading_dense_block_count"
 
 
-@dataclass(frozen=True, slots=True)
 class Shape:
-    """A dense model's numbers; `tied` where the embedding is also the head."""
+    """A model's numbers as its released file has them, without the file.
 
-    name: str
-    architecture: str
-    layers: int
-    hidden: int
-    feed_forward: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    context: int
-    tied: bool
+    `present` are the tensors it has of those that its architecture may have or lack; of a layer without `blk.N.`.
+    """
 
-    def matrices(self, layer: int | None) -> dict[str, tuple[int, int]]:
-        """Rows and columns of the matrices of a layer, or (None) of those beside the layers."""
-        if layer is None:
-            ends = {"token_embd": (self.vocabulary, self.hidden), "output": (self.vocabulary, self.hidden)}
-            return {"token_embd": ends["token_embd"]} if self.tied else ends
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return {
-            "attn_q": (q, self.hidden), "attn_k": (kv, self.hidden), "attn_v": (kv, self.hidden),
-            "attn_output": (self.hidden, q), "ffn_gate": (self.feed_forward, self.hidden),
-            "ffn_up": (self.feed_forward, self.hidden), "ffn_down": (self.hidden, self.feed_forward),
-        }  # fmt: skip
+    def __init__(self, name: str, metadata: Mapping[str, Any], present: frozenset[str]) -> None:
+        self.name, self.metadata, self.present = name, metadata, present
+        self.architecture = str(metadata["general.architecture"])
+        self.layers, self.context = int(self._number("block_count")), int(self._number("context_length"))
+        heads = self._number("attention.head_count")
+        self._mixed = Mixed(
+            self.architecture, self.layers, heads // (self._number("attention.head_count_kv") or heads),
+            self._number("expert_count"), tied="output.weight" not in present,
+        )  # fmt: skip
+        self._whole: dict[str, Synthetic] = {}
 
-    def vectors(self, layer: int | None) -> dict[str, int]:
-        """Lengths of the norms and biases of a layer, or (None) of those beside the layers."""
-        if layer is None:
-            return {"output_norm.weight": self.hidden}
-        found = {"attn_norm.weight": self.hidden, "ffn_norm.weight": self.hidden}
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        if self.architecture == "qwen2":
-            found |= {"attn_q.bias": q, "attn_k.bias": kv, "attn_v.bias": kv}
-        if self.architecture == "qwen3":
-            found |= {"attn_q_norm.weight": self.head_dim, "attn_k_norm.weight": self.head_dim}
-        return found
+    def _number(self, key: str) -> int:
+        return int(self.metadata.get(f"{self.architecture}.{key}", 0))
 
-    def format(self, quant: str, matrix: str, columns: int, layer: int) -> Format:
-        role = "output" if matrix == "token_embd" and self.tied else matrix
-        kind = tensor_type(quant, role, columns, layer, self.layers, self.heads // self.kv_heads)
-        return by_name(kind)
+    def of_layers(self, layers: Sequence[int]) -> dict[str, Any]:
+        """The metadata of a model of these of its layers."""
+        changed = {"block_count": len(layers)}
+        if dense := self._number(_DENSE_FIRST):
+            changed[_DENSE_FIRST] = sum(layer < dense for layer in layers)
+        return dict(self.metadata) | {f"{self.architecture}.{key}": value for key, value in changed.items()}
 
-    def footprint(self, quant: str, layers: Sequence[int]) -> Footprint:
-        """What a model of these of its layers takes of memory."""
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return Footprint(
-            weights=sum(
-                self.nbytes(quant, layer) + 4 * sum(self.vectors(layer).values()) for layer in (None, *layers)
-            ),
-            position_bytes=len(layers) * Paged(self.kv_heads, self.head_dim, self.head_dim).position_bytes("f16"),
-            columns=row_columns(self.hidden, q, kv, self.feed_forward),
-            vocabulary=self.vocabulary,
-            context=self.context,
-        )
+    def tensor(self, quant: str, layers: Sequence[int], name: str, shape: tuple[int, ...]) -> TensorInfo:
+        """A tensor of a model of these of its layers, as llama.cpp's mixture `quant` has it."""
+        number, plain = _split(name)
+        layer = 0 if number is None else layers[number]
+        format = by_name(tensor_type(quant, plain, shape, layer, self._mixed))
+        elements = int(np.prod(shape))
+        return TensorInfo(name, shape, format.type_id, 0, 0, elements // format.block * format.nbytes)
 
-    def nbytes(self, quant: str, layer: int | None) -> int:
-        """Bytes of the matrices of a layer, or (None) of those beside the layers."""
-        return sum(
-            rows * self.format(quant, name, columns, layer or 0).row_bytes(columns)
-            for name, (rows, columns) in self.matrices(layer).items()
-        )
+    def whole(self, quant: str) -> "Synthetic":
+        """All its layers."""
+        if quant not in self._whole:
+            self._whole[quant] = Synthetic(self, quant)
+        return self._whole[quant]
+
+
+def _split(name: str) -> tuple[int | None, str]:
+    """The number of a tensor's layer, None beside the layers, and its name within it."""
+    if not name.startswith("blk."):
+        return None, name
+    _, number, plain = name.split(".", 2)
+    return int(number), plain
 
 
 def find_shape(name: str) -> Shape:
-    """The shape of a model of the catalogue. Raises SeventyError for one that is not dense."""
+    """The shape of a model of the catalogue. Raises SeventyError for one that the engine cannot run."""
     model = find_model(name)
-    row = next(row for _, row in table("models.csv") if row["name"] == model.name)
-    if model.mixture or model.arch not in _ARCHITECTURES:
+    if model.arch not in models.architectures():
         raise SeventyError(
-            f"--synthetic knows dense models of the architectures {', '.join(_ARCHITECTURES)}, and {model.name} is "
-            f"{'a mixture of experts' if model.mixture else model.arch}; take another, llama-3.3-70b say"
+            f"--synthetic knows the architectures that this engine runs, {', '.join(models.architectures())}, and "
+            f"{model.name} is {model.arch}; take another, llama-3.3-70b say"
         )
-    names = {"layers": "layers", "hidden": "hidden", "feed_forward": "ffn", "heads": "heads", "kv_heads": "kv_heads",
-             "head_dim": "head_dim", "vocabulary": "vocab", "context": "context"}  # fmt: skip
-    numbers = {ours: int(row[theirs]) for ours, theirs in names.items()}
-    untied = Shape(name=model.name, architecture=model.arch, tied=False, **numbers)
-    ends = untied.vocabulary * untied.hidden
-    blocks = untied.layers * sum(rows * columns for rows, columns in untied.matrices(0).values())
-    # The catalogue does not say which it is, but its parameters do.
-    tied = abs(blocks + ends - 1e9 * model.params_b) < abs(blocks + 2 * ends - 1e9 * model.params_b)
-    return Shape(name=model.name, architecture=model.arch, tied=tied, **numbers)
+    found = released(model)
+    models.find(model.arch).config(found.metadata)
+    return Shape(model.name, found.metadata, found.tensors)
 
 
 def choose_layers(shape: Shape, quant: str, count: int) -> list[int]:
-    """`count` layers of the model, of each size as many as their share of all layers asks for."""
+    """`count` layers of the model, of each kind and size as many as their share of all layers asks for.
+
+    Layers of a kind have the same tensors and the same cache. One of them stands where the architecture has its kind
+    in a model of `count` layers: dense ones first, windows by turns.
+    """
+    if count == shape.layers:
+        return list(range(count))
+    whole = shape.whole(quant)
+    dense = int(shape.metadata.get(f"{shape.architecture}.{_DENSE_FIRST}", 0))
+    first = min(max(1, round(count * dense / shape.layers)), dense, count - 1)
+    # Any layers, as long as so many of them are dense.
+    made = Synthetic(shape, quant, [0] * first + [shape.layers - 1] * (count - first))
+    chosen = [0] * count
+    for kind in {made.kind(place) for place in range(count)}:
+        places = [place for place in range(count) if made.kind(place) == kind]
+        layers = [layer for layer in range(shape.layers) if whole.kind(layer) == kind]
+        for place, layer in zip(places, _by_size(whole, layers, len(places)), strict=True):
+            chosen[place] = layer
+    return chosen
+
+
+def _by_size(whole: "Synthetic", layers: list[int], count: int) -> list[int]:
+    """`count` of the layers, of each size as many as their share asks for."""
     by_size: dict[int, list[int]] = {}
-    for layer in range(shape.layers):
-        by_size.setdefault(shape.nbytes(quant, layer), []).append(layer)
+    for layer in layers:
+        by_size.setdefault(whole.packed_bytes(layer), []).append(layer)
     chosen: list[int] = []
     taken = dict.fromkeys(by_size, 0)
     for number in range(1, count + 1):
         # The size that is furthest behind its share.
-        size = max(by_size, key=lambda size: number * len(by_size[size]) / shape.layers - taken[size])
+        size = max(by_size, key=lambda size: number * len(by_size[size]) / len(layers) - taken[size])
         chosen.append(by_size[size][taken[size]])
         taken[size] += 1
     return sorted(chosen)
@@ -138,9 +144,9 @@ def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, want
         raise SeventyError(f"{shape.name} has {shape.layers} layers, not {wanted}; take fewer, or leave --layers out")
 
     def need(count: int) -> int:
-        return shape.footprint(quant, choose_layers(shape, quant, count)).need(context).total
+        return Synthetic(shape, quant, choose_layers(shape, quant, count)).footprint.need(context).total
 
-    fit = max((count for count in range(shape.layers + 1) if need(count) <= room_bytes), default=0)
+    fit = bisect_right(range(1, shape.layers + 1), room_bytes, key=need)
     if wanted is None and fit == shape.layers:
         return shape.layers
     if fit < (wanted or 1):
@@ -153,54 +159,71 @@ def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, want
 
 
 class Synthetic:
-    """Tensors of a shape with random weights, as `engine.source.Source` has them."""
+    """Tensors of a shape with random weights, as `gguf.source.Source` has them.
 
-    def __init__(self, shape: Shape, quant: str, layers: list[int] | None = None) -> None:
+    `program` is that of the model, which says what it reads; it cannot be run.
+    """
+
+    def __init__(self, shape: Shape, quant: str, layers: Sequence[int] | None = None) -> None:
         """`layers` are the model's own that are made, all when not given."""
         self.shape, self.quant = shape, quant_name(quant)
-        self.layers = list(range(shape.layers)) if layers is None else layers
+        self.layers = list(range(shape.layers)) if layers is None else list(layers)
         self.path = f"{shape.name} {self.quant} (random weights)"
-        prefix = shape.architecture + "."
-        self.metadata: Mapping[str, Any] = {
-            "general.architecture": shape.architecture, prefix + "block_count": len(self.layers),
-            prefix + "embedding_length": shape.hidden, prefix + "feed_forward_length": shape.feed_forward,
-            prefix + "attention.head_count": shape.heads, prefix + "attention.head_count_kv": shape.kv_heads,
-            prefix + "attention.key_length": shape.head_dim, prefix + "attention.value_length": shape.head_dim,
-            prefix + "context_length": shape.context, prefix + "vocab_size": shape.vocabulary,
-            prefix + "attention.layer_norm_rms_epsilon": 1e-5, prefix + "rope.freq_base": 500000.0,
-            prefix + "rope.dimension_count": shape.head_dim,
-        }  # fmt: skip
-        self.tensors: dict[str, TensorInfo] = {}
-        self._add("", None)
-        for number, layer in enumerate(self.layers):
-            self._add(f"blk.{number}.", layer)
-        self._tiles: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self.metadata: Mapping[str, Any] = shape.of_layers(self.layers)
+        self._tiles: dict[tuple[int, float], NDArray[np.uint8]] = {}
+        self.tensors: Mapping[str, TensorInfo] = {}
+        weights = Outline(
+            self,
+            lambda name, shape: self.shape.tensor(self.quant, self.layers, name, shape),
+            lambda name: _split(name)[1] in self.shape.present,
+        )
+        self.program: Program = outline(self.metadata, weights)
+        self.tensors = weights.tensors
+        self._of_layer: dict[int | None, list[TensorInfo]] = {}
         for info in self.tensors.values():
-            if len(info.shape) == 2 and (key := (info.type, info.shape[1])) not in self._tiles:
-                self._tiles[key] = random_blocks(self._format_of(info), _TILE_BLOCKS, info.shape[1] ** -0.5).reshape(-1)
+            self._of_layer.setdefault(_split(info.name)[0], []).append(info)
 
-    def _add(self, prefix: str, layer: int | None) -> None:
-        for name, (rows, columns) in self.shape.matrices(layer).items():
-            format = self.shape.format(self.quant, name, columns, layer or 0)
-            nbytes = rows * format.row_bytes(columns)
-            name = f"{prefix}{name}.weight"
-            self.tensors[name] = TensorInfo(name, (rows, columns), format.type_id, 0, 0, nbytes)
-        for name, length in self.shape.vectors(layer).items():
-            self.tensors[prefix + name] = TensorInfo(prefix + name, (length,), 0, 0, 0, 4 * length)
+    @property
+    def caches(self) -> Sequence[CacheSpec]:
+        return self.program.pages.specs
 
-    @staticmethod
-    def _format_of(info: TensorInfo) -> Format:
-        return formats()[info.type]
+    @property
+    def footprint(self) -> Footprint:
+        """What it takes of memory."""
+        config = models.find(self.shape.architecture).config(self.metadata)
+        return footprint(self, config, self.caches)
+
+    def kind(self, layer: int) -> Hashable:
+        """What layers that differ in nothing but their tensors' types have in common."""
+        shapes = frozenset((_split(info.name)[1], info.shape) for info in self._of_layer[layer])
+        return shapes, self.caches[layer]
+
+    def packed_bytes(self, layer: int) -> int:
+        """Memory of the tensors of a layer."""
+        return sum(packed_bytes(info) for info in self._of_layer[layer])
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as a file has them."""
         return sum(info.nbytes for info in self.tensors.values())
 
     @property
     def layer_scale(self) -> float:
-        """What the time of the layers made must be multiplied by to be that of all: the ratio of their bytes."""
-        made = sum(self.shape.nbytes(self.quant, layer) for layer in self.layers)
-        return sum(self.shape.nbytes(self.quant, layer) for layer in range(self.shape.layers)) / made
+        """What the time of the layers made must be multiplied by to be that of all.
+
+        It is the ratio of the bytes that one token reads of them.
+        """
+        whole = self.shape.whole(self.quant).program
+        return whole.bytes_of_one_row(outputs=False) / self.program.bytes_of_one_row(outputs=False)
+
+    def _tile(self, info: TensorInfo) -> NDArray[np.uint8]:
+        # Products are as large as what goes in. So is the embedding: beside a smaller one attention, which rows of a
+        # prompt have in common, would send them to the same experts.
+        weights = 1.0 if info.name == "token_embd.weight" else info.shape[-1] ** -0.5
+        key = info.type, weights
+        if key not in self._tiles:
+            self._tiles[key] = random_blocks(formats()[info.type], _TILE_BLOCKS, weights).reshape(-1)
+        return self._tiles[key]
 
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
@@ -212,8 +235,10 @@ class Synthetic:
             assert start == 0, f"{info.name}: vectors are read whole"
             out[:] = np.ones(info.shape[0], np.float32).view(np.uint8)[:nbytes]
             return out
-        tile = self._tiles[info.type, info.shape[1]]
-        at, done = start % len(tile), 0
+        tile = self._tile(info)
+        # Every tensor begins elsewhere: gate and up that are the same would send all rows to the same experts.
+        first = crc32(info.name.encode()) % _TILE_BLOCKS * formats()[info.type].nbytes
+        at, done = (first + start) % len(tile), 0
         while done < nbytes:
             part = min(len(tile) - at, nbytes - done)
             out[done : done + part] = tile[at : at + part]
@@ -237,8 +262,9 @@ def random_blocks(format: Format, n: int, size: float, seed: int = 0) -> NDArray
     """[n, nbytes] u8: random bits whose factors are such that the weights' root mean square is `size`."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (n, format.nbytes), dtype=np.uint8)
-    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted.
-    factors = rng.standard_normal(n) if format.block == 1 else 2.0 ** rng.uniform(-1, 1, n)
+    # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted. And of both
+    # signs: some formats' weights are positive on average, and with such weights all rows would go to the same experts.
+    factors = rng.standard_normal(n) if format.block == 1 else rng.choice([-1, 1], n) * 2.0 ** rng.uniform(-1, 1, n)
     for _ in range(2):
         format.set_factors(blocks, factors.astype(np.float32))
         factors *= size / float(np.sqrt(np.mean(np.square(format.dequantize(blocks)))))

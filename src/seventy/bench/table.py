@@ -41,6 +41,8 @@ def _columns(card: Card) -> Iterator[str]:
     if card.peer:
         yield f"{card.peer.name}\ntok/s"
         yield "ratio"
+    if card.model.experts:
+        yield f"experts read\nof {card.model.experts}"
     yield "GB/s"
     yield "of what\nmemory gave"
     yield "GOPS"
@@ -61,6 +63,8 @@ def _cells(card: Card, result: Result) -> Iterator[str]:
         versus = result.versus
         yield _speed(versus.tokens_per_second) if versus else ""
         yield f"{versus.ratio:.2f} ({versus.ratio_low:.2f}-{versus.ratio_high:.2f})" if versus else ""
+    if card.model.experts:
+        yield f"{result.experts:.1f}" if result.experts else ""
     yield f"{result.gbs:.1f}"
     limit = result.read_limit_gbs.median if result.read_limit_gbs else card.machine.read_bandwidth_gbs
     yield f"{result.memory_share(card.machine):.0%} of {limit:.1f}"

@@ -19,35 +19,58 @@ def pages(positions: int) -> int:
 class Pages:
     """`n_pages` pages for layers of these specifications; memory is touched when it is first written.
 
-    `kind` is how keys and values are kept, f16 or q8_0 (kernels/pages.py). A layer's pages lie together, one KV head
-    after the other. Raises SeventyError for a kind that does not exist or that these heads cannot have.
+    `kind` is how keys and values are kept, f16 or q8_0 (kernels/pages.py). Layers with windows have `n_slots` slots
+    instead (cache/slots.py), or as many as there are pages. A layer's pages lie together, one KV head after the other.
+    Raises SeventyError for a kind that does not exist or that these heads cannot have.
     """
 
-    def __init__(self, specs: Sequence[CacheSpec], n_pages: int, kind: str) -> None:
+    def __init__(self, specs: Sequence[CacheSpec], n_pages: int, kind: str, n_slots: int | None = None) -> None:
         check_kind(specs, kind)
         self.specs, self.n_pages, self.kind = tuple(specs), n_pages, kind
-        sizes = [n_pages * spec.page_bytes(kind) for spec in specs]
+        self.window = max((spec.window for spec in specs if spec.window), default=None)
+        self.n_slots = n_pages if n_slots is None or self.window is None else n_slots
+        sizes = [self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in enumerate(specs)]
         self._starts = [sum(sizes[:i]) for i in range(len(sizes))]
         self.memory = allocate(sum(sizes))
-        # [KV heads, pages, bytes] of each layer.
+        # [KV heads, pages or slots, bytes] of each layer.
         self._layers = [
-            self.memory[start : start + size].reshape(spec.kv_heads, n_pages, -1)
-            for spec, start, size in zip(specs, self._starts, sizes, strict=True)
+            self.memory[start : start + size].reshape(spec.kv_heads, self.pages_of(layer), -1)
+            for layer, (spec, start, size) in enumerate(zip(specs, self._starts, sizes, strict=True))
         ]
         self.position_bytes = sum(spec.position_bytes(kind) for spec in specs)
+        # By window, what the layers that have it take for one position.
+        self._bytes_by_window: dict[int | None, int] = {}
+        for spec in specs:
+            self._bytes_by_window[spec.window] = self._bytes_by_window.get(spec.window, 0) + spec.position_bytes(kind)
 
     def address(self, layer: int) -> int:
         """Return the address of a layer's pages."""
         return int(self.memory.ctypes.data) + self._starts[layer]
 
+    def pages_of(self, layer: int) -> int:
+        """Return how many pages, or slots, a layer has."""
+        return self.n_pages if self.specs[layer].window is None else self.n_slots
+
     def layer(self, layer: int) -> NDArray[np.uint8]:
-        """Return a layer's pages, [KV heads, pages, bytes]."""
+        """Return a layer's pages or slots, [KV heads, pages, bytes]."""
         return self._layers[layer]
 
-    def copy(self, source: int, target: int) -> None:
-        """Copy a page in every layer."""
-        for layer in self._layers:
-            layer[:, target] = layer[:, source]
+    def seen_bytes(self, start: int, end: int) -> int:
+        """Return how many bytes the positions from `start` to `end` - 1 of a sequence see in all layers."""
+        return sum(
+            nbytes * (end if window is None else end - max(0, start + 1 - window))
+            for window, nbytes in self._bytes_by_window.items()
+        )
+
+    def first_seen(self, length: int) -> int:
+        """Return the first page that the position after so many sees in layers with windows."""
+        return 0 if self.window is None else max(0, length + 1 - self.window) // PAGE
+
+    def copy(self, source: int, target: int, slots: tuple[int, int]) -> None:
+        """Copy a page to another in every layer; `slots` are theirs."""
+        for spec, layer in zip(self.specs, self._layers, strict=True):
+            here, there = (source, target) if spec.window is None else slots
+            layer[:, there] = layer[:, here]
 
 
 def check_kind(specs: Sequence[CacheSpec], kind: str) -> None:

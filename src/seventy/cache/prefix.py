@@ -7,6 +7,10 @@ to be evicted never has pages behind it.
 
 What a step writes is not part of a sequence until it is committed: a step that was aborted or gave no numbers leaves
 nothing behind, and going back takes no page.
+
+In layers with windows a page's room is a slot (cache/slots.py). A sequence lets go of those behind its window, but of
+the window before the end of its prompt, where the next text of a conversation may branch off, only at its own end. A
+match ends where every layer can go on.
 """
 
 from collections import OrderedDict
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.cache.pages import Pages, pages
+from seventy.cache.slots import Slots
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 
@@ -37,6 +42,7 @@ class PrefixCache:
 
     def __init__(self, memory: Pages) -> None:
         self.memory = memory
+        self.slots = Slots(memory.n_pages, memory.n_slots)
         self._free = list(range(memory.n_pages))[::-1]
         self._root = _Node(None, (), -1, users=1)
         self._idle: OrderedDict[_Node, None] = OrderedDict()
@@ -47,13 +53,18 @@ class PrefixCache:
 
     @property
     def free_pages(self) -> int:
-        """Pages that can be had: those no sequence uses, with something in them or not."""
-        return len(self._free) + len(self._idle)
+        """Pages that can be had, with slots: those no sequence uses, with something in them or not."""
+        return min(len(self._free) + len(self._idle), self.slots.free)
 
     @property
     def idle_pages(self) -> int:
         """Pages no sequence uses now, kept for a text that begins as theirs did."""
         return len(self._idle)
+
+    def has_room(self, length: int, spare: int) -> bool:
+        """Whether a text of so many positions has room, with `spare` pages left for others."""
+        slots = min(pages(length), 2 * (pages(length) - self.memory.first_seen(length)))
+        return len(self._free) + len(self._idle) >= pages(length) + spare and self.slots.free >= slots + spare
 
     def forget(self) -> None:
         """Empty every idle page."""
@@ -63,19 +74,21 @@ class PrefixCache:
     # What sequences use
 
     def _take(self) -> int:
-        if self._free:
-            return self._free.pop()
-        if not self._idle:
+        if not self.free_pages:
             raise SeventyError(f"the KV cache is full: all {self.n_pages * PAGE} positions are in use")
-        return self._evict()
+        page = self._free.pop() if self._free else self._evict()
+        self.slots.take(page)
+        return page
 
     def _evict(self) -> int:
         node, _ = self._idle.popitem(last=False)
         assert node.parent is not None and not node.children, "an idle page with pages behind it"
         del node.parent.children[node.tokens]
+        self.slots.drop(node.page)
         return node.page
 
     def _give_back(self, page: int) -> None:
+        self.slots.drop(page)
         self._free.append(page)
 
     def _hold(self, node: _Node) -> None:
@@ -98,6 +111,9 @@ class Sequence:
         # The first pages are in the tree, those after them are this sequence's alone.
         self._shared: list[_Node] = []
         self._owned = 0
+        # Which of the pages it needs the slots of: those from _first on, and those before that are _kept.
+        self._needed: set[int] = set()
+        self._first, self._kept = 0, range(0)
         self.max_length = max_length
         self.tokens: list[int] = []
 
@@ -110,6 +126,11 @@ class Sequence:
         """The block table: the page of positions 0 to PAGE - 1 first. A view that later calls change."""
         return self._table[: len(self._shared) + self._owned]
 
+    @property
+    def slots(self) -> NDArray[np.int32]:
+        """The block table of layers with windows; -1 for pages that no position to come sees."""
+        return self._cache.slots.of_page[self.pages]
+
     def missing_pages(self, length: int) -> int:
         """Return how many pages must be taken before positions up to `length` can be written."""
         return max(0, pages(length) - len(self._shared) - self._owned)
@@ -117,15 +138,35 @@ class Sequence:
     def open(self, tokens: Tokens[int]) -> int:
         """Reset to the longest cached prefix of `tokens`; return its length."""
         self.close()
-        cache, node, at = self._cache, self._cache._root, 0
-        while len(key := tuple(tokens[at : at + PAGE])) == PAGE and (child := node.children.get(key)):
-            cache._hold(child)
-            self._table[len(self._shared)] = child.page
-            self._shared.append(child)
-            node, at = child, at + PAGE
-        self.tokens = list(tokens[:at])
-        self._open_part(node, key)
+        cache, node, found = self._cache, self._cache._root, list[_Node]()
+        while len(key := tuple(tokens[len(found) * PAGE : (len(found) + 1) * PAGE])) == PAGE:
+            if key not in node.children:
+                break
+            node = node.children[key]
+            found.append(node)
+        whole = self._whole(found)
+        for node in found[:whole]:
+            cache._hold(node)
+            self._table[len(self._shared)] = node.page
+            self._shared.append(node)
+        self.tokens = list(tokens[: whole * PAGE])
+        self._first = cache.memory.first_seen(self.length)
+        for index in range(self._first, whole):
+            self._hold_slot(index)
+        if whole == len(found):
+            self._open_part(self._shared[-1] if self._shared else cache._root, key)
+        # The last words of a prompt, which begin the answer, may be missing in the next text: up to PAGE tokens.
+        self._kept = range(cache.memory.first_seen(len(tokens) - 2 * PAGE), pages(len(tokens)))
         return self.length
+
+    def _whole(self, nodes: list[_Node]) -> int:
+        """After how many of these pages every layer can go on: those that windows see have slots."""
+        cache, run, whole = self._cache, 0, 0
+        for depth, node in enumerate(nodes, 1):
+            run = run + 1 if cache.slots.has(node.page) else 0
+            if run >= depth - cache.memory.first_seen(depth * PAGE):
+                whole = depth
+        return whole
 
     def _open_part(self, node: _Node, wanted: tuple[int, ...]) -> None:
         """Take over the beginning of a page whose tokens begin as those wanted."""
@@ -135,21 +176,26 @@ class Sequence:
             key=lambda found: found[0],
             default=(0, None),
         )
-        if child is None or not common:
+        if child is None or not common or not cache.slots.has(child.page):
             return
         if common == len(child.tokens):
             # The end of a text that now goes on: no other sequence reads it.
             del node.children[child.tokens], cache._idle[child]
             page = child.page
+            cache.slots.hold(page)
         else:
             cache._hold(child)
+            cache.slots.hold(child.page)
             page = cache._take() if cache.free_pages else -1
             if page >= 0:
-                cache.memory.copy(child.page, page)
+                slots = cache.slots.of_page[[child.page, page]].tolist()
+                cache.memory.copy(child.page, page, (slots[0], slots[1]))
+            cache.slots.release(child.page)
             cache._release(child)
             if page < 0:
                 return
         self._table[len(self._shared)] = page
+        self._needed.add(len(self._shared))
         self._owned = 1
         self.tokens += wanted[:common]
 
@@ -158,6 +204,7 @@ class Sequence:
         assert length <= self.max_length, f"{length} positions in a sequence of {self.max_length}"
         for _ in range(self.missing_pages(length)):
             self._table[len(self._shared) + self._owned] = self._cache._take()
+            self._needed.add(len(self._shared) + self._owned)
             self._owned += 1
 
     def commit(self, tokens: Tokens[int]) -> None:
@@ -174,14 +221,35 @@ class Sequence:
             else:
                 # Another sequence has written the same meanwhile, the same to the bit: one of the two is enough.
                 cache._hold(node)
-                cache._give_back(int(self._table[at]))
+                own = int(self._table[at])
+                if cache.slots.has(node.page):
+                    cache.slots.hold(node.page)
+                    cache.slots.release(own)
+                else:
+                    cache.slots.move(own, node.page)
+                cache._give_back(own)
                 self._table[at] = node.page
             self._shared.append(node)
             self._owned -= 1
+        first = cache.memory.first_seen(self.length)
+        for index in range(self._first, first):
+            if index not in self._kept:
+                self._release_slot(index)
+        self._first = first
+
+    def _hold_slot(self, index: int) -> None:
+        self._cache.slots.hold(int(self._table[index]))
+        self._needed.add(index)
+
+    def _release_slot(self, index: int) -> None:
+        self._needed.remove(index)
+        self._cache.slots.release(int(self._table[index]))
 
     def close(self) -> None:
         """Release every page; what was committed stays in the cache while there is room."""
         cache, rest = self._cache, tuple(self.tokens[len(self._shared) * PAGE :])
+        for index in sorted(self._needed):
+            self._release_slot(index)
         while self._owned > bool(rest):
             self._drop_owned()
         if self._owned:
@@ -194,7 +262,7 @@ class Sequence:
                 self._owned = 0
         while self._shared:
             cache._release(self._shared.pop())
-        self.tokens = []
+        self.tokens, self._first, self._kept = [], 0, range(0)
 
     def _drop_owned(self) -> None:
         self._owned -= 1

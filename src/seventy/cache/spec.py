@@ -2,19 +2,30 @@
 
 from dataclasses import dataclass
 
-from seventy.kernels.pages import PAGE, Layout
+from seventy.kernels.pages import PAGE, LatentLayout, Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """A key of `key_dim` and a value of `value_dim` elements for each position and each of `kv_heads`, in pages."""
+    """A key of `key_dim` and a value of `value_dim` elements for each position and each of `kv_heads`, in pages.
+
+    With a `window`, a position sees itself and the `window` - 1 before it only. With `values_in_keys` the first
+    `value_dim` elements of the one key are the value, and are kept once.
+    """
 
     kv_heads: int
     key_dim: int
     value_dim: int
+    window: int | None = None
+    values_in_keys: bool = False
 
-    def layout(self, kind: str) -> Layout:
+    def __post_init__(self) -> None:
+        assert not self.values_in_keys or (self.kv_heads == 1 and self.value_dim <= self.key_dim), str(self)
+
+    def layout(self, kind: str) -> Layout | LatentLayout:
         """How a page of one KV head lies in memory where elements are kept as `kind` (kernels/pages.py)."""
+        if self.values_in_keys:
+            return LatentLayout(kind, self.key_dim)
         return Layout(kind, self.key_dim, self.value_dim)
 
     def page_bytes(self, kind: str) -> int:

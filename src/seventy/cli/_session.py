@@ -14,11 +14,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from seventy.cli.pull import get
 from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
+from seventy.errors import SeventyError
 from seventy.jit.isa import LEVELS
 from seventy.kernels.pages import PAGE
+from seventy.machine.topology import allowed_cpus
 from seventy.measure.profile import Profile
 from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_pages
 from seventy.sizes import size
+from seventy.text.fallbacks import TEMPLATES
 
 ModelArgument = Annotated[
     str, typer.Argument(help="A model's name (fetched when absent, see `seventy pull --help`) or a .gguf file.")
@@ -44,6 +47,10 @@ Seed = Annotated[
 ]
 Stop = Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given again.")]
 System = Annotated[str | None, typer.Option(help="The system prompt.")]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(help=f"A file with a chat template, or the name of one ({', '.join(TEMPLATES)}); else the model's."),
+]
 
 _stderr = Console(stderr=True, highlight=False)
 
@@ -75,11 +82,40 @@ def locate(model: str) -> Path:
     return get(model)
 
 
-def load(model: str, threads: int | None, context: int | None, isa: str | None, kv: str) -> LLM:
+def template(given: str | None) -> str | None:
+    """The template that --chat-template names or whose file it is."""
+    if given is None or given in TEMPLATES:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SeventyError(f"--chat-template {given}: {why}; give a file, or one of {', '.join(TEMPLATES)}") from None
+
+
+def load(
+    model: str, threads: int | None, context: int | None, isa: str | None, kv: str, chat_template: str | None = None
+) -> LLM:
     """The model by name or path, loaded."""
+    given = template(chat_template)
     path = locate(model)
     with bars() as progress:
-        return LLM(path, threads, context, isa=isa, kv=kv, progress=progress)
+        llm = LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given)
+    say_threads(threads)
+    return llm
+
+
+def say_threads(threads: int | None) -> None:
+    """A line on stderr where there are more threads than CPUs: they wait for each other at every operation."""
+    cpus = len(allowed_cpus())
+    if threads is not None and threads > cpus:
+        say(f"--threads {threads} is more than the {cpus} CPUs there are: many times slower; leave --threads out")
+
+
+def say_template(llm: LLM) -> None:
+    """A line on stderr where the template is not the model's own."""
+    if note := llm.chat_format.checked().note:
+        say(note)
 
 
 def write(stream: Stream) -> Completion:

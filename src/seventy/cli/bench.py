@@ -105,9 +105,10 @@ def _title(card: Card, name: str) -> str:
     if card.peer:
         built = f", built for {card.peer.isa}" if card.peer.isa else ""
         against = f", against {card.peer.name} ({card.peer.version}{built})"
+    token = f", {size(card.model.token_bytes)} read for a token" if card.model.experts else ""
     return (
         f"{name}{layers}, {card.threads} threads, {card.isa}{against}\n"
-        f"{size(card.weight_bytes)} of weights, loaded in {card.load_seconds:.1f} s; "
+        f"{size(card.weight_bytes)} of weights{token}, loaded in {card.load_seconds:.1f} s; "
         f"at most {size(card.peak_memory_bytes)} of memory"
     )
 

@@ -10,6 +10,7 @@ _HELP = "/exit leaves, /clear starts anew, Ctrl-C stops an answer; a line that e
 def chat(
     model: session.ModelArgument = "smollm2",
     system: session.System = None,
+    chat_template: session.ChatTemplate = None,
     max_tokens: session.MaxTokens = None,
     temperature: session.Temperature = 0.7,
     top_k: session.TopK = 40,
@@ -27,12 +28,13 @@ def chat(
     with contextlib.suppress(ImportError):
         # Line editing and history at the prompt, where Python has it.
         import readline  # noqa: F401
-    with session.load(model, threads, context, isa, kv) as llm:
+    with session.load(model, threads, context, isa, kv, chat_template) as llm:
         if verbose:
             session.describe(llm.model, threads)
         profile, first = session.machine_limit(llm.model)
         if context is None:
             session.say_context(llm.model)
+        session.say_template(llm)
         session.say(_HELP)
         start = [{"role": "system", "content": system}] if system else []
         messages = list(start)

@@ -195,7 +195,7 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
         ("context", meta.get(f"{architecture}.context_length")),
         ("width", meta.get(f"{architecture}.embedding_length")),
         ("heads", _heads(gguf, architecture)),
-        ("experts", meta.get(f"{architecture}.expert_count")),
+        ("experts", _experts(gguf, architecture)),
         ("vocabulary", f"{len(tokens)} tokens" if isinstance(tokens, GGUFArray) else None),
         ("tokenizer", " ".join(str(meta[key]) for key in _TOKENIZER if key in meta) or None),
         ("chat template", f"{len(template)} characters (--template shows it)" if isinstance(template, str) else "none"),
@@ -217,21 +217,27 @@ def prospects(gguf: GGUF) -> list[tuple[str, str]]:
     from seventy.runtime.reservations import ledger
 
     machine = this_machine()
+    if not gguf.tensors:
+        return [("runs here", "no: it has no tensors, a vocabulary at most")]
+    load = gguf_load(gguf)
+    reads = f"{size(1e9 * load.read_gb)} of the weights"
+    if load.mixture:
+        reads += f"; four texts at once, a token of each, about {size(1e9 * load.step_gb(4))}"
+    rows = [("a token reads", reads)]
     if problem := why_not_file(gguf, machine):
-        return [("runs here", _line(f"no: {problem}"))]
+        return [*rows, ("runs here", _line(f"no: {problem}"))]
     try:
         architecture = architectures.find(gguf.metadata.get("general.architecture"))
         config = architecture.config(gguf.metadata)
         sizes = footprint(gguf, config, architecture.caches(config))
-        load = gguf_load(gguf)
     except SeventyError as error:
-        return [("runs here", _line(f"no: {error}"))]
+        return [*rows, ("runs here", _line(f"no: {error}"))]
     context = min(USUAL_CONTEXT, config.context)
     need, most = sizes.need(context).total, sizes.need(config.context).total
     with ledger() as memory:
         free = f"{size(memory.room)} of {size(memory.total)} are free for it"
         fits = "" if need <= memory.room else ", too little"
-    rows = [("needs", f"{size(need)} with a context of {context} ({free}{fits})")]
+    rows += [("needs", f"{size(need)} with a context of {context} ({free}{fits})")]
     if config.context > context:
         rows.append(("at its limit", f"{size(most)} with a context of {config.context}"))
     band = predict(machine, load, engine="seventy").decode
@@ -247,6 +253,15 @@ def _heads(gguf: GGUF, architecture: str) -> str | None:
     heads = gguf.metadata.get(f"{architecture}.attention.head_count")
     kv_heads = gguf.metadata.get(f"{architecture}.attention.head_count_kv", heads)
     return None if heads is None else f"{heads}, {kv_heads} of keys and values"
+
+
+def _experts(gguf: GGUF, architecture: str) -> str | None:
+    """How many there are in a layer, and how many of them a token uses."""
+    keys = ("expert_count", "expert_used_count", "expert_shared_count")
+    count, used, shared = (gguf.metadata.get(f"{architecture}.{key}") for key in keys)
+    if not count:
+        return None
+    return f"{count}, a token uses {used}" + (f" and {shared} that all tokens share" if shared else "")
 
 
 def _line(value: object) -> str:

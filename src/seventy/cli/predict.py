@@ -28,6 +28,7 @@ def predict(
     weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,
     engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
     context: Annotated[int, typer.Option(min=1, help="Tokens already in the KV cache.")] = 1000,
+    users: Annotated[int, typer.Option(min=1, help="Users whose answers are written at once.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads (default: every core).")] = None,
     ssd_gbs: Annotated[float, typer.Option(help="What the SSD reads, GB/s, where the model does not fit.")] = 3.0,
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -61,7 +62,7 @@ def predict(
         raise SeventyError("Which machine? Give --cpu NAME --memory 4x16@2400, or --here for this one.")
     speak = language(lang)
     want.check(engine, speak, machine)
-    found = roofline(machine, want.load, context, engine, threads)
+    found = roofline(machine, want.load, context, engine, threads, users=users)
     if json_out:
         reason = want.reason(machine)
         about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}

@@ -15,6 +15,7 @@ def run(
     prompt: Annotated[str | None, typer.Argument(help="What to ask; from stdin when not given.")] = None,
     raw: Annotated[bool, typer.Option(help="Continue the prompt as it is, without the chat template.")] = False,
     system: session.System = None,
+    chat_template: session.ChatTemplate = None,
     max_tokens: session.MaxTokens = None,
     temperature: session.Temperature = 0.7,
     top_k: session.TopK = 40,
@@ -39,9 +40,11 @@ def run(
         prompt = _from_stdin(model)
     if not prompt.strip():
         raise SeventyError("the prompt is empty; write it after the model's name or on stdin")
-    with session.load(model, threads, context, isa, kv) as llm:
+    with session.load(model, threads, context, isa, kv, chat_template) as llm:
         if verbose:
             session.describe(llm.model, threads)
+        if not raw:
+            session.say_template(llm)
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
         with session.bars() as progress:

@@ -68,6 +68,7 @@ def serve(
     ] = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running answers get to end at SIGTERM.")] = 30,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
+    chat_template: session.ChatTemplate = None,
     pooling: Annotated[
         str | None, typer.Option(help="Give embeddings from any model: the mean of its states, or the last.")
     ] = None,
@@ -92,6 +93,7 @@ def serve(
         )
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
+    template = session.template(chat_template)
     try:
         stay = keep_alive_seconds(keep_alive) if keep_alive else math.inf
     except ValueError as error:
@@ -101,7 +103,7 @@ def serve(
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
-    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv)
+    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, template)
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
@@ -110,13 +112,19 @@ def serve(
 
     def watch() -> None:
         pool.wait()
-        for loaded in pool.look(lambda backend: backend.llm.model, served[0]):
+        for llm in pool.look(lambda backend: backend.llm, served[0]):
+            loaded = llm.model
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
             if verbose:
                 session.describe(loaded, threads)
             if context is None:
                 session.say_context(loaded)
+            session.say_threads(threads)
+            try:
+                session.say_template(llm)
+            except SeventyError as error:
+                session.say(f"no chats: {error}")
             many = f"{parallel} at once{session.cache_shared(loaded, parallel)}"
             more = f", and {len(served) - 1} more when asked for" if len(served) > 1 else ""
             about = f"{size(loaded.weight_bytes)}, context {loaded.context}, {many}"
@@ -146,6 +154,7 @@ class _Loader:
     slowdown: float
     isa: str | None
     kv: str
+    template: str | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
         return least_and_full(path, self.context, self.parallel, self.kv)
@@ -159,7 +168,8 @@ class _Loader:
 
             return LLM(
                 path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
-                parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, memory=memory,
+                parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, chat_template=self.template,
+                memory=memory,
             )  # fmt: skip
 
 

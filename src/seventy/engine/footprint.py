@@ -7,7 +7,7 @@ from seventy import models
 from seventy.cache.spec import CacheSpec
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
-from seventy.graph.weights import packed_bytes
+from seventy.graph.weights import packed_bytes, transposed_bytes
 from seventy.models.blocks.config import Config
 from seventy.runtime.memory import LEAST_CONTEXT, MOST_CONTEXT, Footprint, row_columns
 
@@ -15,14 +15,23 @@ from seventy.runtime.memory import LEAST_CONTEXT, MOST_CONTEXT, Footprint, row_c
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
     """Raises SeventyError where a tensor has a type that the engine does not know."""
     c = config
-    experts = (c.experts.count, c.experts.used, c.experts.feed_forward) if c.experts else ()
-    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.feed_forward, *experts)
+    experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
+    width = max(c.feed_forward, c.experts.shared if c.experts else 0)
+    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, width, *experts)
+    tensors = [info for info in source.tensors.values() if c.runs(info.name)]
+    weights = sum(packed_bytes(info) for info in tensors)
+    if c.latent:
+        # Old files of latent attention have one matrix for what the engine keeps as two, one of them transposed.
+        n, old = c.latent, (info for info in tensors if info.name.endswith(".attn_kv_b.weight"))
+        weights += sum(transposed_bytes(info, c.heads, n.nope, n.rank) for info in old)
     return Footprint(
-        weights=sum(packed_bytes(info) for info in source.tensors.values()),
-        position_bytes=sum(spec.position_bytes(kv) for spec in specs),
+        weights=weights,
+        position_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is None),
         columns=columns,
         vocabulary=c.vocabulary,
         context=c.context,
+        window=max((spec.window for spec in specs if spec.window), default=0),
+        window_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is not None),
     )
 
 

@@ -16,7 +16,7 @@ from seventy.engine.request import Progress as PromptProgress
 from seventy.engine.sampler import Sampling, TopK
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
-from seventy.text.template import ChatTemplate
+from seventy.text.chat import ChatFormat
 from seventy.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
@@ -96,7 +96,8 @@ class LLM:
     `memory` bytes. `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0`
     in little more than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts
     are written at once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is
-    read beside them. Raises SeventyError for a file that cannot be used or does not fit.
+    read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. Raises
+    SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -112,32 +113,30 @@ class LLM:
         parallel: int = 4,
         queue: int = 64,
         slowdown: float = 2.0,
+        chat_template: str | None = None,
         memory: int | None = None,
     ) -> None:
         self._scheduler: Scheduler | None = None
         self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory)
-        self._template: ChatTemplate | None = None
-        self.template_source = ""
+        self._chat: ChatFormat | None = None
         try:
-            metadata = self.model.metadata
-            self.tokenizer = Tokenizer.from_metadata(metadata)
-            source = metadata.get("tokenizer.chat_template")
-            if isinstance(source, str):
-                bos, eos = (self._special(id) for id in (self.tokenizer.bos_id, self.tokenizer.eos_id))
-                self._template = ChatTemplate(source, bos, eos)
-                self.template_source = source
+            self.tokenizer = Tokenizer.from_metadata(self.model.metadata)
+            self._chat = ChatFormat(self.model.metadata, self.tokenizer, chat_template)
             self.top_k = TopK(self.model.library)
             self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown)
         except BaseException:
             self.close()
             raise
 
-    def _special(self, id: int | None) -> str:
-        return "" if id is None else self.tokenizer.token_text(id)
-
     @property
     def context(self) -> int:
         return self.model.context
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How one talks with this model."""
+        assert self._chat is not None, "the model is closed"
+        return self._chat
 
     @property
     def scheduler(self) -> Scheduler:
@@ -154,10 +153,8 @@ class LLM:
         return self.tokenizer.decode(ids)
 
     def render(self, messages: Sequence[Mapping[str, Any]], /, **variables: Any) -> str:
-        """The prompt that the model's chat template makes of messages (`role` and `content`)."""
-        if self._template is None:
-            raise SeventyError("this model has no chat template; give it the prompt as it is (--raw)")
-        return self._template.render(messages, **variables)
+        """The prompt that the chat template makes of messages (`role` and `content`), fitted to what it takes."""
+        return self.chat_format.prompt(messages, variables=variables).text
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The tokens of a text (its special tokens read as such), of messages, or the ids themselves."""
@@ -166,6 +163,11 @@ class LLM:
             if not messages:
                 return self._checked([int(id) for id in prompt if not isinstance(id, Mapping)])
             prompt = self.render(messages)
+        if (least := self.tokenizer.fewest(prompt)) >= self.context:
+            raise TooLong(
+                f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an answer "
+                f"after it; shorten the prompt or take a larger context"
+            )
         return self._begun(self.tokenizer.encode(prompt, special=True))
 
     def infill_ids(self, before: str, after: str) -> list[int]:
@@ -295,8 +297,8 @@ class LLM:
         if self._scheduler is not None:
             self._scheduler.close()
             self._scheduler = None
-        if self._template:
-            self._template.close()
+        if self._chat is not None:
+            self._chat.close()
         self.model.close()
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from seventy import models
 from seventy.cache.pages import Pages, check_kind, pages
 from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.cache.slots import Slots
 from seventy.engine.footprint import footprint
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
@@ -65,17 +67,64 @@ class Step:
     """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
 
     `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
-    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read.
+    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read; `experts` is how
+    many different ones it read, of a layer with experts on average.
     """
 
     logits: NDArray[np.float32]
     bad: frozenset[int]
     weight_bytes: int
     cache_bytes: int
+    experts: float
 
     @property
     def bytes_read(self) -> int:
         return self.weight_bytes + self.cache_bytes
+
+
+class _Inputs:
+    """What a step writes for its program, and reads of it, between two tokens.
+
+    Between two tokens the caches are full of weights, and Python is slow: memoryviews take a third of the time that
+    numpy takes for a few numbers.
+    """
+
+    def __init__(self, program: Program, slots: Slots) -> None:
+        assert program.logits is not None
+        self._program, self._pages, self._slot_of_page = program, program.pages, slots.of_page
+        self.logits = program.logits.floats(MAX_OUTPUTS)
+        self._tokens, self._positions = program.tokens.data, program.positions.data
+        self._segments, self._outputs = program.segments.data, program.outputs.data
+        self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
+        self._slots = program.slots.reshape(-1).data
+        self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
+
+    def write(self, batch: Sequence[Segment]) -> int:
+        """Write a step's rows; return how many bytes of the cache they read."""
+        row = output = cache_bytes = 0
+        for i, each in enumerate(batch):
+            n, n_pages, end = len(each.tokens), len(each.pages), each.start + len(each.tokens)
+            assert end <= n_pages * PAGE, f"{end} positions in {n_pages} pages"
+            self._tokens[row : row + n] = array("i", each.tokens)
+            self._positions[row : row + n] = array("i", range(each.start, end))
+            self._segments[row : row + n] = array("i", [i]) * n
+            table = i * self._table_length
+            self._tables[table : table + n_pages] = each.pages.data
+            if self._pages.window:
+                self._slots[table : table + n_pages] = self._slot_of_page[each.pages].data
+            row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
+            self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
+            output += each.outputs
+        self._program.count(row, output)
+        return cache_bytes
+
+    def bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
+        """The segments of the last step with rows or logits that are no numbers."""
+        if not (any(self._bad_rows[:n_rows]) or any(self._bad_outputs[:n_outputs])):
+            return frozenset()
+        rows = [row for row in range(n_rows) if self._bad_rows[row]]
+        outputs = [self._outputs[output] for output in range(n_outputs) if self._bad_outputs[output]]
+        return frozenset(self._segments[row] for row in rows + outputs)
 
 
 class Model:
@@ -83,11 +132,11 @@ class Model:
 
     `source` is a GGUF file's path, or tensors from elsewhere. `context` is the longest sequence, at most what the
     model was made for; without it, what memory allows (runtime/memory.py). `sequences` share the cache: it has room for
-    one of that length at least, and for all where memory allows. Of all memory that is free, or of `memory` bytes: so
-    much is taken at most, where the least needs no more. `kv` is how keys and values are kept, as f16 or q8_0. Without
-    `threads`, how many, which vector width and tiles are what measurements chose (runtime/tuning.py): remembered ones,
-    or now where loading took longer than they do and no other model is loaded, or `tune` asks for them; else every
-    physical core and the widest.
+    one of that length at least, and for all where memory allows, or for `positions` of all together where that is
+    given. Of all memory that is free, or of `memory` bytes: so much is taken at most, where the least needs no more.
+    `kv` is how keys and values are kept, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
+    what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do and no
+    other model is loaded, or `tune` asks for them; else every physical core and the widest.
     """
 
     def __init__(
@@ -100,6 +149,7 @@ class Model:
         kv: str = "f16",
         progress: Progress | None = None,
         tune: bool = False,
+        positions: int | None = None,
         memory: int | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
@@ -123,15 +173,16 @@ class Model:
             with reservations.ledger() as ledger:
                 room = ledger.room if memory is None else min(ledger.room, memory)
                 self.context = context = choose_context(sizes, room, context, sequences)
-                positions = cache_positions(sizes, room, context, sequences)
+                positions = positions or cache_positions(sizes, room, context, sequences)
                 need = sizes.need(positions, sequences)
                 what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
                 self._reservation = ledger.promise(need.total, what)
 
             # One node, or more than have counters: no thread is kept from anything.
             nodes = machine.node_cpus()
-            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),))
-            self.cache = PrefixCache(Pages(specs, pages(positions), kv))
+            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), config.runs)
+            n_slots = sizes.slots(positions, sequences)
+            self.cache = PrefixCache(Pages(specs, pages(positions), kv, n_slots))
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
             self.program = Program(
@@ -156,7 +207,7 @@ class Model:
                 tuning.save(remembered, self.tuning)
         usual = matmul.prompt_columns(self.library.isa.lanes)[0]
         self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
-        self._operations, self._counters = self.program.link(self.library)
+        self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program, self.cache.slots)
         self._step = threading.Lock()
         most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
         self._executor = runtime.shared.executor(self.library, most)
@@ -221,43 +272,26 @@ class Model:
     def new_sequence(self) -> CachedSequence:
         return CachedSequence(self.cache, self.context)
 
-    def step(self, batch: Sequence[Segment]) -> Step:
+    def step(self, batch: Sequence[Segment], before: Callable[[], None] | None = None) -> Step:
         """Run the model over every segment of the batch.
 
         At most MAX_ROWS rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and commits
         nothing: the caller knows what is right. The calling thread is one of those that compute; it should `lead`.
-        Raises Aborted after `abort`.
+        `before` is called when nothing is left to do in Python: whom it wakes finds the interpreter free. Raises
+        Aborted after `abort`.
         """
         assert self._executor is not None, "the model is closed"
         program = self.program
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
-            row = output = positions = 0
-            for i, each in enumerate(batch):
-                n, end = len(each.tokens), each.start + len(each.tokens)
-                assert end <= len(each.pages) * PAGE, f"{end} positions in {len(each.pages)} pages"
-                program.tokens[row : row + n] = each.tokens
-                program.positions[row : row + n] = np.arange(each.start, end)
-                program.segments[row : row + n] = i
-                program.tables[i, : len(each.pages)] = each.pages
-                program.outputs[output : output + each.outputs] = np.arange(row + n - each.outputs, row + n)
-                row, output, positions = row + n, output + each.outputs, positions + end
-            program.counts[:] = n_rows, n_outputs, n_rows * program.slots_per_row
-            self._executor.run(self._operations, self._counters, self.threads_for(n_rows))
-            assert program.logits is not None
-            cache_bytes = positions * self.cache.memory.position_bytes
-            bad = self._bad(n_rows, n_outputs)
-            return Step(program.logits.floats(n_outputs), bad, program.step_bytes(), cache_bytes)
-
-    def _bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
-        """The segments of the last step with rows or logits that are no numbers."""
-        program = self.program
-        if not (program.bad_rows[:n_rows].any() or program.bad_outputs[:n_outputs].any()):
-            return frozenset()
-        rows = np.flatnonzero(program.bad_rows[:n_rows])
-        outputs = program.outputs[np.flatnonzero(program.bad_outputs[:n_outputs])]
-        return frozenset(program.segments[np.concatenate([rows, outputs])].tolist())
+            cache_bytes = self._inputs.write(batch)
+            if before:
+                before()
+            self._executor.run(self._linked, self.threads_for(n_rows))
+            bad = self._inputs.bad(n_rows, n_outputs)
+            logits, experts = self._inputs.logits[:n_outputs], program.step_experts()
+            return Step(logits, bad, program.step_bytes(), cache_bytes, experts)
 
     def threads_for(self, rows: int) -> int:
         """What was measured is used for steps like those it was measured on; for the others, every core."""
@@ -288,14 +322,14 @@ class Model:
 
     def read_bytes(self, positions: int) -> int:
         """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions."""
-        return self.program.bytes_of_one_row() + positions * self.cache.memory.position_bytes
+        return self.program.bytes_of_one_row() + self.cache.memory.seen_bytes(positions - 1, positions)
 
     def operations(self, rows: int, outputs: int) -> int:
         """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""
         head = self.config.vocabulary * self.config.hidden
         used = self.program.slots_per_row
         blocks = sum(
-            matrix.rows * matrix.columns * (used if matrix.experts > 1 else 1)
+            matrix.rows * matrix.columns * (used if matrix.routed else matrix.experts)
             for matrix in self.matrices if matrix.name.startswith("blk.")
         )  # fmt: skip
         return 2 * (rows * blocks + outputs * head)
@@ -310,7 +344,7 @@ class Model:
             self._executor.close()
             self._executor = None
             self._reservation.release()
-            del self.program, self.cache, self.library, self._operations, self._counters
+            del self.program, self.cache, self.library, self._linked, self._inputs
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ Beside running answers a step must also be short. This module knows no model and
 """
 
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ _HOPE, _CAUTION = 0.5, 0.5
 _OUTLIER = math.log(1.5)
 # Less cannot be told from noise.
 _LEAST_SLOWDOWN = 1.1
+# Of the steps since the last prompt so many are learned.
+_REMEMBERED = 32
 # So often a step without prompts shows what the running answers alone take; before that is known from three steps,
 # every other step does.
 _STEPS_PER_REFERENCE, _LEAST_REFERENCES = 16, 3
@@ -47,21 +50,35 @@ class PrefillBudget:
         self._trial_rows = 0.0
         self._is_trial = False
         self._surprising = False
+        # Steps of answers alone that StepTimes has not been told of: how many, and the last of them.
+        self._untold = 0
+        self._answers: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
 
     def record(self, answer_rows: int, rows: int, seconds: float) -> None:
         """Learn from a step of `rows` rows, `answer_rows` of them of running answers."""
-        answers = rows == answer_rows
-        if not answers and self._largest:
+        if rows == answer_rows:
+            # Learned when a prompt comes: between two tokens of an answer nothing is done that can be done later.
+            self._untold += 1
+            self._answers.append((rows, seconds))
+            return
+        self._learn_answers()
+        if self._largest:
             expected = self._times.estimate(False, np.array([rows]))[0][0]
             was_surprising = self._surprising
             self._surprising = math.log(max(seconds, 1e-9)) - expected > _OUTLIER
             if self._surprising and not was_surprising:
                 return
-        if not answers:
-            self._largest = max(self._largest, rows)
+        self._largest = max(self._largest, rows)
         if not answer_rows:
             self._trial_rows += -rows if self._is_trial else _TRIALS * rows
-        self._times.add(answers, rows, seconds)
+        self._times.add(False, rows, seconds)
+
+    def _learn_answers(self) -> None:
+        self._times.skip(self._untold - len(self._answers))
+        for rows, seconds in self._answers:
+            self._times.add(True, rows, seconds)
+        self._answers.clear()
+        self._untold = 0
 
     def prompt_rows(self, answer_rows: int) -> int:
         """Plan the rows of prompts in the next step, beside so many rows of running answers.
@@ -69,6 +86,7 @@ class PrefillBudget:
         It is 0 now and then when answers run, to measure what they take alone, but not twice in a row; else it is at
         least 1, where `max_rows` has room for it.
         """
+        self._learn_answers()
         if not answer_rows:
             return self._alone()
         if self._reference_is_due(answer_rows):

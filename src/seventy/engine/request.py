@@ -77,9 +77,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request could not be answered; the message is for the user."""
+    """The request could not be answered; the message is for the user, by whose fault it was where `by_request`."""
 
     message: str
+    by_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ KERNEL = Kernel("seventy.kernels.topk:build")
 _SIGNATURE = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 3
 )
+_NO_NUMBERS = "the model gave no number for any token (NaN): its file is damaged; get it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,33 @@ class Sampling:
 
 
 class TopK:
-    """The k largest logits and their indices, largest first (kernels/topk.py)."""
+    """The k largest logits and their indices, largest first (kernels/topk.py). For one thread at a time."""
 
     def __init__(self, library: Library) -> None:
         self._function = _SIGNATURE(library.address(KERNEL))
+        self._make_room(64, 1 << 16)
+
+    def _make_room(self, k: int, n: int) -> None:
+        """Memory for k results of n logits, whose addresses are looked up once."""
+        self._values, self._indices = np.empty(k, np.float32), np.empty(k, np.int32)
+        self._scratch = np.empty(n // topk.CHUNK + 1, np.float32)
+        self._addresses = tuple(each.ctypes.data for each in (self._values, self._indices, self._scratch))
+        self._most_k, self._most_n = k, n
+
+    def _find(self, logits: NDArray[np.float32], k: int) -> int:
+        n = len(logits)
+        if k > self._most_k or n > self._most_n:
+            self._make_room(max(k, self._most_k), max(n, self._most_n))
+        found: int = self._function(logits.ctypes.data, n, min(k, n), *self._addresses)
+        return found
 
     def __call__(self, logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        k = min(k, len(logits))
-        values, indices = np.empty(k, np.float32), np.empty(k, np.int32)
-        scratch = np.empty(len(logits) // topk.CHUNK + 1, np.float32)
-        addresses = (values.ctypes.data, indices.ctypes.data, scratch.ctypes.data)
-        found = self._function(logits.ctypes.data, len(logits), k, *addresses)
-        return values[:found], indices[:found]
+        found = self._find(logits, k)
+        return self._values[:found].copy(), self._indices[:found].copy()
+
+    def first(self, logits: NDArray[np.float32]) -> int | None:
+        """The index of the largest, the first of equals; None where no logit is a number."""
+        return int(self._indices[0]) if self._find(logits, 1) else None
 
 
 class Sampler:
@@ -91,15 +107,17 @@ class Sampler:
         s = self.sampling
         self._penalize(logits)
         if s.temperature == 0 or s.top_k == 1:
-            _, tokens = self._top_k(logits, 1)
-            self._check(tokens)
-            return int(tokens[0])
+            token = self._top_k.first(logits)
+            if token is None:
+                raise SeventyError(_NO_NUMBERS)
+            return token
         if s.top_k:
             values, tokens = self._top_k(logits, s.top_k)
         else:
             tokens = np.argsort(-logits, kind="stable").astype(np.int32)
             values = logits[tokens]
-        self._check(tokens)
+        if not len(tokens):
+            raise SeventyError(_NO_NUMBERS)
         scores = values.astype(np.float64)
         weights = np.exp(scores - scores[0])
         keep = len(weights)
@@ -111,10 +129,6 @@ class Sampler:
         scores = scores[: max(1, keep)]
         share = np.cumsum(np.exp((scores - scores[0]) / s.temperature))
         return int(tokens[np.searchsorted(share, self._random.random() * share[-1], side="right")])
-
-    def _check(self, tokens: NDArray[np.int32]) -> None:
-        if not len(tokens):
-            raise SeventyError("the model gave no number for any token (NaN): its file is damaged; get it again")
 
     def _penalize(self, logits: NDArray[np.float32]) -> None:
         s = self.sampling

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.pages import pages
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.generation import Generation
 from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment, Step
@@ -26,6 +25,7 @@ from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Pr
 from seventy.engine.sampler import TopK
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
+from seventy.text.grammar import ConstraintError
 from seventy.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("seventy.engine")
@@ -218,6 +218,8 @@ class Scheduler:
 
     def _run(self) -> None:
         while True:
+            if not self._running:
+                self._deliver()
             with self._lock:
                 while not (self._waiting or self._running or self._closing):
                     self.statistics.last_batch = 0
@@ -232,7 +234,8 @@ class Scheduler:
                 self._count()
             if batch:
                 self._step(batch)
-            self._deliver()
+            else:
+                self._deliver()
 
     def _deliver(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -279,7 +282,7 @@ class Scheduler:
 
     def _may_start(self, task: _Task) -> bool:
         """Not while there is no room for its prompt, nor while another reads what both begin with."""
-        if self._running and self.model.cache.free_pages < pages(len(task.tokens)) + len(self._running):
+        if self._running and not self.model.cache.has_room(len(task.tokens), len(self._running)):
             return False
         for other in self._running:
             if not other.decoding and other.tokens[:PAGE] == task.tokens[:PAGE]:
@@ -326,7 +329,7 @@ class Scheduler:
             segments.append(Segment(at, task.tokens[at : at + n], task.outputs(n), task.sequence.pages))
         start = time.monotonic()
         try:
-            step = self.model.step(segments)
+            step = self.model.step(segments, self._deliver)
         except Aborted:
             return
         except Exception as error:
@@ -436,7 +439,7 @@ class Scheduler:
         task.sequence.close()
         self._count()
         message = str(error) if isinstance(error, SeventyError) else f"the engine failed ({error!r}); this is a bug"
-        self._outbox.append((task.request, Failed(message)))
+        self._outbox.append((task.request, Failed(message, isinstance(error, ConstraintError))))
 
 
 def _share(tasks: Sequence[_Task], rows: int) -> list[tuple[_Task, int]]:

@@ -70,6 +70,11 @@ class StepTimes:
         self._steps += 1
         self._rows += rows
 
+    def skip(self, steps: int) -> None:
+        """Count steps of answers alone that are not learned, as of one row."""
+        self._steps += steps
+        self._rows += steps
+
     def measured(self, answers: bool, rows: int) -> int:
         """How many steps of about so many rows are remembered."""
         return len(self._kept.get((answers, _doublings(rows)), ()))

@@ -50,7 +50,7 @@ class Trials:
             library = self.libraries[way.isa] = runtime.shared.library(LEVELS[way.isa])
             library.load([*self._program.kernels(), *self._support], self._executor.threads)
             self._linked[way.isa] = self._program.link(library)
-        operations, counters = self._linked[way.isa]
+        linked = self._linked[way.isa]
         rows = min(rows, self._sequence.max_length)
         self._sequence.reserve(rows)
         program = self._program
@@ -59,13 +59,14 @@ class Trials:
         program.segments[:rows] = 0
         pages = self._sequence.pages
         program.tables[0, : len(pages)] = pages
+        program.slots[0, : len(pages)] = self._sequence.slots
         program.outputs[0] = rows - 1
-        program.counts[:] = rows, 1, rows * program.slots_per_row
+        program.count(rows, 1)
         program.tile_prompts(way.prompt_columns)
         count = program.first(self._decode_bytes if rows == 1 else _PREFILL_BYTES * _PREFILL_ROWS // rows)
         with self._executor.lead():
             start = time.perf_counter()
-            self._executor.run(operations[:count], counters, way.threads)
+            self._executor.run(linked.first(count), way.threads)
             return time.perf_counter() - start
 
     def __enter__(self) -> Self:

@@ -6,7 +6,7 @@ waits for those before it only where it reads what they write or writes what the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,30 @@ from seventy.formats import PANEL
 from seventy.graph.buffers import Access, Buffer, Memory, barriers, place
 from seventy.graph.weights import Matrix, Weights
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels import activations, attention, combine, embedding, experts, finite, matmul, rope, route, run
+from seventy.kernels import (
+    activations,
+    attention,
+    combine,
+    embedding,
+    experts,
+    finite,
+    heads,
+    latent,
+    latent_store,
+    matmul,
+    rope,
+    route,
+    run,
+    scale,
+)
 from seventy.kernels.activations import KINDS
+from seventy.runtime.threads import Linked
 
 # A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
 # least eight claims for each thread, so that none waits long for another.
 _CLAIM_BYTES = 1 << 20
 _CLAIMS_PER_THREAD = 8
-_MATMUL = "seventy.kernels.matmul:build"
+_MATMUL, _EXPERTS = "seventy.kernels.matmul:build", "seventy.kernels.experts:build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +71,26 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class RouterRule:
-    """How a router chooses (kernels/route.py): `used` experts, their weights normalised or not, times `scale`."""
+    """How a router chooses `used` experts of each row (kernels/route.py).
+
+    `scoring` is what becomes of its scores; the weights of the chosen are normalised or not, and times `scale`. Of
+    `groups` groups of experts the best `groups_used` take part.
+    """
 
     used: int
-    normalise: bool
-    scale: float
+    scoring: route.Scoring = "softmax"
+    normalise: bool = False
+    scale: float = 1.0
+    groups: int = 1
+    groups_used: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routes:
-    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts."""
+    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts.
+
+    `numbers` are those of the slots themselves.
+    """
 
     used: int
     weights: Memory
@@ -72,6 +98,7 @@ class Routes:
     inputs: Memory
     active: NDArray[np.int32]
     starts: Memory
+    numbers: NDArray[np.int32]
 
     @property
     def memory(self) -> tuple[object, ...]:
@@ -94,7 +121,7 @@ class _Operation:
 class Program:
     """The list and its memory. The inputs of a step are `tokens`, `positions`, `segments`, `tables`, `outputs`.
 
-    `segments` says for each row which row of `tables` has its sequence's pages.
+    `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
     """
 
     def __init__(
@@ -119,18 +146,19 @@ class Program:
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.segments: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
+        self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
         self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        # Rows of the step, rows that want logits, and slots of experts.
-        self.counts: NDArray[np.int64] = np.zeros(3, np.int64)
-        self.slots_per_row = 0
+        # Rows of the step, rows that want logits, slots of experts, and heads of rows that have a matrix each.
+        self.counts: NDArray[np.int64] = np.zeros(4, np.int64)
+        self.slots_per_row = self.heads_per_row = 0
         # Of each layer with experts: how many it read, and how many bytes one has.
         self._experts: list[tuple[NDArray[np.int32], int]] = []
         # 1 for each row, and for each row of logits, with something in it that is no number.
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        self._constants: list[NDArray[np.float32]] = [np.array([epsilon], np.float32)]
+        self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
         self._caches = [object() for _ in pages.specs]
-        self._scratch: dict[tuple[int, int, int], Memory] = {}
+        self._scratch: dict[tuple[int, ...], Memory] = {}
         self._operations: list[_Operation] = []
         self.memory: list[NDArray[np.uint8]] = []
         self.hidden: Buffer | None = None
@@ -180,6 +208,8 @@ class Program:
             output=into.memory,
             output_stride=into.stride,
         )
+        if matrix.scale is not None:
+            self._scale(into, matrix.scale, into)
 
     def plain(self, a: Buffer) -> Activation:
         """The rows as they are."""
@@ -195,15 +225,31 @@ class Program:
             )
         return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
 
-    def swiglu(self, gate: Buffer, up: Buffer) -> Activation:
-        """silu(gate) * up"""
+    def normalised(self, a: Buffer, weight: NDArray[np.float32]) -> Buffer:
+        """RMSNorm of the rows, whole panels wide, as rows again."""
+        assert a.stride == 4 * a.columns, f"rows of {a.columns} floats in {a.stride} bytes"
+        rows = self._made(self.norm(a, weight), "f32", one_by_one=True)
+        return Buffer(rows, a.columns, a.stride, a.capacity, a.count)
+
+    def gated(self, gate: Buffer, up: Buffer, activation: str = "swiglu") -> Activation:
+        """silu(gate) * up, or another product of both (kernels/activations.py)."""
         reads = (gate.memory, up.memory)
-        return Activation("swiglu", gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
+        return Activation(activation, gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
 
     def matmul(
         self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
     ) -> None:
-        """into = x times the matrix transposed, plus the bias, or added to what is there."""
+        """into = x times the matrix transposed, plus the bias; or that is added to what is there."""
+        if matrix.scale is not None:
+            product = into if bias is None and not add else replace(into, memory=Memory(into.memory.nbytes))
+            self._multiply(x, matrix, product)
+            self._scale(product, matrix.scale, into, bias, add)
+        else:
+            self._multiply(x, matrix, into, bias, add)
+
+    def _multiply(
+        self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
+    ) -> None:
         made = self._made(x, matrix.format.activation)
         if x.rows == self.counts.ctypes.data:
             self._row_bytes += matrix.nbytes
@@ -231,26 +277,56 @@ class Program:
             weight_bytes=matrix.nbytes,
         )
 
-    def route(self, scores: Buffer, rule: RouterRule) -> Routes:
-        """Choose each row's experts by its scores, one for each expert."""
+    def _scale(
+        self,
+        product: Buffer,
+        factor: NDArray[np.float32],
+        into: Buffer,
+        bias: NDArray[np.float32] | None = None,
+        add: bool = False,
+    ) -> None:
+        """into = factor * product, plus the bias; or that is added to what is there."""
+        self._add(
+            Kernel("seventy.kernels.scale:build", (bias is not None, add)),
+            scale.ARGUMENTS,
+            reads=(product.memory, into.memory) if add else (product.memory,),
+            writes=(into.memory,),
+            rows=product.count,
+            input=product.memory,
+            stride=into.stride,
+            factors=factor.ctypes.data,
+            output=into.memory,
+            bias=0 if bias is None else bias.ctypes.data,
+        )
+
+    def route(self, scores: Buffer, rule: RouterRule, bias: NDArray[np.float32] | None = None) -> Routes:
+        """Choose each row's experts by its scores, one for each expert.
+
+        The `bias` of each expert, in whole panels, counts for choosing only.
+        """
         assert self.slots_per_row in (0, rule.used), "layers that use different numbers of experts"
         self.slots_per_row = rule.used
         slots, n_experts = self.max_rows * rule.used, scores.columns
         # Read after the step: how many experts were read.
         active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
-        self._constants.append(np.array([rule.scale], np.float32))
+        factor = np.array([rule.scale], np.float32)
+        bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
+        parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
-        routes = Routes(rule.used, weights, places, inputs, active, starts)
+        numbers = np.arange(slots, dtype=np.int32)
+        self._constants += [factor, bias, numbers]
+        routes = Routes(rule.used, weights, places, inputs, active, starts, numbers)
         self._add(
-            Kernel("seventy.kernels.route:build", (n_experts, rule.used, rule.normalise)),
+            Kernel("seventy.kernels.route:build", parameters),
             route.ARGUMENTS,
             reads=(scores.memory,),
             writes=(*routes.memory, done),
             rows=scores.count,
             scores=scores.memory,
             score_stride=scores.stride,
-            scale=self._constants[-1].ctypes.data,
+            bias=bias.ctypes.data,
+            scale=factor.ctypes.data,
             weights=weights,
             slots=places,
             inputs=inputs,
@@ -260,19 +336,41 @@ class Program:
         )
         return routes
 
-    def experts(self, x: Activation, routes: Routes, gate: Matrix, up: Matrix, down: Matrix, into: Buffer) -> None:
-        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank."""
+    def experts(
+        self,
+        x: Activation,
+        routes: Routes,
+        gate: Matrix,
+        up: Matrix,
+        down: Matrix,
+        into: Buffer,
+        biases: Sequence[NDArray[np.float32] | None] = (None, None, None),
+        activation: str = "swiglu",
+        shared: tuple[Activation, Matrix] | None = None,
+        shared_gate: Buffer | None = None,
+    ) -> None:
+        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
+
+        `biases` are added to what gate, up and down give: f32, whole panels for each expert. `activation` is as in
+        `gated`. Then the product of `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is
+        given. It is computed beside the experts, so that it needs no barriers of its own.
+        """
         self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
         out = self._slot_buffer(down.rows)
-        self._multiply_experts(x, routes, gate, first, routes.inputs)
-        self._multiply_experts(x, routes, up, second, routes.inputs)
-        self._multiply_experts(self.swiglu(first, second), routes, down, out, None)
+        self._multiply_experts(x, routes, gate, first, routes.inputs, biases[0])
+        self._multiply_experts(x, routes, up, second, routes.inputs, biases[1])
+        everyones = self.buffer(into.columns) if shared else None
+        if shared and everyones:
+            self.matmul(*shared, everyones)
+        acted = self.gated(first, second, activation)
+        self._multiply_experts(acted, routes, down, out, routes.numbers.ctypes.data, biases[2])
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
+        more = [buffer for buffer in (everyones, shared_gate) if buffer]
         self._add(
-            Kernel("seventy.kernels.combine:build", (routes.used,)),
+            Kernel("seventy.kernels.combine:build", (routes.used, shared is not None, shared_gate is not None)),
             combine.ARGUMENTS,
-            reads=(routes.weights, routes.slots, out.memory, into.memory),
+            reads=(routes.weights, routes.slots, out.memory, into.memory, *(buffer.memory for buffer in more)),
             writes=(into.memory,),
             rows=into.count,
             weights=routes.weights,
@@ -280,6 +378,9 @@ class Program:
             input=out.memory,
             stride=into.stride,
             output=into.memory,
+            shared=everyones.memory if everyones else 0,
+            gate=shared_gate.memory if shared_gate else 0,
+            gate_stride=shared_gate.stride if shared_gate else 0,
         )
 
     def _slot_buffer(self, columns: int) -> Buffer:
@@ -288,13 +389,23 @@ class Program:
         return Buffer(Memory(capacity * stride), columns, stride, capacity, self.counts.ctypes.data + 16)
 
     def _multiply_experts(
-        self, x: Activation, routes: Routes, matrix: Matrix, into: Buffer, inputs: Memory | None
+        self,
+        x: Activation,
+        routes: Routes,
+        matrix: Matrix,
+        into: Buffer,
+        inputs: Memory | int,
+        bias: NDArray[np.float32] | None,
     ) -> None:
-        """into[slot] = x[inputs[slot]], or x[slot], times the matrix of the slot's expert."""
+        """into[slot] = x[inputs[slot]] times the matrix of the slot's expert, plus its bias."""
+        if bias is not None and matrix.scale is not None:
+            # The product is multiplied by the factor with the bias in it.
+            bias = bias / matrix.scale[: len(bias), None]
+            self._constants.append(bias)
         made = self._made(x, matrix.format.activation, one_by_one=True)
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
-            Kernel("seventy.kernels.experts:build", (matrix.format.name,)),
+            Kernel(_EXPERTS, (matrix.format.name,)),
             experts.ARGUMENTS,
             reads=(made, *routes.memory),
             writes=(into.memory,),
@@ -304,13 +415,26 @@ class Program:
             chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels)),
             input=made,
             capacity=x.capacity,
-            inputs=inputs or 0,
+            inputs=inputs,
             active=routes.active.ctypes.data,
             starts=routes.starts,
             output=into.memory,
             output_stride=into.stride,
+            bias=0 if bias is None else bias.ctypes.data,
             weight_bytes=matrix.nbytes // matrix.experts * routes.used,
         )
+        if matrix.scale is not None:
+            self._add(
+                Kernel("seventy.kernels.scale:build_of_experts"),
+                scale.ARGUMENTS,
+                reads=(into.memory, *routes.memory),
+                writes=(into.memory,),
+                stride=into.stride,
+                factors=matrix.scale.ctypes.data,
+                output=into.memory,
+                active=routes.active.ctypes.data,
+                starts=routes.starts,
+            )
 
     def rotate_and_store(
         self,
@@ -337,7 +461,7 @@ class Program:
             reads=(queries.memory, keys.memory, values.memory),
             writes=(queries.memory, keys.memory, self._caches[layer]),
             rows=queries.count,
-            **self._sequences(),
+            **self._sequences(layer),
             coarse=tables.coarse.ctypes.data,
             fine=tables.fine.ctypes.data,
             queries=queries.memory,
@@ -347,35 +471,144 @@ class Program:
             values=values.memory,
             value_stride=values.stride,
             cache=self.pages.address(layer),
-            n_pages=self.pages.n_pages,
+            n_pages=self.pages.pages_of(layer),
             query_norm=0 if query_norm is None else query_norm.ctypes.data,
             key_norm=0 if key_norm is None else key_norm.ctypes.data,
             epsilon=self._constants[0].ctypes.data,
         )
 
-    def attention(self, queries: Buffer, into: Buffer, layer: int, scale: float) -> None:
-        """into = softmax(scale * queries . keys) . values for every head, over each row's own past."""
+    def attention(
+        self, queries: Buffer, into: Buffer, layer: int, scale: float, sinks: NDArray[np.float32] | None = None
+    ) -> None:
+        """into = softmax(scale * queries . keys) . values for every head, over what each row sees of its own past.
+
+        `sinks` are a score of each head that has no value (kernels/attention.py).
+        """
         self._constants.append(np.array([scale], np.float32))
         spec = self.pages.specs[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         scratch = self._attention_scratch(spec, group)
+        shape = (spec.kv_heads, group, spec.key_dim, spec.value_dim, self.pages.kind)
         self._add(
-            Kernel(
-                "seventy.kernels.attention:build", (spec.kv_heads, group, spec.key_dim, spec.value_dim, self.pages.kind)
-            ),
+            Kernel("seventy.kernels.attention:build", (*shape, sinks is not None, spec.window is not None)),
             attention.ARGUMENTS,
             reads=(queries.memory, self._caches[layer]),
             writes=(into.memory, scratch),
             rows=queries.count,
-            **self._sequences(),
+            **self._sequences(layer),
             queries=queries.memory,
             query_stride=queries.stride,
             cache=self.pages.address(layer),
-            n_pages=self.pages.n_pages,
+            n_pages=self.pages.pages_of(layer),
             scale=self._constants[-1].ctypes.data,
             output=into.memory,
             output_stride=into.stride,
             scratch=scratch,
+            sinks=0 if sinks is None else sinks.ctypes.data,
+            window=spec.window or 0,
+        )
+
+    def store_latent(
+        self,
+        queries: Buffer,
+        keys: Buffer,
+        norm: NDArray[np.float32],
+        into: Buffer,
+        layer: int,
+        tables: RotaryTables,
+    ) -> None:
+        """RMSNorm and RoPE on the keys, which go into the layer's cache; RoPE on the last part of each head's query.
+
+        The turned parts of the queries are written to the last part of each head in `into`.
+        """
+        spec = self.pages.specs[layer]
+        n = into.columns // spec.key_dim
+        nope = queries.columns // n - tables.dim
+        assert spec.key_dim == spec.value_dim + tables.dim and tables.interleaved, str(spec)
+        self._constants += [tables.coarse, tables.fine]
+        parameters = (n, spec.value_dim, nope, tables.dim, self.pages.kind)
+        self._add(
+            Kernel("seventy.kernels.latent_store:build", parameters),
+            latent_store.ARGUMENTS,
+            reads=(queries.memory, keys.memory),
+            writes=(into.memory, self._caches[layer]),
+            rows=queries.count,
+            **self._sequences(layer),
+            coarse=tables.coarse.ctypes.data,
+            fine=tables.fine.ctypes.data,
+            queries=queries.memory,
+            query_stride=queries.stride,
+            keys=keys.memory,
+            key_stride=keys.stride,
+            norm=norm.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            latent=into.memory,
+            latent_stride=into.stride,
+            cache=self.pages.address(layer),
+        )
+
+    def multiply_heads(self, x: Buffer, matrix: Matrix, into: Buffer) -> None:
+        """into[row, head] = x[row, head] times the head's matrix transposed.
+
+        Rows of x and `into` are as many equal parts as there are heads; of each part the first columns take part.
+        """
+        n = matrix.experts
+        assert self.heads_per_row in (0, n) and matrix.rows % PANEL == 0, f"{n} heads, {matrix.rows} rows"
+        assert x.stride == 4 * x.columns, f"rows of {x.columns} floats in {x.stride} bytes"
+        self.heads_per_row = n
+        count = self.counts.ctypes.data + 24
+        parts = Buffer(x.memory, matrix.columns, x.stride // n, x.capacity * n, count)
+        made = self._made(self.plain(parts), matrix.format.activation, one_by_one=True)
+        self._row_bytes += matrix.nbytes
+        panel_bytes = matrix.blocks * matrix.format.panel_block
+        claims = matrix.panels * n // (_CLAIMS_PER_THREAD * self.threads)
+        self._add(
+            Kernel("seventy.kernels.heads:build", (matrix.format.name,)),
+            heads.ARGUMENTS,
+            reads=(made,),
+            writes=(into.memory,),
+            rows=x.count,
+            heads=n,
+            panels=matrix.address,
+            n_panels=matrix.panels,
+            blocks=matrix.blocks,
+            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels, claims)),
+            input=made,
+            capacity=parts.capacity,
+            output=into.memory,
+            output_stride=into.stride,
+            head_stride=4 * into.columns // n,
+            weight_bytes=matrix.nbytes,
+        )
+
+    def latent_attention(
+        self, queries: Buffer, into: Buffer, layer: int, scales: NDArray[np.float32], scale_span: int
+    ) -> None:
+        """into = softmax(scale * queries . keys) . values for all heads, which share a key that begins with its value.
+
+        A row at position p has the scale scales[p // scale_span].
+        """
+        self._constants.append(scales)
+        spec = self.pages.specs[layer]
+        n = queries.columns // spec.key_dim
+        key = n, spec.value_dim
+        if key not in self._scratch:
+            self._scratch[key] = Memory(latent.scratch_bytes(*key), kept=True)
+        self._add(
+            Kernel("seventy.kernels.latent:build", (n, spec.key_dim, spec.value_dim, self.pages.kind)),
+            latent.ARGUMENTS,
+            reads=(queries.memory, self._caches[layer]),
+            writes=(into.memory, self._scratch[key]),
+            rows=queries.count,
+            **self._sequences(layer),
+            queries=queries.memory,
+            query_stride=queries.stride,
+            cache=self.pages.address(layer),
+            scales=scales.ctypes.data,
+            scale_span=scale_span,
+            output=into.memory,
+            output_stride=into.stride,
+            scratch=self._scratch[key],
         )
 
     def _attention_scratch(self, spec: Paged, group: int) -> Memory:
@@ -388,16 +621,21 @@ class Program:
             self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
         return self._scratch[key]
 
-    def _sequences(self) -> dict[str, int]:
-        """Return the arguments that say which position of which sequence each row is."""
+    def _sequences(self, layer: int) -> dict[str, int]:
+        """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
+        tables = self.tables if self.pages.specs[layer].window is None else self.slots
         return {
             "positions": self.positions.ctypes.data,
             "segments": self.segments.ctypes.data,
-            "tables": self.tables.ctypes.data,
-            "table_stride": self.tables.strides[0],
+            "tables": tables.ctypes.data,
+            "table_stride": tables.strides[0],
         }
 
     # What the engine uses
+
+    def count(self, rows: int, outputs: int) -> None:
+        """Say how many rows the next step has, and how many of them want logits."""
+        self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row
 
     def finish(self) -> None:
         """Place all memory and find where threads must wait; nothing can be added afterwards."""
@@ -413,10 +651,14 @@ class Program:
         experts = sum(int(active[0]) * nbytes for active, nbytes in self._experts)
         return self._row_bytes + experts + (self._output_bytes if self.counts[1] else 0)
 
-    def bytes_of_one_row(self) -> int:
-        """Return what a step of one row with logits reads of the matrices, in bytes."""
+    def step_experts(self) -> float:
+        """Return how many different experts the last step read, of a layer with experts on average; 0 without any."""
+        return sum(int(active[0]) for active, _ in self._experts) / max(1, len(self._experts))
+
+    def bytes_of_one_row(self, outputs: bool = True) -> int:
+        """Return what a step of one row reads of the matrices, in bytes: with its logits, or without."""
         experts = sum(self.slots_per_row * nbytes for _, nbytes in self._experts)
-        return self._row_bytes + experts + self._output_bytes
+        return self._row_bytes + experts + outputs * self._output_bytes
 
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
@@ -433,19 +675,18 @@ class Program:
     def tile_prompts(self, columns: int) -> None:
         """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
         assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
-        at = matmul.ARGUMENTS.index("prompt_columns")
         for operation in self._operations:
-            if operation.kernel.builder == _MATMUL:
-                operation.block[at] = columns
+            if operation.kernel.builder in (_MATMUL, _EXPERTS):
+                operation.block[operation.names.index("prompt_columns")] = columns
 
-    def link(self, library: Library) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """The program as kernels/run.py reads it, and its counters."""
+    def link(self, library: Library) -> Linked:
+        """The program with the addresses of its kernels in a library."""
         words = run.OPERATION_BYTES // 8
         table = np.zeros((len(self._operations), words), np.uint64)
         for line, operation in zip(table, self._operations, strict=True):
             line[:3] = library.address(operation.kernel), operation.block.ctypes.data, operation.barrier
         counters = np.zeros(len(table) * run.COUNTER_BYTES // 8, np.int64)
-        return table, counters
+        return Linked(table, counters)
 
     def _made(self, x: Activation, kind_name: str, one_by_one: bool = False) -> Memory:
         """Return the activation in this kind, in tiles or row by row, made where it is first wanted."""

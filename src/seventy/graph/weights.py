@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
-from seventy.formats import PANEL, Format, formats
+from seventy.formats import PANEL, Format, by_name, formats
 from seventy.gguf.source import Source
 from seventy.gguf.tensors import GGML_TYPES, TensorInfo
 from seventy.jit.compiler import Kernel, Library
@@ -26,9 +26,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A packed matrix [rows, columns], or as many as there are `experts`, one after the other.
+    """A packed matrix [rows, columns], or as many as there are `experts` or heads, one after the other.
 
-    `nbytes` is what it takes in the file, all experts together.
+    `nbytes` is what it takes in the file, all experts together. There it is the rows from `first_row` on of a tensor
+    that has `tensor_rows` rows for each expert. Its products are multiplied by `scale`, of whole panels, where the file
+    has one: of one number, or of one for each expert. Rows of a step go to some
+    of the experts where it is `routed`, else to all. Where the file has the matrix transposed, `transposed` is its
+    format there.
     """
 
     name: str
@@ -37,7 +41,12 @@ class Matrix:
     columns: int
     address: int
     nbytes: int
-    experts: int = 1
+    experts: int
+    first_row: int
+    tensor_rows: int
+    scale: NDArray[np.float32] | None
+    routed: bool = False
+    transposed: Format | None = None
 
     @property
     def panels(self) -> int:
@@ -65,31 +74,51 @@ def format_of(info: TensorInfo) -> Format:
     return known[info.type]
 
 
+def _is_matrix(info: TensorInfo) -> bool:
+    """Whether it is one or as many as there are experts; the biases of experts have two dimensions, too."""
+    return len(info.shape) in (2, 3) and not info.name.endswith(".bias")
+
+
 def packed_bytes(info: TensorInfo) -> int:
     """Memory of a tensor: a matrix in whole panels that begin on cache lines, a vector as floats."""
     format = format_of(info)
-    if len(info.shape) not in (2, 3):
+    if not _is_matrix(info):
         return info.nbytes // format.nbytes * format.block * 4
     *experts, rows, columns = info.shape
     padded = -(-rows // PANEL) * PANEL * (experts[0] if experts else 1)
     return -(-padded * format.row_bytes(columns) // 64) * 64
 
 
+def transposed_format(info: TensorInfo) -> Format:
+    """What a matrix is kept as that is transposed while it is loaded: floats that hold what the file's type holds."""
+    return by_name("F32" if format_of(info).name in ("F32", "BF16") else "F16")
+
+
+def transposed_bytes(info: TensorInfo, heads: int, rows: int, columns: int) -> int:
+    """Memory of `rows` rows of each head, transposed."""
+    return heads * -(-columns // PANEL) * PANEL * transposed_format(info).row_bytes(rows)
+
+
 class Weights:
     """The tensors a model uses; memory is set aside at once, `load` fills it.
 
     `nodes` are the CPUs of each NUMA node that shares the work: the first panels of every matrix lie on the first node,
-    and so on (kernels/abi.py claim_by_node).
+    and so on (kernels/abi.py claim_by_node). Tensors that `runs` denies are left where they are.
 
     Raises SeventyError for a tensor that is missing, of a type the engine does not know, or of the wrong shape.
     """
 
-    def __init__(self, source: Source, nodes: Sequence[Sequence[int]] = ((),)) -> None:
+    def __init__(
+        self, source: Source, nodes: Sequence[Sequence[int]] = ((),), runs: Callable[[str], bool] = lambda name: True
+    ) -> None:
         self._source = source
+        self._tensors = {name: info for name, info in source.tensors.items() if runs(name)}
         self.nodes = nodes
-        self._matrices: dict[str, Matrix] = {}
+        # By the name of their tensor.
+        self._matrices: dict[str, tuple[Matrix, ...]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        sizes = {info.name: packed_bytes(info) for info in source.tensors.values() if len(info.shape) in (2, 3)}
+        self._rows: list[NDArray[np.uint8]] = []
+        sizes = {info.name: packed_bytes(info) for info in self._tensors.values() if _is_matrix(info)}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
         place = int(self._arena.ctypes.data)
@@ -98,7 +127,7 @@ class Weights:
             place += size
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
-        info = self._source.tensors.get(name)
+        info = self._tensors.get(name)
         if info is None:
             raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
         if info.shape != shape:
@@ -108,26 +137,86 @@ class Weights:
         return info
 
     def has(self, name: str) -> bool:
-        return name in self._source.tensors
+        return name in self._tensors
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix:
         """The matrix of this name, which must have this shape; its panels are filled by `load`."""
-        if name not in self._matrices:
-            info = self._info(name, (rows, columns))
-            self._matrices[name] = Matrix(name, format_of(info), rows, columns, self._places[name], info.nbytes)
-        return self._matrices[name]
+        return self.stacked(name, (rows,), columns)[0]
 
     def experts(self, name: str, experts: int, rows: int, columns: int) -> Matrix:
         """Return the matrices of this name, [experts, rows, columns]; their panels are filled by `load`."""
+        return self.stacked(name, (rows,), columns, experts)[0]
+
+    def stacked(self, name: str, rows: Sequence[int], columns: int, experts: int = 0) -> tuple[Matrix, ...]:
+        """Return the matrices of so many rows each that lie one below the other in the tensor of this name.
+
+        With `experts`, they do so in each expert.
+        """
         if name not in self._matrices:
-            info = self._info(name, (experts, rows, columns))
-            place = self._places[name]
-            self._matrices[name] = Matrix(name, format_of(info), rows, columns, place, info.nbytes, experts)
+            shape = (sum(rows), columns)
+            info = self._info(name, (experts, *shape) if experts else shape)
+            if any(n % PANEL for n in rows[:-1]):
+                raise SeventyError(
+                    f"tensor {name} holds matrices of {' and '.join(map(str, rows))} rows; the engine needs multiples "
+                    f"of {PANEL}: take a file in which they are tensors of their own"
+                )
+            format, count, parts = format_of(info), max(1, experts), []
+            scale = self._scale(name, count)
+            place, first = self._places[name], 0
+            for n in rows:
+                nbytes = info.nbytes * n // sum(rows)
+                matrix = Matrix(name, format, n, columns, place, nbytes, count, first, sum(rows), scale, experts > 0)
+                parts.append(matrix)
+                place, first = place + count * parts[-1].packed_bytes, first + n
+            self._matrices[name] = tuple(parts)
         return self._matrices[name]
+
+    def _scale(self, name: str, count: int) -> NDArray[np.float32] | None:
+        """What the file says to multiply a tensor's products by, of `count` matrices."""
+        companion = name.removesuffix(".weight") + ".scale"
+        # What is of another length under this name means something else (Gemma 4's router).
+        known = self.has(companion) and self._tensors[companion].shape == (count,)
+        return self.vector(companion, count) if known else None
+
+    def heads(self, name: str, heads: int, rows: int, columns: int) -> Matrix:
+        """Return the matrices of this name, [heads, rows, columns], to which every row goes."""
+        if name not in self._matrices:
+            info = self._info(name, (heads, rows, columns))
+            place = self._places[name]
+            self._matrices[name] = (
+                Matrix(name, format_of(info), rows, columns, place, info.nbytes, heads, 0, rows, None),
+            )  # fmt: skip
+        return self._matrices[name][0]
+
+    def split_heads(self, name: str, heads: int, rows: tuple[int, int], columns: int) -> tuple[Matrix, ...]:
+        """Return two matrices for each head out of a tensor [heads * sum(rows), columns].
+
+        A head's first rows, transposed, are kept as floats (`transposed_format`); the others are as in the file.
+        """
+        if name not in self._matrices:
+            info = self._info(name, (heads * sum(rows), columns))
+            format, floats, (first, second) = format_of(info), transposed_format(info), rows
+            self._rows.append(allocate(transposed_bytes(info, heads, first, columns)))
+            place, part = int(self._rows[-1].ctypes.data), info.nbytes // sum(rows)
+            self._matrices[name] = (
+                Matrix(name, floats, columns, first, place, part * first, heads, 0, sum(rows), None, transposed=format),
+                Matrix(name, format, second, columns, self._places[name], part * second, heads, first, sum(rows), None),
+            )
+        return self._matrices[name]
+
+    def row(self, name: str, columns: int) -> Matrix:
+        """Return a vector as a matrix of one row; its panel is filled by `load`."""
+        if name not in self._matrices:
+            info = self._info(name, (columns,))
+            format = format_of(info)
+            self._rows.append(allocate(PANEL * format.row_bytes(columns)))
+            place = int(self._rows[-1].ctypes.data)
+            self._matrices[name] = (Matrix(name, format, 1, columns, place, info.nbytes, 1, 0, 1, None),)
+        return self._matrices[name][0]
 
     def refuse_unused(self) -> None:
         """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
-        unused = [name for name in self._source.tensors if name not in self._matrices and name not in self._vectors]
+        unused = [name for name in self._tensors if name not in self._matrices and name not in self._vectors]
         if unused:
             more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
             raise SeventyError(
@@ -137,12 +226,16 @@ class Weights:
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:
         """A norm's weights or a bias, padded with zeros to whole panels; read at once."""
+        return self._floats(name, (length,))
+
+    def _floats(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if name not in self._vectors:
-            info = self._info(name, (length,))
+            info = self._info(name, shape)
             format = format_of(info)
-            values = format.dequantize(self._source.read(info).reshape(-1, format.nbytes)).reshape(-1)
-            padded = np.zeros(-(-length // PANEL) * PANEL, np.float32)
-            padded[:length] = values
+            values = format.dequantize(self._source.read(info).reshape(-1, format.nbytes)).reshape(shape)
+            *_, length = shape
+            padded = np.zeros((*shape[:-1], -(-length // PANEL) * PANEL), np.float32)
+            padded[..., :length] = values
             self._vectors[name] = padded
         return self._vectors[name]
 
@@ -150,10 +243,14 @@ class Weights:
         """Return the vector of this name, or None where the file has none."""
         return self.vector(name, length) if self.has(name) else None
 
+    def optional_biases(self, name: str, experts: int, length: int) -> NDArray[np.float32] | None:
+        """Return a bias for each of the experts, [experts, whole panels], or None where the file has none."""
+        return self._floats(name, (experts, length)) if self.has(name) else None
+
     @property
     def nbytes(self) -> int:
         """Bytes of the matrices in use, as in the file."""
-        return sum(matrix.nbytes for matrix in self._matrices.values())
+        return sum(matrix.nbytes for matrix in self.matrices)
 
     @property
     def memory(self) -> NDArray[np.uint8]:
@@ -163,10 +260,10 @@ class Weights:
     @property
     def matrices(self) -> tuple[Matrix, ...]:
         """Those asked for so far."""
-        return tuple(self._matrices.values())
+        return tuple(matrix for parts in self._matrices.values() for matrix in parts)
 
     def kernels(self) -> list[Kernel]:
-        names = sorted({matrix.format.name for matrix in self._matrices.values()})
+        names = sorted({matrix.format.name for matrix in self.matrices})
         return [Kernel("seventy.kernels.pack:build", (name,)) for name in names]
 
     def load(self, library: Library, threads: int, progress: Progress | None = None) -> None:
@@ -179,10 +276,13 @@ class Weights:
         def read(chunk: tuple[Matrix, int, int, int]) -> None:
             nonlocal done
             matrix, expert, first, count = chunk
-            info = self._source.tensors[matrix.name]
+            info = self._tensors[matrix.name]
             row_bytes = matrix.format.row_bytes(matrix.columns)
-            place = (expert * matrix.rows + first) * row_bytes
-            rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
+            place = (expert * matrix.tensor_rows + matrix.first_row + first) * row_bytes
+            if matrix.transposed:
+                rows = self._transpose(matrix, expert, first, count)
+            else:
+                rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
             panel_bytes = matrix.blocks * matrix.format.panel_block
             for start in range(0, count, PANEL):
                 target = matrix.address + expert * matrix.packed_bytes + (first + start) // PANEL * panel_bytes
@@ -208,10 +308,21 @@ class Weights:
                 for _ in results:
                     pass
 
+    def _transpose(self, matrix: Matrix, expert: int, first: int, count: int) -> NDArray[np.uint8]:
+        """The bytes of some rows of a matrix that the file has transposed."""
+        assert matrix.transposed is not None
+        format, info = matrix.transposed, self._tensors[matrix.name]
+        row_bytes = format.row_bytes(matrix.rows)
+        place = (expert * matrix.tensor_rows + matrix.first_row) * row_bytes
+        blocks = self._source.pread(info, place, matrix.columns * row_bytes).reshape(-1, format.nbytes)
+        columns = format.dequantize(blocks).reshape(matrix.columns, matrix.rows)[:, first : first + count]
+        kind = np.float16 if matrix.format.name == "F16" else np.float32
+        return np.ascontiguousarray(columns.T, kind).view(np.uint8).reshape(-1)
+
     def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int, int]]:
         """(matrix, expert, first row, rows) of a node: whole panels of about _READ_BYTES."""
         nodes = len(self.nodes)
-        for matrix in self._matrices.values():
+        for matrix in self.matrices:
             step = max(1, _READ_BYTES // (matrix.format.row_bytes(matrix.columns) * PANEL)) * PANEL
             start, end = (matrix.panels * i // nodes * PANEL for i in (node, node + 1))
             for expert in range(matrix.experts):

@@ -216,6 +216,11 @@ def max_lanes(v: Value) -> Value:
     return _fold(v, lambda a, b: a.maximum(b))
 
 
+def min_lanes(v: Value) -> Value:
+    """The smallest lane, as a scalar."""
+    return _fold(v, lambda a, b: a.minimum(b))
+
+
 def sum_lanes(v: Value) -> Value:
     """The sum of all lanes, halves first, as a scalar."""
     return _fold(v, lambda a, b: a + b)
@@ -237,3 +242,16 @@ def _fold(v: Value, combine: Callable[[Value, Value], Value]) -> Value:
 def clamp(x: Value, low: Operand, high: Operand) -> Value:
     return x.maximum(low).minimum(high)
 
+
+def transposed(rows: Sequence[Value]) -> list[Value]:
+    """The columns of as many vectors as each has lanes, a power of two: lane i of column j is lane j of row i."""
+    vectors, lanes = list(rows), len(rows)
+    stride = 1
+    while stride < lanes:
+        low = [j + (lanes - stride if j & stride else 0) for j in range(lanes)]
+        high = [j + (lanes if j & stride else stride) for j in range(lanes)]
+        for i in (i for i in range(lanes) if not i & stride):
+            a, b = vectors[i], vectors[i + stride]
+            vectors[i], vectors[i + stride] = a.shuffle(low, b), a.shuffle(high, b)
+        stride *= 2
+    return vectors

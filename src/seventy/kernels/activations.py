@@ -24,6 +24,8 @@ _LANES = 16
 # Rows that one thread makes: whole tiles of any width; and how many columns of them. A norm takes more: every part
 # needs the whole row's.
 _GROUP, _COLUMNS, _FEW_ROWS_COLUMNS = 8, 2048, 512
+# Of the clamped SwiGLU.
+_LIMIT, _STEEPNESS = 7.0, 1.702
 Read = Callable[[Value, int], Value]
 Put = Callable[[int, Value, Value], None]
 
@@ -64,8 +66,9 @@ def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns
 def build(module: Module, source: str, kind_name: str, one_by_one: bool = False) -> None:
     """Reads rows of floats and writes them as activations.
 
-    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b) or `swiglu` (silu(a) * b). Row r is read from row
-    row_map[r] where a map is given. With `one_by_one`, each row is a tile of its own.
+    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b), `swiglu` (silu(a) * b) or `clamped_swiglu` (gpt-oss:
+    a * sigmoid(1.702 a) * (b + 1), where a is 7 at most and b from -7 to 7). Row r is read from row row_map[r] where a
+    map is given. With `one_by_one`, each row is a tile of its own.
     """
     k = Kernel(module, ARGUMENTS)
     f, kind = k.f, KINDS[kind_name]
@@ -96,7 +99,13 @@ def build(module: Module, source: str, kind_name: str, one_by_one: bool = False)
             other = f.load(x.type, b, offset)
             if factor is not None:
                 return x * (factor.splat(lanes) if lanes else factor) * other
-            return x / (exp(-x) + 1.0) * other
+            if source == "swiglu":
+                return x / (exp(-x) + 1.0) * other
+            assert source == "clamped_swiglu", source
+            # Not maximum() and minimum(): they would make a number of NaN.
+            gate, up = ((value > _LIMIT).select(_LIMIT, value) for value in (x, other))
+            up = (up < -_LIMIT).select(-_LIMIT, up)
+            return gate / (exp(gate * -_STEEPNESS) + 1.0) * (up + 1.0)
 
         def put(section: int, unit: Value, value: Value) -> None:
             f.store(value, places[section], (unit * width + token) * 4)

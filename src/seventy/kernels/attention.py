@@ -5,6 +5,10 @@ FlashAttention-2): so the CPU's own prefetching sees one stream. A row's past is
 length alone, which are merged in order; so it does not matter whether one thread computes all parts or each has its
 own (Flash-Decoding). The rows of a prompt go over a page together; each one's sums are built as if it were alone
 (values of rows after it are multiplied by zero, so they must be finite).
+
+With a window a row sees its own position and the `window` - 1 before it (Beltagy et al. 2020, Longformer). Pages wholly
+before the window are not read; parts begin where they would without a window, so that a row's are cut by its position
+alone. A sink is a score without a value (Xiao et al. 2023, StreamingLLM): it joins the sum of weights at the end.
 """
 
 from seventy.jit.build import Function, Module, Value
@@ -26,7 +30,7 @@ _LOWEST = -3e38
 
 ARGUMENTS = (
     "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "n_pages", "scale",
-    "output", "output_stride", "scratch",
+    "output", "output_stride", "scratch", "sinks", "window",
 )  # fmt: skip
 
 
@@ -40,18 +44,28 @@ def scratch_bytes(kv_heads: int, group: int, value_dim: int) -> int:
     return max(SHARED, kv_heads) * (64 + PARTS * _part_bytes(group, value_dim))
 
 
-def build(module: Module, kv_heads: int, group: int, key_dim: int, value_dim: int, kv: str) -> None:
+def build(
+    module: Module,
+    kv_heads: int,
+    group: int,
+    key_dim: int,
+    value_dim: int,
+    kv: str,
+    sinks: bool = False,
+    windowed: bool = False,
+) -> None:
     """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
 
     Row r is of the sequence segments[r]; which pages that has is row segments[r] of `tables`, i32, `table_stride` bytes
-    apart.
+    apart. With `sinks`, a score of each head, f32 [heads], joins the sum by which its weights are divided. With
+    `windowed`, a row sees the last `window` positions only, and of the table nothing before their first page.
     """
     layout = Layout(kv, key_dim, value_dim)
     k = Kernel(module, ARGUMENTS)
     f, rows = k.f, k.count("rows")
-    one = _Rows(k, 1, group, layout)
+    one = _Rows(k, 1, group, layout, sinks, windowed)
     together = min(_TILE_ROWS, _TILE_HEADS // group)
-    tile = _Rows(k, together, group, layout) if together > 1 else None
+    tile = _Rows(k, together, group, layout, sinks, windowed) if together > 1 else None
     part_bytes = _part_bytes(group, value_dim)
 
     most = f.variable(i64, 1)
@@ -66,7 +80,7 @@ def build(module: Module, kv_heads: int, group: int, key_dim: int, value_dim: in
             with f.when(part < parts):
                 # Whoever is last of a row and head merges.
                 done = k("scratch", pointer) + pair * (64 + PARTS * part_bytes)
-                one.compute(row, head, part, done + 64 + part * part_bytes)
+                one.compute(row, head, one.first_part(row) + part, done + 64 + part * part_bytes)
                 with f.when((f.atomic_add(done, 1) + 1).eq(parts)):
                     f.atomic_store(done, 0)
                     one.clear()
@@ -90,11 +104,11 @@ def build(module: Module, kv_heads: int, group: int, key_dim: int, value_dim: in
 class _Rows:
     """`n` rows of one sequence, one position after the other, with the `group` heads of one KV head."""
 
-    def __init__(self, k: Kernel, n: int, group: int, layout: Layout) -> None:
-        self.k, self.n, self.group, self.layout = k, n, group, layout
+    def __init__(self, k: Kernel, n: int, group: int, layout: Layout, sinks: bool, windowed: bool) -> None:
+        self.k, self.n, self.group, self.layout, self.sinks, self.windowed = k, n, group, layout, sinks, windowed
         self.heads = n * group
         self.row_bytes, self.output_bytes = 4 * group * layout.key_dim, 4 * group * layout.value_dim
-        self._add_page = _page(k.f.module, n, group, layout)
+        self._add_page = _page(k.f.module, n, group, layout, windowed)
         self._merge = _merge(k.f.module, self.heads, layout.value_dim)
         self._queries = k.f.memory(n * self.row_bytes)
         self._sums, self._part = (k.f.memory(_part_bytes(self.heads, layout.value_dim)) for _ in range(2))
@@ -105,23 +119,39 @@ class _Rows:
     def _segment(self, row: Value) -> Value:
         return self.k.f.load(i32, self.k("segments", pointer), row * 4).to(i64)
 
+    def _first_page(self, row: Value) -> Value:
+        """The first position of the first page in which the row sees something."""
+        if not self.windowed:
+            return self.k.f.constant(i64, 0)
+        return (self._length(row) - self.k("window")).maximum(0) // PAGE * PAGE
+
     def _part_length(self, row: Value) -> Value:
-        most = SHORTEST_PART * PARTS
-        return (self._length(row) + (most - 1)) // most * SHORTEST_PART
+        parts, seen = PARTS, self._length(row)
+        if self.windowed:
+            # What begins anywhere in its first part reaches into one more.
+            parts, seen = PARTS - 1, seen.minimum(self.k("window") + (PAGE - 1))
+        return (seen + (SHORTEST_PART * parts - 1)) // (SHORTEST_PART * parts) * SHORTEST_PART
+
+    def first_part(self, row: Value) -> Value:
+        """The number of the first part in which the row sees something."""
+        return self._first_page(row) // self._part_length(row) if self.windowed else self.k.f.constant(i64, 0)
+
+    def _end_part(self, row: Value) -> Value:
+        return (self._length(row) + self._part_length(row) - 1) // self._part_length(row)
 
     def parts(self, row: Value) -> Value:
-        """Into how many parts a row's past is cut."""
-        return (self._length(row) + self._part_length(row) - 1) // self._part_length(row)
+        """Into how many parts what a row sees is cut."""
+        return self._end_part(row) - self.first_part(row) if self.windowed else self._end_part(row)
 
     def is_tile(self, first: Value, last: Value) -> Value:
         """Whether these are `n` rows as this class needs them, cut alike."""
         segments = [self._segment(row) for row in (first, last)]
         positions = self._length(last) - self._length(first)
-        cut = self._part_length(first).eq(self._part_length(last)) & self.parts(first).eq(self.parts(last))
+        cut = self._part_length(first).eq(self._part_length(last)) & self._end_part(first).eq(self._end_part(last))
         return (last - first).eq(self.n - 1) & positions.eq(self.n - 1) & segments[0].eq(segments[1]) & cut
 
     def compute(self, row: Value, head: Value, part: Value, result: Value) -> None:
-        """One part of the past of the rows from `row` on."""
+        """One part of what the rows from `row` on see."""
         k, f, layout = self.k, self.k.f, self.layout
         length, table = self._length(row), k("tables", pointer) + self._segment(row) * k("table_stride")
         scale = f.load(f32, k("scale", pointer)).splat(16)
@@ -133,9 +163,11 @@ class _Rows:
         _clear(f, result, self.heads, layout.value_dim)
         keys = layout.page(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0))
         first = part * self._part_length(row)
-        with f.loop(first, (first + self._part_length(row)).minimum(length + (self.n - 1)), PAGE) as position:
+        start = first.maximum(self._first_page(row)) if self.windowed else first
+        with f.loop(start, (first + self._part_length(row)).minimum(length + (self.n - 1)), PAGE) as position:
             page = keys + f.load(i32, table, position // PAGE * 4).to(i64) * layout.nbytes
-            f.call(self._add_page.name, None, self._queries, page, length - position, result)
+            hidden = [length - k("window") - position] if self.windowed else []
+            f.call(self._add_page.name, None, self._queries, page, length - position, result, *hidden)
 
     def clear(self) -> None:
         """Nothing is merged yet."""
@@ -152,14 +184,18 @@ class _Rows:
             output = self.k("output", pointer) + (row + r) * self.k("output_stride") + head * self.output_bytes
             with f.loop(self.group) as g:
                 of = g + r * self.group
-                inverse = (1.0 / sum_lanes(f.load(f32 * 16, self._sums, of * 64 + self.heads * head_bytes))).splat(16)
+                total = sum_lanes(f.load(f32 * 16, self._sums, of * 64 + self.heads * head_bytes))
+                if self.sinks:
+                    sink = f.load(f32, self.k("sinks", pointer), (head * self.group + g) * 4)
+                    total = total + exp(sink - f.load(f32, self._sums, of * 4 + self.heads * (head_bytes + 64)))
+                inverse = (1.0 / total).splat(16)
                 with f.loop(0, head_bytes, 64) as i:
                     f.store(f.load(f32 * 16, self._sums, of * head_bytes + i) * inverse, output, g * head_bytes + i)
 
     def whole(self, row: Value, head: Value) -> None:
-        """Part by part the whole past of the rows from `row` on."""
+        """Part by part all that the rows from `row` on see."""
         self.clear()
-        with self.k.f.loop(self.parts(row)) as p:
+        with self.k.f.loop(self.first_part(row), self._end_part(row)) as p:
             self.compute(row, head, p, self._part)
             self.merge(self._part)
         self.finish(row, head)
@@ -197,15 +233,18 @@ def _merge(module: Module, heads: int, value_dim: int) -> Function:
     return f
 
 
-def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
-    """Adds the first `count` positions of a page to the result of a row's heads, one more to that of the next row's."""
+def _page(module: Module, rows: int, group: int, layout: Layout, windowed: bool) -> Function:
+    """Adds the first `count` positions of a page to the result of a row's heads, one more to that of the next row's.
+
+    With a window the first `hidden` of them are left out, one more of the next row's; it may be less than 0.
+    """
     lanes, key_dim, value_dim = module.isa.lanes, layout.key_dim, layout.value_dim
     quantized = layout.kind == "q8_0"
     # So many elements of a key, and of a value, share a factor.
     key_span, value_span = (BLOCK if quantized else dim for dim in (key_dim, value_dim))
     n_heads = rows * group
-    f = module.function(f"page{rows}", [pointer, pointer, i64, pointer], internal=True)
-    queries, page, count, sums = f.arguments
+    f = module.function(f"page{rows}", [pointer, pointer, i64, pointer, *([i64] if windowed else [])], internal=True)
+    queries, page, count, sums, *hidden = f.arguments
     totals = sums + 4 * n_heads * value_dim
     maxima = totals + 64 * n_heads
     scores = f.memory(4 * n_heads * PAGE)
@@ -256,6 +295,9 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
         line = scores + head * (4 * PAGE)
         ramps = [f.vector(i32 * lanes, range(first, first + lanes)) for first in range(0, PAGE, lanes)]
         valid = [ramp < (count + head // group).to(i32).splat(lanes) for ramp in ramps]
+        for before in hidden:
+            first = (before + head // group).to(i32).splat(lanes)
+            valid = [ok & (ramp >= first) for ok, ramp in zip(valid, ramps, strict=True)]
         here = [ok.select(f.load(f32 * lanes, line, 4 * lanes * part), _LOWEST) for part, ok in enumerate(valid)]
         largest = here[0]
         for score in here[1:]:
@@ -269,6 +311,9 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
         total = f.load(f32 * lanes, totals, head * 64)
         for part, score in enumerate(here):
             weight = exp_of_negative(score - shift)
+            if windowed:
+                # Where a row sees nothing of the page, nor of those before it, the largest score is the lowest, too.
+                weight = valid[part].select(weight, 0.0)
             f.store(weight, line, 4 * lanes * part)
             total = total + weight
         f.store(total, totals, head * 64)
@@ -288,7 +333,7 @@ def _page(module: Module, rows: int, group: int, layout: Layout) -> Function:
             with f.loop(first, first + value_span, lanes * wide) as column:
                 places = {(g, v): column * 4 + (g * value_dim + v * lanes) * 4 for g in some for v in range(wide)}
                 acc = {at: f.variable(f32 * lanes, f.load(f32 * lanes, sums, places[at])) for at in places}
-                with f.loop(used) as i:
+                with f.loop(hidden[0].maximum(0) if windowed else 0, used) as i:
                     ahead(some, (column + key_dim) * PAGE + i * (lanes * wide))
                     for v in range(wide):
                         apart()

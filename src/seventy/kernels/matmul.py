@@ -41,6 +41,29 @@ def build(module: Module, format_name: str) -> None:
     panels of their NUMA node first.
     """
     format = by_name(format_name)
+    panels = panels_function(module, format)
+    k = Kernel(module, ARGUMENTS)
+    f = k.f
+    rows, blocks, chunk = k.count("rows"), k("blocks"), k("chunk")
+    kind = KINDS[format.activation]
+    bases = section_bases(f, kind, k("input", pointer), k("capacity"), blocks * format.block)
+    with k.claim_by_node(k("n_panels"), chunk, k("nodes"), k("homes", pointer)) as (first, limit):
+        weights = k("panels", pointer) + first * (blocks * format.panel_block)
+        output = k("output", pointer) + first * (4 * PANEL)
+        bias = k("bias", pointer) + first * (4 * PANEL)
+        f.call(
+            panels.name, None, weights, (first + chunk).minimum(limit) - first, blocks, rows, output,
+            k("output_stride"), k("bias"), bias, k("accumulate"), k("prompt_columns"), *bases,
+        )  # fmt: skip
+
+
+def panels_function(module: Module, format: Format) -> Function:
+    """Writes `panels`: some panels that follow each other times all tiles of some rows.
+
+    Its arguments: the first panel, how many, blocks of each, rows, where the first panel's columns of the output are
+    and bytes from row to row, the address of their bias or 0, whether to add to the output, the columns that a
+    prompt's tiles go over at a time, and where each section of the rows' activations begins.
+    """
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
     slots: list[Type] = []
     # Vectors of 512 bits unpack as fast as the L2 delivers (docs/lab.md).
@@ -48,62 +71,56 @@ def build(module: Module, format_name: str) -> None:
     tiles = {width: tile_function(module, format, width) for width in widths}
     # A turn that is shorter than a block of 256 columns gains nothing.
     side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
-    k = Kernel(module, ARGUMENTS)
-    f = k.f
-    rows, all_blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
+    parameters = [pointer, i64, i64, i64, pointer, i64, i64, pointer, i64, i64, *(pointer for _ in kind.sections)]
+    f = module.function("panels", parameters, internal=True)
+    panels, n_panels, all_blocks, rows, outputs, stride, biased, biases, add, prompt_columns, *bases = f.arguments
     columns = all_blocks * format.block
-    bases = section_bases(f, kind, k("input", pointer), k("capacity"), columns)
-    prompt_blocks = k("prompt_columns") // format.block
+    prompt_blocks = prompt_columns // format.block
     is_prompt = (rows >= _PROMPT_TILES * widths[0]) & (prompt_blocks > 0)
     step = is_prompt.select(prompt_blocks, all_blocks)
     if slots:
         prompt_tile = tile_function(module, format, widths[0], slots)
         memory = f.memory(MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
 
-    with k.claim_by_node(n_panels, chunk, k("nodes"), k("homes", pointer)) as (first, limit):
-        end = (first + chunk).minimum(limit)
+    def tile_at(tile: Function, width: int, row: Value, panel: Value, start: Value, *more: Value) -> None:
+        """The rows from `row` on times the blocks from `start` on."""
+        weights = panels + (panel * all_blocks + start) * format.panel_block
+        inputs = [
+            base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
+            for base, covered in zip(bases, kind.sections, strict=True)
+        ]
+        output = outputs + row * stride + panel * (4 * PANEL)
+        has_bias, bias = start.eq(0).select(biased, 0), biases + panel * (4 * PANEL)
+        accumulate = start.eq(0).select(add, 1)
+        blocks = (all_blocks - start).minimum(step)
+        f.call(tile.name, None, weights, blocks, output, stride, has_bias, bias, accumulate, *inputs, *more)
 
-        def tile_at(tile: Function, width: int, row: Value, panel: Value, start: Value, *more: Value) -> None:
-            """The rows from `row` on times the blocks from `start` on."""
-            weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
-            inputs = [
-                base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
-                for base, covered in zip(bases, kind.sections, strict=True)
-            ]
-            output = k("output", pointer) + row * k("output_stride") + panel * (4 * PANEL)
-            has_bias = start.eq(0).select(k("bias"), 0)
-            bias = k("bias", pointer) + panel * (4 * PANEL)
-            accumulate = start.eq(0).select(k("accumulate"), 1)
-            blocks = (all_blocks - start).minimum(step)
-            f.call(
-                tile.name, None, weights, blocks, output, k("output_stride"), has_bias, bias, accumulate, *inputs, *more
-            )
+    half = zero = f.constant(i64, 0)
+    if side_by_side:
+        half = rows.eq(1).select(n_panels // 2, zero)
+        with f.loop(half) as panel:
+            tile_at(side_by_side, 1, zero, panel, zero, half)
+    with f.loop(0, all_blocks, step) as start, f.loop(half * 2, n_panels) as panel:
+        done = f.variable(i64, 0)
 
-        half = zero = f.constant(i64, 0)
-        if side_by_side:
-            half = rows.eq(1).select((end - first) // 2, zero)
-            with f.loop(first, first + half) as panel:
-                tile_at(side_by_side, 1, zero, panel, zero, half)
-        with f.loop(0, all_blocks, step) as start, f.loop(first + half * 2, end) as panel:
-            done = f.variable(i64, 0)
+        def multiply_by(tile: Function, width: int, kept: Value | None = None) -> None:
+            """As many tiles of this width as there are rows left for."""
+            end = done.get() + (rows - done.get()) // width * width
+            with f.loop(done.get(), end, width) as row:
+                # Of each block of the next panel, the i-th tile asks for the i-th line.
+                following = (panel + 1) * all_blocks + start
+                line = panels + following * format.panel_block + row * (64 // width)
+                tile_at(tile, width, row, panel, start, *((kept, line) if kept else ()))
+            done.set(end)
 
-            def multiply_by(tile: Function, width: int, kept: Value | None = None) -> None:
-                """As many tiles of this width as there are rows left for."""
-                end = done.get() + (rows - done.get()) // width * width
-                with f.loop(done.get(), end, width) as row:
-                    # Of each block of the next panel, the i-th tile asks for the i-th line.
-                    following = (panel + 1) * all_blocks + start
-                    line = k("panels", pointer) + following * format.panel_block + row * (64 // width)
-                    tile_at(tile, width, row, panel, start, *((kept, line) if kept else ()))
-                done.set(end)
-
-            if keep and slots:
-                with f.when(is_prompt):
-                    weights = k("panels", pointer) + (panel * all_blocks + start) * format.panel_block
-                    f.call(keep.name, None, weights, (all_blocks - start).minimum(step), memory)
-                    multiply_by(prompt_tile, widths[0], memory)
-            for width in widths:
-                multiply_by(tiles[width], width)
+        if keep and slots:
+            with f.when(is_prompt):
+                weights = panels + (panel * all_blocks + start) * format.panel_block
+                f.call(keep.name, None, weights, (all_blocks - start).minimum(step), memory)
+                multiply_by(prompt_tile, widths[0], memory)
+        for width in widths:
+            multiply_by(tiles[width], width)
+    return f
 
 
 def _lanes(module: Module) -> int:
@@ -170,7 +187,7 @@ def tile_function(
             f.store(f.load(vector, source), place)
     with f.when(accumulate > 0):
         for place, source, _ in each():
-            f.store(f.load(vector, source), place)
+            f.store(f.load(vector, place) + f.load(vector, source), place)
 
     def add_blocks(block: Value, count: int, stream: int) -> None:
         """Adds the products of `count` blocks; more than one are summed by themselves first."""

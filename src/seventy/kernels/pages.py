@@ -3,13 +3,16 @@
 A page holds PAGE positions of one KV head of one layer: keys as [key_dim, PAGE], so that a vector is as many
 positions and a score needs no sum across lanes; then values as [PAGE, value_dim]. As f16, or as q8_0: int8 with one
 f16 factor for 32 elements of a position; a page's factors [dim / 32, PAGE] follow its keys, and its values.
+
+Where values are the first elements of the keys (latent attention) a page has the keys alone, as [PAGE, dim], and
+their factors as [PAGE, dim / 32]: all heads share them, so that a kernel unpacks them once for many.
 """
 
 from dataclasses import dataclass
 
 from seventy.jit.build import Function, Value
-from seventy.jit.simd import float_to_halves, max_lanes, round_to_int
-from seventy.jit.types import f32, i8, i32
+from seventy.jit.simd import float_to_halves, halves_to_float, max_lanes, round_to_int
+from seventy.jit.types import f32, i8, i32, u16
 
 PAGE = 32
 BLOCK = 32
@@ -85,6 +88,66 @@ class Layout:
                         continue
                     for lane in range(16):
                         f.store(q.lane(lane), page, (first + lane) * PAGE + slot)
+
+
+@dataclass(frozen=True, slots=True)
+class LatentLayout:
+    """A page of keys whose first elements are the values, too; `kind` is one of KINDS."""
+
+    kind: str
+    dim: int
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+        assert self.dim % self.block == 0, f"latent keys of {self.dim} in blocks of {self.block}"
+
+    @property
+    def block(self) -> int:
+        """Elements that are stored together."""
+        return BLOCK if self.kind == "q8_0" else 16
+
+    @property
+    def element(self) -> int:
+        return 1 if self.kind == "q8_0" else 2
+
+    @property
+    def factors(self) -> int:
+        """Where the factors begin, in bytes."""
+        return self.element * PAGE * self.dim
+
+    @property
+    def nbytes(self) -> int:
+        return self.factors + (2 * PAGE * (self.dim // BLOCK) if self.kind == "q8_0" else 0)
+
+    def page(self, cache: Value, page: Value) -> Value:
+        """The address of a page."""
+        return cache + page * self.nbytes
+
+    def store(self, f: Function, page: Value, slot: Value, key: Value) -> None:
+        """Writes the floats at `key` as position `slot` of the page."""
+        with f.loop(self.dim // self.block) as i:
+            block, source = slot * (self.dim // self.block) + i, key + i * (4 * self.block)
+            if self.kind == "q8_0":
+                vectors, factor = _quantized(f, source)
+                f.store(float_to_halves(factor), page + self.factors, block * 2)
+            else:
+                vectors = [float_to_halves(f.load(f32 * 16, source))]
+            for part, vector in enumerate(vectors):
+                f.store(vector, page, block * (self.block * self.element) + part * vector.type.nbytes)
+
+    def unpack(self, f: Function, page: Value, keys: Value) -> None:
+        """Writes a page as floats, [PAGE, dim]."""
+        lanes = f.isa.lanes
+        with f.loop(PAGE * self.dim // self.block) as block:
+            if self.kind == "q8_0":
+                factor = halves_to_float(f.load(u16, page + self.factors, block * 2)).splat(lanes)
+            for i in range(0, self.block, lanes):
+                at = block * self.block + i
+                if self.kind == "q8_0":
+                    number = f.load(i8 * lanes, page, at).to(f32) * factor
+                else:
+                    number = halves_to_float(f.load(u16 * lanes, page, at * 2))
+                f.store(number, keys, at * 4)
 
 
 def _quantized(f: Function, source: Value) -> tuple[list[Value], Value]:

@@ -39,19 +39,19 @@ def build(
         position = f.load(i32, k("positions", pointer), row * 4).to(i64)
         coarse = k("coarse", pointer) + position // STEP * (4 * rope_dim)
         fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
-        _add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
+        add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
         queries = k("queries", pointer) + row * k("query_stride") + head * (4 * group * head_dim)
         keys = k("keys", pointer) + row * k("key_stride") + head * (4 * head_dim)
         values = k("values", pointer) + row * k("value_stride") + head * (4 * head_dim)
         with f.loop(group) as g:
             if norm:
-                _norm(k, queries + g * (4 * head_dim), k("query_norm", pointer), head_dim)
-            _rotate(f, queries + g * (4 * head_dim), cosines, sines, rope_dim, interleaved)
+                normalise(k, queries + g * (4 * head_dim), k("query_norm", pointer), head_dim)
+            rotate(f, queries + g * (4 * head_dim), cosines, sines, rope_dim, interleaved)
             if layout.spread:
                 _hadamard(f, queries + g * (4 * head_dim), head_dim, layout.spread)
         if norm:
-            _norm(k, keys, k("key_norm", pointer), head_dim)
-        _rotate(f, keys, cosines, sines, rope_dim, interleaved)
+            normalise(k, keys, k("key_norm", pointer), head_dim)
+        rotate(f, keys, cosines, sines, rope_dim, interleaved)
         if layout.spread:
             _hadamard(f, keys, head_dim, layout.spread)
         segment = f.load(i32, k("segments", pointer), row * 4).to(i64)
@@ -72,7 +72,8 @@ def _lanes(span: int) -> int:
     return next(n for n in (16, 8, 4, 2, 1) if span % n == 0)
 
 
-def _add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: Value, half: int) -> None:
+def add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: Value, half: int) -> None:
+    """Writes the cosines and sines of the sum of two angles, of `half` pairs."""
     vector = f32 * _lanes(half)
     with f.loop(0, 4 * half, vector.nbytes) as i:
         c, s = f.load(vector, coarse, i), f.load(vector, coarse, i + 4 * half)
@@ -81,14 +82,16 @@ def _add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: 
         f.store(fma(c, s1, s * c1), sines, i)
 
 
-def _norm(k: Kernel, x: Value, weight: Value, head_dim: int) -> None:
+def normalise(k: Kernel, x: Value, weight: Value, head_dim: int) -> None:
+    """RMSNorm of the `head_dim` floats at x, in place."""
     f = k.f
     factor = inverse_rms(k, x, f.constant(i64, head_dim)).splat(16)
     with f.loop(0, 4 * head_dim, 64) as i:
         f.store(f.load(f32 * 16, x, i) * factor * f.load(f32 * 16, weight, i), x, i)
 
 
-def _rotate(f: Function, x: Value, cosines: Value, sines: Value, rope_dim: int, interleaved: bool) -> None:
+def rotate(f: Function, x: Value, cosines: Value, sines: Value, rope_dim: int, interleaved: bool) -> None:
+    """Turns the first `rope_dim` floats at x, in place."""
     half = rope_dim // 2
     lanes = _lanes(half)
     with f.loop(0, half, lanes) as i:

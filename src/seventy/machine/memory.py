@@ -11,7 +11,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from seventy.errors import SeventyError
 from seventy.machine.cgroup import memory_free
+from seventy.sizes import size
 
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE = 2 << 20
@@ -21,11 +23,20 @@ _MPOL_INTERLEAVE = 3
 
 
 def allocate(nbytes: int) -> NDArray[np.uint8]:
-    """Zeroed memory from the system, page-aligned, in huge pages where Linux gives them; freed with the array."""
+    """Zeroed memory from the system, page-aligned, in huge pages where Linux gives them; freed with the array.
+
+    SeventyError where the system refuses: a limit of address space (`ulimit -v`, as shells of clusters set it).
+    """
     if sys.platform != "linux":
         return np.frombuffer(mmap.mmap(-1, max(nbytes, mmap.PAGESIZE)), np.uint8)[:nbytes]
-    # Private: shared memory, Python's default, is not given huge pages, and small ones halve the read bandwidth.
-    area = mmap.mmap(-1, nbytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        # Private: shared memory, Python's default, is not given huge pages, and small ones halve the read bandwidth.
+        area = mmap.mmap(-1, nbytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise SeventyError(
+            f"the system gives no {size(nbytes)} of memory ({error.strerror}); ulimit -v says whether there is a limit "
+            f"of address space: raise it, or take a smaller model or --context"
+        ) from None
     # A kernel without transparent huge pages refuses; ordinary pages do.
     with contextlib.suppress(OSError):
         area.madvise(_MADV_HUGEPAGE)

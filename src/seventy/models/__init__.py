@@ -1,4 +1,4 @@
-"""Architectures: one file each, named as GGUF's `general.architecture` names it, found by import.
+"""Architectures: one file each, named as GGUF's `general.architecture` names it (- becomes _), found by import.
 
 A file offers `config(metadata)`, the model's numbers; `caches(config)`, what each layer remembers; and
 `build(graph, config, weights)`, which writes the program. What several of them share stands in `blocks`.
@@ -12,7 +12,8 @@ from seventy.errors import SeventyError
 
 
 def architectures() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    """Those there are, as GGUF names them."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def find(architecture: object) -> ModuleType:
@@ -22,4 +23,4 @@ def find(architecture: object) -> ModuleType:
             f"this engine does not know the architecture {architecture!r}; take a model of one that it knows: "
             f"{', '.join(architectures())}"
         )
-    return import_module(f"{__name__}.{architecture}")
+    return import_module(f"{__name__}.{str(architecture).replace('-', '_')}")

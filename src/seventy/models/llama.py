@@ -1,4 +1,4 @@
-"""The llama architecture: Llama 1 to 3.x, Mistral, SmolLM, R1-Distill-Llama and others that declare it."""
+"""The llama architecture: Llama 1 to 3.x, Mistral, Mixtral, SmolLM, R1-Distill-Llama and others that declare it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,19 @@ from typing import Any
 from seventy.graph.program import Program
 from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
-from seventy.models.blocks.config import Config, caches, read
-from seventy.models.blocks.feed_forward import feed_forward
+from seventy.models.blocks.config import Config, Mixture, caches, read
+from seventy.models.blocks.experts import feed_forward_or_experts
 
 __all__ = ["build", "caches", "config"]
 
 
 def config(metadata: Mapping[str, Any]) -> Config:
-    return read(metadata, "llama", interleaved=True)
+    if not metadata.get("llama.expert_count"):
+        return read(metadata, "llama", interleaved=True)
+    # Mixtral's experts are as wide as its feed-forward would be.
+    width = {"llama.expert_feed_forward_length": metadata.get("llama.feed_forward_length")}
+    return read(width | dict(metadata), "llama", interleaved=True, experts=Mixture())
 
 
 def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward)
+    transformer.build(graph, config, weights, feed_forward_or_experts)

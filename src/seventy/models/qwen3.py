@@ -13,7 +13,7 @@ __all__ = ["build", "caches", "config"]
 
 
 def config(metadata: Mapping[str, Any]) -> Config:
-    return read(metadata, "qwen3", interleaved=False, head_norms=True)
+    return read(metadata, "qwen3", interleaved=False, query_norm="head")
 
 
 def build(graph: Program, config: Config, weights: Weights) -> None:

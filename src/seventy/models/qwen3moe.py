@@ -6,15 +6,15 @@ from typing import Any
 from seventy.graph.program import Program
 from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
-from seventy.models.blocks.config import Config, caches, read
-from seventy.models.blocks.experts import experts
+from seventy.models.blocks.config import Config, Mixture, caches, read
+from seventy.models.blocks.experts import feed_forward_or_experts
 
 __all__ = ["build", "caches", "config"]
 
 
 def config(metadata: Mapping[str, Any]) -> Config:
-    return read(metadata, "qwen3moe", interleaved=False, head_norms=True, experts=True)
+    return read(metadata, "qwen3moe", interleaved=False, query_norm="head", experts=Mixture())
 
 
 def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, experts)
+    transformer.build(graph, config, weights, feed_forward_or_experts)

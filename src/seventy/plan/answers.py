@@ -27,9 +27,10 @@ def band_json(band: Band) -> dict[str, float]:
 def reason(found: Prediction, lang: str) -> str:
     """Why it is as fast as it is, with the bytes behind it."""
     return say("bound_" + found.bound, lang, {
-        "read": size(1e9 * found.read_gb_per_token), "gbs": found.effective_gbs, "share": f"{100 * found.share:.0f}",
-        "peak": found.peak_gbs, "ops": 2 * found.load.active_params_b, "ms": found.barrier_ms,
+        "read": size(1e9 * found.read_gb_per_step), "gbs": found.effective_gbs, "share": f"{100 * found.share:.0f}",
+        "peak": found.peak_gbs, "ops": 2 * found.users * found.load.active_params_b, "ms": found.barrier_ms,
         "needs": size(found.need.total), "room": size(found.machine.room_bytes or 0),
+        "step": say("step" if found.users == 1 else "step_users", lang, {"users": found.users}),
     })  # fmt: skip
 
 
@@ -55,7 +56,8 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
         "model": {
             "name": found.load.name, "quant": found.load.quant, "params_b": found.load.params_b,
             "active_params_b": found.load.active_params_b, "file_gb": _round(found.load.file_gb),
-            "read_gb_per_token": _round(found.read_gb_per_token), "needs_gb": _round(found.need.total / 1e9),
+            "read_gb_per_token": _round(found.read_gb_per_step / found.users),
+            "needs_gb": _round(found.need.total / 1e9),
         },
         "machine": {
             "name": machine.name, "known_cpu": machine.cpu is not None, "kind": machine.kind,
@@ -66,7 +68,9 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
         },
         "engine": found.engine,
         "context": found.context,
-        "ms_per_token": {
+        "users": found.users,
+        "decode_tok_s_together": band_json(found.together),
+        "ms_per_step": {
             "memory": _round(found.memory_ms), "compute": _round(found.compute_ms),
             "barriers": _round(found.barrier_ms), "ssd": _round(found.ssd_ms),
         },
@@ -75,7 +79,7 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
 
 
 def as_text(found: Prediction, lang: str) -> str:
-    """Seven lines for a terminal."""
+    """Seven lines for a terminal, one more for several users."""
     machine = found.machine
     memory = (
         say("p_measured", lang, {"gbs": machine.measured_gbs})
@@ -94,6 +98,7 @@ def as_text(found: Prediction, lang: str) -> str:
         say("p_on", lang, {"model": found.load.name, "quant": found.load.quant, "machine": machine.name,
                            "memory": memory, "engine": found.engine, "context": found.context}),
         line("p_decode", found.decode, say("p_unit", lang)),
+        *([line("p_together", found.together, say("p_unit", lang))] if found.users > 1 else []),
         line("p_prefill", found.prefill, say("p_unit", lang)),
         line("p_first", found.first_token_s, say("p_prompt", lang)),
         f"{say('p_why', lang)}: {reason(found, lang)}",

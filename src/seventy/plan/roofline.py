@@ -25,7 +25,8 @@ LOW_BIT = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "
 class Load:
     """A model to run: sizes in GB (1e9 bytes).
 
-    `read_gb` is what one token reads of the weights; `footprint` is what it takes of memory.
+    `read_gb` is what one token reads of the weights; `footprint` is what it takes of memory. `expert_gb` is how much of
+    the file are experts, `used_share` which part of the experts of a layer one token uses.
     """
 
     name: str
@@ -36,12 +37,16 @@ class Load:
     read_gb: float
     footprint: Footprint
     layers: int
+    expert_gb: float = 0.0
+    used_share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.active_params_b <= self.params_b * 1.001:
             raise ValueError(f"{self.name}: {self.active_params_b:g} B active of {self.params_b:g} B parameters")
         if self.file_gb <= 0 or self.read_gb <= 0 or self.layers < 1:
             raise ValueError(f"{self.name}: sizes and layers must be positive")
+        if not 0 <= self.expert_gb <= self.file_gb or not 0 <= self.used_share <= 1:
+            raise ValueError(f"{self.name}: a share {self.used_share:g} of {self.expert_gb:g} GB of experts")
 
     @property
     def mixture(self) -> bool:
@@ -51,13 +56,20 @@ class Load:
     def low_bit(self) -> bool:
         return self.quant.upper().removeprefix("UD-").startswith(LOW_BIT)
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        return self.footprint.position_bytes
+    def step_gb(self, rows: int) -> float:
+        """GB of the weights that a step reads which carries one token each of so many texts.
 
-    def need(self, context: int) -> Need:
-        """What must fit in memory at this context, as the engine counts it; no model has a longer one than its own."""
-        return self.footprint.need(min(context, self.footprint.context))
+        Experts that several of them go to are read once. With k of E experts each, n tokens that choose by chance go
+        to E (1 - (1 - k / E)^n) different ones.
+        """
+        return self.read_gb + self.expert_gb * (1 - (1 - self.used_share) ** rows - self.used_share)
+
+    def need(self, context: int, users: int = 1) -> Need:
+        """What must fit in memory with texts of so many users, as the engine counts it, each of this context.
+
+        No model has a longer one than its own.
+        """
+        return self.footprint.need(users * min(context, self.footprint.context), users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +93,23 @@ class Band:
 class Prediction:
     """What to expect, and the figures it was made of.
 
-    `need` is of memory, at `context` or at what is usual where that is longer. `bound` is memory, compute, barriers or
-    ssd; `effective_gbs` the read bandwidth assumed, `peak_gbs` the peak of the channels that hold memory; times in
-    milliseconds per token.
+    `decode` is of each of `users` texts that are written at once. `need` is of memory, at `context` or at what is usual
+    where that is longer. `bound` is memory, compute, barriers or ssd; `effective_gbs` the read bandwidth assumed,
+    `peak_gbs` the peak of the channels that hold memory; times in milliseconds per step, which is a token of each text.
     """
 
     machine: Machine
     load: Load
     engine: str
     context: int
+    users: int
     decode: Band
     prefill: Band
     first_token_s: Band
     bound: str
     fits: bool
     need: Need
-    read_gb_per_token: float
+    read_gb_per_step: float
     effective_gbs: float
     peak_gbs: float
     share: float
@@ -104,6 +117,11 @@ class Prediction:
     compute_ms: float
     barrier_ms: float
     ssd_ms: float
+
+    @property
+    def together(self) -> Band:
+        """Tokens a second of all texts."""
+        return Band(self.users * self.decode.low, self.users * self.decode.mid, self.users * self.decode.high)
 
 
 def predict(
@@ -113,8 +131,12 @@ def predict(
     engine: str = "llama.cpp",
     threads: int | None = None,
     calibration: Calibration = CALIBRATION,
+    users: int = 1,
 ) -> Prediction:
-    """The speed of one user's request on a machine that does nothing else, its settings as they should be."""
+    """The speed of the requests of so many users on a machine that does nothing else, its settings as they should be.
+
+    Each has its own text of `context` tokens.
+    """
     workers = min(threads, machine.cores) if threads else machine.cores
     bandwidth = calibration.bandwidth(machine, engine)
     peak = machine.measured_gbs or machine.peak_gbs
@@ -122,33 +144,36 @@ def predict(
     if machine.measured_gbs is None:
         # What was measured, was measured with these cores.
         effective = min(effective, workers * calibration.core_gbs(machine))
-    kv_gb = load.kv_bytes_per_token * context / 1e9
-    memory_s = (load.read_gb + KV_READ_COST * kv_gb) / effective
+    kv_gb, read_gb = users * load.footprint.seen_bytes(context) / 1e9, load.step_gb(users)
+    memory_s = (read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
-    compute_s = operations / calibration.decode_ops_per_s(machine, load.low_bit, workers)
+    rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine)
+    decode_rate = calibration.decode_ops_per_s(machine, load.low_bit, workers)
+    # Rows of several users are multiplied as those of a prompt are.
+    compute_s = users * operations / (decode_rate if users == 1 else max(decode_rate, rate))
     barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
-    need = load.need(max(context, USUAL_CONTEXT))
+    need = load.need(max(context, USUAL_CONTEXT), users)
     fits = machine.holds(need)
     ssd_s = 0.0
     if machine.room_bytes is not None and not fits:
         missing = min(1.0, (need.total - machine.room_bytes) / (load.file_gb * 1e9))
-        ssd_s = load.read_gb * missing / machine.ssd_gbs
+        ssd_s = read_gb * missing / machine.ssd_gbs
     seconds = max(memory_s, compute_s) + barrier_s + ssd_s
     spread = bandwidth.spread if fits else max(bandwidth.spread, 2.0)
     decode = Band(1 / seconds / spread, 1 / seconds, 1 / seconds * min(spread, 2.0 if not fits else spread))
 
-    rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine)
     tokens_per_second = rate / operations
     if not fits:
         # A prompt reads each missing byte once per batch of 512 tokens.
-        tokens_per_second = 1 / (1 / tokens_per_second + ssd_s * load.params_b / load.active_params_b / 512)
+        whole_s = ssd_s * load.read_gb / read_gb * load.params_b / load.active_params_b
+        tokens_per_second = 1 / (1 / tokens_per_second + whole_s / 512)
     prefill = Band(tokens_per_second / prefill_spread, tokens_per_second, tokens_per_second * prefill_spread)
     parts = {"memory": memory_s, "compute": compute_s if compute_s > memory_s else 0.0, "barriers": barrier_s}
     bound = "ssd" if ssd_s > seconds / 2 else max(parts, key=lambda part: parts[part])
     return Prediction(
-        machine=machine, load=load, engine=engine, context=context, decode=decode, prefill=prefill,
+        machine=machine, load=load, engine=engine, context=context, users=users, decode=decode, prefill=prefill,
         first_token_s=prefill.inverse(PROMPT_TOKENS), bound=bound, fits=fits, need=need,
-        read_gb_per_token=load.read_gb + kv_gb, effective_gbs=effective, peak_gbs=peak, share=effective / peak,
+        read_gb_per_step=read_gb + kv_gb, effective_gbs=effective, peak_gbs=peak, share=effective / peak,
         memory_ms=memory_s * 1e3, compute_ms=compute_s * 1e3, barrier_ms=barrier_s * 1e3, ssd_ms=ssd_s * 1e3,
     )  # fmt: skip
 

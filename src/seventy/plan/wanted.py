@@ -1,11 +1,13 @@
 """The model a person wants to run: from the catalogue, from bare numbers, or from a GGUF file."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from seventy.catalog import names
+from seventy.catalog.metadata import released_metadata
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
 from seventy.catalog.names import Name
 from seventy.catalog.quants import known_quant, quant_of, tensor_types
@@ -108,11 +110,7 @@ def hosted_load(model: Model, title: str, quant: str, nbytes: int) -> Load:
     """A file of a hub whose size is known and whose shapes are those of a model of the catalogue."""
     near = min(model.size_gb, key=lambda q: abs(model.size_gb[q] - nbytes / 1e9))
     share = min(1.0, model.read_per_token(near) / model.size(near))
-    layers = model.layers or guess_layers(model.params_b, model.active_params_b)
-    return Load(
-        title, quant, model.params_b, model.active_params_b, nbytes / 1e9, nbytes / 1e9 * share,
-        _catalogue_footprint(model, nbytes / 1e9, layers), layers,
-    )  # fmt: skip
+    return _catalogue_load(model, title, quant, nbytes / 1e9, nbytes / 1e9 * share)
 
 
 def catalogue_load(name: str, quant: str) -> Load:
@@ -122,11 +120,30 @@ def catalogue_load(name: str, quant: str) -> Load:
     if quant.upper() not in known:
         raise SeventyError(f"No quant {quant!r} is known; known are {', '.join(dict.fromkeys(known.values()))}.")
     quant = known[quant.upper()]
+    return _catalogue_load(model, model.name, quant, model.size(quant), model.read_per_token(quant))
+
+
+def _catalogue_load(model: Model, name: str, quant: str, file_gb: float, read_gb: float) -> Load:
     layers = model.layers or guess_layers(model.params_b, model.active_params_b)
+    expert_gb, used = _experts(model, file_gb, read_gb) if model.mixture else (0.0, 1.0)
     return Load(
-        model.name, quant, model.params_b, model.active_params_b, model.size(quant), model.read_per_token(quant),
-        _catalogue_footprint(model, model.size(quant), layers), layers,
+        name, quant, model.params_b, model.active_params_b, file_gb, read_gb,
+        _catalogue_footprint(model, file_gb, layers), layers, expert_gb, used,
     )  # fmt: skip
+
+
+def _experts(model: Model, file_gb: float, read_gb: float) -> tuple[float, float]:
+    """GB of a mixture's experts, and which part of a layer's a token uses.
+
+    All but the embedding table and the experts that it does not use is read for a token. Where nobody says how many
+    experts there are, all of the file is taken for experts.
+    """
+    metadata = released_metadata(model)
+    count, used = (metadata.get(f"{model.arch}.{key}") for key in ("expert_count", "expert_used_count"))
+    if not count or not used:
+        return file_gb, read_gb / file_gb
+    table_gb = (model.hidden or 0) * (model.vocabulary or 0) / 1e9 / model.params_b * file_gb
+    return max(0.0, file_gb - read_gb - table_gb) / (1 - used / count), used / count
 
 
 def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint:
@@ -167,7 +184,7 @@ def bare_load(params_b: float | None, active_params_b: float | None, weights_gb:
     layers = guess_layers(params_b, active)
     return Load(
         f"{params_b:g}B model", quant, params_b, active, weights_gb, weights_gb * active / params_b,
-        guess_footprint(weights_gb, active, layers), layers,
+        guess_footprint(weights_gb, active, layers), layers, weights_gb, active / params_b,
     )  # fmt: skip
 
 
@@ -188,29 +205,35 @@ def gguf_load(file: "Source") -> Load:
         return float(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else otherwise
 
     experts, used = number("expert_count", 0), number("expert_used_count", 0)
-    total = expert = table = elements = expert_elements = 0.0
+    layers = int(number("block_count", 0) - number("nextn_predict_layers", 0))
+    total = expert = table = elements = expert_elements = idle = idle_elements = 0.0
     for tensor in file.tensors.values():
         size, count = float(tensor.nbytes), 1.0
         for dimension in tensor.shape:
             count *= dimension
         total, elements = total + size, elements + count
-        if "_exps" in tensor.name:
+        # Blocks after the layers are for multi-token prediction, and not run; nor is an indexer of keys.
+        block = re.match(r"blk\.(\d+)\.", tensor.name)
+        if (block and int(block[1]) >= layers > 0) or ".indexer." in tensor.name:
+            idle, idle_elements = idle + size, idle_elements + count
+        elif "_exps" in tensor.name:
             expert, expert_elements = expert + size, expert_elements + count
         elif tensor.name == "token_embd.weight" and "output.weight" in file.tensors:
             table = size
     share = min(1.0, used / experts) if experts else 1.0
-    layers = int(number("block_count", 0)) or guess_layers(elements / 1e9)
+    layers = layers if layers > 0 else guess_layers(elements / 1e9)
     heads = number("attention.head_count", 1)
     kv_heads = number("attention.head_count_kv", heads)
     head_width = number("attention.key_length", number("embedding_length", 0) / max(heads, 1))
     path = PurePath(file.path)
-    active_b = (elements - expert_elements * (1 - share)) / 1e9
+    active_b = (elements - idle_elements - expert_elements * (1 - share)) / 1e9
     footprint = _engine_footprint(file)
     if footprint is None:
         footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
-        total / 1e9, (total - table - expert * (1 - share)) / 1e9, footprint, layers,
+        total / 1e9, (total - idle - table - expert * (1 - share)) / 1e9, footprint, layers,
+        expert / 1e9, share,
     )  # fmt: skip
 
 

@@ -65,21 +65,23 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     # reasons
     "bound_memory": (
-        "memory-bound: each token reads {read}, at about {gbs} GB/s ({share} % of the {peak} GB/s peak)",
-        "受内存带宽限制：每个词元读 {read}，有效带宽约 {gbs} GB/s（峰值 {peak} GB/s 的 {share}%）",
+        "memory-bound: each {step} reads {read}, at about {gbs} GB/s ({share} % of the {peak} GB/s peak)",
+        "受内存带宽限制：每{step}读 {read}，有效带宽约 {gbs} GB/s（峰值 {peak} GB/s 的 {share}%）",
     ),
     "bound_compute": (
-        "compute-bound: {ops} billion operations a token take longer than reading its {read}",
-        "受算力限制：每个词元 {ops} G 次运算，比读取 {read} 更慢",
+        "compute-bound: {ops} billion operations a {step} take longer than reading its {read}",
+        "受算力限制：每{step} {ops} G 次运算，比读取 {read} 更慢",
     ),
     "bound_barriers": (
-        "bound by thread barriers: {ms} ms of each token is waiting between operations; fewer threads would help",
-        "受线程同步限制：每个词元有 {ms} 毫秒在等待；减少线程数会更快",
+        "bound by thread barriers: {ms} ms of each {step} is waiting between operations; fewer threads would help",
+        "受线程同步限制：每{step}有 {ms} 毫秒在等待；减少线程数会更快",
     ),
     "bound_ssd": (
-        "runs from SSD: {needs} are needed, {room} are free for it; the rest is read from disk for each token",
-        "从固态硬盘运行：需要 {needs}，可用 {room}；其余部分每个词元都要读盘",
+        "runs from SSD: {needs} are needed, {room} are free for it; the rest is read from disk for each {step}",
+        "从固态硬盘运行：需要 {needs}，可用 {room}；其余部分每{step}都要读盘",
     ),
+    "step": ("token", "个词元"),
+    "step_users": ("step of {users} tokens", "步（{users} 个词元）"),
     "no_fit": (
         "does not fit: needs {needs} with a context of {context}; {room} of {have} are free for it",
         "装不下：上下文 {context} 时需要 {needs}；内存共 {have}，可用 {room}",
@@ -120,6 +122,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     # predict
     "p_decode": ("decode", "生成速度"),
+    "p_together": ("all users", "全部用户"),
     "p_prefill": ("prefill", "预填充速度"),
     "p_first": ("first token", "首词元时间"),
     "p_unit": ("tok/s", "词元/秒"),

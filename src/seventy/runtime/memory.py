@@ -50,9 +50,10 @@ class Need:
 class Footprint:
     """A model's sizes as far as memory goes.
 
-    `weights` are the packed bytes of all tensors, `position_bytes` what all layers' caches take for one position,
-    `state_bytes` what recurrent layers take for one sequence. `columns` are the floats that one row of a pass takes
-    (see `row_columns`). `context` is the longest text that the model was made for.
+    `weights` are the packed bytes of all tensors, `position_bytes` what the caches of layers that see every position
+    take for one, `window_bytes` what those of layers that see a `window` of positions take for one. `state_bytes` is
+    what recurrent layers take for one sequence. `columns` are the floats that one row of a pass takes (see
+    `row_columns`). `context` is the longest text that the model was made for.
     """
 
     weights: int
@@ -61,6 +62,22 @@ class Footprint:
     vocabulary: int
     context: int
     state_bytes: int = 0
+    window: int = 0
+    window_bytes: int = 0
+
+    def seen_bytes(self, position: int) -> int:
+        """Bytes of the cache that a token at this position reads."""
+        return self.position_bytes * position + self.window_bytes * min(position, self.window)
+
+    def slots(self, positions: int, sequences: int) -> int:
+        """How many pages layers with windows have room for, of a cache of `positions` that `sequences` texts share."""
+        return min(whole_pages(positions) // PAGE, self._most_slots(sequences))
+
+    def _most_slots(self, sequences: int) -> int:
+        # A text needs two windows, where it is and before the end of its prompt (cache/prefix.py), each with some pages
+        # more at its ends; and there are as many texts and two that the next ones may begin as.
+        text = 2 * (whole_pages(self.window) // PAGE + 3)
+        return (2 * sequences + 2) * text + sequences + MAX_ROWS // PAGE
 
     def need(
         self, positions: int, sequences: int = 1, rows: int = MAX_ROWS, outputs: int = MAX_OUTPUTS
@@ -71,7 +88,8 @@ class Footprint:
         """
         return Need(
             weights=self.weights,
-            cache=self.position_bytes * whole_pages(positions),
+            cache=self.position_bytes * whole_pages(positions)
+            + self.window_bytes * PAGE * self.slots(positions, sequences),
             states=self.state_bytes * sequences,
             rows=4 * (rows * self.columns + outputs * self.vocabulary),
             process=PROCESS_BYTES + TOKEN_BYTES * self.vocabulary,
@@ -124,7 +142,10 @@ def visible(module_bytes: int) -> int:
 def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1) -> int:
     """Positions, in whole pages, of the largest cache that fits beside the weights."""
     rest = room_bytes - footprint.need(0, sequences).total
-    return max(0, rest) // max(1, footprint.position_bytes) // PAGE * PAGE
+    # Layers with windows have room for every page, or for as many as they ever have.
+    windows = footprint.window_bytes * PAGE * footprint._most_slots(sequences)
+    every, most = footprint.position_bytes + footprint.window_bytes, footprint.position_bytes
+    return max(max(0, rest) // max(1, every), max(0, rest - windows) // max(1, most)) // PAGE * PAGE
 
 
 def choose_context(footprint: Footprint, room_bytes: int, wanted: int | None = None, sequences: int = 1) -> int:

@@ -23,6 +23,18 @@ class Aborted(Exception):
     """The step was stopped before its end; what it wrote is void."""
 
 
+class Linked:
+    """A program as kernels/run.py reads it, with its counters; where both lie is looked up once."""
+
+    def __init__(self, operations: NDArray[np.uint64], counters: NDArray[np.int64]) -> None:
+        self.operations, self.counters = operations, counters
+        self.length, self.addresses = len(operations), (operations.ctypes.data, counters.ctypes.data)
+
+    def first(self, count: int) -> "Linked":
+        """The first `count` operations as a program."""
+        return Linked(self.operations[:count], self.counters)
+
+
 class ThreadPool:
     """One thread for each of `cpus`, pinned to it: the caller of a step is the first, the others wait.
 
@@ -117,16 +129,16 @@ class Executor:
         assert 1 <= threads <= len(pool.cpus), f"{threads} of {len(pool.cpus)} threads"
         self.pool, self.threads = pool, threads
         self._on_close = closed
-        self._step = _lines(run.STEP_BYTES)
-        self._step_address = self._step.ctypes.data
+        step = _lines(run.STEP_BYTES)
+        self._step_address = step.ctypes.data
+        # Python reads and writes single numbers of a memoryview faster than of an array.
+        self._step = step.data
         self._abort = self._step[run.ABORT // 8 :]
         self._running = threading.Lock()
         self._closed = False
 
-    def run(
-        self, operations: NDArray[np.uint64], counters: NDArray[np.int64], threads: int | None = None
-    ) -> None:
-        """Run a program (kernels/run.py says how it lies in memory) to its end, on the first `threads` threads.
+    def run(self, program: Linked, threads: int | None = None) -> None:
+        """Run a program to its end, on the first `threads` threads.
 
         Raises Aborted if `abort` was called while it ran or waited for its turn.
         """
@@ -137,10 +149,9 @@ class Executor:
             # First this, then the look: so a `close` that comes between is not missed.
             self._abort[0] = 0
             assert not self._closed, "the executor is closed"
-            counters[:] = 0
-            step[run.OPERATIONS // 8] = operations.ctypes.data
-            step[run.COUNT // 8] = len(operations)
-            step[run.COUNTERS // 8] = counters.ctypes.data
+            program.counters.fill(0)
+            step[run.OPERATIONS // 8], step[run.COUNTERS // 8] = program.addresses
+            step[run.COUNT // 8] = program.length
             step[run.THREADS // 8] = threads
             self.pool.run(self._step_address)
             if self._abort[0]:

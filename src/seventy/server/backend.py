@@ -72,6 +72,8 @@ class Answer:
                 self._written += event.tokens
             if isinstance(event, Failed):
                 self._done = True
+                if event.by_request:
+                    raise ApiError(400, event.message, "invalid_value")
                 raise ApiError(500, event.message, "engine_error")
             if isinstance(event, Finished):
                 self._done = True
@@ -130,5 +132,7 @@ class Backend:
         """Work that takes its time (templates, tokens of long texts, grammars) beside the event loop."""
         try:
             return await asyncio.to_thread(partial(work, *arguments, **options))
+        except TooLong as error:
+            raise ApiError(400, str(error), "context_length_exceeded", "messages") from None
         except SeventyError as error:
             raise ApiError(400, str(error), "invalid_value") from None

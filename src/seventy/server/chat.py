@@ -13,13 +13,14 @@ from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished, Piece, Progress, Score
 from seventy.engine.sampler import Sampling
+from seventy.errors import SeventyError
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool
-from seventy.server.schemas import ChatBody, Message, NamedTool, ResponseFormat, SamplingBody
+from seventy.server.schemas import ChatBody, Message, NamedTool, SamplingBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
-from seventy.text import tools
-from seventy.text.conventions import AnswerReader, Conventions
+from seventy.text.chat import ChatFormat
+from seventy.text.conventions import AnswerReader
 from seventy.text.grammar import Constraint, Grammars
 from seventy.text.parts import CallStart, Part, Text, Thought
 from seventy.text.tokenizer import Tokenizer
@@ -66,32 +67,29 @@ def score(value: Score, tokenizer: Tokenizer) -> dict[str, Any]:
 def text_of(message: Message, at: int) -> str | None:
     """The text of a message, whose content may be a list of parts."""
     if not isinstance(message.content, list):
-        return message.content
+        return message.refusal if message.content is None else message.content
+    texts = []
     for part in message.content:
-        if part.type not in ("text", "input_text") or part.text is None:
+        text = part.refusal if part.type == "refusal" else part.text
+        if part.type not in ("text", "input_text", "output_text", "refusal") or text is None:
             raise ApiError(
                 400, f"this model reads text only, not {part.type[:40]!r}", "unsupported_content", f"messages.{at}"
             )
-    return "".join(part.text or "" for part in message.content)
+        texts.append(text)
+    return "".join(texts)
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates take them: arguments of calls as objects, `developer` as `system`."""
     plain = []
     for at, message in enumerate(messages):
-        one: dict[str, Any] = {"role": message.role, "content": text_of(message, at)}
-        if message.role == "developer":
-            one["role"] = "system"
-        elif message.role == "function":
-            one["role"] = "tool"
+        one: dict[str, Any] = {"role": message.role, "content": text_of(message, at) or ""}
+        one["role"] = {"developer": "system", "function": "tool"}.get(message.role, message.role)
         if message.tool_calls:
             one["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": _function(call.function.name, call.function.arguments)}
                 for call in message.tool_calls
             ]
-            one["content"] = one["content"] or ""
-        elif one["content"] is None:
-            one["content"] = ""
         for name in ("name", "tool_call_id", "reasoning_content"):
             if (value := getattr(message, name)) is not None:
                 one[name] = value
@@ -99,83 +97,122 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return plain
 
 
-def _function(name: str, arguments: str) -> dict[str, Any]:
+def _function(name: str, arguments: str | dict[str, Any]) -> dict[str, Any]:
+    """A call of the history. Arguments that are no object, as models write some, are shown as they were written."""
+    if isinstance(arguments, str):
+        try:
+            value = json.loads(arguments or "{}", strict=False)
+        except (ValueError, RecursionError):
+            value = None
+        arguments = value if isinstance(value, dict) else arguments
+    return {"name": name, "arguments": arguments}
+
+
+def constraint(grammars: Grammars, body: SamplingBody) -> Constraint | None:
+    """What the answer must look like. Takes time: not in the event loop."""
+    form = body.form()
+    if form is None:
+        return None
     try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ApiError(400, f"the arguments of call {name[:64]!r} are no JSON object", "invalid_value", "messages")
-    return {"name": name, "arguments": value}
-
-
-def constraint(grammars: Grammars, body: SamplingBody, format: ResponseFormat | None) -> Constraint | None:
-    """What the answer must look like, of the request's several ways to say it. Takes time: not in the event loop."""
-    if format is not None and format.type == "json_object":
-        return grammars.json()
-    if format is not None and format.json_schema is not None and format.type == "json_schema":
-        return grammars.json_schema(format.json_schema.definition)
-    pattern = format.regex if format is not None and format.type == "regex" else body.regex
-    if pattern is not None:
-        return grammars.regex(pattern)
-    text = format.grammar if format is not None and format.type == "grammar" else body.grammar
-    return grammars.lark(text) if text is not None else None
+        match form.kind:
+            case "json":
+                return grammars.json()
+            case "schema":
+                return grammars.json_schema(form.value)
+            case "regex":
+                return grammars.regex(form.value)
+        return grammars.lark(form.value)
+    except SeventyError as error:
+        raise ApiError(400, f"{form.field}: {error}", "invalid_value", form.field) from None
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A chat request made ready for the engine."""
+    """A request made ready for the engine; `changes` says in words what of it had to be changed for that."""
 
+    text: str
     ids: list[int]
-    constraints: list[Constraint | None]
+    constraint: Constraint | None
     new_reader: Callable[[], AnswerReader]
+    changes: Sequence[str] = ()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the client is told of changes."""
+        said = "; ".join([*self.changes, *(f"{place} was let go" for place in self.constraint.gone)]
+                         if self.constraint else self.changes)  # fmt: skip
+        return {"X-Seventy-Changed": said.encode("ascii", "replace").decode()[:1000]} if said else {}
 
 
 def prepare(backend: Backend, body: ChatBody) -> Prepared:
-    """Renders and reads the conversation, and makes the constraints. Takes time: not in the event loop."""
-    llm = backend.llm
-    offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
-    choice = body.tool_choice or "auto"
-    if choice == "none":
-        offered = []
-    if isinstance(choice, NamedTool):
-        if all(tool["function"]["name"] != choice.function.name for tool in offered):
-            raise ApiError(400, f"tool_choice names {choice.function.name[:64]!r}: no tool", None, "tool_choice")
-    elif choice == "required" and not offered:
-        raise ApiError(400, "tool_choice is required, but there are no tools", None, "tool_choice")
+    """Renders and reads the conversation, and makes the constraint. Takes time: not in the event loop."""
+    chat = backend.llm.chat_format
+    offered, wanted = _tools(body)
+    think = wanted_thinking(body)[0]
+    messages = plain_messages(body.messages)
+    continued = _continued(body, messages)
+    prompt = chat.prompt(messages, offered, _variables(chat, body))
+    conventions, text = chat.conventions, prompt.text
+    if wanted:
+        if body.form() is not None:
+            raise ApiError(400, "a call that must come leaves no room for a form of the answer", None, "tool_choice")
+        parallel = body.parallel_tool_calls is not False and not isinstance(body.tool_choice, NamedTool)
+        limit: Constraint | None = backend.grammars.calls(conventions.style.grammar, wanted, parallel)
+    else:
+        limit = constraint(backend.grammars, body)
+    if limit is not None or continued:
+        # What must have a form, or goes on from a text, cannot begin with thinking.
+        text = conventions.answer_at_once(text, calls=bool(wanted))
+    elif think is False:
+        text = conventions.answer_at_once(text, calls=bool(offered))
+    text += continued or ""
+    ids = backend.llm.prompt_ids(text)
+    return Prepared(text, ids, limit, lambda: conventions.reader(text, offered), prompt.changes)
 
-    conventions = Conventions.of(llm.template_source)
-    variables = dict(body.chat_template_kwargs or {})
-    for name in ("messages", "tools", "add_generation_prompt", "documents", "bos_token", "eos_token"):
-        variables.pop(name, None)
+
+def _tools(body: ChatBody) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The tools that are offered, and those of which one must be called."""
+    offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+    choice = body.tool_choice
+    if choice == "none":
+        return [], []
+    if isinstance(choice, NamedTool):
+        wanted = [tool for tool in offered if tool["function"]["name"] == choice.function.name]
+        if not wanted:
+            raise ApiError(400, f"tool_choice names {choice.function.name[:64]!r}: no tool", None, "tool_choice")
+        return offered, wanted
+    if choice == "required" and not offered:
+        raise ApiError(400, "tool_choice is required, but there are no tools", None, "tool_choice")
+    return offered, offered if choice == "required" else []
+
+
+def _continued(body: ChatBody, messages: list[dict[str, Any]]) -> str | None:
+    """The text that the answer is to go on from, taken out of the messages; None where it begins anew."""
+    last = body.messages[-1]
+    if not (body.continue_final_message or last.prefix):
+        return None
+    if last.role != "assistant" or last.tool_calls:
+        name = "continue_final_message" if body.continue_final_message else "prefix"
+        raise ApiError(400, f"{name}: the last message must be a text of the assistant", "invalid_value", name)
+    return str(messages.pop()["content"])
+
+
+def _variables(chat: ChatFormat, body: ChatBody) -> dict[str, Any]:
+    """What the template is told beside messages and tools."""
+    conventions = chat.conventions
     think, effort = wanted_thinking(body)
     if not conventions.thinks and (body.think or effort):
         field = "think" if body.think else "reasoning_effort"
         raise ApiError(400, f"this model's chat template knows no thinking; leave {field} out", None, field)
-    variables = conventions.variables(think, effort) | variables
-    messages = plain_messages(body.messages)
-    if "tools" not in llm.template_source:
-        prompt = llm.render(conventions.history(tools.describe(messages, offered)), **variables)
-    else:
-        prompt = llm.render(conventions.history(messages), tools=conventions.tools(offered) or None, **variables)
-
-    must = isinstance(choice, NamedTool) or choice == "required"
-    if must:
-        wanted = offered
-        if isinstance(choice, NamedTool):
-            wanted = [tool for tool in offered if tool["function"]["name"] == choice.function.name]
-        parallel = body.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
-        lark = conventions.style.grammar(wanted, parallel)
-        constraints: list[Constraint | None] = [backend.grammars.lark(lark) for _ in range(body.n or 1)]
-    else:
-        constraints = [constraint(backend.grammars, body, body.response_format) for _ in range(body.n or 1)]
-    if constraints[0] is not None:
-        # What must have a form cannot begin with thinking.
-        prompt = conventions.answer_at_once(prompt, calls=must)
-    elif think is False:
-        prompt = conventions.answer_at_once(prompt, calls=bool(offered))
-    names = [tool["function"]["name"] for tool in offered]
-    return Prepared(llm.prompt_ids(prompt), constraints, lambda: conventions.reader(prompt, names))
+    if body.documents and "documents" not in chat.source:
+        raise ApiError(400, "documents: this model's chat template has no place for them", None, "documents")
+    given = dict(body.chat_template_kwargs or {})
+    for name in ("add_generation_prompt", "documents", "bos_token", "eos_token"):
+        given.pop(name, None)
+    variables = conventions.variables(think, effort) | given
+    if not body.add_generation_prompt and not body.continue_final_message:
+        variables["add_generation_prompt"] = False
+    return variables | ({"documents": body.documents} if body.documents else {})
 
 
 def wanted_thinking(body: ChatBody) -> tuple[bool | None, str | None]:
@@ -221,7 +258,7 @@ class Choice:
         return self._split(self.reader.push(text)) if text else []
 
     def _end(self, finished: Finished) -> list[dict[str, Any]]:
-        parts = self.reader.flush()
+        parts = self.reader.flush(cut=finished.reason != "stop")
         self.finish_reason = "stop" if self._skip else finished.reason
         if self.reader.calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
@@ -260,11 +297,11 @@ def _progress(item: Progress) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def open_choices(backend: Backend, body: ChatBody, user: str) -> list[Choice]:
-    """Takes a conversation into the queue."""
+async def prepared_chat(backend: Backend, body: ChatBody) -> Prepared:
+    """A conversation made ready for the engine, beside the event loop."""
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs to be true", "invalid_value", "top_logprobs")
-    return submit_choices(backend, body, await backend.apart(prepare, backend, body), user)
+    return await backend.apart(prepare, backend, body)
 
 
 def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: str) -> list[Choice]:
@@ -274,7 +311,8 @@ def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: s
     max_tokens = body.max_completion_tokens or body.max_tokens
     choices: list[Choice] = []
     try:
-        for index, limit in enumerate(prepared.constraints):
+        for index in range(body.n or 1):
+            limit = prepared.constraint.copy() if prepared.constraint else None
             answer = backend.answer()
             answer.submit(
                 ids=prepared.ids, max_tokens=max_tokens, sampling=sampling(body, index), stops=body.stops(), user=user,
@@ -306,19 +344,29 @@ def check_bias(body: SamplingBody, tokenizer: Tokenizer) -> None:
 def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
+    @routes.post("/chat/completions", include_in_schema=False)
     @routes.post("/v1/chat/completions", tags=["OpenAI"])
     async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
         """An answer to a conversation."""
         async with pool.use(request, body.model) as backend:
-            choices = await open_choices(backend, body, request.state.user)
+            prepared = await prepared_chat(backend, body)
+            choices = submit_choices(backend, body, prepared, request.state.user)
         answers = [choice.answer for choice in choices]
         head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name,
             "system_fingerprint": backend.fingerprint,
         }  # fmt: skip
         if body.stream:
-            return EventStream(_stream(head, choices, body), answers)
-        return JSONResponse(await while_connected(request, answers, _whole(head, choices, bool(body.logprobs))))
+            return EventStream(_stream(head, choices, body), answers, headers=prepared.headers)
+        whole = await while_connected(request, answers, _whole(head, choices, bool(body.logprobs)))
+        return JSONResponse(whole, headers=prepared.headers)
+
+    @routes.post("/apply-template", tags=["llama.cpp"])
+    async def apply_template(request: HttpRequest, body: ChatBody) -> Response:
+        """The prompt that a conversation becomes."""
+        async with pool.use(request, body.model) as backend:
+            prepared = await prepared_chat(backend, body)
+        return JSONResponse({"prompt": prepared.text}, headers=prepared.headers)
 
     return routes
 

@@ -17,6 +17,7 @@ from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import CompletionBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
+from seventy.text.grammar import Constraint
 from seventy.text.tokenizer import Tokenizer
 
 _MAX_PROMPTS = 64
@@ -67,6 +68,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
     if body.echo and body.logprobs is not None:
         raise ApiError(400, "echo does not go with logprobs here; ask for one of them", None, "echo")
     check_bias(body, llm.tokenizer)
+    whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:
         for prompt in _prompts(body):
@@ -78,7 +80,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
                 raise ApiError(400, "suffix goes with a prompt of text, not of token ids", None, "suffix")
             echo = (prompt if isinstance(prompt, str) else llm.detokenize(ids)) if body.echo else ""
             for index in range(n):
-                limit = await backend.apart(constraint, backend.grammars, body, None)
+                limit = whole.copy() if whole else None
                 answer = backend.answer()
                 answer.submit(
                     ids=ids, max_tokens=body.max_tokens or 16,
@@ -96,6 +98,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
 def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
+    @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", tags=["OpenAI"])
     async def completions(request: HttpRequest, body: CompletionBody) -> Response:
         """What a text goes on with."""
@@ -152,9 +155,7 @@ def _usage(texts: list[_Text], body: CompletionBody) -> dict[str, Any]:
     return total
 
 
-async def _whole(
-    backend: Backend, head: dict[str, Any], texts: list[_Text], body: CompletionBody
-) -> dict[str, Any]:
+async def _whole(backend: Backend, head: dict[str, Any], texts: list[_Text], body: CompletionBody) -> dict[str, Any]:
     choices = []
     for text in texts:
         pieces, scores, reason = [text.echo], list[Score](), "stop"

@@ -22,6 +22,7 @@ _MAX_INPUTS = 256
 def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
+    @routes.post("/embeddings", include_in_schema=False)
     @routes.post("/v1/embeddings", tags=["OpenAI"])
     async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
         """A vector of length 1 for each text."""

@@ -237,7 +237,7 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
         # Of a loaded model, as it was loaded.
         for llm in pool.look(lambda backend: backend.llm, model):
             info[f"{found.family}.context_length"] = llm.context
-            found = replace(found, template=llm.template_source)
+            found = replace(found, template=llm.chat_format.source)
         return {
             "modelfile": f"FROM {model.name}\n", "parameters": "", "template": found.template, "license": found.license,
             "details": found.details, "model_info": info, "capabilities": found.capabilities,

@@ -4,18 +4,19 @@ Its streams are lines of JSON; times are in nanoseconds.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished
+from seventy.server import fields
 from seventy.server.backend import Backend
-from seventy.server.chat import Choice, Prepared, constraint, open_choices, submit_choices
+from seventy.server.chat import Choice, Prepared, constraint, prepared_chat, submit_choices
 from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool, keep_alive_seconds
 from seventy.server.schemas import Body, ChatBody, SamplingOptions, Tool
@@ -30,12 +31,14 @@ KeepAlive = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(keep_ali
 class Options(SamplingOptions):
     """Ollama's names for sampling."""
 
+    # -1 is no limit, -2 the context.
     num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
+    num_ctx: Annotated[int, Field(ge=1)] | None = Field(None, description="No more than the server's context.")
 
 
 class Function(Body):
     name: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] | str = Field(default_factory=dict)
 
 
 class Call(Body):
@@ -51,7 +54,18 @@ class Message(Body):
     thinking: str | None = None
 
 
-class Chat(Body):
+class _Answered(Body):
+    """What both ways to ask have."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            fields.check(data, cls.model_fields)
+        return data
+
+
+class Chat(_Answered):
     model: str = ""
     messages: list[Message] = Field(default_factory=list)
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
@@ -62,7 +76,7 @@ class Chat(Body):
     stream: bool = True
 
 
-class Generate(Body):
+class Generate(_Answered):
     model: str = ""
     prompt: str = ""
     suffix: str | None = None
@@ -82,7 +96,7 @@ def _now() -> str:
 
 def _chat_body(chat: Chat) -> ChatBody:
     """The same wish in OpenAI's words."""
-    options = chat.options or Options()
+    options = chat.options or Options.model_validate({})
     wish: dict[str, Any] = options.model_dump(include=set(SamplingOptions.model_fields))
     if options.num_predict is not None and options.num_predict > 0:
         wish["max_tokens"] = options.num_predict
@@ -100,7 +114,7 @@ def _chat_body(chat: Chat) -> ChatBody:
         one["reasoning_content"] = message.thinking
         if message.tool_calls:
             one["tool_calls"] = [
-                {"function": {"name": call.function.name, "arguments": json.dumps(call.function.arguments)}}
+                {"function": {"name": call.function.name, "arguments": call.function.arguments}}
                 for call in message.tool_calls
             ]
         messages.append(one)
@@ -165,8 +179,7 @@ def _arguments(text: str) -> Any:
 def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:
     """A text that goes on, or what stands between it and its suffix, made ready for the engine."""
     ids = backend.llm.infill_ids(prompt, suffix) if suffix else backend.llm.prompt_ids(prompt)
-    limit = constraint(backend.grammars, body, body.response_format)
-    return Prepared(ids, [limit], lambda: Conventions.of("").reader("", []))
+    return Prepared(prompt, ids, constraint(backend.grammars, body), lambda: Conventions.of("").reader("", []))
 
 
 def router(pool: ModelPool) -> APIRouter:
@@ -181,12 +194,22 @@ def router(pool: ModelPool) -> APIRouter:
                 pass
         return JSONResponse({"model": model.name, "created_at": _now(), **empty, "done": True, "done_reason": reason})
 
-    async def answer(model: str, choice: Choice, request: HttpRequest, stream: bool, chat: bool) -> Response:
+    async def answer(
+        model: str, choice: Choice, prepared: Prepared, request: HttpRequest, stream: bool, chat: bool
+    ) -> Response:
         lines = _lines(model, choice, not stream, chat)
         if stream:
             encoded = (json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n" async for line in lines)
-            return EventStream(encoded, [choice.answer], "application/x-ndjson")
-        return JSONResponse(await while_connected(request, [choice.answer], anext(lines)))  # type: ignore[arg-type]
+            return EventStream(encoded, [choice.answer], "application/x-ndjson", prepared.headers)
+        whole: dict[str, Any] = await while_connected(request, [choice.answer], anext(lines))  # type: ignore[arg-type]
+        return JSONResponse(whole, headers=prepared.headers)
+
+    def check_room(backend: Backend, options: Options | None) -> None:
+        if options and options.num_ctx and options.num_ctx > (room := backend.llm.context):
+            raise ApiError(
+                400, f"options.num_ctx {options.num_ctx}: this server has a context of {room} (serve --context)",
+                "invalid_value", "options.num_ctx",
+            )  # fmt: skip
 
     @routes.post("/api/chat")
     async def chat(request: HttpRequest, body: Chat) -> Response:
@@ -195,24 +218,27 @@ def router(pool: ModelPool) -> APIRouter:
             return await load(request, body, {"message": {"role": "assistant", "content": ""}})
         wish = _chat_body(body)
         async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
-            choice = (await open_choices(backend, wish, request.state.user))[0]
-        return await answer(backend.name, choice, request, body.stream, True)
+            check_room(backend, body.options)
+            prepared = await prepared_chat(backend, wish)
+            choice = submit_choices(backend, wish, prepared, request.state.user)[0]
+        return await answer(backend.name, choice, prepared, request, body.stream, True)
 
     @routes.post("/api/generate")
     async def generate(request: HttpRequest, body: Generate) -> Response:
         """An answer to one question."""
-        if not body.prompt:
+        if not (body.prompt or body.suffix):
             return await load(request, body, {"response": ""})
         messages = [Message(role="system", content=body.system)] if body.system else []
         messages.append(Message(role="user", content=body.prompt, images=body.images))
         wish = _chat_body(Chat(messages=messages, format=body.format, options=body.options, think=body.think))
         async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
+            check_room(backend, body.options)
             if body.raw or body.suffix:
                 # As it is, without the chat template: editors complete text that way.
-                prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
-                choice = submit_choices(backend, wish, prepared, request.state.user)[0]
+                prepared: Prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
             else:
-                choice = (await open_choices(backend, wish, request.state.user))[0]
-        return await answer(backend.name, choice, request, body.stream, False)
+                prepared = await prepared_chat(backend, wish)
+            choice = submit_choices(backend, wish, prepared, request.state.user)[0]
+        return await answer(backend.name, choice, prepared, request, body.stream, False)
 
     return routes

@@ -1,16 +1,26 @@
-"""The bodies of requests, as OpenAI's API has them; what is not known is ignored, as its clients expect."""
+"""The bodies of requests, as OpenAI's API has them, with what llama.cpp's and vLLM's servers add to it.
 
-from collections.abc import Mapping
+A field that is null is one that was not given. Fields nobody knows are ignored, as clients expect; those that others
+know and this server does not are in fields.py.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-MAX_CHOICES = 16
+from seventy.server import fields
+from seventy.server.errors import ApiError
+from seventy.text.calls.arguments import literal
+
+MAX_CHOICES, MAX_STOPS = 16, 16
 TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 
 class Body(BaseModel):
-    """Any body of a request: unknown fields are ignored.
+    """Any body of a request.
 
     JSON can spell half of a UTF-16 pair, as programs do that cut texts anywhere. UTF-8 cannot, nor can an answer that
     repeats it: it is read as U+FFFD.
@@ -20,8 +30,9 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_characters(cls, data: Any) -> Any:
-        return whole_characters(data)
+    def _given(cls, data: Any) -> Any:
+        data = whole_characters(data)
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, Mapping) else data
 
 
 def whole_characters(data: Any) -> Any:
@@ -39,30 +50,187 @@ def whole_characters(data: Any) -> Any:
     return data
 
 
+def _unless(*values: int) -> BeforeValidator:
+    """One of these numbers says that there is no limit, as if the field were not given."""
+    return BeforeValidator(lambda value: None if type(value) is int and value in values else value)
+
+
+# As in chats: no log probabilities, or those of what was written.
+_as_number = BeforeValidator(lambda value: {False: None, True: 0}[value] if isinstance(value, bool) else value)
+# By -1, clients of llama.cpp and others say that there is no limit but the context.
+Limit = Annotated[Annotated[int, Field(ge=1, lt=1 << 31)] | None, _unless(-1)]
+
+
 class SamplingOptions(Body):
     """How tokens are chosen, in words both APIs share; what is not given is as in `seventy run`."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=1 << 30)] | None = None
+    # 0 and -1 switch it off.
+    top_k: Annotated[int, Field(ge=-1, lt=1 << 30)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = Field(
+        None, validation_alias=AliasChoices("repeat_penalty", "repetition_penalty")
+    )
+    repeat_last_n: Annotated[int, Field(ge=-1, lt=1 << 30)] | None = Field(
+        None, description="How many tokens penalties look at; -1 for all."
+    )
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 64)] = None
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    stop: list[str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            fields.check(data, cls.model_fields)
+        return data
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stops(cls, stop: Any) -> Any:
+        stops = [stop] if isinstance(stop, str) else stop
+        if isinstance(stops, list) and len(stops) > MAX_STOPS:
+            raise ValueError(f"{len(stops)} texts are too many; give {MAX_STOPS} at most")
+        return stops
+
+    def sampling(self) -> dict[str, Any]:
+        """The fields of engine.sampler.Sampling."""
+        names = SamplingOptions.model_fields.keys() - {"seed", "stop", "repeat_last_n"}
+        chosen = {"temperature": 0.7} | self.model_dump(include=names, exclude_none=True)
+        if self.top_k == -1:
+            chosen["top_k"] = 0
+        if self.repeat_last_n is not None:
+            chosen["penalty_window"] = (1 << 30) - 1 if self.repeat_last_n == -1 else self.repeat_last_n
+        return chosen | {"seed": None if self.seed is None else self.seed & ((1 << 64) - 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What an answer must look like: `json` (any object), a `schema`, a `regex` or a `grammar`; `field` says it."""
+
+    kind: str
+    value: Any
+    field: str
+
+
+Regex = Annotated[str, Field(max_length=1 << 16)]
+Grammar = Annotated[str, Field(max_length=1 << 18)]
+Choices = Annotated[list[str], Field(min_length=1, max_length=1 << 12)]
+
+
+def one_of(choices: list[str]) -> str:
+    """The grammar of these texts."""
+    return f"start: {' | '.join(map(literal, choices))}\n"
+
+
+def _schema(value: dict[str, Any] | str, field: str) -> dict[str, Any]:
+    """A schema that may be given as JSON text."""
+    try:
+        schema = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        schema = None
+    if not isinstance(schema, dict):
+        raise ApiError(400, f"{field}: a JSON schema is an object", "invalid_value", field)
+    return schema
+
+
+class JsonSchema(Body):
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    name: str | None = None
+    description: str | None = None
+    definition: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    """OpenAI's, and what others write for the same: `schema` beside the type, a regex, a grammar."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+    json_schema: JsonSchema | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema")
+    regex: Regex | None = None
+    grammar: Grammar | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ResponseFormat":
+        wanted = self.type in ("json_schema", "regex", "grammar") and getattr(self, self.type) is None
+        if wanted and not (self.type == "json_schema" and self.definition is not None):
+            raise ValueError(f"response_format {self.type} needs the field {self.type}")
+        return self
+
+    def forms(self) -> Iterator[Form]:
+        schema = self.definition if self.json_schema is None else self.json_schema.definition
+        if self.type in ("regex", "grammar"):
+            yield Form(self.type, getattr(self, self.type), "response_format")
+        elif self.type != "text":
+            yield Form("json" if schema is None else "schema", schema, "response_format")
+
+
+class StructuredOutputs(Body):
+    """vLLM's."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    definition: dict[str, Any] | str | None = Field(None, alias="json")
+    regex: Regex | None = None
+    choice: Choices | None = None
+    grammar: Grammar | None = None
+    json_object: bool | None = None
+
+    def forms(self) -> Iterator[Form]:
+        at = "structured_outputs"
+        if self.definition is not None:
+            yield Form("schema", _schema(self.definition, f"{at}.json"), f"{at}.json")
+        for kind in ("regex", "grammar"):
+            if (value := getattr(self, kind)) is not None:
+                yield Form(kind, value, f"{at}.{kind}")
+        if self.choice is not None:
+            yield Form("grammar", one_of(self.choice), f"{at}.choice")
+        if self.json_object:
+            yield Form("json", None, f"{at}.json_object")
 
 
 class SamplingBody(SamplingOptions):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     ignore_eos: bool = False
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    max_tokens: Limit = Field(None, validation_alias=AliasChoices("max_tokens", "n_predict"))
     user: str | None = None
-    regex: Annotated[str, Field(max_length=1 << 16)] | None = Field(None, description="The answer must match it.")
-    grammar: Annotated[str, Field(max_length=1 << 18)] | None = Field(
-        None, description="The answer must follow it: llguidance's Lark, or GBNF."
-    )
+    response_format: ResponseFormat | None = None
+    json_schema: dict[str, Any] | None = Field(None, description="The answer must be JSON that follows it.")
+    regex: Regex | None = Field(None, description="The answer must match it.")
+    grammar: Grammar | None = Field(None, description="The answer must follow it: llguidance's Lark, or GBNF.")
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: Regex | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: Grammar | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    def form(self) -> Form | None:
+        """What the answer must look like. ApiError where the request says more than one thing."""
+        found = list(self._forms())
+        if len(found) > 1:
+            names = " and ".join(form.field for form in found)
+            raise ApiError(400, f"an answer can have one form: give one of {names}", "invalid_value", found[1].field)
+        return found[0] if found else None
+
+    def _forms(self) -> Iterator[Form]:
+        if self.response_format is not None:
+            yield from self.response_format.forms()
+        if self.json_schema is not None:
+            yield Form("schema", self.json_schema, "json_schema")
+        for kind in ("regex", "grammar"):
+            for name in (kind, f"guided_{kind}"):
+                if (value := getattr(self, name)) is not None:
+                    yield Form(kind, value, name)
+        if self.guided_json is not None:
+            yield Form("schema", _schema(self.guided_json, "guided_json"), "guided_json")
+        if self.guided_choice is not None:
+            yield Form("grammar", one_of(self.guided_choice), "guided_choice")
+        if self.structured_outputs is not None:
+            yield from self.structured_outputs.forms()
 
     @field_validator("logit_bias")
     @classmethod
@@ -72,14 +240,8 @@ class SamplingBody(SamplingOptions):
                 raise ValueError(f"{key[:40]!r} is no token id")
         return bias
 
-    def sampling(self) -> dict[str, Any]:
-        """The fields of engine.sampler.Sampling."""
-        given = self.model_dump(include=SamplingOptions.model_fields.keys() - {"seed", "stop"}, exclude_none=True)
-        chosen = {"temperature": 0.7} | given
-        return chosen | {"seed": None if self.seed is None else self.seed & ((1 << 64) - 1)}
-
     def stops(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return self.stop or []
 
     def bias(self) -> dict[int, float]:
         return {int(key): value for key, value in (self.logit_bias or {}).items()}
@@ -92,11 +254,13 @@ class StreamOptions(Body):
 class ContentPart(Body):
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class FunctionCall(Body):
     name: str
-    arguments: str = "{}"
+    # JSON text, or what other servers' clients kept of it.
+    arguments: str | dict[str, Any] = "{}"
 
 
 class ToolCall(Body):
@@ -116,6 +280,8 @@ class Message(Body):
         validation_alias=AliasChoices("reasoning_content", "reasoning"),
         description="What this earlier answer thought.",
     )
+    refusal: str | None = None
+    prefix: bool = Field(False, description="Of the last message, an answer's: the answer goes on from it.")
 
 
 class Function(Body):
@@ -125,7 +291,7 @@ class Function(Body):
 
 
 class Tool(Body):
-    type: Literal["function"]
+    type: Literal["function"] = "function"
     function: Function
 
 
@@ -134,28 +300,8 @@ class NamedFunction(Body):
 
 
 class NamedTool(Body):
-    type: Literal["function"]
+    type: Literal["function"] = "function"
     function: NamedFunction
-
-
-class JsonSchema(Body):
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-    name: str | None = None
-    definition: dict[str, Any] = Field(alias="schema")
-    strict: bool | None = None
-
-
-class ResponseFormat(Body):
-    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
-    json_schema: JsonSchema | None = None
-    regex: str | None = None
-    grammar: str | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> "ResponseFormat":
-        if self.type in ("json_schema", "regex", "grammar") and getattr(self, self.type) is None:
-            raise ValueError(f"response_format {self.type} needs the field {self.type}")
-        return self
 
 
 class ChatBody(SamplingBody):
@@ -163,13 +309,12 @@ class ChatBody(SamplingBody):
     messages: Annotated[list[Message], Field(min_length=1)]
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    max_completion_tokens: Limit = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
     return_progress: bool = Field(False, description="Tell how far the prompt is read, in chunks of the stream.")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         None,
@@ -183,6 +328,9 @@ class ChatBody(SamplingBody):
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Variables of the chat template; they win over `think` and `reasoning_effort`."
     )
+    documents: list[dict[str, Any]] | None = Field(None, description="For templates that have a place for them.")
+    add_generation_prompt: bool = True
+    continue_final_message: bool = Field(False, description="The answer goes on from the last message, an answer's.")
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -198,7 +346,7 @@ class CompletionBody(SamplingBody):
     prompt: str | TokenIds | list[str] | list[TokenIds]
     stream: bool = False
     stream_options: StreamOptions | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=20)] | None, _as_number] = None
     echo: bool = False
     suffix: str | None = None
     best_of: int | None = None
@@ -212,7 +360,8 @@ class EmbeddingBody(Body):
 
 
 class TokenizeBody(Body):
-    content: Annotated[str, Field(description="The text.")]
+    # No more: reading a megabyte takes seconds, in which Python does nothing else.
+    content: Annotated[str, Field(max_length=1 << 18, description="The text.")]
     add_special: bool = False
     parse_special: bool = True
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fastapi.responses import Response
@@ -58,13 +58,17 @@ class EventStream(Response):
     """Pieces of a body as they come; errors on the way are sent as a last event, the status being sent already."""
 
     def __init__(
-        self, pieces: AsyncIterator[bytes], answers: Sequence[Cancellable], media_type: str = "text/event-stream"
+        self,
+        pieces: AsyncIterator[bytes],
+        answers: Sequence[Cancellable],
+        media_type: str = "text/event-stream",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.pieces, self.answers = pieces, answers
         self.status_code, self.media_type, self.background = 200, media_type, None
         self.body = b""
         # nginx, else, collects the pieces.
-        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ import jinja2.debug
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import SandboxedEnvironment
 
 MAX_CHARACTERS = 8 << 20
 MAX_MEMORY_BYTES = 1 << 30
@@ -55,16 +55,28 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
+    )
+
+
+def _listed(value: Any) -> Any:
+    """The list that `map` and other filters are on the way to."""
+    if isinstance(value, Generator):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def environment() -> ImmutableSandboxedEnvironment:
-    """What templates of the Hugging Face hub expect: the transformers library's chat_template_utils.py."""
-    environment = ImmutableSandboxedEnvironment(
+def environment() -> SandboxedEnvironment:
+    """What templates of the Hugging Face hub expect: the transformers library's chat_template_utils.py.
+
+    Lists may be appended to, as Kimi K2's template does: what one rendering changes, no other sees.
+    """
+    environment = SandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson

@@ -11,6 +11,7 @@ from typing import Any
 
 from seventy.text import reasoning
 from seventy.text.calls import CallStyle, style
+from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.harmony import Harmony
 from seventy.text.parts import Part, Text
 from seventy.text.reasoning import Reasoning, Tags
@@ -40,10 +41,10 @@ class AnswerReader:
         """What can be shown now."""
         return self._with_calls(self._thinking.push(piece) if self._thinking else [Text(piece)])
 
-    def flush(self) -> list[Part]:
-        """What was held back, at the end."""
+    def flush(self, cut: bool = False) -> list[Part]:
+        """What was held back, at the end; `cut`: the answer was not at its own end."""
         parts = self._with_calls(self._thinking.flush() if self._thinking else [])
-        return [*parts, *self._calls.flush()] if self._calls else parts
+        return [*parts, *self._calls.flush(cut)] if self._calls else parts
 
     def _with_calls(self, parts: Iterable[Part]) -> list[Part]:
         if self._calls is None:
@@ -68,13 +69,19 @@ class Conventions:
     blocks: bool
     # Levels of effort it names.
     levels: frozenset[str]
+    # Whether it reads its tools from a variable `functions`.
+    functions: bool
 
     @staticmethod
     @lru_cache(8)
     def of(template: str) -> "Conventions":
         code = _code(template)
         names = _STRING.sub(" ", code)
-        switches = frozenset(name for name in _SWITCHES if re.search(rf"(?<![.\w]){name}\b", names))
+
+        def reads(variable: str) -> bool:
+            return re.search(rf"(?<![.\w]){variable}\b", names) is not None
+
+        switches = frozenset(filter(reads, _SWITCHES))
         keys = tuple(key for key in _HISTORY_KEYS if _reads(code, key))
         tags, calls = reasoning.tags(template), style(template)
         return Conventions(
@@ -86,6 +93,7 @@ class Conventions:
             history_keys=keys,
             blocks=not keys and re.search(r"""['"]type['"]\] *== *['"]thinking['"]""", code) is not None,
             levels=frozenset(level for level in _LEVELS if re.search(rf"""['"]{level}['"]""", code)),
+            functions=reads("functions") and not reads("tools"),
         )
 
     def variables(self, think: bool | None, effort: str | None) -> dict[str, Any]:
@@ -101,13 +109,6 @@ class Conventions:
         if effort is not None:
             values["reasoning_effort"] = effort
         return {name: value for name, value in values.items() if name in self.switches}
-
-    def tools(self, tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Tools as the template takes them."""
-        if self.style is not Harmony:
-            return [dict(tool) for tool in tools]
-        # Its template cannot do without a description.
-        return [{**tool, "function": {"description": "", **tool["function"]}} for tool in tools]
 
     def history(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Messages as the template takes them; `reasoning_content` is what an earlier answer thought."""
@@ -137,12 +138,12 @@ class Conventions:
             return prompt if calls else Harmony.opened(prompt)
         return self.tags.closed(prompt) if self.opens(prompt) else prompt
 
-    def reader(self, prompt: str, names: Iterable[str]) -> AnswerReader:
-        """A reader of one answer to this prompt, in which the named tools may be called."""
+    def reader(self, prompt: str, tools: Sequence[Tool]) -> AnswerReader:
+        """A reader of one answer to this prompt, in which these tools may be called."""
+        known = {tool["function"]["name"]: parameters(tool) for tool in tools}
         if self.style is Harmony:
-            return AnswerReader(None, Harmony(names, Harmony.channel(prompt)))
-        names = list(names)
-        return AnswerReader(Reasoning(self.tags, self.opens(prompt)), self.style(names) if names else None)
+            return AnswerReader(None, Harmony(known, Harmony.channel(prompt)))
+        return AnswerReader(Reasoning(self.tags, self.opens(prompt)), self.style(known) if known else None)
 
 
 # A template comes from a stranger: these patterns take time proportional to its length, whatever it is.

@@ -4,7 +4,8 @@ A constraint says before each token which ones may come. It does not know what t
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,11 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.text.calls.base import Tool, parameters
+from seventy.text.schema import relaxed
 from seventy.text.tokenizer import Tokenizer
+
+# What one token may cost: all answers of a step wait for it. With 600 items in a row a mask took 28 s, with 400 9 ms
+# (docs/lab.md); grammars that people write have some tens.
+_MAX_ITEMS_IN_ROW, _MAX_ITEMS_OF_STEP = 400, 20_000
+# What all masks of an answer may cost: so many seconds of CPU time at once, and so many for each token.
+_SECONDS, _SECONDS_A_TOKEN = 1.0, 0.02
+
+
+class ConstraintError(SeventyError):
+    """The schema, expression or grammar cannot be followed: the fault of the request."""
 
 
 class Constraint(Protocol):
-    """What the scheduler needs of a constraint."""
+    """What the scheduler needs of a constraint; `gone` are places of a schema that it does not follow."""
+
+    gone: Sequence[str]
+
+    def copy(self) -> "Constraint":
+        """Another one for a text of its own, from where this one is."""
 
     def mask(self, logits: NDArray[np.float32]) -> None:
         """Makes every token impossible that may not come next."""
@@ -29,24 +47,40 @@ class Constraint(Protocol):
 class _Matcher:
     """One text on its way through a grammar."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, size: int) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: llguidance.LLMatcher, size: int, gone: Sequence[str] = ()) -> None:
+        self._matcher, self._size, self.gone = matcher, size, gone
+        self._seconds = _SECONDS
         self._bits = np.zeros(-(-size // 32), np.int32)
 
+    def copy(self) -> "_Matcher":
+        return _Matcher(self._matcher.deep_copy(), self._size, self.gone)
+
     def mask(self, logits: NDArray[np.float32]) -> None:
+        began = time.thread_time()
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._check()
+        self._check(began)
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: len(logits)]
         logits[: len(allowed)][allowed == 0] = -np.inf
         logits[len(allowed) :] = -np.inf
 
     def accept(self, token: int) -> None:
+        began = time.thread_time()
         self._matcher.consume_token(token)
-        self._check()
+        self._seconds += _SECONDS_A_TOKEN
+        self._check(began)
 
-    def _check(self) -> None:
+    def _check(self, began: float) -> None:
+        self._seconds -= time.thread_time() - began
         if self._matcher.is_error():
-            raise SeventyError(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
+            raise ConstraintError(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
+        if self._seconds < 0:
+            raise ConstraintError("the grammar is too ambiguous: finding out what may come next takes too long")
+
+    def check_beginning(self) -> None:
+        """ConstraintError where nothing can come first."""
+        self.mask(np.zeros(self._size, np.float32))
+        if not self._bits.any():
+            raise ConstraintError("nothing can match it")
 
 
 class Grammars:
@@ -57,25 +91,44 @@ class Grammars:
 
     @cached_property
     def _vocabulary(self) -> llguidance.LLTokenizer:
-        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer)))
+        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer, marks=False)))
+
+    @cached_property
+    def _with_marks(self) -> llguidance.LLTokenizer:
+        if not self._tokenizer.shows_control:
+            return self._vocabulary
+        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer, marks=True)))
 
     def json(self) -> Constraint:
         """Any JSON object."""
         return self.json_schema({"type": "object"})
 
     def json_schema(self, schema: Mapping[str, Any]) -> Constraint:
-        """JSON that follows the schema. SeventyError for a schema llguidance does not know."""
+        """JSON that follows the schema, but for keywords that only narrow it and cannot be followed.
+
+        SeventyError for a schema that cannot be used.
+        """
+        try:
+            return self._json_schema(schema, ())
+        except SeventyError:
+            wider, gone = relaxed(schema)
+            if not gone:
+                raise
+            return self._json_schema(wider, gone)
+
+    def _json_schema(self, schema: Mapping[str, Any], gone: Sequence[str]) -> Constraint:
         try:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 json.dumps(schema), overrides={"whitespace_pattern": r"[ \n]{0,2}"}
             )
         except ValueError as error:
-            raise SeventyError(f"the JSON schema cannot be used: {_line(str(error))}") from None
-        return self._constraint(grammar, "the JSON schema")
+            raise ConstraintError(f"the JSON schema cannot be used: {_line(str(error))}") from None
+        return self._constraint(grammar, "the JSON schema", self._vocabulary, gone)
 
     def regex(self, pattern: str) -> Constraint:
         """Text that matches the whole regular expression (Rust's syntax)."""
-        return self._constraint(llguidance.LLMatcher.grammar_from_regex(pattern), "the regular expression")
+        grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
+        return self._constraint(grammar, "the regular expression", self._vocabulary)
 
     def lark(self, text: str) -> Constraint:
         """Text of a context-free grammar as llguidance writes them, or as llama.cpp does (GBNF: `root ::= ...`)."""
@@ -83,22 +136,65 @@ class Grammars:
             try:
                 text = llguidance.gbnf_to_lark.any_to_lark(text)
             except Exception as error:
-                raise SeventyError(f"the grammar cannot be used: {_line(str(error))}") from None
-        return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar")
+                raise ConstraintError(f"the grammar cannot be used: {_line(str(error))}") from None
+        return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar", self._vocabulary)
 
-    def _constraint(self, grammar: str, what: str) -> Constraint:
-        matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
+    def calls(
+        self, grammar: Callable[[Sequence[Tool], bool], str], tools: Sequence[Tool], parallel: bool
+    ) -> Constraint:
+        """Calls of these tools in a style's grammar, in which the control tokens that mark calls are text.
+
+        Schemas are relaxed as those of answers are. SeventyError for one that cannot be used, with its tool's name.
+        """
+        try:
+            # References that lead back to themselves show where an answer cannot go on, not at its beginning.
+            self._check([tool for tool in tools if '"$ref"' in json.dumps(tool)])
+            return self._calls(grammar(tools, parallel), ())
+        except SeventyError as error:
+            wider, gone = list[Tool](), list[str]()
+            for tool in tools:
+                schema, places = relaxed(parameters(tool), f"tools.{tool['function']['name']}")
+                wider.append({**tool, "function": {**tool["function"], "parameters": schema}})
+                gone += places
+            self._check(wider)
+            if not gone:
+                raise error
+            return self._calls(grammar(wider, parallel), gone)
+
+    def _check(self, tools: Sequence[Tool]) -> None:
+        for tool in tools:
+            try:
+                self._json_schema(parameters(tool), ())
+            except SeventyError as error:
+                raise ConstraintError(f"tool {tool['function']['name']!r}: {error}") from None
+
+    def _calls(self, lark: str, gone: Sequence[str]) -> Constraint:
+        return self._constraint(llguidance.LLMatcher.grammar_from_lark(lark), "the tools", self._with_marks, gone)
+
+    def _constraint(
+        self, grammar: str, what: str, vocabulary: llguidance.LLTokenizer, gone: Sequence[str] = ()
+    ) -> Constraint:
+        limits = llguidance.LLParserLimits(max_items_in_row=_MAX_ITEMS_IN_ROW, step_max_items=_MAX_ITEMS_OF_STEP)
+        matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
         if matcher.is_error():
-            raise SeventyError(f"{what} cannot be used: {_line(matcher.get_error())}")
-        return _Matcher(matcher, self._tokenizer.vocab_size)
+            raise ConstraintError(f"{what} cannot be used: {_line(matcher.get_error())}")
+        constraint = _Matcher(matcher, self._tokenizer.vocab_size, gone)
+        try:
+            constraint.copy().check_beginning()
+        except ConstraintError as error:
+            raise ConstraintError(f"{what} cannot be used: {error}") from None
+        return constraint
 
 
 class _Wrapped:
-    """The vocabulary as llguidance asks for it."""
+    """The vocabulary as llguidance asks for it; `marks`: control tokens that show in answers are text."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, marks: bool) -> None:
         ids = range(tokenizer.vocab_size)
-        shown = [b"" if tokenizer.is_control(id) else tokenizer.token_bytes(id, skip_special=True) for id in ids]
+        shown = [
+            b"" if tokenizer.is_control(id) and not marks else tokenizer.token_bytes(id, skip_special=True)
+            for id in ids
+        ]
         # Special tokens are never text; 0xFF marks them, as llguidance wants.
         self.tokens = [data or b"\xff" + tokenizer.token_text(id).encode() for id, data in zip(ids, shown, strict=True)]
         self.special_token_ids = [id for id in ids if not shown[id]]
@@ -112,4 +208,10 @@ class _Wrapped:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:300]
+    """The first lines of what llguidance says: its insides, and the grammar itself, come after them."""
+    if text.startswith("NoExtensionBias") or not text.strip():
+        return "nothing can match it"
+    if "Current row has" in text or "too complex" in text:
+        return "there are too many ways to go on; make it less ambiguous"
+    # Where an expression is wrong stands in lines of its own.
+    return " ".join(text.split("<state>")[0].split())[:200]

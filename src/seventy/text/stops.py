@@ -12,6 +12,8 @@ class StopStrings:
 
     def push(self, piece: str) -> tuple[str, bool]:
         """What may be shown now, and whether a stop string has come (it is not shown, nor what follows it)."""
+        if not self._stops:
+            return piece, False
         text = self._held + piece
         # The one that ends first has come first; of those that end together, the longest.
         found = min(((at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0), default=None)

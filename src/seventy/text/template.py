@@ -22,6 +22,10 @@ MAX_SOURCE_CHARACTERS = 1 << 20
 _SCRIPT = Path(__file__).with_name("_render.py")
 
 
+class BrokenTemplate(SeventyError):
+    """The template is no program at all, or its process cannot read it."""
+
+
 class ChatTemplate:
     """Starts its process at once and does not wait for it; `close` or the garbage collector ends it.
 
@@ -30,7 +34,10 @@ class ChatTemplate:
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
         if len(source) > MAX_SOURCE_CHARACTERS:
-            raise SeventyError(f"the chat template has {len(source)} characters; give the prompt as it is with --raw")
+            raise SeventyError(
+                f"the chat template has {len(source)} characters, over {MAX_SOURCE_CHARACTERS}; "
+                f"give another one (--chat-template)"
+            )
         self._source = source
         self._specials = {"bos_token": bos, "eos_token": eos}
         self._lock = threading.Lock()
@@ -74,10 +81,8 @@ class ChatTemplate:
         if kind == "refusal":
             raise SeventyError(f"the model's chat template does not take these messages: {said}")
         if kind == "syntax":
-            raise SeventyError(
-                f"the model's chat template is broken ({said}); use --raw, or another file of this model"
-            )
-        raise SeventyError(f"the model's chat template failed ({said}); use --raw, or another file of this model")
+            raise BrokenTemplate(f"the model's chat template is broken ({said}); give another one (--chat-template)")
+        raise SeventyError(f"the model's chat template failed ({said}); give another one (--chat-template)")
 
     def close(self) -> None:
         with self._lock:
@@ -122,7 +127,7 @@ class _Renderer:
         if answer:
             return json.loads(answer)
         why = f"did not end within {MAX_SECONDS:g} s" if late.is_set() else "ended its process"
-        raise SeventyError(f"the model's chat template {why}; use --raw, or another file of this model")
+        raise SeventyError(f"the model's chat template {why}; give another one (--chat-template)")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,17 +1,22 @@
 """Text to tokens and back, as the model's GGUF says and llama.cpp does."""
 
 import codecs
+import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from seventy.errors import SeventyError
 from seventy.text.bpe import BytePairEncoder, CharacterPairEncoder
-from seventy.text.conventions import Conventions
 from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SentencePieceEncoder
 from seventy.text.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_of
+
+# Shorter texts are read at once, whatever comes of it.
+_LONG_TEXT = 1 << 16
+_END_OF_WORD = re.compile(rb"[^ ] ")
 
 
 class _Encoder(Protocol):
@@ -54,11 +59,7 @@ class Tokenizer:
             raise SeventyError(
                 f"tokenizer {str(model)[:80]!r} is not supported; {', '.join(kinds)} work: get another model"
             )
-        tokenizer = kinds[str(model)](metadata)
-        template = metadata.get("tokenizer.chat_template")
-        if isinstance(template, str):
-            tokenizer.show(Conventions.of(template).markers)
-        return tokenizer
+        return kinds[str(model)](metadata)
 
     @classmethod
     def _byte_pair(cls, metadata: Mapping[str, Any]) -> Self:
@@ -94,6 +95,33 @@ class Tokenizer:
         markers = tuple(markers)
         parts = (token for text, token in hidden if any(text in marker for marker in markers))
         self._shown = frozenset(parts) - self.end_ids
+
+    @property
+    def shows_control(self) -> bool:
+        """Whether `show` named a control token."""
+        return bool(self._shown)
+
+    def has_special(self, text: str) -> bool:
+        """Whether a special token is written so."""
+        return any(special == text for special, _ in self._specials)
+
+    @cached_property
+    def _longest(self) -> int:
+        # A token stands for no more bytes than its own text has.
+        return max(len(token.encode()) for token in self._tokens)
+
+    @cached_property
+    def _most_words(self) -> int:
+        # Ends of words within one token, and the one that its own end may be.
+        return 1 + max(len(_END_OF_WORD.findall(self.token_bytes(token))) for token in range(self.vocab_size))
+
+    def fewest(self, text: str) -> int:
+        """A number of tokens that this text has at least, found without reading it, which takes seconds a megabyte."""
+        data = text.encode("utf-8", "surrogatepass")
+        fewest = len(data) // self._longest
+        if len(data) < _LONG_TEXT:
+            return fewest
+        return max(fewest, len(_END_OF_WORD.findall(data)) // self._most_words)
 
     def is_control(self, token: int) -> bool:
         """Whether the token is never a piece of a text, but steers the model."""
@@ -190,11 +218,18 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        # Bytes of a character that was begun.
+        self._begun = b""
 
     def push(self, token: int) -> str:
-        return self._utf8.decode(self._tokenizer.token_bytes(token, self._skip_special))
+        return self._decode(self._tokenizer.token_bytes(token, self._skip_special), False)
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD for a character that was begun."""
-        return self._utf8.decode(b"", True)
+        return self._decode(b"", True)
+
+    def _decode(self, data: bytes, final: bool) -> str:
+        data = self._begun + data
+        text, read = codecs.utf_8_decode(data, "replace", final)
+        self._begun = data[read:]
+        return text

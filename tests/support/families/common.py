@@ -112,6 +112,8 @@ class Model:
     def _largest(self, scores: Array, n: int) -> Array:
         """Indices [rows, n] of each row's largest scores; lowers `gaps` to how clear the choice was."""
         order = np.argsort(-scores, axis=-1, kind="stable")
+        if n == scores.shape[1]:
+            return order
         last, refused = (np.take_along_axis(scores, order[:, i : i + 1], 1)[:, 0] for i in (n - 1, n))
         self.gaps = np.minimum(self.gaps, last - refused)
         return order[:, :n]

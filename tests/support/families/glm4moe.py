@@ -30,6 +30,7 @@ def write(
     weights_scale: float = 1.0,
     bias: float = 0.5,
     fused_qkv: bool = False,
+    fused_gate_up: bool = False,
     tied: bool = False,
 ) -> Path:
     """A model of so many layers, the first without experts, and `nextn` further blocks that are not run."""
@@ -58,7 +59,7 @@ def write(
             else:
                 w.router(f"{block}ffn_gate_inp.weight")
                 w.biases(f"{block}exp_probs_b.bias", EXPERTS, size=bias)
-                w.experts(block, HIDDEN, width, EXPERTS)
+                w.experts(block, HIDDEN, width, EXPERTS, fused_gate_up)
                 w.feed_forward(block, HIDDEN, width * shared, "_shexp")
             if layer >= layers:
                 w.nextn(block, HIDDEN)

@@ -27,15 +27,17 @@ def write(
     yarn: float | None = 32.0,
     pattern: int | list[bool] | None = None,
     fused_qkv: bool = False,
+    used: int = 2,
+    scales: bool = False,
 ) -> Path:
     """`pattern` is attention.sliding_window_pattern: every such layer is full, or an array of which are windowed."""
-    with Writer(path, "gpt-oss", seed, format) as w:
+    with Writer(path, "gpt-oss", seed, format, scales) as w:
         w.keys({
             "block_count": layers, "embedding_length": HIDDEN, "context_length": 2048, "feed_forward_length": width,
             "expert_feed_forward_length": width, "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS,
             "attention.key_length": HEAD_DIM, "attention.value_length": HEAD_DIM, "rope.freq_base": 150000.0,
             "attention.layer_norm_rms_epsilon": 1e-5, "attention.sliding_window": window,
-            "attention.sliding_window_pattern": pattern, "expert_count": EXPERTS, "expert_used_count": 2,
+            "attention.sliding_window_pattern": pattern, "expert_count": EXPERTS, "expert_used_count": used,
         })  # fmt: skip
         w.yarn(yarn)
         w.embedding_and_head(HIDDEN, EXPERTS)

@@ -1,30 +1,54 @@
 """Grouped-query attention with rotary positions (Ainslie et al. 2023; Su et al. 2021)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program, RotaryTables
-from seventy.graph.weights import Weights
+from seventy.graph.weights import Matrix, Weights
 from seventy.models.blocks.config import Config
 
 
 def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
-    """x += attention of the normalised x; queries, keys and values have biases where the file has them."""
+    """x += attention of the normalised x; every product has a bias and every head a sink where the file has them."""
     block = f"blk.{layer}."
     q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
     queries, keys, values, attended = (graph.buffer(columns) for columns in (q, kv, kv, q))
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
-    for name, into in (("attn_q", queries), ("attn_k", keys), ("attn_v", values)):
-        bias = w.optional_vector(f"{block}{name}.bias", into.columns)
-        graph.matmul(h, w.matrix(f"{block}{name}.weight", into.columns, c.hidden), into, bias)
+    for into, matrix, bias in zip((queries, keys, values), *_projections(w, block, (q, kv, kv), c.hidden), strict=True):
+        graph.matmul(h, matrix, into, bias)
     norms = None
-    if c.head_norms:
+    if c.query_norm == "row":
+        queries, keys = (
+            graph.normalised(rows, w.vector(f"{block}attn_{name}_norm.weight", rows.columns))
+            for name, rows in (("q", queries), ("k", keys))
+        )
+    elif c.query_norm == "head" or (c.query_norm == "head if present" and w.has(block + "attn_q_norm.weight")):
         query_norm, key_norm = (w.vector(f"{block}attn_{name}_norm.weight", c.head_dim) for name in ("q", "k"))
         norms = query_norm, key_norm
     graph.rotate_and_store(queries, keys, values, layer, tables, norms)
-    graph.attention(queries, attended, layer, c.head_dim**-0.5)
-    graph.matmul(graph.plain(attended), w.matrix(block + "attn_output.weight", c.hidden, q), x, add=True)
+    sinks = w.optional_vector(block + "attn_sinks.weight", c.heads)
+    graph.attention(queries, attended, layer, c.head_dim**-0.5, sinks)
+    output = w.matrix(block + "attn_output.weight", c.hidden, q)
+    bias = w.optional_vector(block + "attn_output.bias", c.hidden)
+    graph.matmul(graph.plain(attended), output, x, bias, add=True)
+
+
+def _projections(
+    w: Weights, block: str, rows: Sequence[int], hidden: int
+) -> tuple[Sequence[Matrix], Sequence[NDArray[np.float32] | None]]:
+    """The matrices and biases of queries, keys and values, of tensors of their own or of one that holds all three."""
+    if not w.has(block + "attn_qkv.weight"):
+        names = [f"{block}attn_{name}" for name in "qkv"]
+        return (
+            [w.matrix(f"{name}.weight", n, hidden) for name, n in zip(names, rows, strict=True)],
+            [w.optional_vector(f"{name}.bias", n) for name, n in zip(names, rows, strict=True)],
+        )
+    bias = w.optional_vector(block + "attn_qkv.bias", sum(rows))
+    parts = [None] * len(rows) if bias is None else np.split(bias, np.cumsum(rows[:-1]))
+    return w.stacked(block + "attn_qkv.weight", rows, hidden), parts
 
 
 def rotary_tables(graph: Program, c: Config, w: Weights) -> RotaryTables:

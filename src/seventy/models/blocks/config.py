@@ -1,11 +1,14 @@
 """The numbers of a model whose blocks are grouped-query attention and a feed-forward, read from its metadata."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from seventy.cache.spec import CacheSpec, Paged
 from seventy.errors import SeventyError
+from seventy.graph.program import RouterRule
+from seventy.kernels.route import Scoring
 from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
@@ -25,19 +28,75 @@ _NOT_DONE = {
 }
 
 
+# By expert_gating_func; 0 says nothing.
+_SCORING: dict[int, Scoring] = {1: "softmax", 2: "sigmoid", 3: "softmax of the chosen"}
+# What is normalised of queries and keys: nothing, each head, each head where the file has weights for it, or all heads
+# of a row together.
+QueryNorm = Literal["none", "head", "head if present", "row"]
+
+
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """A mixture of experts: how many, how many of them a row uses, the width of each, the scale of their weights."""
+    """A mixture of experts in the layers from `first_layer` on: `count` of width `feed_forward`, chosen by `rule`.
+
+    `shared` is the width of one more expert, which every row goes to; 0 where there is none. With `shared_gate`, each
+    row takes a part of what it gives, as a score of its own says. `activation` makes one number of gate and up
+    (kernels/activations.py).
+    """
 
     count: int
-    used: int
     feed_forward: int
+    rule: RouterRule
+    first_layer: int
+    shared: int
+    shared_gate: bool
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What an architecture says of its experts, beside what each file does.
+
+    `scoring` is for files that do not name another. Weights are normalised or not, and not scaled; `by_file`, they are
+    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts.
+    """
+
+    scoring: Scoring = "softmax"
+    normalise: bool = True
+    by_file: bool = False
+    shared_gate: bool = False
+    activation: str = "swiglu"
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Latent attention: all heads share one key of `rank` + `rotary` elements, whose first `rank` are its value too.
+
+    A head's query has `nope` + `rotary` elements and what it gives has `value`. Queries are products of two matrices,
+    of rank `query_rank`, or of one where that is 0. Scores are multiplied by `scale`, and those of a row at position p
+    by 1 + temperature * ln(1 + p // temperature_length), too.
+    """
+
+    rank: int
+    rotary: int
+    nope: int
+    value: int
+    query_rank: int
     scale: float
+    temperature: float
+    temperature_length: int
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The numbers of a model, as its GGUF's metadata gives them. `head_norms`: queries and keys are normalised."""
+    """The numbers of a model, as its GGUF's metadata gives them.
+
+    `feed_forward` is the width of the feed-forward of layers without experts, 0 where there are none. After the layers
+    a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says whether
+    products are multiplied by the `.scale` of their matrix. `windows` are how many positions each layer sees, None
+    where it sees all. With `latent`, there is one key of `head_dim` elements for all heads; where the model is
+    `indexed`, an indexer chooses keys, which changes nothing up to `context`.
+    """
 
     layers: int
     hidden: int
@@ -49,16 +108,41 @@ class Config:
     context: int
     epsilon: float
     rotary: Rotary
-    head_norms: bool
-    experts: Experts | None = None
+    query_norm: QueryNorm
+    feed_forward_norm: str
+    experts: Experts | None
+    further_blocks: int
+    scales: bool
+    windows: tuple[int | None, ...]
+    latent: Latent | None = None
+    indexed: bool = False
+
+    def runs(self, tensor: str) -> bool:
+        """Whether the main pass may have a use for the tensor of this name."""
+        if self.indexed and ".indexer." in tensor:
+            return False
+        if tensor.endswith(".scale") and not self.scales:
+            return False
+        block = re.match(r"blk\.(\d+)\.", tensor)
+        return block is None or not 0 <= int(block[1]) - self.layers < self.further_blocks
 
 
 def read(
-    metadata: Mapping[str, Any], architecture: str, interleaved: bool, head_norms: bool = False, experts: bool = False
+    metadata: Mapping[str, Any],
+    architecture: str,
+    interleaved: bool,
+    query_norm: QueryNorm = "none",
+    feed_forward_norm: str = "ffn_norm",
+    experts: Mixture | None = None,
+    scales: bool = True,
+    window_period: int = 0,
 ) -> Config:
     """Read a model's numbers; with `experts`, its feed-forwards are mixtures of experts.
 
-    Raises SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
+    `feed_forward_norm` is the name of the norm before a layer's feed-forward. Of `window_period` layers the last sees
+    all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. The
+    other arguments are as in Config. Raises SeventyError where a number is missing or cannot be, or the model needs
+    what the engine cannot do.
     """
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
@@ -66,20 +150,20 @@ def read(
             f"this {architecture} model has a mixture of experts (expert_count = {count!r}), which this engine "
             f"does not do in this architecture; take another model"
         )
-    for key, (what, nothing) in _NOT_DONE.items():
-        if (value := m.raw(key)) not in (None, nothing):
-            raise SeventyError(
-                f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
-                f"take another model"
-            )
+    refuse_not_done(m, architecture)
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
     head_dim = m.integer("attention.key_length", 16, 1024, default=hidden // heads)
+    blocks = m.integer("block_count", 1, 1024)
+    further = m.integer("nextn_predict_layers", 0, blocks - 1, default=0)
+    windows = _windows(m, blocks - further, window_period)
     # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
-    window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
+    window = 0 if window_period else m.integer("attention.sliding_window", 0, 1 << 24, default=0)
+    mixture = read_experts(m, experts, blocks - further) if experts else None
+    all_experts = mixture is not None and mixture.first_layer == 0
     config = Config(
-        layers=m.integer("block_count", 1, 1024),
+        layers=blocks - further,
         hidden=hidden,
-        feed_forward=0 if experts else m.integer("feed_forward_length", 16, 1 << 20),
+        feed_forward=0 if all_experts else m.integer("feed_forward_length", 16, 1 << 20),
         heads=heads,
         kv_heads=m.integer("attention.head_count_kv", 1, 4096, default=heads),
         head_dim=head_dim,
@@ -87,8 +171,12 @@ def read(
         context=min(m.context(), window or m.context()),
         epsilon=m.number("attention.layer_norm_rms_epsilon"),
         rotary=Rotary.from_metadata(m, head_dim, interleaved),
-        head_norms=head_norms,
-        experts=_experts(m) if experts else None,
+        query_norm=query_norm,
+        feed_forward_norm=feed_forward_norm,
+        experts=mixture,
+        further_blocks=further,
+        scales=scales,
+        windows=windows,
     )
     value_dim = m.integer("attention.value_length", 1, 1 << 17, default=head_dim)
     if heads % config.kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > _MOST_QUERY_COLUMNS:
@@ -100,15 +188,79 @@ def read(
     return config
 
 
-def _experts(m: Metadata) -> Experts:
+def _windows(m: Metadata, layers: int, period: int) -> tuple[int | None, ...]:
+    if not period:
+        return (None,) * layers
+    window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
+    pattern = m.raw("attention.sliding_window_pattern")
+    if hasattr(pattern, "__len__"):
+        windowed = list(pattern)
+        if len(windowed) < layers or not all(isinstance(each, bool) for each in windowed):
+            raise SeventyError(
+                f"the model's attention.sliding_window_pattern is {windowed!r:.60}, not true or false for each of its "
+                f"{layers} layers; get the file again"
+            )
+    else:
+        period = m.integer("attention.sliding_window_pattern", 1, 1024, default=period)
+        windowed = [layer % period < period - 1 for layer in range(layers)]
+    return tuple(window if window and windowed[layer] else None for layer in range(layers))
+
+
+def refuse_not_done(m: Metadata, architecture: str, done: Sequence[str] = ()) -> None:
+    """Raise SeventyError where the model needs what the engine cannot do; the keys `done` are known to the caller."""
+    for key, (what, nothing) in _NOT_DONE.items():
+        if key not in done and (value := m.raw(key)) not in (None, nothing):
+            raise SeventyError(
+                f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
+                f"take another model"
+            )
+
+
+def read_experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
+    """Read the numbers of a mixture of experts."""
     count = m.integer("expert_count", 1, 4096)
     used = m.integer("expert_used_count", 1, min(count, 64))
     # Some files give the width of all experts of a row together.
     together = m.integer("feed_forward_length", 16, 1 << 20, default=1 << 20) // used
     width = m.integer("expert_feed_forward_length", 16, 1 << 20, default=together)
-    return Experts(count, used, width, m.number("expert_weights_scale", default=1.0))
+    shared = m.integer("expert_shared_count", 0, 64, default=0) * width
+    return Experts(
+        count,
+        width,
+        _rule(m, mixture, count, used),
+        first_layer=m.integer("leading_dense_block_count", 0, layers, default=0),
+        shared=m.integer("expert_shared_feed_forward_length", 0, 1 << 20, default=shared),
+        shared_gate=mixture.shared_gate,
+        activation=mixture.activation,
+    )
+
+
+def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
+    scoring = mixture.scoring
+    if function := m.integer("expert_gating_func", 0, 1 << 16, default=0):
+        if function not in _SCORING:
+            raise SeventyError(
+                f"the model's router makes weights of its scores by function {function} (expert_gating_func), which "
+                f"this engine does not know; take a model with one of: {', '.join(map(str, _SCORING))}"
+            )
+        scoring = _SCORING[function]
+    normalise, scale = mixture.normalise, 1.0
+    if mixture.by_file:
+        normalise = m.flag("expert_weights_norm", default=False)
+        # 0 says nothing.
+        scale = m.number("expert_weights_scale", default=1.0) if m.raw("expert_weights_scale") else 1.0
+    groups = max(1, m.integer("expert_group_count", 0, count, default=1))
+    groups_used = m.integer("expert_group_used_count", 0, groups, default=groups)
+    if groups == 1:
+        return RouterRule(used, scoring, normalise, scale)
+    if count % groups or count // groups < 2 or used > groups_used * (count // groups):
+        raise SeventyError(
+            f"the model's router chooses {used} of {count} experts in {groups_used} of {groups} groups; "
+            f"that cannot be: get the file again"
+        )
+    return RouterRule(used, scoring, normalise, scale, groups, groups_used)
 
 
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
-    return [Paged(config.kv_heads, config.head_dim, config.head_dim)] * config.layers
+    return [Paged(config.kv_heads, config.head_dim, config.head_dim, window) for window in config.windows]

@@ -1,20 +1,52 @@
-"""A mixture of experts instead of a feed-forward (Shazeer et al. 2017)."""
+"""A mixture of experts instead of a feed-forward (Shazeer et al. 2017; Dai et al. 2024 for the shared expert)."""
 
 from seventy.graph.buffers import Buffer
-from seventy.graph.program import Program, RouterRule
-from seventy.graph.weights import Weights
-from seventy.models.blocks.config import Config
+from seventy.graph.program import Program
+from seventy.graph.weights import Matrix, Weights
+from seventy.models.blocks.config import Config, Experts
+from seventy.models.blocks.feed_forward import feed_forward, gate_and_up
+
+
+def feed_forward_or_experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
+    """x += what a layer has: a feed-forward, or from the first layer with experts on a mixture of them."""
+    if c.experts and layer >= c.experts.first_layer:
+        experts(graph, c, w, layer, x)
+    else:
+        feed_forward(graph, c, w, layer, x)
 
 
 def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += the weighted sum of each row's experts, SwiGLU feed-forwards of the normalised x."""
+    """x += the weighted sum of each row's experts, feed-forwards of the normalised x, and the shared one.
+
+    The router and the experts have biases where the file has them.
+    """
     assert c.experts is not None
     block, e = f"blk.{layer}.", c.experts
-    h = graph.norm(x, w.vector(block + "ffn_norm.weight", c.hidden))
+    h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
     scores = graph.buffer(e.count)
-    graph.matmul(h, w.matrix(block + "ffn_gate_inp.weight", e.count, c.hidden), scores)
-    routes = graph.route(scores, RouterRule(e.used, normalise=True, scale=e.scale))
-    gate = w.experts(block + "ffn_gate_exps.weight", e.count, e.feed_forward, c.hidden)
-    up = w.experts(block + "ffn_up_exps.weight", e.count, e.feed_forward, c.hidden)
+    router = w.matrix(block + "ffn_gate_inp.weight", e.count, c.hidden)
+    graph.matmul(h, router, scores, w.optional_vector(block + "ffn_gate_inp.bias", e.count))
+    shared = shared_gate = None
+    if e.shared:
+        # Stands before the routing and so runs beside it.
+        halves = gate_and_up(graph, w, h, block, e.shared, c.hidden, "_shexp")
+        shared = graph.gated(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared)
+        if e.shared_gate:
+            shared_gate = graph.buffer(1)
+            graph.matmul(h, w.row(block + "ffn_gate_inp_shexp.weight", c.hidden), shared_gate)
+    routes = graph.route(scores, e.rule, w.optional_vector(block + "exp_probs_b.bias", e.count))
+    gate, up = _gate_and_up(w, e, block, c.hidden)
     down = w.experts(block + "ffn_down_exps.weight", e.count, c.hidden, e.feed_forward)
-    graph.experts(h, routes, gate, up, down, x)
+    biases = [
+        w.optional_biases(f"{block}ffn_{name}_exps.bias", e.count, matrix.rows)
+        for name, matrix in (("gate", gate), ("up", up), ("down", down))
+    ]
+    graph.experts(h, routes, gate, up, down, x, biases, e.activation, shared, shared_gate)
+
+
+def _gate_and_up(w: Weights, e: Experts, block: str, hidden: int) -> tuple[Matrix, ...]:
+    """The first two matrices of every expert, of tensors of their own or of one that holds both."""
+    if w.has(block + "ffn_gate_up_exps.weight"):
+        return w.stacked(block + "ffn_gate_up_exps.weight", (e.feed_forward, e.feed_forward), hidden, e.count)
+    names = (f"{block}ffn_{name}_exps.weight" for name in ("gate", "up"))
+    return tuple(w.experts(name, e.count, e.feed_forward, hidden) for name in names)

@@ -1,7 +1,7 @@
 """The SwiGLU feed-forward (Shazeer 2020)."""
 
 from seventy.graph.buffers import Buffer
-from seventy.graph.program import Program
+from seventy.graph.program import Activation, Program
 from seventy.graph.weights import Weights
 from seventy.models.blocks.config import Config
 
@@ -9,9 +9,17 @@ from seventy.models.blocks.config import Config
 def feed_forward(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
     """x += down(silu(gate h) * up h) of the normalised x, h."""
     block = f"blk.{layer}."
-    gate, up = graph.buffer(c.feed_forward), graph.buffer(c.feed_forward)
-    h = graph.norm(x, w.vector(block + "ffn_norm.weight", c.hidden))
-    graph.matmul(h, w.matrix(block + "ffn_gate.weight", c.feed_forward, c.hidden), gate)
-    graph.matmul(h, w.matrix(block + "ffn_up.weight", c.feed_forward, c.hidden), up)
+    h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
+    gate, up = gate_and_up(graph, w, h, block, c.feed_forward, c.hidden)
     down = w.matrix(block + "ffn_down.weight", c.hidden, c.feed_forward)
-    graph.matmul(graph.swiglu(gate, up), down, x, add=True)
+    graph.matmul(graph.gated(gate, up), down, x, add=True)
+
+
+def gate_and_up(
+    graph: Program, w: Weights, h: Activation, block: str, width: int, hidden: int, suffix: str = ""
+) -> tuple[Buffer, Buffer]:
+    """Return both products of h; `suffix` is what the names of a shared expert's matrices end in."""
+    gate, up = graph.buffer(width), graph.buffer(width)
+    graph.matmul(h, w.matrix(f"{block}ffn_gate{suffix}.weight", width, hidden), gate)
+    graph.matmul(h, w.matrix(f"{block}ffn_up{suffix}.weight", width, hidden), up)
+    return gate, up

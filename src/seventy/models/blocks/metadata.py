@@ -6,6 +6,8 @@ from typing import Any
 
 from seventy.errors import SeventyError
 
+_MOST_LAYERS = 1024
+
 
 class Metadata:
     """The keys of one architecture, asked for without their prefix."""
@@ -29,7 +31,15 @@ class Metadata:
         return self._metadata.get(self._prefix + key)
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """A number, or one for each layer where all are alike."""
         value = self._get(key, default)
+        if not isinstance(value, str) and hasattr(value, "__len__") and 0 < len(value) <= _MOST_LAYERS:
+            value, *others = value
+            if any(other != value for other in others):
+                raise SeventyError(
+                    f"the model's {self._prefix}{key} is not the same in all layers, which this engine does not do in "
+                    f"this architecture; take another model"
+                )
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._wrong(key, value, f"a number from {low} to {high}")
         return value
@@ -40,6 +50,12 @@ class Metadata:
         if not number or not math.isfinite(value) or value <= 0:
             raise self._wrong(key, value, "a positive number")
         return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
 
     def text(self, key: str, default: str) -> str:
         value = self._get(key, default)

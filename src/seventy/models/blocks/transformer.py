@@ -3,16 +3,18 @@
 from collections.abc import Callable
 
 from seventy.graph.buffers import Buffer
-from seventy.graph.program import Program
+from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Weights
 from seventy.models.blocks.attention import attention, rotary_tables
 from seventy.models.blocks.config import Config
 
+# Adds a block's attention to the rows: of (graph, config, weights, layer, tables, rows).
+Attention = Callable[[Program, Config, Weights, int, RotaryTables, Buffer], None]
 # Adds a block's feed-forward to the rows: of (graph, config, weights, layer, rows).
 FeedForward = Callable[[Program, Config, Weights, int, Buffer], None]
 
 
-def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward) -> None:
+def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward, attention: Attention = attention) -> None:
     """Write the program of a whole model; the head is the embedding where the file has no other."""
     # Named first: a file whose embedding and vocabulary disagree has nothing else to say.
     embedding = w.matrix("token_embd.weight", c.vocabulary, c.hidden)

@@ -9,10 +9,11 @@ The recipient may also stand before the channel. Source: OpenAI's guide to the h
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seventy.text.calls.base import CallStyle, parameters
+from seventy.text.calls.base import CallStyle, Tool, parameters
+from seventy.text.calls.repair import write
 from seventy.text.parts import CallArguments, CallStart, Part, Text, Thought, overlap
 
 _START, _CHANNEL, _CONSTRAIN, _MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
@@ -29,7 +30,7 @@ _MAX_WORDS = 4
 
 
 class Harmony(CallStyle):
-    """Reads the whole answer: analysis is thinking, what is for a tool of `names` a call, the rest is text.
+    """Reads the whole answer: analysis is thinking, what is for a tool of `tools` a call, the rest is text.
 
     Commentary for nobody is text (it tells the user what comes). Messages of one kind are divided by an empty line.
     What is written without a header is text, too. `channel`: of the message that the prompt has opened, if it has.
@@ -38,8 +39,8 @@ class Harmony(CallStyle):
     markers = (*_HEADER_MARKS, "<|end|>")
     one_call_each = True
 
-    def __init__(self, names: Iterable[str], channel: str | None = None) -> None:
-        super().__init__(names)
+    def __init__(self, tools: Mapping[str, Mapping[str, Any]], channel: str | None = None) -> None:
+        super().__init__(tools)
         self._held = ""
         self._in_header = channel is None
         # The kind of the message that is read, and how to begin its text.
@@ -53,7 +54,7 @@ class Harmony(CallStyle):
         return all(mark in template for mark in (_START, _CHANNEL, _MESSAGE))
 
     @staticmethod
-    def grammar(tools: Sequence[Mapping[str, Any]], parallel: bool) -> str:
+    def grammar(tools: Sequence[Tool], parallel: bool) -> str:
         # A call ends the answer: there is never a second one.
         lines = ["start: " + " | ".join(f"call{at}" for at in range(len(tools)))]
         for at, tool in enumerate(tools):
@@ -61,6 +62,13 @@ class Harmony(CallStyle):
             lines.append(f"call{at}: {json.dumps(head)} arguments{at}")
             lines.append(f"arguments{at}: %json {json.dumps(parameters(tool))}")
         return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def written(calls: Sequence[Mapping[str, Any]]) -> str:
+        return f"<|call|>{_START}assistant".join(
+            f"{_CHANNEL}commentary to={_FUNCTIONS}{call['name']} {_CONSTRAIN}json{_MESSAGE}{write(call['arguments'])}"
+            for call in calls
+        )
 
     @staticmethod
     def opened(prompt: str) -> str:
@@ -82,7 +90,7 @@ class Harmony(CallStyle):
             pass
         return parts
 
-    def flush(self) -> list[Part]:
+    def flush(self, cut: bool = False) -> list[Part]:
         held, self._held = self._held, ""
         parts: list[Part] = []
         if not self._in_header:
@@ -132,7 +140,7 @@ class Harmony(CallStyle):
         recipients = _RECIPIENT.findall(header)
         recipient = recipients[-1] if recipients else ""
         name = recipient.removeprefix(_FUNCTIONS)
-        if name in self.names:
+        if name in self.tools:
             self._kind = CallArguments
             parts.append(CallStart(self.calls, name))
         elif recipient not in ("", "assistant", "user", "all"):

@@ -1,0 +1,67 @@
+"""The engine beside a family's float forward pass: the bars that every architecture has to keep."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from seventy import LLM
+from seventy.engine.model import Model, Segment
+from tests.support.oracle import llama_cpp_logits
+
+LENGTHS, STEPS = (1, 7, 64, 65, 200), 16
+IDS = np.random.default_rng(1).integers(0, 256, max(LENGTHS) + STEPS).tolist()
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def decode(model: Model, ids: list[int], prompt: int) -> np.ndarray:
+    """The logits of the tokens after the prompt, read in one pass, each in a step of its own."""
+    sequence = model.new_sequence()
+    sequence.reserve(len(ids))
+    model.step([Segment(0, ids[:prompt], 1, sequence.pages)])
+    tokens = range(prompt, len(ids))
+    rows = [model.step([Segment(at, ids[at : at + 1], 1, sequence.pages)]).logits[0].copy() for at in tokens]
+    sequence.close()
+    return np.array(rows)
+
+
+def engine_logits(path: Path, **options: Any) -> np.ndarray:
+    """The engine's logits after each of IDS, to the bit the same in passes of any length and in single steps."""
+    with LLM(path, threads=2, context=512, **options) as llm:
+        logits = llm.logits(IDS)
+        for n in LENGTHS:
+            assert np.array_equal(llm.logits(IDS[:n], last_only=True)[0], logits[n - 1])
+        assert np.array_equal(decode(llm.model, IDS, max(LENGTHS)), logits[max(LENGTHS) :])
+    return logits
+
+
+def assert_exact(family: ModuleType, path: Path) -> None:
+    """Every log-probability of a file of floats, but for rows with a near tie in a router (at most 3 %)."""
+    logits, gaps = family.forward(path, IDS)
+    clear = gaps >= 1e-3
+    assert clear.mean() >= 0.97
+    want, found = log_probabilities(logits)[clear], log_probabilities(engine_logits(path))[clear]
+    worst, kl = np.abs(want - found).max(), (np.exp(want) * (want - found)).sum(-1).mean()
+    print(f"{path.stem}: max |delta log-probability| {worst:.1e}, KL {kl:.1e}, {(~clear).sum()} rows left out")
+    assert worst <= 0.015 and kl <= 2e-5
+
+
+def assert_as_near_as_llama_cpp(family: ModuleType, path: Path) -> None:
+    """A quantised file, by the rows whose routers decide clearly: of others rounding may choose the experts."""
+    logits, gaps = family.forward(path, IDS)
+    clear = gaps >= 0.02
+    assert clear.mean() > 0.7
+    exact = log_probabilities(logits)[clear]
+
+    def divergence(found: np.ndarray) -> float:
+        return float((np.exp(exact) * (exact - log_probabilities(found)[clear])).sum(-1).mean())
+
+    theirs = [divergence(llama_cpp_logits(path, IDS, flash)) for flash in (True, False)]
+    ours = divergence(engine_logits(path))
+    print(f"{path.stem}: KL {ours:.1e}, of llama.cpp {max(theirs):.1e}; {clear.mean():.0%} of the rows")
+    assert ours <= 1.25 * max(theirs)
