@@ -119,7 +119,7 @@ def test_prompts_alike_that_come_together_are_read_once(scheduler: Scheduler) ->
 
 def test_what_has_not_begun_can_be_taken_elsewhere(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     going, step = threading.Event(), scheduler.model.step
-    monkeypatch.setattr(scheduler.model, "step", lambda batch: (going.wait(60), step(batch))[1])
+    monkeypatch.setattr(scheduler.model, "step", lambda *batch: (going.wait(60), step(*batch))[1])
     first = Asked(scheduler, prompt(0, 5), 3)
     while not scheduler._batch:
         pass

@@ -81,7 +81,7 @@ def held(server: Running, name: str, monkeypatch: pytest.MonkeyPatch) -> threadi
     backend = server.pool.find(name).backend
     assert backend
     go_on, step = threading.Event(), backend.llm.model.step
-    monkeypatch.setattr(backend.llm.model, "step", lambda batch: (go_on.wait(60), step(batch))[1])
+    monkeypatch.setattr(backend.llm.model, "step", lambda *batch: (go_on.wait(60), step(*batch))[1])
     return go_on
 
 
