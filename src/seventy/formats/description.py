@@ -5,12 +5,15 @@ vector. It does not know how many lanes there are, what the CPU can do, or what 
 kernels/product/.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from seventy.jit.build import Function, Value
 from seventy.jit.simd import halves_to_float
 from seventy.jit.types import Type, i32, u8, u16, u32
+
+T = TypeVar("T")
 
 
 class Fields:
@@ -26,6 +29,7 @@ class Fields:
         self.f, self.lanes, self._places, self._ahead = f, lanes, places, ahead
         self._rows = {size: block + first_row * size for size in (1, 2, 4)}
         self._asked: set[int] = set()
+        self._made: dict[Hashable, Any] = {}
 
     def _load(self, type: Type, offset: int) -> Value:
         return self.f.load(type * self.lanes, self._rows[type.nbytes], self._places[offset])
@@ -48,6 +52,13 @@ class Fields:
             self.f.prefetch(self._rows[4], self._places[offset] + self._ahead)
             self._asked.add(offset)
         return self._load(u32, offset)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` makes, or made when this key was asked for before: what several units have in common."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     def constant(self, word: int) -> Value:
         """The same 32 bits for every row."""
