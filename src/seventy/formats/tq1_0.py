@@ -33,10 +33,10 @@ def digits(fields: Fields, offset: int, digit: int) -> Value:
 def word(fields: Fields, unit: int, shift: int) -> Value:
     offset, digit = place(unit)
     rest = fields.once((offset, digit), lambda: digits(fields, offset, digit))
-    ones, zeros = (fields.f.constant(rest.type, number) for number in (1 << shift, 0))
+    ones, zeros = (fields.f.constant(rest.type, number) for number in (1, 0))
     # 3 * 86 and 3 * 171 are the least with 1 and 2 left of the point.
-    number = (rest >= 86).select(ones, zeros) + (rest >= 171).select(ones, zeros)
-    return number.view(fields.constant(0).type)
+    q = (rest >= 86).select(ones, zeros) + (rest >= 171).select(ones, zeros)
+    return (q - 1).view(fields.word(offset).type)
 
 
 def factors(fields: Fields) -> tuple[Value, ...]:
@@ -61,7 +61,7 @@ FORMAT = Format(
     nbytes=54,
     halves=(52,),
     words=tuple(range(0, 52, 4)),
-    weights=SuperBlocks(Quants(word, bits=2, offset=1), 256, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=2, signed=True), 256, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(52),
 )

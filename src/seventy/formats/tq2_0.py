@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from seventy.formats import Format, set_halves
 from seventy.formats.description import Fields, Quants, SuperBlocks, pick
 from seventy.jit.build import Value
+from seventy.jit.simd import as_bytes
 
 
 def word(fields: Fields, unit: int, shift: int) -> Value:
-    return pick(fields.word(32 * (unit // 32) + 4 * (unit % 8)), 2 * (unit // 8 % 4), 2, shift)
+    q = pick(fields.word(32 * (unit // 32) + 4 * (unit % 8)), 2 * (unit // 8 % 4), 2)
+    return (as_bytes(q) - 1).view(q.type)
 
 
 def scales(fields: Fields) -> list[Value]:
@@ -37,7 +39,7 @@ FORMAT = Format(
     nbytes=66,
     halves=(64,),
     words=tuple(range(0, 64, 4)),
-    weights=SuperBlocks(Quants(word, bits=2, offset=1), 256, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=3, signed=True), 256, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(64),
 )
