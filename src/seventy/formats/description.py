@@ -78,7 +78,8 @@ class Quants:
 
     `word(fields, unit, shift)` makes those of columns 4 * unit to 4 * unit + 3, each of `bits` bits and shifted left by
     `shift` bits within its byte. The integer of such a number q is q - offset; where there is a `table`, table[q]
-    (q of 4 bits, never shifted); where `signed`, the byte itself as a signed one (never shifted).
+    (q of 4 bits, never shifted); where `signed`, the byte itself as a signed one (never shifted). `slow` words take
+    longer to make than to read back from a cache, whatever the width of vectors.
     """
 
     word: Callable[[Fields, int, int], Value]
@@ -86,6 +87,7 @@ class Quants:
     offset: int = 0
     table: tuple[int, ...] = ()
     signed: bool = False
+    slow: bool = False
 
     def __post_init__(self) -> None:
         assert not self.table or (self.bits, len(self.table)) == (4, 16), "tables have 16 entries"

@@ -58,7 +58,7 @@ FORMAT = Format(
     nbytes=50,
     halves=(0, *range(34, 50, 2)),
     words=tuple(range(2, 34, 4)),
-    weights=SuperBlocks(Quants(word, bits=4, table=TABLE), 32, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=4, table=TABLE, slow=True), 32, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(0),
 )

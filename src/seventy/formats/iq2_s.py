@@ -51,7 +51,7 @@ FORMAT = Format(
     halves=(0,),
     # The scales and upper bits first, as a product reads them.
     words=(*range(66, 82, 4), *range(2, 66, 4)),
-    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS)), 16, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS), slow=True), 16, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(0),
 )

@@ -60,7 +60,7 @@ FORMAT = Format(
     halves=(0,),
     # The scales first, as a product reads them.
     words=(66, 70, *range(2, 66, 4)),
-    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS)), 16, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS), slow=True), 16, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(0),
 )

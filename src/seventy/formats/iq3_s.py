@@ -53,7 +53,7 @@ FORMAT = Format(
     halves=(0,),
     # The scales and ninth bits first, as a product reads them.
     words=(106, 66, 70, *range(2, 66, 4), *range(74, 106, 4)),
-    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS)), 32, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS), slow=True), 32, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(0),
 )

@@ -49,7 +49,7 @@ FORMAT = Format(
     halves=(0,),
     # The scales first, as a product reads them.
     words=(*range(66, 98, 4), *range(2, 66, 4)),
-    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS)), 32, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=4, table=signed(LEVELS), slow=True), 32, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(0),
 )

@@ -61,7 +61,7 @@ FORMAT = Format(
     nbytes=54,
     halves=(52,),
     words=tuple(range(0, 52, 4)),
-    weights=SuperBlocks(Quants(word, bits=2, signed=True), 256, scales, factors),
+    weights=SuperBlocks(Quants(word, bits=2, signed=True, slow=True), 256, scales, factors),
     dequantize=dequantize,
     set_factors=set_halves(52),
 )

@@ -23,6 +23,8 @@ ARGUMENTS = (
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it.
 MOST_PROMPT_COLUMNS = 4096
+# Of formats that unpack slowly tiles always share what was unpacked, at least so many columns of it.
+_SLOW_COLUMNS = 1024
 # Unpacking weights once costs what a few tiles save.
 _PROMPT_TILES = 8
 
@@ -37,14 +39,14 @@ def build(module: Module, format_name: str) -> None:
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
     added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
-    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept). Threads claim
+    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept, but of slow formats). Threads claim
     panels of their NUMA node first.
     """
     format = by_name(format_name)
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
     slots: list[Type] = []
-    # Vectors of 512 bits unpack as fast as the L2 delivers (docs/lab.md).
-    keep = _keep(module, format, slots) if module.isa.lanes < 16 else None
+    # Vectors of 512 bits unpack most formats as fast as the L2 delivers (docs/lab.md).
+    keep = _keep(module, format, slots) if module.isa.lanes < 16 or format.slow else None
     tiles = {width: tile_function(module, format, width) for width in widths}
     # A turn that is shorter than a block of 256 columns gains nothing.
     side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
@@ -53,7 +55,7 @@ def build(module: Module, format_name: str) -> None:
     rows, all_blocks, n_panels, chunk = k.count("rows"), k("blocks"), k("n_panels"), k("chunk")
     columns = all_blocks * format.block
     bases = section_bases(f, kind, k("input", pointer), k("capacity"), columns)
-    prompt_blocks = k("prompt_columns") // format.block
+    prompt_blocks = k("prompt_columns").maximum(_SLOW_COLUMNS if format.slow else 0) // format.block
     is_prompt = (rows >= _PROMPT_TILES * widths[0]) & (prompt_blocks > 0)
     step = is_prompt.select(prompt_blocks, all_blocks)
     if slots:
