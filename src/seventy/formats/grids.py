@@ -10,6 +10,7 @@ ggml-org/llama.cpp, whose levels each format names.
 import base64
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ def signs_numpy(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.float32(1) - 2 * np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
 
 
-def even_numpy(packed: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+def even_numpy(packed: NDArray[Any]) -> NDArray[np.uint8]:
     """Bytes of the lowest seven bits and one that makes the number of set bits even."""
     return np.array(_EVEN, np.uint8)[packed & 127]
 

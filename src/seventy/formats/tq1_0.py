@@ -1,8 +1,8 @@
 """TQ1_0: 256 weights, w = d * (q - 1); q of 0, 1 or 2, five to a byte.
 
 Block (54 bytes): 32 bytes with weights 32 j + i, 16 with weights 160 + 16 j + i, 4 with weights 240 + 4 j + i, where i
-is the byte and j the digit, then d f16. A byte b is a fraction, b / 256, in base 3: digit j is what is left of the point
-in 3 * (b * 3**j % 256) / 256.
+is the byte and j the digit, then d f16. A byte b is the fraction b / 256 in base 3: digit j is what stands before the
+point in 3 * (b * 3**j % 256) / 256.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def place(unit: int) -> tuple[int, int]:
 
 
 def digits(fields: Fields, offset: int, digit: int) -> Value:
-    """Four bytes times 3**digit, without what is left of the point."""
+    """Four fractions times 3**digit, without what stands before the point."""
     if digit == 0:
         return as_bytes(fields.word(offset))
     before = fields.once((offset, digit - 1), lambda: digits(fields, offset, digit - 1))
@@ -34,7 +34,7 @@ def word(fields: Fields, unit: int, shift: int) -> Value:
     offset, digit = place(unit)
     rest = fields.once((offset, digit), lambda: digits(fields, offset, digit))
     ones, zeros = (fields.f.constant(rest.type, number) for number in (1, 0))
-    # 3 * 86 and 3 * 171 are the least with 1 and 2 left of the point.
+    # 3 * 86 and 3 * 171 are the least with 1 and 2 before the point.
     q = (rest >= 86).select(ones, zeros) + (rest >= 171).select(ones, zeros)
     return (q - 1).view(fields.word(offset).type)
 

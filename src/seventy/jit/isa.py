@@ -95,8 +95,8 @@ def choices(name: str | None = None) -> tuple[Isa, ...]:
 
 def _with_optional(level: Isa) -> Isa:
     """The level with those of its optional features that this CPU has."""
-    present = (name for name in level.optional if name in host_features())
-    return replace(level, features=(*level.features, *present), optional=())
+    present = tuple(name for name in level.optional if name in host_features())
+    return replace(level, features=level.features + present)
 
 
 def _runnable() -> list[Isa]:

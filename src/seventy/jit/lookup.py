@@ -101,10 +101,9 @@ def lookup_bytes(low: Value, high: Value | None, table: Sequence[int]) -> Value:
     """
     f, n = low.function, low.type.nbytes
     if n > 4 * f.isa.lanes:
-        first, second = range(n // 2), range(n // 2, n)
         a, b = (
-            lookup_bytes(*(as_bytes(part).shuffle(half) for part in ((low, high) if high else (low, low))), table)
-            for half in (first, second)
+            lookup_bytes(as_bytes(low).shuffle(half), as_bytes(high).shuffle(half) if high else None, table)
+            for half in (range(n // 2), range(n // 2, n))
         )
         return a.shuffle(range(n), b).view(low.type)
     indices = as_bytes(low)

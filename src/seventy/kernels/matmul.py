@@ -39,8 +39,8 @@ def build(module: Module, format_name: str) -> None:
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
     added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
-    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept, but of slow formats). Threads claim
-    panels of their NUMA node first.
+    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept, which formats that
+    unpack slowly take for 1024). Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
