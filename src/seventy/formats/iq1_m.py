@@ -12,6 +12,7 @@ from seventy.formats import Format
 from seventy.formats.description import Fields, Quants, SuperBlocks
 from seventy.formats.grids import IQ1_S
 from seventy.formats.iq1_s import TABLE, points_numpy
+from seventy.formats.iq2_xxs import odd_numpy
 from seventy.jit.build import Value
 from seventy.jit.lookup import Units
 from seventy.jit.simd import halves_to_float, pick_bits
@@ -51,7 +52,7 @@ def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     fields = blocks[:, 48:].copy().view(np.uint16)
     bits = ((fields >> 12) << np.arange(0, 16, 4, dtype=np.uint16)).sum(1, dtype=np.uint16)
     d = bits.view(np.float16).astype(np.float32)[:, None] / 8
-    scales = 2 * (fields[..., None] >> np.arange(0, 12, 3, dtype=np.uint16) & 7).astype(np.float32) + 1
+    scales = odd_numpy(fields[..., None] >> np.arange(0, 12, 3, dtype=np.uint16) & 7)
     nibbles = np.stack([blocks[:, 32:48] & 15, blocks[:, 32:48] >> 4], axis=-1).reshape(-1, 32)
     weights = points_numpy(blocks[:, :32] | (nibbles & 7).astype(np.uint16) << 8, nibbles > 7)
     return ((d * scales.reshape(-1, 16))[..., None] * weights.reshape(-1, 16, 16)).reshape(-1, 256)

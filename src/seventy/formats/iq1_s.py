@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seventy.formats import Format, set_halves
 from seventy.formats.description import Fields, Quants, SuperBlocks
 from seventy.formats.grids import IQ1_S
-from seventy.formats.iq2_xxs import factors
+from seventy.formats.iq2_xxs import factors, odd_numpy
 from seventy.jit.build import Value
 from seventy.jit.simd import pick_bits
 
@@ -45,12 +45,11 @@ def points_numpy(indices: NDArray[Any], minus: NDArray[np.bool_]) -> NDArray[np.
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
-    d = blocks[:, :2].copy().view(np.float16).astype(np.float32) / 8
+    d = blocks[:, :2].copy().view(np.float16).astype(np.float32) * np.float32(0.125)
     fields = blocks[:, 34:].copy().view(np.uint16)
     upper = (fields[..., None] >> np.arange(0, 12, 3, dtype=np.uint16) & 7).reshape(-1, 32)
     weights = points_numpy(blocks[:, 2:34] | upper << 8, np.repeat(fields >> 15 > 0, 4, axis=1)).reshape(-1, 8, 32)
-    scales = 2 * (fields >> 12 & 7).astype(np.float32) + 1
-    return ((d * scales)[..., None] * weights).reshape(-1, 256)
+    return ((d * odd_numpy(fields >> 12 & 7))[..., None] * weights).reshape(-1, 256)
 
 
 FORMAT = Format(

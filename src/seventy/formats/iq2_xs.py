@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from seventy.formats import Format, set_halves
 from seventy.formats.description import Fields, Quants, SuperBlocks
 from seventy.formats.grids import IQ2_XS, even, even_numpy, signed, signs_numpy, with_signs
-from seventy.formats.iq2_xxs import LEVELS, factors
+from seventy.formats.iq2_xxs import LEVELS, factors, odd_numpy
 from seventy.jit.build import Value
 from seventy.jit.simd import pick_bits
 
@@ -37,7 +37,7 @@ def nibble_scales(words: list[Value]) -> list[Value]:
 def nibble_scales_numpy(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     """2 * scale + 1 of bytes [n, bytes] with two scales each."""
     nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
-    return 2 * nibbles.astype(np.float32) + 1
+    return odd_numpy(nibbles)
 
 
 def scales(fields: Fields) -> list[Value]:

@@ -4,6 +4,8 @@ Block (66 bytes): d f16, then for each 32 weights 4 bytes, the indices of their 
 bits: 7 signs of each group (the eighth makes the minuses even) and the scale above.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,14 +46,18 @@ def factors(fields: Fields) -> tuple[Value, ...]:
     return (fields.half(0) * 0.125,)
 
 
+def odd_numpy(scales: NDArray[Any]) -> NDArray[np.float32]:
+    """2 * scale + 1."""
+    return 2 * scales.astype(np.float32) + 1
+
+
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     d = blocks[:, :2].copy().view(np.float16).astype(np.float32) / 8
     words = blocks[:, 2:].copy().view(np.uint32).reshape(-1, 8, 2)
-    scales = 2 * (words[..., 1] >> 28).astype(np.float32) + 1
     fields = words[..., 1:] >> np.arange(0, 28, 7, dtype=np.uint32)
     points = np.array(LEVELS, np.float32)[IQ2_XXS.points][words[..., :1].copy().view(np.uint8)]
     weights = points.reshape(-1, 8, 32) * signs_numpy(even_numpy(fields).reshape(-1, 32)).reshape(-1, 8, 32)
-    return ((d * scales)[..., None] * weights).reshape(-1, 256)
+    return ((d * odd_numpy(words[..., 1] >> 28))[..., None] * weights).reshape(-1, 256)
 
 
 FORMAT = Format(

@@ -36,7 +36,6 @@ def scales(fields: Fields) -> list[Value]:
     return nibble_scales([fields.word(106)])
 
 
-
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     d = blocks[:, :2].copy().view(np.float16).astype(np.float32)
     ninth = np.unpackbits(blocks[:, 66:74], axis=1, bitorder="little").astype(np.uint16)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from seventy.formats import Format, set_halves
 from seventy.formats.description import Fields, Quants, SuperBlocks
 from seventy.formats.grids import IQ3_XXS, even_numpy, signed, signs_numpy, with_signs
-from seventy.formats.iq2_xxs import signs, top_scales
+from seventy.formats.iq2_xxs import odd_numpy, signs, top_scales
 from seventy.jit.build import Value
 
 LEVELS = (4, 12, 20, 28, 36, 44, 52, 62)
@@ -34,11 +34,10 @@ def factors(fields: Fields) -> tuple[Value, ...]:
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     d = blocks[:, :2].copy().view(np.float16).astype(np.float32) / 4
     words = blocks[:, 66:].copy().view(np.uint32)
-    scales = 2 * (words >> 28).astype(np.float32) + 1
     fields = words[..., None] >> np.arange(0, 28, 7, dtype=np.uint32)
     points = np.array(LEVELS, np.float32)[IQ3_XXS.points][blocks[:, 2:66]]
     weights = points.reshape(-1, 8, 32) * signs_numpy(even_numpy(fields).reshape(-1, 32)).reshape(-1, 8, 32)
-    return ((d * scales)[..., None] * weights).reshape(-1, 256)
+    return ((d * odd_numpy(words >> 28))[..., None] * weights).reshape(-1, 256)
 
 
 FORMAT = Format(

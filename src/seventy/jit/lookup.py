@@ -69,8 +69,10 @@ class _Entries(Units):
         # Through memory: a lane of a vector costs two instructions, a load of a byte is half of one.
         self._indices = f.memory(low.type.nbytes * (2 if high else 1))
         if high:
-            even, odd = ((word & 0x00FF00FF) | ((up & (0x00010001 * self._upper)) << 8)
-                         for word, up in ((low, high), (low >> 8, high >> 8)))
+            even, odd = (
+                (word & 0x00FF00FF) | ((up & (0x00010001 * self._upper)) << 8)
+                for word, up in ((low, high), (low >> 8, high >> 8))
+            )
             f.store(even, self._indices)
             f.store(odd, self._indices, low.type.nbytes)
         else:
