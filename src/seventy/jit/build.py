@@ -281,6 +281,10 @@ class Function:
         self._allocas.append(f"  {name} = alloca [{nbytes} x i8], align {align}")
         return Value(self, pointer, name)
 
+    def opaque(self, address: Value) -> Value:
+        """The same address, of which LLVM knows nothing more: what is stored there is in memory, and read from it."""
+        return self.emit(pointer, f'call ptr asm "", "=r,0"(ptr {address.name})')
+
     def table(self, type: Type, numbers: Sequence[int]) -> Value:
         """The address of constants in memory, one after another; equal ones are there once."""
         return Value(self, pointer, self.module.table(type, tuple(numbers)))

@@ -67,7 +67,7 @@ class _Entries(Units):
         self._table, self._upper = f.table(u32, entries), len(entries) // 256 - 1
         self._found: dict[int, Value] = {}
         # Through memory: a lane of a vector costs two instructions, a load of a byte is half of one.
-        self._indices = f.memory(low.type.nbytes * (2 if high else 1))
+        self._indices = f.opaque(f.memory(low.type.nbytes * (2 if high else 1)))
         if high:
             even, odd = (
                 (word & 0x00FF00FF) | ((up & (0x00010001 * self._upper)) << 8)
