@@ -73,7 +73,7 @@ def test_a_speed_is_refused_in_both_languages(llama_only: None) -> None:
 def test_what_runs_only_elsewhere_is_marked(llama_only: None) -> None:
     assert marked(find_model("qwen3-8b"), "Q4_K_M") == "Qwen3-8B (llama.cpp)"
     assert marked(find_model("llama-3.3-70b"), "Q4_K_M") == "Llama-3.3-70B-Instruct"
-    assert marked(find_model("llama-3.3-70b"), "IQ1_S") == "Llama-3.3-70B-Instruct (llama.cpp)"
+    assert marked(find_model("llama-3.3-70b"), "Q1_0") == "Llama-3.3-70B-Instruct (llama.cpp)"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from seventy.formats import Format
 from seventy.formats.description import Fields, Quants, SuperBlocks
 from seventy.formats.grids import IQ1_S
-from seventy.formats.iq1_s import TABLE, points_numpy
+from seventy.formats.iq1_s import points_numpy
 from seventy.formats.iq2_xxs import odd_numpy
 from seventy.jit.build import Value
 from seventy.jit.lookup import Units
 from seventy.jit.simd import halves_to_float, pick_bits
 from seventy.jit.types import u16
+
+# Eight times level and delta in one: two bits of the level, and a third where delta is negative.
+TABLE = (-7, 1, 9, 0, -9, -1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def points(fields: Fields, block: int) -> Units:
