@@ -19,10 +19,10 @@ from tests.support.tiny import write_tiny
 def test_architecture_types_isa() -> None:
     assert why_not("seventy", "llama", ("Q4_K", "Q6_K")) is None
     assert str(why_not("seventy", "nosuch")) == "seventy does not run the architecture nosuch yet"
-    assert "IQ1_S" in str(why_not("seventy", "llama", ("Q4_K", "IQ1_S")))
+    assert "Q1_0" in str(why_not("seventy", "llama", ("Q4_K", "Q1_0")))
     arm = machine_from_parts("Apple M2 Ultra", 1, None)
     assert "i8mm" in str(why_not("seventy", "llama", machine=arm))
-    assert why_not("llama.cpp", "nosuch", ("IQ1_S",), machine=arm) is None
+    assert why_not("llama.cpp", "nosuch", ("Q1_0",), machine=arm) is None
 
 
 def test_it_says_of_names_what_it_says_of_files(tmp_path: Path) -> None:
