@@ -124,6 +124,21 @@ def test_types_of_experts() -> None:
     assert quant_name("mxfp4") == "MXFP4_MOE"
 
 
+def test_what_mixtures_of_1_to_3_bits_hold() -> None:
+    names = ("token_embd", "output", "attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down")
+
+    def kinds(quant: str, layer: int, group: int) -> tuple[str, ...]:
+        model = Mixed("llama", 80, group, 0, tied=False)
+        return tuple(tensor_type(quant, f"{name}.weight", (8192, 8192), layer, model) for name in names)
+
+    assert kinds("IQ2_M", 9, 8) == ("IQ3_S", "Q5_K", "IQ2_S", "Q4_K", "IQ3_S", "IQ2_S", "IQ3_S")
+    assert kinds("IQ2_XXS", 10, 1) == ("Q2_K", "Q5_K", "IQ2_XXS", "Q2_K", "IQ2_XXS", "IQ2_XXS", "IQ2_XXS")
+    assert kinds("IQ1_S", 10, 8) == ("Q2_K", "Q5_K", "IQ1_S", "Q4_K", "IQ2_XXS", "IQ1_S", "IQ1_S")
+    assert kinds("IQ3_XXS", 10, 1) == ("IQ3_S", "Q5_K", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ3_XXS", "IQ3_XXS")
+    narrow = tensor_type("IQ2_M", "ffn_down.weight", (8192, 29568), 11, Mixed("llama", 80, 8, 0, tied=False))
+    assert narrow == "IQ4_NL"
+
+
 def test_chosen_layers_are_as_the_whole() -> None:
     shape = find_shape("llama-3.3-70b")
     for count in (2, 4, 10):
@@ -244,7 +259,7 @@ def step(model: Model, tokens: list[int]) -> Step:
     return model.step([Segment(0, tokens, 1, sequence.pages)])
 
 
-@pytest.mark.parametrize("quant", ["Q4_K_M", "Q2_K", "IQ4_XS", "Q8_0", "F16"])
+@pytest.mark.parametrize("quant", ["Q4_K_M", "Q2_K", "IQ2_M", "IQ4_XS", "Q8_0", "F16"])
 def test_a_model_runs_on_it(quant: str) -> None:
     with Model(Synthetic(TINY, quant, [0, 3]), 2, 64) as model:
         logits = step(model, list(range(40))).logits

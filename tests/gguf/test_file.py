@@ -185,6 +185,8 @@ def entries(*entries: bytes, nbytes: int = 256) -> bytes:
         (entries(writer.tensor_entry("t", (33,), 8, 0)), "blocks of 32"),
         (entries(writer.tensor_entry("t", (8,), 999, 0)), "unknown type 999"),
         (entries(writer.tensor_entry("t", (32,), 4, 0)), "withdrawn"),
+        (entries(writer.tensor_entry("t", (256,), 137, 0)), "in IQ2_K, which only ik_llama.cpp knows"),
+        (entries(writer.tensor_entry("t", (256,), 212, 0)), "_R8), which only ik_llama.cpp knows"),
         (entries(writer.tensor_entry("t", (8,), 0, 0), writer.tensor_entry("t", (8,), 0, 32)), "second time"),
         (entries(writer.tensor_entry("t", (9,), 0, 0), writer.tensor_entry("u", (8,), 0, 32)), "in the same bytes"),
         (entries(writer.tensor_entry("t", (8,), 0, 0), writer.tensor_entry("u", (8,), 0, 0)), "in the same bytes"),

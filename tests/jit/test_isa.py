@@ -36,6 +36,14 @@ def test_every_level_is_chosen_where_it_is_the_best(monkeypatch: pytest.MonkeyPa
         assert isa.select() == level
 
 
+def test_features_that_only_make_it_faster_are_used_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    level = isa.LEVELS["avx512vnni"]
+    monkeypatch.setattr(isa, "host_features", lambda: frozenset(("sse2", *level.features, "avx512vbmi")))
+    for found in (isa.select("avx512vnni"), isa.select("avx512vnni-256"), isa.narrow(level), isa.supported()[-1]):
+        assert found and found.vbmi and found.features == (*level.features, "avx512vbmi")
+    assert not level.vbmi and not isa.select("avx512").vbmi
+
+
 def test_narrowed_level_is_another_width_of_the_same_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isa, "host_features", lambda: frozenset(("sse2", *isa.LEVELS["avx512"].features)))
     narrow = isa.narrow(isa.LEVELS["avx512"])

@@ -11,7 +11,7 @@ from tests.support.data import random_blocks
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "Q8_0", "F16"])
-@pytest.mark.parametrize(("n", "n_heads", "rows", "n_blocks"), [(1, 1, 16, 1), (5, 3, 32, 2), (9, 4, 48, 3)])
+@pytest.mark.parametrize(("n", "n_heads", "rows", "n_blocks"), [(1, 1, 16, 1), (5, 3, 32, 2), (13, 4, 48, 3)])
 def test_each_head_is_multiplied_by_its_matrix(
     name: str, n: int, n_heads: int, rows: int, n_blocks: int, isa: Isa
 ) -> None:
@@ -29,7 +29,8 @@ def test_each_head_is_multiplied_by_its_matrix(
         isa, Kernel("seventy.kernels.heads:build", (name,)), heads.ARGUMENTS, threads=3, rows=count(n), heads=n_heads,
         panels=np.concatenate([format.pack(matrix.reshape(rows, -1)) for matrix in blocks]), n_panels=rows // 16,
         blocks=n_blocks, chunk=2, input=np.concatenate([np.concatenate(section) for section in sections]),
-        capacity=n * n_heads, output=y, output_stride=y.strides[0], head_stride=y.strides[1],
+        numbers=(np.arange(n_heads)[:, None] + n_heads * np.arange(n)).astype(np.int32), capacity=n * n_heads,
+        output=y, output_stride=y.strides[0], head_stride=y.strides[1],
     )  # fmt: skip
     assert (y[..., rows:] == 7).all()
     for head in range(n_heads):

@@ -78,6 +78,22 @@ def test_every_format_is_as_right_as_llama_cpp_on_every_level(architecture: str,
             assert_as_near_to_the_exact_model(reference, llm.logits(IDS))
 
 
+# As the files of these names mix them.
+MIXTURES = {
+    "IQ2_M": ("IQ2_S", {"token_embd": "IQ3_S", "output": "Q5_K", "attn_v": "Q4_K", "attn_output": "IQ3_S"}),
+    "IQ3_XXS": ("IQ3_XXS", {"token_embd": "IQ3_S", "attn_q": "IQ2_S", "attn_k": "IQ2_S", "attn_output": "IQ3_S"}),
+    "UD-Q2_K_XL": ("Q2_K", {"token_embd": "Q4_K", "output": "Q6_K", "ffn_down": "IQ3_S", "ffn_up": "IQ2_XXS"}),
+}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_of_types(name: str, tmp_path: Path) -> None:
+    base, types = MIXTURES[name]
+    path = write_tiny(tmp_path / "model.gguf", "llama", base, tied=False, types=types)
+    with LLM(path, threads=2, context=512) as llm:
+        assert_as_near_to_the_exact_model(references(path, [IDS]), llm.logits(IDS))
+
+
 @pytest.mark.parametrize("down", ["Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"])
 def test_a_width_that_no_k_quant_divides(down: str, tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "model.gguf", "qwen2", "Q4_K", tied=False, down=down)

@@ -6,6 +6,7 @@ import pytest
 
 from seventy.catalog import names
 from seventy.catalog.quants import nominal_bits
+from seventy.formats import formats
 from seventy.plan.choice import Candidate, Choice, candidates, choose
 from seventy.plan.machine import Machine, machine_from_parts
 from seventy.plan.memory import parse_dimms
@@ -124,7 +125,9 @@ def test_the_nearest_where_there_is_no_q4_k_m(quants: list[str], quant: str) -> 
     assert taken is not None and taken.quant == quant
 
 
-def test_what_the_engine_cannot_multiply_is_not_chosen() -> None:
+def test_what_the_engine_cannot_multiply_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {id: entry for id, entry in formats().items() if entry.name != "IQ3_S"}
+    monkeypatch.setattr("seventy.formats.formats", lambda: few)
     choice = chosen("qwen3-30b-a3b", 16, ["IQ3_M", "Q3_K_S", "Q4_K_M"])
     assert choice.chosen and choice.chosen.quant == "Q3_K_S" and nominal_bits("IQ3_M") == 3
 

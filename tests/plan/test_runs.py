@@ -19,10 +19,10 @@ from tests.support.tiny import write_tiny
 def test_architecture_types_isa() -> None:
     assert why_not("seventy", "llama", ("Q4_K", "Q6_K")) is None
     assert str(why_not("seventy", "nosuch")) == "seventy does not run the architecture nosuch yet"
-    assert "IQ1_S" in str(why_not("seventy", "llama", ("Q4_K", "IQ1_S")))
+    assert "Q1_0" in str(why_not("seventy", "llama", ("Q4_K", "Q1_0")))
     arm = machine_from_parts("Apple M2 Ultra", 1, None)
     assert "i8mm" in str(why_not("seventy", "llama", machine=arm))
-    assert why_not("llama.cpp", "nosuch", ("IQ1_S",), machine=arm) is None
+    assert why_not("llama.cpp", "nosuch", ("Q1_0",), machine=arm) is None
 
 
 def test_it_says_of_names_what_it_says_of_files(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_speed_is_refused_in_both_languages(llama_only: None) -> None:
 def test_what_runs_only_elsewhere_is_marked(llama_only: None) -> None:
     assert marked(find_model("qwen3-8b"), "Q4_K_M") == "Qwen3-8B (llama.cpp)"
     assert marked(find_model("llama-3.3-70b"), "Q4_K_M") == "Llama-3.3-70B-Instruct"
-    assert marked(find_model("llama-3.3-70b"), "IQ1_S") == "Llama-3.3-70B-Instruct (llama.cpp)"
+    assert marked(find_model("llama-3.3-70b"), "Q1_0") == "Llama-3.3-70B-Instruct (llama.cpp)"
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,15 @@ def write_tiny(
     without: tuple[str, ...] = (),
     split: int = 0,
     down: str | None = None,
+    types: dict[str, str] | None = None,
     **metadata: object,
 ) -> Path:
     """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float or str each).
 
     `vectors` are further tensors, `without` are the names of those to leave out. With `split`, files of so many tensors
     are written instead: `path`'s name with -00001-of-0000N. With `down`, a format of small blocks for ffn_down, its
-    width is divided by 32 and no more, as Qwen2.5-72B's is.
+    width is divided by 32 and no more, as Qwen2.5-72B's is. `types` are the formats of some matrices, {"attn_v":
+    "Q4_K"} say.
     """
     feed_forward = FEED_FORWARD if down is None else FEED_FORWARD + 32
     rng = np.random.default_rng(0)
@@ -78,7 +80,8 @@ def write_tiny(
     def matrix(name: str, rows: int, columns: int, experts: int = 0) -> None:
         if name in without:
             return
-        format = by_name(down if down and "ffn_down" in name else format_name)
+        special = {"ffn_down": down or format_name, **(types or {})}
+        format = by_name(special.get(name.split(".")[-2], format_name))
         n, seed = max(1, experts) * rows * columns // format.block, int(rng.integers(1 << 30))
         # Weights of 0.05 on average.
         size = 0.05 / float(format.dequantize(random_blocks(format, n, seed)).std())

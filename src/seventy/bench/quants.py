@@ -10,12 +10,22 @@ from seventy.errors import SeventyError
 
 _BASE = {
     "Q2_K": "Q2_K", "Q3_K_M": "Q3_K", "IQ4_XS": "IQ4_XS", "Q4_0": "Q4_0", "Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K",
-    "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K", "Q8_0": "Q8_0", "MXFP4_MOE": "Q8_0",
-    "F16": "F16",
+    "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K", "Q8_0": "Q8_0", "MXFP4_MOE": "Q8_0", "F16": "F16",
+    "IQ1_S": "IQ1_S", "IQ1_M": "IQ1_M", "IQ2_XXS": "IQ2_XXS", "IQ2_XS": "IQ2_XS", "IQ2_S": "IQ2_XS", "IQ2_M": "IQ2_S",
+    "IQ3_XXS": "IQ3_XXS", "IQ3_S": "IQ3_S", "IQ3_M": "IQ3_S", "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0",
 }  # fmt: skip
 # What takes the place of a type whose blocks of 256 do not divide a row.
 _NARROW = {
     "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
+    "IQ1_S": "IQ4_NL", "IQ1_M": "IQ4_NL", "IQ2_XXS": "IQ4_NL", "IQ2_XS": "IQ4_NL", "IQ2_S": "IQ4_NL",
+    "IQ3_XXS": "IQ4_NL", "IQ3_S": "IQ4_NL", "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
+}  # fmt: skip
+# What mixtures of 1 and 2 bits take for the matrices that need more.
+_MORE = {"IQ1_S": "Q2_K", "IQ1_M": "Q2_K", "IQ2_XXS": "Q2_K", "IQ2_XS": "Q2_K", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S"}
+_EMBEDDINGS = {**_MORE, "IQ3_XXS": "IQ3_S", "TQ1_0": "Q4_K", "TQ2_0": "Q4_K"}
+_ATTENTION_OUTPUTS = {
+    "Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S",
+    "IQ3_XXS": "IQ3_S", "IQ3_M": "Q4_K",
 }  # fmt: skip
 _OTHER_NAMES = {"MXFP4": "MXFP4_MOE"}
 # With eight experts attention is small beside them: 128 MB more of Mixtral 8x7B for attn_k and attn_v.
@@ -57,20 +67,21 @@ def tensor_type(quant: str, name: str, shape: tuple[int, ...], layer: int, model
     # Trained so: no file has them otherwise.
     if model.architecture == "gpt-oss" and name.endswith("_exps.weight"):
         return "MXFP4"
-    return _narrow(_wanted(quant, name, len(shape), layer, model), shape[-1])
+    kind = _wanted(quant, name, shape, layer, model)
+    return _NARROW.get(kind, kind) if shape[-1] % 256 else kind
 
 
-def _narrow(kind: str, columns: int) -> str:
-    return _NARROW.get(kind, kind) if columns % 256 else kind
-
-
-def _wanted(quant: str, name: str, dimensions: int, layer: int, model: Mixed) -> str:
+def _wanted(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mixed) -> str:
     if quant == "F16":
         return "F16"
     if quant == "MXFP4_MOE":
-        return "MXFP4" if dimensions > 2 else "Q8_0"
+        return "MXFP4" if len(shape) > 2 else "Q8_0"
     if name == ("token_embd.weight" if model.tied else "output.weight"):
-        return "Q8_0" if quant == "Q8_0" else "Q6_K"
+        if quant == "Q8_0" or shape[-1] % 256:
+            return "Q8_0"
+        return "Q5_K" if quant in (*_MORE, "IQ3_XXS") else "Q6_K"
+    if name == "token_embd.weight":
+        return _EMBEDDINGS.get(quant, _BASE[quant])
     if name == "attn_v.weight":
         return _attention_values(quant, layer, model)
     if name == "attn_k.weight" and model.experts == _EIGHT:
@@ -79,14 +90,20 @@ def _wanted(quant: str, name: str, dimensions: int, layer: int, model: Mixed) ->
         return _feed_forward_down(quant, layer, model.layers)
     if name == "attn_output.weight":
         return _attention_output(quant, model.experts)
+    if quant == "IQ3_XXS" and name in ("attn_q.weight", "attn_k.weight"):
+        return "IQ2_S"
     return _BASE[quant]
 
 
 def _attention_values(quant: str, layer: int, model: Mixed) -> str:
-    kind = _BASE[quant]
     if model.experts == _EIGHT:
         return "Q8_0"
-    if quant == "Q2_K":
+    if quant in _MORE:
+        return "Q4_K" if model.group >= 4 else _MORE[quant]
+    kind = _BASE[quant]
+    if quant == "IQ3_M" or (quant in ("IQ3_XXS", "IQ3_S") and model.group >= 4):
+        kind = "Q4_K"
+    elif quant == "Q2_K":
         kind = "Q4_K" if model.group >= 4 else "Q3_K"
     elif quant == "Q3_K_M":
         kind = "Q5_K" if layer < 2 else "Q4_K"
@@ -103,10 +120,12 @@ def _attention_values(quant: str, layer: int, model: Mixed) -> str:
 def _attention_output(quant: str, experts: int) -> str:
     if experts == _EIGHT and _BASE[quant] in ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K"):
         return "Q5_K"
-    return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(quant, _BASE[quant])
+    return _ATTENTION_OUTPUTS.get(quant, _BASE[quant])
 
 
 def _feed_forward_down(quant: str, layer: int, layers: int) -> str:
+    if layer < layers // 8 and quant in (*_MORE, "IQ3_M"):
+        return _MORE.get(quant, "Q4_K")
     if quant == "Q2_K":
         return "Q3_K"
     if quant == "Q3_K_M":

@@ -199,7 +199,7 @@ class Model:
             remembered = tuning.place(machine, candidates, shapes)
             if threads is None and not tune:
                 self.tuning = tuning.load(remembered, candidates)
-            self.library = runtime.shared.library(isa.LEVELS[self.tuning.isa] if self.tuning else levels[0])
+            self.library = runtime.shared.library(isa.select(self.tuning.isa) if self.tuning else levels[0])
             long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS and not runtime.shared.lent
         if threads is None and self.tuning is None and (tune or long):
             self.tuning = self._tune(candidates, machine, progress)

@@ -10,7 +10,7 @@ import numpy as np
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.graph.program import Program
 from seventy.jit.compiler import Kernel, Library
-from seventy.jit.isa import LEVELS
+from seventy.jit.isa import select
 from seventy.runtime import runtime
 from seventy.runtime.tuning import Way
 
@@ -47,7 +47,7 @@ class Trials:
     def seconds(self, way: Way, rows: int) -> float:
         """Of one step of so many rows, or of as many as the sequence has room for."""
         if way.isa not in self._linked:
-            library = self.libraries[way.isa] = runtime.shared.library(LEVELS[way.isa])
+            library = self.libraries[way.isa] = runtime.shared.library(select(way.isa))
             library.load([*self._program.kernels(), *self._support], self._executor.threads)
             self._linked[way.isa] = self._program.link(library)
         linked = self._linked[way.isa]

@@ -79,6 +79,11 @@ class Format:
         return f"q8_{self.weights.size if isinstance(self.weights, Blocks) else self.block}"
 
     @property
+    def slow(self) -> bool:
+        """Whether a prompt's tiles should share unpacked weights whatever the width of vectors."""
+        return not isinstance(self.weights, Floats) and self.weights.quants.slow
+
+    @property
     def panel_block(self) -> int:
         """Bytes of one block of columns of a panel."""
         return PANEL * self.nbytes

@@ -5,12 +5,15 @@ vector. It does not know how many lanes there are, what the CPU can do, or what 
 kernels/product/.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from seventy.jit.build import Function, Value
 from seventy.jit.simd import halves_to_float
 from seventy.jit.types import Type, i32, u8, u16, u32
+
+T = TypeVar("T")
 
 
 class Fields:
@@ -26,6 +29,7 @@ class Fields:
         self.f, self.lanes, self._places, self._ahead = f, lanes, places, ahead
         self._rows = {size: block + first_row * size for size in (1, 2, 4)}
         self._asked: set[int] = set()
+        self._made: dict[Hashable, Any] = {}
 
     def _load(self, type: Type, offset: int) -> Value:
         return self.f.load(type * self.lanes, self._rows[type.nbytes], self._places[offset])
@@ -49,6 +53,13 @@ class Fields:
             self._asked.add(offset)
         return self._load(u32, offset)
 
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` makes, or made when this key was asked for before: what several units have in common."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
     def constant(self, word: int) -> Value:
         """The same 32 bits for every row."""
         return self.f.constant(u32 * self.lanes, word)
@@ -67,7 +78,8 @@ class Quants:
 
     `word(fields, unit, shift)` makes those of columns 4 * unit to 4 * unit + 3, each of `bits` bits and shifted left by
     `shift` bits within its byte. The integer of such a number q is q - offset; where there is a `table`, table[q]
-    (q of 4 bits, never shifted); where `signed`, the byte itself as a signed one (never shifted).
+    (q of 4 bits, never shifted); where `signed`, the byte itself as a signed one (never shifted). `slow` words take
+    longer to make than to read back from a cache, whatever the width of vectors.
     """
 
     word: Callable[[Fields, int, int], Value]
@@ -75,6 +87,7 @@ class Quants:
     offset: int = 0
     table: tuple[int, ...] = ()
     signed: bool = False
+    slow: bool = False
 
     def __post_init__(self) -> None:
         assert not self.table or (self.bits, len(self.table)) == (4, 16), "tables have 16 entries"

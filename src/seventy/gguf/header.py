@@ -12,7 +12,7 @@ from typing import Any
 
 from seventy.errors import SeventyError
 from seventy.gguf.arrays import LENGTH, SCALARS, GGUFArray
-from seventy.gguf.tensors import GGML_TYPES, REMOVED_GGML_TYPES, TensorInfo
+from seventy.gguf.tensors import GGML_TYPES, IK_LLAMA_CPP_TYPES, REMOVED_GGML_TYPES, TensorInfo
 
 # Far above any model there is (a 262k vocabulary takes 15 MB of header, the most tensors of any model are about
 # 50 000), low enough that a hostile header costs neither minutes nor gigabytes.
@@ -138,6 +138,11 @@ class Header:
             raise SeventyError(
                 f"{self._path} has {shown(name)} in {REMOVED_GGML_TYPES[type]}, a type that was withdrawn; "
                 f"get a file in another quantisation, Q4_K_M say"
+            )
+        if type in IK_LLAMA_CPP_TYPES:
+            raise SeventyError(
+                f"{self._path} has {shown(name)} in {IK_LLAMA_CPP_TYPES[type]}, which only ik_llama.cpp knows; "
+                f"get a file in a quantisation of llama.cpp's, IQ2_M or Q4_K_M say"
             )
         if type not in GGML_TYPES:
             raise self._broken(f"has {shown(name)} in the unknown type {type}")

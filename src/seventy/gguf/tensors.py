@@ -66,6 +66,13 @@ REMOVED_GGML_TYPES: dict[int, str] = {
     38: "IQ4_NL_8_8",
 }
 
+# Types that ik_llama.cpp alone has, from its ggml.h; those from 202 on are its own and others' with rows interleaved.
+IK_LLAMA_CPP_TYPES: dict[int, str] = {
+    133: "Q6_0", 137: "IQ2_K", 138: "IQ3_K", 139: "IQ4_K", 140: "IQ5_K", 141: "IQ6_K", 144: "IQ4_KS", 145: "IQ2_KS",
+    146: "IQ4_KSS", 152: "IQ5_KS", 153: "IQ2_KT", 154: "IQ3_KT", 155: "IQ4_KT", 156: "IQ3_KS", 157: "IQ2_KL",
+    158: "IQ1_KT", **dict.fromkeys(range(202, 400), "a type of interleaved rows (_R4, _R8)"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:

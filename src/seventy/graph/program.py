@@ -41,7 +41,7 @@ from seventy.runtime.threads import Linked
 # least eight claims for each thread, so that none waits long for another.
 _CLAIM_BYTES = 1 << 20
 _CLAIMS_PER_THREAD = 8
-_MATMUL, _EXPERTS = "seventy.kernels.matmul:build", "seventy.kernels.experts:build"
+_MATMUL, _EXPERTS, _HEADS = (f"seventy.kernels.{name}:build" for name in ("matmul", "experts", "heads"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,8 @@ class Program:
         # Rows of the step, rows that want logits, slots of experts, and heads of rows that have a matrix each.
         self.counts: NDArray[np.int64] = np.zeros(4, np.int64)
         self.slots_per_row = self.heads_per_row = 0
+        # Where each head of each row is, of those that have a matrix each.
+        self._head_numbers: NDArray[np.int32] | None = None
         # Of each layer with experts: how many it read, and how many bytes one has.
         self._experts: list[tuple[NDArray[np.int32], int]] = []
         # 1 for each row, and for each row of logits, with something in it that is no number.
@@ -556,6 +558,8 @@ class Program:
         assert self.heads_per_row in (0, n) and matrix.rows % PANEL == 0, f"{n} heads, {matrix.rows} rows"
         assert x.stride == 4 * x.columns, f"rows of {x.columns} floats in {x.stride} bytes"
         self.heads_per_row = n
+        if self._head_numbers is None:
+            self._head_numbers = np.arange(n, dtype=np.int32)[:, None] + n * np.arange(x.capacity, dtype=np.int32)
         count = self.counts.ctypes.data + 24
         parts = Buffer(x.memory, matrix.columns, x.stride // n, x.capacity * n, count)
         made = self._made(self.plain(parts), matrix.format.activation, one_by_one=True)
@@ -563,7 +567,7 @@ class Program:
         panel_bytes = matrix.blocks * matrix.format.panel_block
         claims = matrix.panels * n // (_CLAIMS_PER_THREAD * self.threads)
         self._add(
-            Kernel("seventy.kernels.heads:build", (matrix.format.name,)),
+            Kernel(_HEADS, (matrix.format.name,)),
             heads.ARGUMENTS,
             reads=(made,),
             writes=(into.memory,),
@@ -575,6 +579,7 @@ class Program:
             chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels, claims)),
             input=made,
             capacity=parts.capacity,
+            numbers=self._head_numbers.ctypes.data,
             output=into.memory,
             output_stride=into.stride,
             head_stride=4 * into.columns // n,
@@ -676,7 +681,7 @@ class Program:
         """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
         assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
         for operation in self._operations:
-            if operation.kernel.builder in (_MATMUL, _EXPERTS):
+            if operation.kernel.builder in (_MATMUL, _EXPERTS, _HEADS):
                 operation.block[operation.names.index("prompt_columns")] = columns
 
     def link(self, library: Library) -> Linked:

@@ -281,6 +281,14 @@ class Function:
         self._allocas.append(f"  {name} = alloca [{nbytes} x i8], align {align}")
         return Value(self, pointer, name)
 
+    def opaque(self, address: Value) -> Value:
+        """The same address, of which LLVM knows nothing more: what is stored there is in memory, and read from it."""
+        return self.emit(pointer, f'call ptr asm "", "=r,0"(ptr {address.name})')
+
+    def table(self, type: Type, numbers: Sequence[int]) -> Value:
+        """The address of constants in memory, one after another; equal ones are there once."""
+        return Value(self, pointer, self.module.table(type, tuple(numbers)))
+
     def call(self, name: str, result: Type | None, *arguments: Value) -> Value:
         """An LLVM intrinsic or a function of the same module; the value is meaningless where `result` is None."""
         types = ", ".join(str(value.type) for value in arguments)
@@ -382,9 +390,18 @@ class Module:
         self.isa = isa
         self._functions: list[Function] = []
         self._declarations: dict[str, str] = {}
+        self._tables: dict[tuple[Type, tuple[int, ...]], str] = {}
 
     def declare(self, name: str, text: str) -> None:
         self._declarations[name] = text
+
+    def table(self, type: Type, numbers: tuple[int, ...]) -> str:
+        """The name of a constant array."""
+        if (type, numbers) not in self._tables:
+            name = self._tables[type, numbers] = f"@table{len(self._tables)}"
+            elements = ", ".join(f"{type} {number}" for number in numbers)
+            self.declare(name, f"{name} = private constant [{len(numbers)} x {type}] [{elements}], align 64")
+        return self._tables[type, numbers]
 
     def function(
         self, name: str, parameters: Sequence[Type], result: Type | None = None, internal: bool = False

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llvmlite import binding
 
@@ -19,12 +19,19 @@ class Isa:
 
     `lanes` is the number of 32-bit lanes of the vectors a kernel should use; `dot` how it multiplies
     unsigned by signed bytes: `vnni` (4 products into 32 bits), `maddubs` (2 into 16 bits) or `widen` (in 16 bits).
+    `optional` features are used where the CPU has them; they make kernels faster and change no result.
     """
 
     name: str
     features: tuple[str, ...]
     lanes: int
     dot: str
+    optional: tuple[str, ...] = ()
+
+    @property
+    def vbmi(self) -> bool:
+        """Whether bytes are looked up in tables of 128 by one instruction."""
+        return "avx512vbmi" in self.features
 
     @property
     def narrowed(self) -> bool:
@@ -51,8 +58,9 @@ LEVELS = {
         # Some CPUs lower their clock while they multiply 512 bits (Skylake-X and its Xeons).
         Isa("avx512-256", _AVX512, 8, "maddubs"),
         Isa("avx512", _AVX512, 16, "maddubs"),
-        Isa("avx512vnni-256", (*_AVX512, "avx512vnni"), 8, "vnni"),
-        Isa("avx512vnni", (*_AVX512, "avx512vnni"), 16, "vnni"),
+        # Ice Lake and Zen 4 have VBMI, Cascade Lake has not.
+        Isa("avx512vnni-256", (*_AVX512, "avx512vnni"), 8, "vnni", ("avx512vbmi",)),
+        Isa("avx512vnni", (*_AVX512, "avx512vnni"), 16, "vnni", ("avx512vbmi",)),
     )
 }
 
@@ -69,7 +77,8 @@ def supported() -> list[Isa]:
 
 def narrow(level: Isa) -> Isa | None:
     """The same level with vectors of 256 bits, where its own are wider."""
-    return LEVELS.get(f"{level.name}-256")
+    found = LEVELS.get(f"{level.name}-256")
+    return _with_optional(found) if found else None
 
 
 def wide_name(name: str) -> str:
@@ -84,8 +93,14 @@ def choices(name: str | None = None) -> tuple[Isa, ...]:
     return (level, other) if other else (level,)
 
 
+def _with_optional(level: Isa) -> Isa:
+    """The level with those of its optional features that this CPU has."""
+    present = tuple(name for name in level.optional if name in host_features())
+    return replace(level, features=level.features + present)
+
+
 def _runnable() -> list[Isa]:
-    return [level for level in LEVELS.values() if host_features().issuperset(level.features)]
+    return [_with_optional(level) for level in LEVELS.values() if host_features().issuperset(level.features)]
 
 
 def select(name: str | None = None) -> Isa:
@@ -102,8 +117,8 @@ def select(name: str | None = None) -> Isa:
     names = ", ".join(level.name for level in levels)
     if name not in LEVELS:
         raise SeventyError(f"there is no ISA level {name!r}; this CPU can run: {names}")
-    level = LEVELS[name]
-    if level not in levels:
-        missing = ", ".join(feature for feature in level.features if feature not in host_features())
-        raise SeventyError(f"this CPU cannot run {name}: it lacks {missing}; it can run: {names}")
-    return level
+    for level in levels:
+        if level.name == name:
+            return level
+    missing = ", ".join(feature for feature in LEVELS[name].features if feature not in host_features())
+    raise SeventyError(f"this CPU cannot run {name}: it lacks {missing}; it can run: {names}")

@@ -5,19 +5,20 @@ Everything here works on vectors of `isa.lanes` 32-bit lanes, and on scalars whe
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 from seventy.jit.build import Function, Operand, Value
 from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
 
 
-def _intrinsic(f: Function, names: Mapping[int, str], result: Type, *arguments: Value) -> Value:
+def intrinsic(f: Function, names: Mapping[int, str], result: Type, *arguments: Value) -> Value:
     """Calls the intrinsic for vectors of so many bytes; halves of a vector that is wider than the CPU's."""
     nbytes = arguments[0].type.nbytes
     if nbytes <= max(16, 4 * f.isa.lanes):
         return f.call(f"llvm.x86.{names[nbytes]}", result, *arguments)
     half = Type(result.kind, result.bits, result.lanes // 2)
-    low = _intrinsic(f, names, half, *(v.shuffle(range(v.type.lanes // 2)) for v in arguments))
-    high = _intrinsic(f, names, half, *(v.shuffle(range(v.type.lanes // 2, v.type.lanes)) for v in arguments))
+    low = intrinsic(f, names, half, *(v.shuffle(range(v.type.lanes // 2)) for v in arguments))
+    high = intrinsic(f, names, half, *(v.shuffle(range(v.type.lanes // 2, v.type.lanes)) for v in arguments))
     return low.shuffle(range(result.lanes), high)
 
 
@@ -39,7 +40,7 @@ def multiply_pairs(a: Value, b: Value) -> Value:
     """Products of signed 16-bit lanes, added in pairs into 32 bits."""
     f, n = a.function, a.type.nbytes // 2
     names = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
-    return _intrinsic(f, names, i32 * (n // 2), a.view(i16 * n), b.view(i16 * n))
+    return intrinsic(f, names, i32 * (n // 2), a.view(i16 * n), b.view(i16 * n))
 
 
 def add_pairs(total: Value, a: Value, b: Value) -> Value:
@@ -48,7 +49,7 @@ def add_pairs(total: Value, a: Value, b: Value) -> Value:
     if f.isa.dot != "vnni":
         return total + multiply_pairs(a, b)
     names = {size: f"avx512.vpdpwssd.{8 * size}" for size in (16, 32, 64)}
-    return _intrinsic(f, names, total.type, total, a.view(i16 * (2 * n)), b.view(i16 * (2 * n)))
+    return intrinsic(f, names, total.type, total, a.view(i16 * (2 * n)), b.view(i16 * (2 * n)))
 
 
 def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
@@ -59,7 +60,7 @@ def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
     f, n = total.function, total.type.lanes
     if f.isa.dot == "vnni":
         names = {size: f"avx512.vpdpbusd.{8 * size}" for size in (16, 32, 64)}
-        return _intrinsic(f, names, total.type, total, as_bytes(unsigned), as_bytes(signed, i8))
+        return intrinsic(f, names, total.type, total, as_bytes(unsigned), as_bytes(signed, i8))
     if f.isa.dot == "maddubs":
         return total + multiply_pairs(pair_sums(unsigned, signed), f.constant(i16 * (2 * n), 1))
     u, s = unsigned.view(u16 * (2 * n)), signed.view(i16 * (2 * n))
@@ -73,7 +74,7 @@ def pair_sums(unsigned: Value, signed: Value) -> Value:
     f = unsigned.function
     nbytes = unsigned.type.nbytes
     names = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
-    return _intrinsic(f, names, i16 * (nbytes // 2), as_bytes(unsigned), as_bytes(signed, i8))
+    return intrinsic(f, names, i16 * (nbytes // 2), as_bytes(unsigned), as_bytes(signed, i8))
 
 
 def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
@@ -98,7 +99,7 @@ def signed_pair_sums(weights: Value, signed: Value) -> Value:
         # There is no psign of 512 bits.
         turned = (w < 0).select(-s, s)
     else:
-        turned = _intrinsic(f, {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}, s.type, s, w)
+        turned = intrinsic(f, {16: "ssse3.psign.b.128", 32: "avx2.psign.b"}, s.type, s, w)
     return pair_sums(magnitude.view(weights.type), turned.view(signed.type))
 
 
@@ -112,13 +113,31 @@ def lookup16(nibbles: Value, table: Sequence[int]) -> Value:
     known = [(number + 128) % 256 - 128 for number in table]
     if "ssse3" in f.isa.features:
         names = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}
-        return _intrinsic(f, names, i8 * n, f.vector(i8 * n, known * (n // 16)), nibbles.view(i8 * n))
+        return intrinsic(f, names, i8 * n, f.vector(i8 * n, known * (n // 16)), nibbles.view(i8 * n))
     nibbles = as_bytes(nibbles)
     level: list[Value] = [f.constant(i8 * n, number) for number in known]
     for bit in range(4):
         clear = (nibbles & (1 << bit)).eq(0)
         level = [clear.select(low, high) for low, high in zip(level[::2], level[1::2], strict=True)]
     return level[0]
+
+
+def pick_bits(words: Value, positions: Sequence[int], bits: int, to: int = 0) -> Value:
+    """Byte j of every u32 lane holds the lane's `bits` bits from positions[j] on, moved to bit `to`, else zeros."""
+    f, n = words.function, words.type.nbytes
+    mask = (1 << bits) - 1 << to
+    if f.isa.vbmi and n >= 16:
+        names = {16: "avx512.pmultishift.qb.128", 32: "avx512.pmultishift.qb.256", 64: "avx512.pmultishift.qb.512"}
+        control = [(32 * half + position - to) % 64 for half in (0, 1) for position in positions]
+        moved = intrinsic(f, names, u8 * n, f.vector(u8 * n, control * (n // 8)), as_bytes(words))
+        return (moved & mask).view(words.type)
+    # Bytes that move equally far move together.
+    moves: dict[int, int] = {}
+    for j, position in enumerate(positions):
+        right = position - to - 8 * j
+        moves[right] = moves.get(right, 0) | mask << 8 * j
+    parts = [(words >> right if right >= 0 else words << -right) & kept for right, kept in moves.items()]
+    return reduce(lambda a, b: a | b, parts)
 
 
 def pick_bytes(words: Value, index: int) -> Value:

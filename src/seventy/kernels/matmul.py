@@ -23,6 +23,8 @@ ARGUMENTS = (
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it.
 MOST_PROMPT_COLUMNS = 4096
+# Of formats that unpack slowly tiles always share what was unpacked, at least so many columns of it.
+_SLOW_COLUMNS = 1024
 # Unpacking weights once costs what a few tiles save.
 _PROMPT_TILES = 8
 
@@ -37,8 +39,8 @@ def build(module: Module, format_name: str) -> None:
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
     added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
-    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept). Threads claim
-    panels of their NUMA node first.
+    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept, which formats that
+    unpack slowly take for 1024). Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
     panels = panels_function(module, format)
@@ -66,8 +68,8 @@ def panels_function(module: Module, format: Format) -> Function:
     """
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
     slots: list[Type] = []
-    # Vectors of 512 bits unpack as fast as the L2 delivers (docs/lab.md).
-    keep = _keep(module, format, slots) if module.isa.lanes < 16 else None
+    # Vectors of 512 bits unpack most formats as fast as the L2 delivers (docs/lab.md).
+    keep = _keep(module, format, slots) if module.isa.lanes < 16 or format.slow else None
     tiles = {width: tile_function(module, format, width) for width in widths}
     # A turn that is shorter than a block of 256 columns gains nothing.
     side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
@@ -75,7 +77,7 @@ def panels_function(module: Module, format: Format) -> Function:
     f = module.function("panels", parameters, internal=True)
     panels, n_panels, all_blocks, rows, outputs, stride, biased, biases, add, prompt_columns, *bases = f.arguments
     columns = all_blocks * format.block
-    prompt_blocks = prompt_columns // format.block
+    prompt_blocks = prompt_columns.maximum(_SLOW_COLUMNS if format.slow else 0) // format.block
     is_prompt = (rows >= _PROMPT_TILES * widths[0]) & (prompt_blocks > 0)
     step = is_prompt.select(prompt_blocks, all_blocks)
     if slots:
