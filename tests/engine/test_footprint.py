@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from seventy import models
+from seventy.bench.synthetic import Synthetic, find_shape
+from seventy.cache.pages import Pages
 from seventy.engine.footprint import footprint, least_and_full
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
-from seventy.runtime.memory import Footprint
+from seventy.graph.outline import Outline
+from seventy.graph.program import Program
+from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, Footprint
 from tests.support.families import gpt_oss
 from tests.support.tiny import write_tiny
 
@@ -29,6 +34,22 @@ def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) 
             # Attention's parts, shared by threads, are 1 to 5 MB of whatever model.
             rows = sum(len(area) for area in model.program.memory) - 5_000_000
             assert rows <= need.rows
+
+
+@pytest.mark.parametrize(
+    "name", ["DeepSeek-V2-Lite", "GLM-4.5-Air", "gpt-oss-20b", "Mixtral-8x7B-Instruct-v0.1", "MiniMax-M2"]
+)
+def test_rows_of_published_models_take_no_more_than_they_are_counted_to_take(name: str) -> None:
+    source = Synthetic(find_shape(name), "Q4_K_M")
+    need = source.footprint.need(512)
+    config = models.find(source.shape.architecture).config(source.metadata)
+    tensors, source.tensors = source.tensors, {}
+    weights = Outline(source, lambda name, shape: tensors[name], tensors.__contains__)
+    pages = Pages(source.caches, 1, "f16")
+    program = Program(weights, pages, 512, MAX_ROWS, MAX_OUTPUTS, config.epsilon, threads=8)
+    models.find(source.shape.architecture).build(program, config, weights)
+    program.finish()
+    assert sum(len(area) for area in program.memory) <= need.rows
 
 
 def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) -> None:

@@ -86,17 +86,18 @@ def place(accesses: Sequence[Access]) -> list[NDArray[np.uint8]]:
             if isinstance(thing, Memory):
                 first.setdefault(thing, at)
                 last[thing] = at
-    slots: list[_Slot] = []
-    barrier = 0
+    # Of each memory the operations from the barrier before its first use to its last use.
+    spans, barrier = {}, 0
     for memory, start in sorted(first.items(), key=lambda item: item[1]):
         barrier = max((at for at in range(barrier, start + 1) if waits[at]), default=barrier)
-        free = [slot for slot in slots if slot.last < barrier] if not memory.kept else []
-        # The smallest that is large enough, else the largest, which grows.
-        slot = min(free, key=lambda slot: (slot.nbytes < memory.nbytes, abs(slot.nbytes - memory.nbytes)), default=None)
+        spans[memory] = (0, len(accesses)) if memory.kept else (barrier, last[memory])
+    # The largest first, each where the first is that has room: so many layers take what one takes.
+    slots: list[_Slot] = []
+    for memory in sorted(spans, key=lambda memory: -memory.nbytes):
+        slot = next((slot for slot in slots if slot.is_free(spans[memory])), None)
         if slot is None:
-            slot = _Slot(0, -1, [])
-            slots.append(slot)
-        slot.nbytes, slot.last = max(slot.nbytes, memory.nbytes), len(accesses) if memory.kept else last[memory]
+            slots.append(slot := _Slot(memory.nbytes, [], []))
+        slot.spans.append(spans[memory])
         slot.owners.append(memory)
     areas = []
     for slot in slots:
@@ -106,8 +107,13 @@ def place(accesses: Sequence[Access]) -> list[NDArray[np.uint8]]:
     return areas
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Slot:
     nbytes: int
-    last: int
+    spans: list[tuple[int, int]]
     owners: list[Memory]
+
+    def is_free(self, span: tuple[int, int]) -> bool:
+        """Whether no owner is in use anywhere in this span."""
+        start, end = span
+        return all(end < first or last < start for first, last in self.spans)
