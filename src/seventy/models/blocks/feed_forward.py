@@ -1,4 +1,4 @@
-"""The SwiGLU feed-forward (Shazeer 2020)."""
+"""The gated feed-forward (Shazeer 2020)."""
 
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Activation, Program
@@ -7,12 +7,18 @@ from seventy.models.blocks.config import Config
 
 
 def feed_forward(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += down(silu(gate h) * up h) of the normalised x, h."""
+    """x += down(silu(gate h) * up h) of the normalised x, h, or with another activation."""
     block = f"blk.{layer}."
     h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
     gate, up = gate_and_up(graph, w, h, block, c.feed_forward, c.hidden)
     down = w.matrix(block + "ffn_down.weight", c.hidden, c.feed_forward)
-    graph.matmul(graph.gated(gate, up), down, x, add=True)
+    acted = graph.gated(gate, up, c.activation)
+    if c.post_norms:
+        product = graph.buffer(c.hidden)
+        graph.matmul(acted, down, product)
+        graph.add_normalised(product, w.vector(block + "post_ffw_norm.weight", c.hidden), x)
+    else:
+        graph.matmul(acted, down, x, add=True)
 
 
 def gate_and_up(
