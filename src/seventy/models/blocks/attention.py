@@ -17,8 +17,12 @@ def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryT
     q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     queries, keys, values, attended = (graph.buffer(columns) for columns in (q, kv, kv, q))
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
-    for into, matrix, bias in zip((queries, keys, values), *_projections(w, block, (q, kv, kv), c.hidden), strict=True):
-        graph.matmul(h, matrix, into, bias)
+    names = "qkv"
+    if c.value_norm and not w.has(block + "attn_v.weight") and not w.has(block + "attn_qkv.weight"):
+        names, values = "qk", keys
+    rows, into = ((q, kv, kv)[: len(names)], (queries, keys, values)[: len(names)])
+    for target, matrix, bias in zip(into, *_projections(w, block, names, rows, c.hidden), strict=True):
+        graph.matmul(h, matrix, target, bias)
     norms = None
     if c.query_norm == "row":
         queries, keys = (
@@ -51,14 +55,14 @@ def _scales(scale: float, temperature: Temperature | None, context: int) -> tupl
 
 
 def _projections(
-    w: Weights, block: str, rows: Sequence[int], hidden: int
+    w: Weights, block: str, names: str, rows: Sequence[int], hidden: int
 ) -> tuple[Sequence[Matrix], Sequence[NDArray[np.float32] | None]]:
     """The matrices and biases of queries, keys and values, of tensors of their own or of one that holds all three."""
     if not w.has(block + "attn_qkv.weight"):
-        names = [f"{block}attn_{name}" for name in "qkv"]
+        tensors = [(f"{block}attn_{name}", n) for name, n in zip(names, rows, strict=True)]
         return (
-            [w.matrix(f"{name}.weight", n, hidden) for name, n in zip(names, rows, strict=True)],
-            [w.optional_vector(f"{name}.bias", n) for name, n in zip(names, rows, strict=True)],
+            [w.matrix(f"{tensor}.weight", n, hidden) for tensor, n in tensors],
+            [w.optional_vector(f"{tensor}.bias", n) for tensor, n in tensors],
         )
     bias = w.optional_vector(block + "attn_qkv.bias", sum(rows))
     parts = [None] * len(rows) if bias is None else np.split(bias, np.cumsum(rows[:-1]))

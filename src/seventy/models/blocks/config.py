@@ -57,7 +57,8 @@ class Mixture:
     """What an architecture says of its experts, beside what each file does.
 
     `scoring` is for files that do not name another. Weights are normalised or not, and not scaled; `by_file`, they are
-    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts.
+    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts. Layers have a feed-forward,
+    too, where the experts stand `beside` it.
     """
 
     scoring: Scoring = "softmax"
@@ -65,6 +66,7 @@ class Mixture:
     by_file: bool = False
     shared_gate: bool = False
     activation: str = "swiglu"
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class Config:
 
     Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
     None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
-    is added; with `value_norm`, so is each head of a value. `activation` is that of feed-forwards
+    is added; with `value_norm`, so is each head of a value, without weights, and a layer without a matrix for values has
+    its keys as such. `activation` is that of feed-forwards
     (kernels/activations.py). Logits are held between -`logit_cap` and that where it is not 0.
     """
 
@@ -198,7 +201,7 @@ def read(
     # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
     window = 0 if window_period else m.integer("attention.sliding_window", 0, 1 << 24, default=0)
     mixture = read_experts(m, experts, blocks - further) if experts else None
-    all_experts = mixture is not None and mixture.first_layer == 0
+    all_experts = experts is not None and mixture is not None and mixture.first_layer == 0 and not experts.beside
     return Config(
         layers=blocks - further,
         hidden=hidden,
@@ -232,9 +235,7 @@ def _shape(
     return Shape(kv_heads, dim, Rotary.from_metadata(m, dim, interleaved))
 
 
-def _windowed_shape(
-    m: Metadata, architecture: str, heads: int, full: Shape, windows: Sequence[int | None]
-) -> Shape:
+def _windowed_shape(m: Metadata, architecture: str, heads: int, full: Shape, windows: Sequence[int | None]) -> Shape:
     """Read the shape of the layers with a window; what the file does not say of them is as in the others."""
     layers = [layer for layer, window in enumerate(windows) if window is not None]
     dim = m.integer("attention.key_length_swa", 16, 1024, default=full.head_dim)
