@@ -23,7 +23,6 @@ _NOT_DONE = {
     "logit_scale": ("scaled logits", 1),
     "embedding_scale": ("scaled embeddings", 1),
     "residual_scale": ("scaled residuals", 1),
-    "rope.scaling.yarn_log_multiplier": ("YaRN with a multiplier of its own", 0),
 }
 
 
@@ -176,12 +175,14 @@ def read(
     scales: bool = True,
     window_period: int = 0,
     shape_by_window: bool = False,
+    temperature: bool = False,
 ) -> Config:
     """Read a model's numbers; with `experts`, its feed-forwards are mixtures of experts.
 
     `feed_forward_norm` is the name of the norm before a layer's feed-forward. Of `window_period` layers the last sees
     all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. With
-    `shape_by_window`, the layers with a window have heads, and turn them, as keys of their own say. The other arguments
+    `shape_by_window`, the layers with a window have heads, and turn them, as keys of their own say. With `temperature`,
+    scores grow with the position where the file says how fast. The other arguments
     are as in Config. Raises SeventyError where a number is missing or cannot be, or the model needs what the engine
     cannot do.
     """
@@ -220,6 +221,7 @@ def read(
         scales=scales,
         windows=windows,
         windowed=_windowed_shape(m, architecture, heads, shape, windows) if shape_by_window else None,
+        temperature=_temperature(m, shape.rotary) if temperature else None,
         logit_cap=m.number("final_logit_softcapping") if m.raw("final_logit_softcapping") else 0.0,
     )
 
@@ -232,7 +234,15 @@ def _shape(
     value_dim = m.integer("attention.value_length", 1, 1 << 17, default=dim)
     kv_heads = m.integer("attention.head_count_kv", 1, 4096, default=heads, layers=layers)
     _check_shape(architecture, heads, kv_heads, dim, value_dim)
-    return Shape(kv_heads, dim, Rotary.from_metadata(m, dim, interleaved))
+    rotary = Rotary.from_metadata(m, dim, interleaved)
+    if m.raw("rope.scaling.yarn_log_multiplier"):
+        rotary = rotary.shortened(m.number("rope.scaling.yarn_log_multiplier"))
+    return Shape(kv_heads, dim, rotary)
+
+
+def _temperature(m: Metadata, rotary: Rotary) -> Temperature | None:
+    key = "attention.temperature_scale"
+    return Temperature(m.number(key), rotary.original) if m.raw(key) else None
 
 
 def _windowed_shape(m: Metadata, architecture: str, heads: int, full: Shape, windows: Sequence[int | None]) -> Shape:
