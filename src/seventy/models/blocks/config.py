@@ -117,9 +117,9 @@ class Config:
 
     Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
     None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
-    is added; with `value_norm`, so is each head of a value, without weights, and a layer without a matrix for values has
-    its keys as such. `activation` is that of feed-forwards
-    (kernels/activations.py). Logits are held between -`logit_cap` and that where it is not 0.
+    is added; with `value_norm`, so is each head of a value, without weights, and a layer without a matrix for values
+    has its keys as such. `activation` is that of feed-forwards (kernels/activations.py). Logits are held between
+    -`logit_cap` and that where it is not 0.
     """
 
     layers: int
@@ -182,9 +182,8 @@ def read(
     `feed_forward_norm` is the name of the norm before a layer's feed-forward. Of `window_period` layers the last sees
     all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. With
     `shape_by_window`, the layers with a window have heads, and turn them, as keys of their own say. With `temperature`,
-    scores grow with the position where the file says how fast. The other arguments
-    are as in Config. Raises SeventyError where a number is missing or cannot be, or the model needs what the engine
-    cannot do.
+    scores grow with the position where the file says how fast. The other arguments are as in Config. Raises
+    SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
     """
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
