@@ -8,7 +8,7 @@ from seventy.engine.footprint import footprint, least_and_full
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.runtime.memory import Footprint
-from tests.support.families import gpt_oss
+from tests.support.families import gemma4, gpt_oss
 from tests.support.tiny import write_tiny
 
 
@@ -29,6 +29,13 @@ def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) 
             # Attention's parts, shared by threads, are 1 to 5 MB of whatever model.
             rows = sum(len(area) for area in model.program.memory) - 5_000_000
             assert rows <= need.rows
+
+
+def test_the_account_holds_of_heads_of_two_sizes_and_experts_beside_a_feed_forward(tmp_path: Path) -> None:
+    with Model(gemma4.write(tmp_path / "model.gguf", **gemma4.MOE), 2, 512) as model:
+        need = counted(tmp_path / "model.gguf", model).need(512)
+        assert need.cache == len(model.cache.memory.memory)
+        assert sum(len(area) for area in model.program.memory) - 5_000_000 <= need.rows
 
 
 def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) -> None:

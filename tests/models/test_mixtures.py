@@ -33,7 +33,7 @@ def test_logits_are_those_of_floats(name: str, case: str, tmp_path: Path) -> Non
     assert_exact(family, family.write(tmp_path / f"{name} {case}.gguf", seed=1, **CORNERS[name, case]))
 
 
-@pytest.mark.parametrize("name", ["qwen2moe", "glm4moe", "minimax_m2", "llama"])
+@pytest.mark.parametrize("name", ["qwen2moe", "glm4moe", "minimax_m2", "llama", "mistral3"])
 def test_quantised_files_are_as_right_as_llama_cpp(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     assert_as_near_as_llama_cpp(family, family.write(tmp_path / f"{name}.gguf", seed=1, format="Q8_0"))

@@ -14,7 +14,9 @@ __all__ = ["build", "caches", "config"]
 
 def config(metadata: Mapping[str, Any]) -> Config:
     mixture = Mixture() if metadata.get("mistral3.expert_count") else None
-    return read(metadata, "mistral3", interleaved=True, experts=mixture, temperature=True)
+    # Experts are as wide as a feed-forward would be.
+    width = {"mistral3.expert_feed_forward_length": metadata.get("mistral3.feed_forward_length")}
+    return read(width | dict(metadata), "mistral3", interleaved=True, experts=mixture, temperature=True)
 
 
 def build(graph: Program, config: Config, weights: Weights) -> None:
