@@ -13,7 +13,7 @@ from seventy.gguf.file import GGUF
 from seventy.graph.outline import Outline
 from seventy.graph.program import Program
 from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, Footprint
-from tests.support.families import gpt_oss
+from tests.support.families import gemma4, gpt_oss
 from tests.support.tiny import write_tiny
 
 
@@ -50,6 +50,13 @@ def test_rows_of_published_models_take_no_more_than_they_are_counted_to_take(nam
     models.find(source.shape.architecture).build(program, config, weights)
     program.finish()
     assert sum(len(area) for area in program.memory) <= need.rows
+
+
+def test_the_account_holds_of_heads_of_two_sizes_and_experts_beside_a_feed_forward(tmp_path: Path) -> None:
+    with Model(gemma4.write(tmp_path / "model.gguf", **gemma4.MOE), 2, 512) as model:
+        need = counted(tmp_path / "model.gguf", model).need(512)
+        assert need.cache == len(model.cache.memory.memory)
+        assert sum(len(area) for area in model.program.memory) - 5_000_000 <= need.rows
 
 
 def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from seventy.kernels.pages import KINDS as KV_KINDS
 from seventy.kernels.route import Scoring
 
 _TOPK = Kernel("seventy.kernels.topk:build")
-_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu", "clamped_swiglu")
+_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu", "geglu", "clamped_swiglu")
 # The products of experts and heads are those of matmul: one format of each kind of activation.
 _OF_EACH_KIND = {f.activation: f.name for f in formats().values()}.values()
-_ROPES = [(interleaved, not interleaved, kv) for interleaved in (True, False) for kv in KV_KINDS]
+_ROPES = [(interleaved, not interleaved, kv, interleaved) for interleaved in (True, False) for kv in KV_KINDS]
 # Attention without and with sinks and a window.
 _MORE = ((False, False), (True, True))
 ALL = [
@@ -37,7 +37,8 @@ ALL = [
     Kernel("seventy.kernels.scale:build_of_experts"),
     *(Kernel("seventy.kernels.route:build", (8, 2, scoring, True, 4, 2)) for scoring in get_args(Scoring)),
     Kernel("seventy.kernels.combine:build", (2, True, True)),
-    Kernel("seventy.kernels.finite:build"),
+    Kernel("seventy.kernels.combine:build", (2, False, False, False)),
+    *(Kernel(f"seventy.kernels.{name}:build") for name in ("residual", "cap", "finite")),
     Kernel("seventy.kernels.run:build"),
     _TOPK,
 ]  # fmt: skip

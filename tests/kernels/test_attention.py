@@ -41,7 +41,7 @@ def test_attention_equals_its_twin(
     arguments = {
         "positions": positions, "segments": np.zeros(n, np.int32), "tables": table, "table_stride": table.nbytes,
         "queries": queries, "query_stride": queries.strides[0], "output_stride": out.strides[0], "cache": cache,
-        "n_pages": n_pages, "scale": scale,
+        "n_pages": n_pages, "scales": scale, "scale_span": 1 << 20,
         "scratch": np.zeros(attention.scratch_bytes(kv_heads, group, value_dim), np.uint8),
     }  # fmt: skip
     kernel = Kernel("seventy.kernels.attention:build", (kv_heads, group, key_dim, value_dim, kind))
@@ -84,7 +84,7 @@ def test_threads_that_share_a_row_change_nothing(kind: str, isa: Isa) -> None:
             attention.ARGUMENTS, threads=threads, rows=count(rows), positions=positions,
             segments=np.zeros(n, np.int32), tables=table, table_stride=table.nbytes, queries=queries,
             query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
-            scale=scale, output=out, output_stride=out.strides[0], scratch=scratch,
+            scales=scale, scale_span=1 << 20, output=out, output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
 
@@ -122,8 +122,8 @@ def test_rows_of_a_prompt_are_as_each_alone(group: int, kind: str, isa: Isa) -> 
             attention.ARGUMENTS, threads=3, rows=count(len(out)), positions=positions[rows].copy(),
             segments=segments[rows].copy(),
             tables=tables, table_stride=tables.strides[0], queries=queries[rows].copy(),
-            query_stride=queries.strides[0], cache=cache, n_pages=n_pages, scale=np.array([0.2], np.float32),
-            output=out, output_stride=out.strides[0], scratch=scratch,
+            query_stride=queries.strides[0], cache=cache, n_pages=n_pages, scales=np.array([0.2], np.float32),
+            scale_span=1 << 20, output=out, output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
 
@@ -165,8 +165,8 @@ def test_windows_and_sinks_equal_their_twin_and_rows_alone(group: int, kind: str
             isa, kernel, attention.ARGUMENTS, threads=3, rows=count(len(out)), positions=positions[rows].copy(),
             segments=segments[rows].copy(), tables=tables, table_stride=tables.strides[0],
             queries=queries[rows].copy(), query_stride=queries.strides[0], cache=cache, n_pages=n_pages,
-            scale=np.array([0.2], np.float32), output=out, output_stride=out.strides[0], scratch=scratch,
-            sinks=sinks, window=window,
+            scales=np.array([0.2], np.float32), scale_span=1 << 20, output=out, output_stride=out.strides[0],
+            scratch=scratch, sinks=sinks, window=window,
         )  # fmt: skip
         return out
 
@@ -185,9 +185,11 @@ def test_windows_and_sinks_equal_their_twin_and_rows_alone(group: int, kind: str
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("interleaved", [True, False])
-@pytest.mark.parametrize(("head_dim", "rope_dim", "more"), [(64, 64, 0), (128, 128, 0), (96, 48, 61)])
+@pytest.mark.parametrize(
+    ("head_dim", "rope_dim", "more", "norm_values"), [(64, 64, 0, False), (128, 128, 0, True), (96, 48, 61, False)]
+)
 def test_rope_and_cache(
-    head_dim: int, rope_dim: int, more: int, interleaved: bool, norm: bool, kind: str, isa: Isa
+    head_dim: int, rope_dim: int, more: int, norm_values: bool, interleaved: bool, norm: bool, kind: str, isa: Isa
 ) -> None:
     rng = np.random.default_rng(rope_dim)
     kv_heads, group, n_pages = 2, 3, 9000
@@ -212,8 +214,9 @@ def test_rope_and_cache(
     want_queries, want_keys = (
         twins.spread(twins.rotate(x, angles, 1.25, interleaved), layout) for x in (want_queries, want_keys)
     )
+    parameters = (kv_heads, group, head_dim, rope_dim, interleaved, norm, kind, norm_values)
     call(
-        isa, Kernel("seventy.kernels.rope:build", (kv_heads, group, head_dim, rope_dim, interleaved, norm, kind)),
+        isa, Kernel("seventy.kernels.rope:build", parameters),
         rope.ARGUMENTS, threads=2, rows=count(n), positions=positions, segments=np.zeros(n, np.int32), tables=table,
         table_stride=table.nbytes, coarse=tables.coarse, fine=tables.fine, queries=queries,
         query_stride=queries.strides[0], keys=keys, key_stride=keys.strides[0], values=values,
@@ -221,6 +224,8 @@ def test_rope_and_cache(
         key_norm=weights[1], epsilon=np.array([1e-6], np.float32),
     )  # fmt: skip
     np.testing.assert_allclose(queries, want_queries, rtol=1e-5, atol=3e-6)
+    if norm_values:
+        values = twins.rms_norm(values, np.float32(1), 1e-6)
     for row, position in enumerate(positions):
         for head in range(kv_heads):
             got = twins.unpack_page(cache[head, table[position // PAGE]], layout)

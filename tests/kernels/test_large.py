@@ -164,8 +164,8 @@ class Cache:
             Kernel("seventy.kernels.attention:build", (self.kv_heads, self.group, *[self.head_dim] * 2, self.kind)),
             attention.ARGUMENTS, threads=threads, rows=count(n), positions=positions, segments=np.zeros(n, np.int32),
             tables=self.table, table_stride=self.table.nbytes, queries=queries, query_stride=queries.strides[0],
-            cache=self.memory, n_pages=self.n_pages, scale=np.array([self.scale], np.float32), output=out,
-            output_stride=out.strides[0], scratch=scratch,
+            cache=self.memory, n_pages=self.n_pages, scales=np.array([self.scale], np.float32), scale_span=1 << 20,
+            output=out, output_stride=out.strides[0], scratch=scratch,
         )  # fmt: skip
         return out
 

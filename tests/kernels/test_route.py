@@ -120,8 +120,10 @@ def test_no_scores_lead_out_of_range(scoring: route.Scoring, groups: tuple[int, 
     assert all(len(set(row)) == 3 for row in experts_of(found).tolist())
 
 
-@pytest.mark.parametrize(("shared", "gated"), [(False, False), (True, False), (True, True)])
-def test_what_experts_gave_is_added_in_order_of_rank(shared: bool, gated: bool, isa: Isa) -> None:
+@pytest.mark.parametrize(
+    ("shared", "gated", "add"), [(False, False, True), (False, False, False), (True, False, True), (True, True, True)]
+)
+def test_what_experts_gave_is_added_in_order_of_rank(shared: bool, gated: bool, add: bool, isa: Isa) -> None:
     rng = np.random.default_rng(3)
     n, used, columns = 9, 3, 80
     weights = rng.uniform(0, 1, (n, used)).astype(np.float32)
@@ -132,11 +134,11 @@ def test_what_experts_gave_is_added_in_order_of_rank(shared: bool, gated: bool, 
     gate = rng.standard_normal((n, 16)).astype(np.float32) * 3
     out = before.copy()
     call(
-        isa, Kernel("seventy.kernels.combine:build", (used, shared, gated)), combine.ARGUMENTS, threads=2,
+        isa, Kernel("seventy.kernels.combine:build", (used, shared, gated, add)), combine.ARGUMENTS, threads=2,
         rows=count(n), weights=weights, slots=slots, input=x, stride=x.strides[0], output=out,
         shared=everyones, gate=gate, gate_stride=gate.strides[0],
     )  # fmt: skip
-    want = before + (x[slots].astype(np.float64) * weights[..., None]).sum(1)
+    want = before * add + (x[slots].astype(np.float64) * weights[..., None]).sum(1)
     if shared:
         want += everyones / (1 + np.exp(-gate[:, :1])) if gated else everyones
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-5)

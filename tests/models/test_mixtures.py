@@ -14,12 +14,13 @@ from tests.support.families.judge import assert_as_near_as_llama_cpp, assert_exa
 
 FAMILIES = {
     name: importlib.import_module(f"tests.support.families.{name}")
-    for name in ("qwen3moe", "qwen2moe", "glm4moe", "minimax_m2", "llama", "gpt_oss")
+    for name in ("qwen3moe", "qwen2moe", "glm4moe", "minimax_m2", "llama", "gpt_oss", "mistral3")
 }
 CORNERS = {
     **{(name, case): corners for name, family in FAMILIES.items() for case, corners in family.CASES.items()},
     ("qwen3moe", "expert arrays"): {"expert_arrays": True},
     ("minimax_m2", "fused"): {"fused_qkv": True},
+    ("mistral3", "fused"): {"fused_qkv": True},
     ("gpt_oss", "scales"): {"scales": True},
     # llama.cpp at the tests' version reads no such file of this architecture.
     ("glm4moe", "fused gate and up"): {"fused_gate_up": True, "nextn": 2},
@@ -32,7 +33,7 @@ def test_logits_are_those_of_floats(name: str, case: str, tmp_path: Path) -> Non
     assert_exact(family, family.write(tmp_path / f"{name} {case}.gguf", seed=1, **CORNERS[name, case]))
 
 
-@pytest.mark.parametrize("name", ["qwen2moe", "glm4moe", "minimax_m2", "llama"])
+@pytest.mark.parametrize("name", ["qwen2moe", "glm4moe", "minimax_m2", "llama", "mistral3"])
 def test_quantised_files_are_as_right_as_llama_cpp(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     assert_as_near_as_llama_cpp(family, family.write(tmp_path / f"{name}.gguf", seed=1, format="Q8_0"))

@@ -89,6 +89,12 @@ def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     return gate / (1 + np.exp(-np.maximum(gate, -700))) * up
 
 
+def geglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    gate = gate.astype(np.float64)
+    twice = 2 * np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)
+    return gate / (1 + np.exp(-np.maximum(twice, -700))) * up
+
+
 def route(
     scores: np.ndarray,
     used: int,

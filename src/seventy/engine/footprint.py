@@ -17,7 +17,12 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     c = config
     experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
     width = max(c.feed_forward, c.experts.shared if c.experts else 0)
-    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, width, *experts)
+    shapes = [c.shape(layer) for layer in range(c.layers)]
+    queries = c.heads * max(shape.head_dim for shape in shapes)
+    columns = row_columns(c.hidden, queries, max(s.kv_heads * s.head_dim for s in shapes), width, *experts)
+    if c.post_norms:
+        # What attention or the feed-forward gave, before it is added; beside experts three times.
+        columns += c.hidden * (3 if experts else 1)
     tensors = [info for info in source.tensors.values() if c.runs(info.name)]
     weights = sum(packed_bytes(info) for info in tensors)
     if c.latent:

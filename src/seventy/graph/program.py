@@ -21,6 +21,7 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import (
     activations,
     attention,
+    cap,
     combine,
     embedding,
     experts,
@@ -29,6 +30,7 @@ from seventy.kernels import (
     latent,
     latent_store,
     matmul,
+    residual,
     rope,
     route,
     run,
@@ -196,8 +198,8 @@ class Program:
                 bad=bad.ctypes.data,
             )
 
-    def embed(self, matrix: Matrix, into: Buffer) -> None:
-        """into[row] = matrix[token of the row]"""
+    def embed(self, matrix: Matrix, into: Buffer, factor: float = 1.0) -> None:
+        """into[row] = factor * matrix[token of the row]"""
         self._add(
             Kernel("seventy.kernels.embedding:build", (matrix.format.name,)),
             embedding.ARGUMENTS,
@@ -212,6 +214,8 @@ class Program:
         )
         if matrix.scale is not None:
             self._scale(into, matrix.scale, into)
+        if factor != 1:
+            self._scale(into, self._constant(factor), into)
 
     def plain(self, a: Buffer) -> Activation:
         """The rows as they are."""
@@ -219,6 +223,7 @@ class Program:
 
     def norm(self, a: Buffer, weight: NDArray[np.float32], outputs_only: bool = False) -> Activation:
         """RMSNorm of the rows, or of those that want logits."""
+        self._constants.append(weight)
         address = weight.ctypes.data
         if outputs_only:
             count = self.counts.ctypes.data + 8
@@ -232,6 +237,41 @@ class Program:
         assert a.stride == 4 * a.columns, f"rows of {a.columns} floats in {a.stride} bytes"
         rows = self._made(self.norm(a, weight), "f32", one_by_one=True)
         return Buffer(rows, a.columns, a.stride, a.capacity, a.count)
+
+    def add_normalised(
+        self, a: Buffer, weight: NDArray[np.float32], into: Buffer, factor: NDArray[np.float32] | None = None
+    ) -> None:
+        """into += RMSNorm of the rows; then that is multiplied by the one number of `factor`."""
+        assert a.stride == into.stride, f"rows of {a.stride} and {into.stride} bytes"
+        factor = self._constant(1.0) if factor is None else factor
+        self._constants += [weight, factor]
+        self._add(
+            Kernel("seventy.kernels.residual:build"),
+            residual.ARGUMENTS,
+            reads=(a.memory, into.memory),
+            writes=(into.memory,),
+            rows=a.count,
+            input=a.memory,
+            columns=a.columns,
+            stride=a.stride,
+            weight=weight.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            factor=factor.ctypes.data,
+            output=into.memory,
+        )
+
+    def cap(self, a: Buffer, most: float) -> None:
+        """a = most * tanh(a / most)"""
+        self._add(
+            Kernel("seventy.kernels.cap:build"),
+            cap.ARGUMENTS,
+            reads=(a.memory,),
+            writes=(a.memory,),
+            rows=a.count,
+            input=a.memory,
+            stride=a.stride,
+            cap=self._constant(most).ctypes.data,
+        )
 
     def gated(self, gate: Buffer, up: Buffer, activation: str = "swiglu") -> Activation:
         """silu(gate) * up, or another product of both (kernels/activations.py)."""
@@ -311,13 +351,13 @@ class Program:
         slots, n_experts = self.max_rows * rule.used, scores.columns
         # Read after the step: how many experts were read.
         active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
-        factor = np.array([rule.scale], np.float32)
+        factor = self._constant(rule.scale)
         bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
         parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
         numbers = np.arange(slots, dtype=np.int32)
-        self._constants += [factor, bias, numbers]
+        self._constants += [bias, numbers]
         routes = Routes(rule.used, weights, places, inputs, active, starts, numbers)
         self._add(
             Kernel("seventy.kernels.route:build", parameters),
@@ -350,12 +390,14 @@ class Program:
         activation: str = "swiglu",
         shared: tuple[Activation, Matrix] | None = None,
         shared_gate: Buffer | None = None,
+        add: bool = True,
     ) -> None:
         """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
 
-        `biases` are added to what gate, up and down give: f32, whole panels for each expert. `activation` is as in
-        `gated`. Then the product of `shared`, of every row, is added, times the sigmoid of `shared_gate` where that is
-        given. It is computed beside the experts, so that it needs no barriers of its own.
+        Without `add`, into = that. `biases` are added to what gate, up and down give: f32, whole panels for each
+        expert. `activation` is as in `gated`. Then the product of `shared`, of every row, is added, times the sigmoid
+        of `shared_gate` where that is given. It is computed beside the experts, so that it needs no barriers of its
+        own.
         """
         self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
@@ -368,11 +410,12 @@ class Program:
         acted = self.gated(first, second, activation)
         self._multiply_experts(acted, routes, down, out, routes.numbers.ctypes.data, biases[2])
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
-        more = [buffer for buffer in (everyones, shared_gate) if buffer]
+        more = [buffer for buffer in (everyones, shared_gate, into if add else None) if buffer]
+        parameters = (routes.used, shared is not None, shared_gate is not None, add)
         self._add(
-            Kernel("seventy.kernels.combine:build", (routes.used, shared is not None, shared_gate is not None)),
+            Kernel("seventy.kernels.combine:build", parameters),
             combine.ARGUMENTS,
-            reads=(routes.weights, routes.slots, out.memory, into.memory, *(buffer.memory for buffer in more)),
+            reads=(routes.weights, routes.slots, out.memory, *(buffer.memory for buffer in more)),
             writes=(into.memory,),
             rows=into.count,
             weights=routes.weights,
@@ -446,19 +489,21 @@ class Program:
         layer: int,
         tables: RotaryTables,
         norms: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+        norm_values: bool = False,
     ) -> None:
         """RoPE on queries (in place) and keys; keys and values go into the layer's cache.
 
-        `norms` are the weights of an RMSNorm of each query's and each key's head, before that.
+        `norms` are the weights of an RMSNorm of each query's and each key's head, before that. With `norm_values`, each
+        value's head goes through an RMSNorm without weights. `values` may be the same as `keys`.
         """
         spec = self.pages.specs[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         self._constants += [tables.coarse, tables.fine]
-        kind = self.pages.kind
-        parameters = (spec.kv_heads, group, spec.key_dim, tables.dim, tables.interleaved, norms is not None, kind)
+        norm = norms is not None
+        shape = (spec.kv_heads, group, spec.key_dim, tables.dim, tables.interleaved)
         query_norm, key_norm = norms if norms else (None, None)
         self._add(
-            Kernel("seventy.kernels.rope:build", parameters),
+            Kernel("seventy.kernels.rope:build", (*shape, norm, self.pages.kind, norm_values)),
             rope.ARGUMENTS,
             reads=(queries.memory, keys.memory, values.memory),
             writes=(queries.memory, keys.memory, self._caches[layer]),
@@ -480,13 +525,20 @@ class Program:
         )
 
     def attention(
-        self, queries: Buffer, into: Buffer, layer: int, scale: float, sinks: NDArray[np.float32] | None = None
+        self,
+        queries: Buffer,
+        into: Buffer,
+        layer: int,
+        scales: NDArray[np.float32],
+        scale_span: int,
+        sinks: NDArray[np.float32] | None = None,
     ) -> None:
         """into = softmax(scale * queries . keys) . values for every head, over what each row sees of its own past.
 
-        `sinks` are a score of each head that has no value (kernels/attention.py).
+        A row at position p has the scale scales[p // scale_span]. `sinks` are a score of each head that has no value
+        (kernels/attention.py).
         """
-        self._constants.append(np.array([scale], np.float32))
+        self._constants.append(scales)
         spec = self.pages.specs[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         scratch = self._attention_scratch(spec, group)
@@ -502,7 +554,8 @@ class Program:
             query_stride=queries.stride,
             cache=self.pages.address(layer),
             n_pages=self.pages.pages_of(layer),
-            scale=self._constants[-1].ctypes.data,
+            scales=scales.ctypes.data,
+            scale_span=scale_span,
             output=into.memory,
             output_stride=into.stride,
             scratch=scratch,
@@ -625,6 +678,12 @@ class Program:
         if key not in self._scratch:
             self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
         return self._scratch[key]
+
+    def _constant(self, number: float) -> NDArray[np.float32]:
+        """Return memory that holds this number as long as the program lives."""
+        constant = np.array([number], np.float32)
+        self._constants.append(constant)
+        return constant
 
     def _sequences(self, layer: int) -> dict[str, int]:
         """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""

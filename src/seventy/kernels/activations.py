@@ -12,6 +12,7 @@ q8_16    the same of 16
 f32      0: one number
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ _LANES = 16
 # Rows that one thread makes: whole tiles of any width; and how many columns of them. A norm takes more: every part
 # needs the whole row's.
 _GROUP, _COLUMNS, _FEW_ROWS_COLUMNS = 8, 2048, 512
+# Of GELU's tanh form: twice the root of 2 / pi, and what the cube counts.
+_GELU, _GELU_CUBE = 2 * (2 / math.pi) ** 0.5, 0.044715
 # Of the clamped SwiGLU.
 _LIMIT, _STEEPNESS = 7.0, 1.702
 Read = Callable[[Value, int], Value]
@@ -66,9 +69,10 @@ def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns
 def build(module: Module, source: str, kind_name: str, one_by_one: bool = False) -> None:
     """Reads rows of floats and writes them as activations.
 
-    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b), `swiglu` (silu(a) * b) or `clamped_swiglu` (gpt-oss:
-    a * sigmoid(1.702 a) * (b + 1), where a is 7 at most and b from -7 to 7). Row r is read from row row_map[r] where a
-    map is given. With `one_by_one`, each row is a tile of its own.
+    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b), `swiglu` (silu(a) * b), `geglu` (gelu(a) * b, of GELU's
+    tanh form, Hendrycks and Gimpel 2016) or `clamped_swiglu` (gpt-oss: a * sigmoid(1.702 a) * (b + 1), where a is 7 at
+    most and b from -7 to 7). Row r is read from row row_map[r] where a map is given. With `one_by_one`, each row is a
+    tile of its own.
     """
     k = Kernel(module, ARGUMENTS)
     f, kind = k.f, KINDS[kind_name]
@@ -101,6 +105,10 @@ def build(module: Module, source: str, kind_name: str, one_by_one: bool = False)
                 return x * (factor.splat(lanes) if lanes else factor) * other
             if source == "swiglu":
                 return x / (exp(-x) + 1.0) * other
+            if source == "geglu":
+                # (1 + tanh(y)) / 2 = 1 / (1 + e^-2y)
+                twice = (x * x * _GELU_CUBE + 1.0) * x * _GELU
+                return x / (exp(-twice) + 1.0) * other
             assert source == "clamped_swiglu", source
             # Not maximum() and minimum(): they would make a number of NaN.
             gate, up = ((value > _LIMIT).select(_LIMIT, value) for value in (x, other))

@@ -29,8 +29,8 @@ _AHEAD = 8192
 _LOWEST = -3e38
 
 ARGUMENTS = (
-    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "n_pages", "scale",
-    "output", "output_stride", "scratch", "sinks", "window",
+    "rows", "positions", "segments", "tables", "table_stride", "queries", "query_stride", "cache", "n_pages", "scales",
+    "scale_span", "output", "output_stride", "scratch", "sinks", "window",
 )  # fmt: skip
 
 
@@ -56,9 +56,10 @@ def build(
 ) -> None:
     """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
 
-    Row r is of the sequence segments[r]; which pages that has is row segments[r] of `tables`, i32, `table_stride` bytes
-    apart. With `sinks`, a score of each head, f32 [heads], joins the sum by which its weights are divided. With
-    `windowed`, a row sees the last `window` positions only, and of the table nothing before their first page.
+    The scale of a row at position p is the f32 scales[p // scale_span]. Row r is of the sequence segments[r]; which
+    pages that has is row segments[r] of `tables`, i32, `table_stride` bytes apart. With `sinks`, a score of each head,
+    f32 [heads], joins the sum by which its weights are divided. With `windowed`, a row sees the last `window` positions
+    only, and of the table nothing before their first page.
     """
     layout = Layout(kv, key_dim, value_dim)
     k = Kernel(module, ARGUMENTS)
@@ -154,10 +155,10 @@ class _Rows:
         """One part of what the rows from `row` on see."""
         k, f, layout = self.k, self.k.f, self.layout
         length, table = self._length(row), k("tables", pointer) + self._segment(row) * k("table_stride")
-        scale = f.load(f32, k("scale", pointer)).splat(16)
         source = k("queries", pointer) + row * k("query_stride") + head * self.row_bytes
         for r in range(self.n):
             line, copy = source + k("query_stride") * r, self._queries + self.row_bytes * r
+            scale = f.load(f32, k("scales", pointer), (length + (r - 1)) // k("scale_span") * 4).splat(16)
             with f.loop(0, self.row_bytes, 64) as i:
                 f.store(f.load(f32 * 16, line, i) * scale, copy, i)
         _clear(f, result, self.heads, layout.value_dim)

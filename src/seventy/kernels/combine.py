@@ -9,12 +9,12 @@ ARGUMENTS = ("rows", "weights", "slots", "input", "stride", "output", "shared", 
 _LANES = 16
 
 
-def build(module: Module, used: int, shared: bool = False, gated: bool = False) -> None:
+def build(module: Module, used: int, shared: bool = False, gated: bool = False, add: bool = True) -> None:
     """output[row] += sum over rank of weights[row, rank] * input[slots[row, rank]], in order of rank.
 
-    With `shared`, also += shared[row]; with `gated`, that is multiplied by the sigmoid of gate[row] first, the first
-    f32 of a row of `gate_stride` bytes. Rows of input, shared and output are `stride` bytes of f32, whole panels;
-    weights and slots are as in kernels/route.py.
+    Without `add`, output[row] = that. With `shared`, also += shared[row]; with `gated`, that is multiplied by the
+    sigmoid of gate[row] first, the first f32 of a row of `gate_stride` bytes. Rows of input, shared and output are
+    `stride` bytes of f32, whole panels; weights and slots are as in kernels/route.py.
     """
     k = Kernel(module, ARGUMENTS)
     f = k.f
@@ -36,4 +36,4 @@ def build(module: Module, used: int, shared: bool = False, gated: bool = False) 
             total = f.load(f32 * _LANES, inputs[0], i) * weights[0]
             for source, weight in zip(inputs[1:], weights[1:], strict=True):
                 total = fma(f.load(f32 * _LANES, source, i), weight, total)
-            f.store(f.load(f32 * _LANES, output, i) + total, output, i)
+            f.store(f.load(f32 * _LANES, output, i) + total if add else total, output, i)

@@ -17,14 +17,23 @@ ARGUMENTS = (
 
 
 def build(
-    module: Module, kv_heads: int, group: int, head_dim: int, rope_dim: int, interleaved: bool, norm: bool, kv: str
+    module: Module,
+    kv_heads: int,
+    group: int,
+    head_dim: int,
+    rope_dim: int,
+    interleaved: bool,
+    norm: bool,
+    kv: str,
+    norm_values: bool = False,
 ) -> None:
     """Turns `group` queries and one key of every KV head by the row's position, stores key and value in the cache.
 
     The angle of a position is the sum of a coarse and a fine one, so that two small tables serve any context: row i
     of `coarse` holds the cosines and then the sines (rope_dim / 2 each) of position STEP * i, of `fine` those of
     position i. Element i turns with its neighbour (interleaved, Llama) or with i + rope_dim / 2 (Qwen and others).
-    With `norm`, each head is first divided by its root mean square and multiplied by `query_norm` or `key_norm`.
+    With `norm`, each head is first divided by its root mean square and multiplied by `query_norm` or `key_norm`; with
+    `norm_values`, what is stored of a value is divided by its root mean square. `values` may be the same as `keys`.
     Where the cache keeps bytes, queries and keys are at last multiplied by a Hadamard matrix: their products stay, and
     the few large elements that some models' keys have no longer take the precision of their neighbours (QuaRot,
     Ashkboos et al. 2024).
@@ -33,6 +42,7 @@ def build(
     k = Kernel(module, ARGUMENTS)
     f = k.f
     cosines, sines = f.memory(2 * rope_dim), f.memory(2 * rope_dim)
+    normed = f.memory(4 * head_dim) if norm_values else None
     rows = k.count("rows")
 
     def turn(row: Value, head: Value) -> None:
@@ -49,6 +59,10 @@ def build(
             rotate(f, queries + g * (4 * head_dim), cosines, sines, rope_dim, interleaved)
             if layout.spread:
                 _hadamard(f, queries + g * (4 * head_dim), head_dim, layout.spread)
+        if normed is not None:
+            # Before the key changes, which may be the value, too.
+            normalise(k, values, None, head_dim, normed)
+            values = normed
         if norm:
             normalise(k, keys, k("key_norm", pointer), head_dim)
         rotate(f, keys, cosines, sines, rope_dim, interleaved)
@@ -82,12 +96,13 @@ def add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: V
         f.store(fma(c, s1, s * c1), sines, i)
 
 
-def normalise(k: Kernel, x: Value, weight: Value, head_dim: int) -> None:
-    """RMSNorm of the `head_dim` floats at x, in place."""
+def normalise(k: Kernel, x: Value, weight: Value | None, head_dim: int, into: Value | None = None) -> None:
+    """RMSNorm of the `head_dim` floats at x, in place or to another; without weights where there are none."""
     f = k.f
     factor = inverse_rms(k, x, f.constant(i64, head_dim)).splat(16)
     with f.loop(0, 4 * head_dim, 64) as i:
-        f.store(f.load(f32 * 16, x, i) * factor * f.load(f32 * 16, weight, i), x, i)
+        normed = f.load(f32 * 16, x, i) * factor
+        f.store(normed if weight is None else normed * f.load(f32 * 16, weight, i), x if into is None else into, i)
 
 
 def rotate(f: Function, x: Value, cosines: Value, sines: Value, rope_dim: int, interleaved: bool) -> None:

@@ -8,17 +8,21 @@ from numpy.typing import NDArray
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Matrix, Weights
-from seventy.models.blocks.config import Config
+from seventy.models.blocks.config import Config, Temperature
 
 
 def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
     """x += attention of the normalised x; every product has a bias and every head a sink where the file has them."""
-    block = f"blk.{layer}."
-    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    block, shape = f"blk.{layer}.", c.shape(layer)
+    q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     queries, keys, values, attended = (graph.buffer(columns) for columns in (q, kv, kv, q))
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
-    for into, matrix, bias in zip((queries, keys, values), *_projections(w, block, (q, kv, kv), c.hidden), strict=True):
-        graph.matmul(h, matrix, into, bias)
+    names = "qkv"
+    if c.value_norm and not w.has(block + "attn_v.weight") and not w.has(block + "attn_qkv.weight"):
+        names, values = "qk", keys
+    rows, into = ((q, kv, kv)[: len(names)], (queries, keys, values)[: len(names)])
+    for target, matrix, bias in zip(into, *_projections(w, block, names, rows, c.hidden), strict=True):
+        graph.matmul(h, matrix, target, bias)
     norms = None
     if c.query_norm == "row":
         queries, keys = (
@@ -26,34 +30,53 @@ def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryT
             for name, rows in (("q", queries), ("k", keys))
         )
     elif c.query_norm == "head" or (c.query_norm == "head if present" and w.has(block + "attn_q_norm.weight")):
-        query_norm, key_norm = (w.vector(f"{block}attn_{name}_norm.weight", c.head_dim) for name in ("q", "k"))
+        query_norm, key_norm = (w.vector(f"{block}attn_{name}_norm.weight", shape.head_dim) for name in ("q", "k"))
         norms = query_norm, key_norm
-    graph.rotate_and_store(queries, keys, values, layer, tables, norms)
+    graph.rotate_and_store(queries, keys, values, layer, tables, norms, c.value_norm)
     sinks = w.optional_vector(block + "attn_sinks.weight", c.heads)
-    graph.attention(queries, attended, layer, c.head_dim**-0.5, sinks)
+    scale = shape.head_dim**-0.5 if c.attention_scale is None else c.attention_scale
+    graph.attention(queries, attended, layer, *_scales(scale, c.temperature, graph.context), sinks)
     output = w.matrix(block + "attn_output.weight", c.hidden, q)
     bias = w.optional_vector(block + "attn_output.bias", c.hidden)
-    graph.matmul(graph.plain(attended), output, x, bias, add=True)
+    if c.post_norms:
+        product = graph.buffer(c.hidden)
+        graph.matmul(graph.plain(attended), output, product, bias)
+        graph.add_normalised(product, w.vector(block + "post_attention_norm.weight", c.hidden), x)
+    else:
+        graph.matmul(graph.plain(attended), output, x, bias, add=True)
+
+
+def _scales(scale: float, temperature: Temperature | None, context: int) -> tuple[NDArray[np.float32], int]:
+    """What scores are multiplied by, for so many positions each."""
+    if temperature is None:
+        return np.array([scale], np.float32), context
+    steps = np.log1p(np.arange(-(-context // temperature.length)))
+    return (scale * (1 + temperature.scale * steps)).astype(np.float32), temperature.length
 
 
 def _projections(
-    w: Weights, block: str, rows: Sequence[int], hidden: int
+    w: Weights, block: str, names: str, rows: Sequence[int], hidden: int
 ) -> tuple[Sequence[Matrix], Sequence[NDArray[np.float32] | None]]:
     """The matrices and biases of queries, keys and values, of tensors of their own or of one that holds all three."""
     if not w.has(block + "attn_qkv.weight"):
-        names = [f"{block}attn_{name}" for name in "qkv"]
+        tensors = [(f"{block}attn_{name}", n) for name, n in zip(names, rows, strict=True)]
         return (
-            [w.matrix(f"{name}.weight", n, hidden) for name, n in zip(names, rows, strict=True)],
-            [w.optional_vector(f"{name}.bias", n) for name, n in zip(names, rows, strict=True)],
+            [w.matrix(f"{tensor}.weight", n, hidden) for tensor, n in tensors],
+            [w.optional_vector(f"{tensor}.bias", n) for tensor, n in tensors],
         )
     bias = w.optional_vector(block + "attn_qkv.bias", sum(rows))
     parts = [None] * len(rows) if bias is None else np.split(bias, np.cumsum(rows[:-1]))
     return w.stacked(block + "attn_qkv.weight", rows, hidden), parts
 
 
-def rotary_tables(graph: Program, c: Config, w: Weights) -> RotaryTables:
-    """Return the angles of every position of the context."""
-    return c.rotary.tables(graph.context, _rotary_factors(c, w, graph.context))
+def rotary_tables(graph: Program, c: Config, w: Weights) -> list[RotaryTables]:
+    """Return the angles of every position of the context, for each layer."""
+    tables = c.rotary.tables(graph.context, _rotary_factors(c, w, graph.context))
+    if c.windowed is None:
+        return [tables] * c.layers
+    # The file's divisors are not for them.
+    of_windows = c.windowed.rotary.tables(graph.context)
+    return [of_windows if window else tables for window in c.windows]
 
 
 def _rotary_factors(c: Config, w: Weights, positions: int) -> NDArray[np.float32] | None:

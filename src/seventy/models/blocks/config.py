@@ -19,12 +19,10 @@ _NOT_DONE = {
     "attention.clamp_kqv": ("clamped queries, keys and values", 0),
     "attention.max_alibi_bias": ("ALiBi positions", 0),
     "attn_logit_softcapping": ("capped attention scores", 0),
-    "final_logit_softcapping": ("capped logits", 0),
     "attention.scale": ("an attention scale of its own", 0),
     "logit_scale": ("scaled logits", 1),
     "embedding_scale": ("scaled embeddings", 1),
     "residual_scale": ("scaled residuals", 1),
-    "rope.scaling.yarn_log_multiplier": ("YaRN with a multiplier of its own", 0),
 }
 
 
@@ -58,7 +56,8 @@ class Mixture:
     """What an architecture says of its experts, beside what each file does.
 
     `scoring` is for files that do not name another. Weights are normalised or not, and not scaled; `by_file`, they are
-    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts.
+    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts. Layers have a feed-forward,
+    too, where the experts stand `beside` it.
     """
 
     scoring: Scoring = "softmax"
@@ -66,6 +65,7 @@ class Mixture:
     by_file: bool = False
     shared_gate: bool = False
     activation: str = "swiglu"
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,23 @@ class Latent:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The keys and values of a kind of layers: how many heads of how many elements, and how these turn."""
+
+    kv_heads: int
+    head_dim: int
+    rotary: Rotary
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Scores of a row at position p are multiplied by 1 + scale * ln(1 + p // length) (Llama 4; Mistral 3)."""
+
+    scale: float
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The numbers of a model, as its GGUF's metadata gives them.
 
@@ -95,7 +112,14 @@ class Config:
     a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says whether
     products are multiplied by the `.scale` of their matrix. `windows` are how many positions each layer sees, None
     where it sees all. With `latent`, there is one key of `head_dim` elements for all heads; where the model is
-    `indexed`, an indexer chooses keys, which changes nothing up to `context`.
+    `indexed`, an indexer chooses keys, which changes nothing up to `context`. Layers with a window have heads of the
+    shape `windowed` where that is not None.
+
+    Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
+    None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
+    is added; with `value_norm`, so is each head of a value, without weights, and a layer without a matrix for values
+    has its keys as such. `activation` is that of feed-forwards (kernels/activations.py). Logits are held between
+    -`logit_cap` and that where it is not 0.
     """
 
     layers: int
@@ -116,6 +140,20 @@ class Config:
     windows: tuple[int | None, ...]
     latent: Latent | None = None
     indexed: bool = False
+    windowed: Shape | None = None
+    embedding_scale: float = 1.0
+    attention_scale: float | None = None
+    temperature: Temperature | None = None
+    post_norms: bool = False
+    value_norm: bool = False
+    activation: str = "swiglu"
+    logit_cap: float = 0.0
+
+    def shape(self, layer: int) -> Shape:
+        """Return the shape of a layer's keys and values."""
+        if self.windowed and self.windows[layer]:
+            return self.windowed
+        return Shape(self.kv_heads, self.head_dim, self.rotary)
 
     def runs(self, tensor: str) -> bool:
         """Whether the main pass may have a use for the tensor of this name."""
@@ -136,13 +174,16 @@ def read(
     experts: Mixture | None = None,
     scales: bool = True,
     window_period: int = 0,
+    shape_by_window: bool = False,
+    temperature: bool = False,
 ) -> Config:
     """Read a model's numbers; with `experts`, its feed-forwards are mixtures of experts.
 
     `feed_forward_norm` is the name of the norm before a layer's feed-forward. Of `window_period` layers the last sees
-    all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. The
-    other arguments are as in Config. Raises SeventyError where a number is missing or cannot be, or the model needs
-    what the engine cannot do.
+    all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. With
+    `shape_by_window`, the layers with a window have heads, and turn them, as keys of their own say. With `temperature`,
+    scores grow with the position where the file says how fast. The other arguments are as in Config. Raises
+    SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
     """
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
@@ -152,40 +193,73 @@ def read(
         )
     refuse_not_done(m, architecture)
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
-    head_dim = m.integer("attention.key_length", 16, 1024, default=hidden // heads)
     blocks = m.integer("block_count", 1, 1024)
     further = m.integer("nextn_predict_layers", 0, blocks - 1, default=0)
     windows = _windows(m, blocks - further, window_period)
+    full = [layer for layer, window in enumerate(windows) if window is None] if shape_by_window else None
+    shape = _shape(m, architecture, heads, hidden // heads, interleaved, full)
     # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
     window = 0 if window_period else m.integer("attention.sliding_window", 0, 1 << 24, default=0)
     mixture = read_experts(m, experts, blocks - further) if experts else None
-    all_experts = mixture is not None and mixture.first_layer == 0
-    config = Config(
+    all_experts = experts is not None and mixture is not None and mixture.first_layer == 0 and not experts.beside
+    return Config(
         layers=blocks - further,
         hidden=hidden,
         feed_forward=0 if all_experts else m.integer("feed_forward_length", 16, 1 << 20),
         heads=heads,
-        kv_heads=m.integer("attention.head_count_kv", 1, 4096, default=heads),
-        head_dim=head_dim,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
         vocabulary=m.vocabulary(),
         context=min(m.context(), window or m.context()),
         epsilon=m.number("attention.layer_norm_rms_epsilon"),
-        rotary=Rotary.from_metadata(m, head_dim, interleaved),
+        rotary=shape.rotary,
         query_norm=query_norm,
         feed_forward_norm=feed_forward_norm,
         experts=mixture,
         further_blocks=further,
         scales=scales,
         windows=windows,
+        windowed=_windowed_shape(m, architecture, heads, shape, windows) if shape_by_window else None,
+        temperature=_temperature(m, shape.rotary) if temperature else None,
+        logit_cap=m.number("final_logit_softcapping") if m.raw("final_logit_softcapping") else 0.0,
     )
-    value_dim = m.integer("attention.value_length", 1, 1 << 17, default=head_dim)
-    if heads % config.kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > _MOST_QUERY_COLUMNS:
+
+
+def _shape(
+    m: Metadata, architecture: str, heads: int, head_dim: int, interleaved: bool, layers: Sequence[int] | None
+) -> Shape:
+    """Read the shape that some layers have, or all."""
+    dim = m.integer("attention.key_length", 16, 1024, default=head_dim)
+    value_dim = m.integer("attention.value_length", 1, 1 << 17, default=dim)
+    kv_heads = m.integer("attention.head_count_kv", 1, 4096, default=heads, layers=layers)
+    _check_shape(architecture, heads, kv_heads, dim, value_dim)
+    rotary = Rotary.from_metadata(m, dim, interleaved)
+    if m.raw("rope.scaling.yarn_log_multiplier"):
+        rotary = rotary.shortened(m.number("rope.scaling.yarn_log_multiplier"))
+    return Shape(kv_heads, dim, rotary)
+
+
+def _temperature(m: Metadata, rotary: Rotary) -> Temperature | None:
+    key = "attention.temperature_scale"
+    return Temperature(m.number(key), rotary.original) if m.raw(key) else None
+
+
+def _windowed_shape(m: Metadata, architecture: str, heads: int, full: Shape, windows: Sequence[int | None]) -> Shape:
+    """Read the shape of the layers with a window; what the file does not say of them is as in the others."""
+    layers = [layer for layer, window in enumerate(windows) if window is not None]
+    dim = m.integer("attention.key_length_swa", 16, 1024, default=full.head_dim)
+    value_dim = m.integer("attention.value_length_swa", 1, 1 << 17, default=dim)
+    kv_heads = m.integer("attention.head_count_kv", 1, 4096, default=heads, layers=layers)
+    _check_shape(architecture, heads, kv_heads, dim, value_dim)
+    return Shape(kv_heads, dim, Rotary.of_windows(m, dim, full.rotary.interleaved))
+
+
+def _check_shape(architecture: str, heads: int, kv_heads: int, head_dim: int, value_dim: int) -> None:
+    if heads % kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > _MOST_QUERY_COLUMNS:
         raise SeventyError(
-            f"this {architecture} model has {heads} heads of {head_dim} and {config.kv_heads} of keys and values, "
-            f"values of {value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: "
-            f"take another model"
+            f"this {architecture} model has {heads} heads of {head_dim} and {kv_heads} of keys and values, values of "
+            f"{value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: take another model"
         )
-    return config
 
 
 def _windows(m: Metadata, layers: int, period: int) -> tuple[int | None, ...]:
@@ -263,4 +337,8 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
 
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
-    return [Paged(config.kv_heads, config.head_dim, config.head_dim, window) for window in config.windows]
+    shapes = [config.shape(layer) for layer in range(config.layers)]
+    return [
+        Paged(shape.kv_heads, shape.head_dim, shape.head_dim, window)
+        for shape, window in zip(shapes, config.windows, strict=True)
+    ]

@@ -1,7 +1,7 @@
 """A model's numbers out of its GGUF's metadata, each checked before anything is built on it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seventy.errors import SeventyError
@@ -30,15 +30,17 @@ class Metadata:
         """What the file says, or None."""
         return self._metadata.get(self._prefix + key)
 
-    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        """A number, or one for each layer where all are alike."""
+    def integer(
+        self, key: str, low: int, high: int, default: int | None = None, layers: Sequence[int] | None = None
+    ) -> int:
+        """A number, or one for each layer where all are alike, or all of `layers`."""
         value = self._get(key, default)
         if not isinstance(value, str) and hasattr(value, "__len__") and 0 < len(value) <= _MOST_LAYERS:
-            value, *others = value
+            value, *others = [value[layer] for layer in layers or () if layer < len(value)] or value
             if any(other != value for other in others):
                 raise SeventyError(
-                    f"the model's {self._prefix}{key} is not the same in all layers, which this engine does not do in "
-                    f"this architecture; take another model"
+                    f"the model's {self._prefix}{key} is not the same in all layers{' of a kind' if layers else ''}, "
+                    f"which this engine does not do in this architecture; take another model"
                 )
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._wrong(key, value, f"a number from {low} to {high}")

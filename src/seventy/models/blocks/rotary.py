@@ -1,7 +1,7 @@
 """Rotary position embedding (Su et al. 2021) and the ways of stretching it over longer contexts."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,27 @@ class Rotary:
             beta_fast=m.number("rope.scaling.yarn_beta_fast", default=32.0),
             beta_slow=m.number("rope.scaling.yarn_beta_slow", default=1.0),
         )
-        if rotary.dim % 2 or rotary.base <= 1:
+        return rotary._checked()
+
+    @classmethod
+    def of_windows(cls, m: Metadata, head_dim: int, interleaved: bool) -> "Rotary":
+        """Read how layers with a window turn heads where the file says that of them by itself: never scaled."""
+        dim = m.integer("rope.dimension_count_swa", 2, head_dim, default=head_dim)
+        return cls(dim, m.number("rope.freq_base_swa", default=10000.0), interleaved)._checked()
+
+    def shortened(self, log_multiplier: float) -> "Rotary":
+        """Return this with what YaRN's `log_multiplier` takes off its length (DeepSeek's mscale_all_dim)."""
+        if self.scaling != "yarn":
+            return self
+        stretch = 1 + 0.1 * log_multiplier * math.log(max(1.0, self.factor))
+        return replace(self, lengthening=self.lengthening / stretch)
+
+    def _checked(self) -> "Rotary":
+        if self.dim % 2 or self.base <= 1:
             raise SeventyError(
-                f"the model turns {rotary.dim} dimensions by base {rotary.base:g}; that cannot be: get the file again"
+                f"the model turns {self.dim} dimensions by base {self.base:g}; that cannot be: get the file again"
             )
-        return rotary
+        return self
 
     def frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
         """Radians a position, [dim / 2]; `factors` are Llama 3's or longrope's divisors."""

@@ -20,12 +20,14 @@ def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward, atte
     embedding = w.matrix("token_embd.weight", c.vocabulary, c.hidden)
     tables = rotary_tables(graph, c, w)
     x = graph.buffer(c.hidden)
-    graph.embed(embedding, x)
+    graph.embed(embedding, x, c.embedding_scale)
     for layer in range(c.layers):
-        attention(graph, c, w, layer, tables, x)
+        attention(graph, c, w, layer, tables[layer], x)
         feed_forward(graph, c, w, layer, x)
     h = graph.norm(x, w.vector("output_norm.weight", c.hidden), outputs_only=True)
     logits = graph.buffer(c.vocabulary, outputs=True)
     head = w.matrix("output.weight", c.vocabulary, c.hidden) if w.has("output.weight") else embedding
     graph.matmul(h, head, logits)
+    if c.logit_cap:
+        graph.cap(logits, c.logit_cap)
     graph.result(x, logits)

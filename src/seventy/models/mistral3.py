@@ -1,0 +1,23 @@
+"""The mistral3 architecture: Ministral 3; Llama's blocks, and scores that grow with the position."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seventy.graph.program import Program
+from seventy.graph.weights import Weights
+from seventy.models.blocks import transformer
+from seventy.models.blocks.config import Config, Mixture, caches, read
+from seventy.models.blocks.experts import feed_forward_or_experts
+
+__all__ = ["build", "caches", "config"]
+
+
+def config(metadata: Mapping[str, Any]) -> Config:
+    mixture = Mixture() if metadata.get("mistral3.expert_count") else None
+    # Experts are as wide as a feed-forward would be.
+    width = {"mistral3.expert_feed_forward_length": metadata.get("mistral3.feed_forward_length")}
+    return read(width | dict(metadata), "mistral3", interleaved=True, experts=mixture, temperature=True)
+
+
+def build(graph: Program, config: Config, weights: Weights) -> None:
+    transformer.build(graph, config, weights, feed_forward_or_experts)
