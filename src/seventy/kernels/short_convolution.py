@@ -1,0 +1,74 @@
+"""A causal convolution of a few taps over each channel, whose window goes on from step to step.
+
+Of each sequence the last taps - 1 rows of inputs are kept, [taps - 1, channels] in f32: a step reads them from one state
+and writes those after its last row to another (cache/states.py).
+"""
+
+from seventy.jit.build import Module, Value
+from seventy.jit.simd import exp, fma, sum_lanes
+from seventy.jit.types import f32, i32, i64, pointer
+from seventy.kernels.abi import Kernel
+
+ARGUMENTS = (
+    "segments", "starts", "states", "memory", "state_bytes", "input", "input_stride", "weights", "epsilon", "output",
+    "output_stride",
+)  # fmt: skip
+_LANES = 16
+
+
+def window_shape(taps: int, channels: int) -> tuple[int, int]:
+    """Floats that a sequence keeps."""
+    return taps - 1, channels
+
+
+def build(module: Module, taps: int, dim: int, heads: int, normalised: int) -> None:
+    """output[row] = silu(sum over j of weights[j] * input[row - taps + 1 + j]), channel by channel.
+
+    The rows of segment s are those from starts[s] to starts[s + 1] - 1, i32; what came before them is in state
+    states[s, 0] of the `state_bytes` each at `memory`, and what the next step will need is written to state
+    states[s, 1]. Channels are `heads` heads of `dim`, a multiple of 16; the first `normalised` heads are divided by
+    sqrt(sum of squares + epsilon). `weights` are f32 [taps, channels].
+    """
+    k = Kernel(module, ARGUMENTS)
+    f, vector, channels = k.f, f32 * _LANES, heads * dim
+    with k.claim(k.count("segments") * heads) as item:
+        segment, head = item // heads, item % heads
+        first, last, old, new = segment_of(k, segment)
+        begin = head * (4 * dim)
+        with f.loop(begin, begin + 4 * dim, 4 * _LANES) as at:
+            weights = [f.load(vector, k("weights", pointer), at + 4 * channels * j) for j in range(taps)]
+            before = [f.variable(vector, f.load(vector, old, at + 4 * channels * j)) for j in range(taps - 1)]
+            with f.loop(first, last) as row:
+                inputs = [each.get() for each in before]
+                inputs.append(f.load(vector, k("input", pointer) + row * k("input_stride"), at))
+                total = inputs[0] * weights[0]
+                for x, weight in zip(inputs[1:], weights[1:], strict=True):
+                    total = fma(x, weight, total)
+                f.store(total / (exp(-total) + 1.0), k("output", pointer) + row * k("output_stride"), at)
+                for variable, x in zip(before, inputs[1:], strict=True):
+                    variable.set(x)
+            for j, each in enumerate(before):
+                f.store(each.get(), new, at + 4 * channels * j)
+        with f.when(head < normalised), f.loop(first, last) as row:
+            _normalise(k, k("output", pointer) + row * k("output_stride") + begin, dim)
+
+
+def segment_of(k: Kernel, segment: Value) -> tuple[Value, Value, Value, Value]:
+    """First row and row after the last of a segment, and the addresses of the states it reads and writes."""
+    f = k.f
+    first, last = (f.load(i32, k("starts", pointer), segment * 4 + 4 * i).to(i64) for i in (0, 1))
+    states = (f.load(i32, k("states", pointer), segment * 8 + 4 * i).to(i64) for i in (0, 1))
+    old, new = (k("memory", pointer) + state * k("state_bytes") for state in states)
+    return first, last, old, new
+
+
+def _normalise(k: Kernel, x: Value, dim: int) -> None:
+    f = k.f
+    total = f.variable(f32 * _LANES, 0)
+    with f.loop(0, 4 * dim, 4 * _LANES) as i:
+        v = f.load(f32 * _LANES, x, i)
+        total.set(fma(v, v, total.get()))
+    length = f.call("llvm.sqrt.f32", f32, sum_lanes(total.get()) + f.load(f32, k("epsilon", pointer)))
+    factor = (1.0 / length).splat(_LANES)
+    with f.loop(0, 4 * dim, 4 * _LANES) as i:
+        f.store(f.load(f32 * _LANES, x, i) * factor, x, i)
