@@ -319,7 +319,7 @@ def test_the_state_not_used_for_longest_is_forgotten_first() -> None:
     for each in held[:2]:
         write_state(cache, each, [1])
         each.reserve(2)
-    assert cache.states.free == 0 and not cache.has_room(1, 0)
+    assert cache.states.free == 0 and cache.has_room(1, 1) and not cache.has_room(1, 2)
     with pytest.raises(SeventyError, match="all 4 states of the model's recurrent layers are in use"):
         held[2].reserve(1)
 

@@ -19,7 +19,15 @@ def segments(rows: list[int], states: list[tuple[int, int]]) -> dict[str, np.nda
     return {"segments": count(len(rows)), "starts": starts, "states": np.array(states, np.int32)}
 
 
-def convolve(isa: Isa, x: np.ndarray, memory: np.ndarray, weights: np.ndarray, dim: int, normalised: int, **segments: np.ndarray) -> np.ndarray:  # fmt: skip
+def convolve(
+    isa: Isa,
+    x: np.ndarray,
+    memory: np.ndarray,
+    weights: np.ndarray,
+    dim: int,
+    normalised: int,
+    **segments: np.ndarray,
+) -> np.ndarray:
     out = np.zeros_like(x)
     taps, channels = weights.shape
     call(
@@ -50,7 +58,13 @@ def test_a_convolution_goes_on_where_the_state_says(taps: int, dim: int, heads: 
         at += n
 
 
-def recur(isa: Isa, memory: np.ndarray, shape: tuple[int, int, int, bool], parts: dict[str, np.ndarray], **segments: np.ndarray) -> np.ndarray:  # fmt: skip
+def recur(
+    isa: Isa,
+    memory: np.ndarray,
+    shape: tuple[int, int, int, bool],
+    parts: dict[str, np.ndarray],
+    **segments: np.ndarray,
+) -> np.ndarray:
     """One step over the rows of `parts`; the decay and beta that are given are changed."""
     dim, _, value_heads, _ = shape
     out = np.zeros((len(parts["input"]), value_heads * dim), np.float32)

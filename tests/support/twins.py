@@ -123,6 +123,10 @@ def route(
     return chosen, weights * scale
 
 
+def sigmoid(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return up / (1 + np.exp(np.minimum(-gate.astype(np.float64), 700)))
+
+
 def clamped_swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     gate, up = np.minimum(gate.astype(np.float64), 7), np.clip(up.astype(np.float64), -7, 7)
     return gate / (1 + np.exp(np.minimum(-1.702 * gate, 700))) * (up + 1)

@@ -28,23 +28,24 @@ class Pages:
 
     def __init__(self, specs: Sequence[CacheSpec], n_pages: int, kind: str, n_slots: int | None = None) -> None:
         check_kind(specs, kind)
-        self.specs, self.n_pages, self.kind = paged(specs), n_pages, kind
-        self.window = max((spec.window for spec in self.specs.values() if spec.window), default=None)
+        self.specs, self.n_pages, self.kind = tuple(specs), n_pages, kind
+        self.paged = paged(specs)
+        self.window = max((spec.window for spec in self.paged.values() if spec.window), default=None)
         self.n_slots = n_pages if n_slots is None or self.window is None else n_slots
-        sizes = {layer: self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in self.specs.items()}
+        sizes = {layer: self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in self.paged.items()}
         self._starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self.memory = allocate(sum(sizes.values()))
         # [KV heads, pages or slots, bytes] of each layer.
         self._layers = {
             layer: self.memory[start : start + sizes[layer]].reshape(
-                self.specs[layer].kv_heads, self.pages_of(layer), -1
+                self.paged[layer].kv_heads, self.pages_of(layer), -1
             )
             for layer, start in self._starts.items()
         }
-        self.position_bytes = sum(spec.position_bytes(kind) for spec in self.specs.values())
+        self.position_bytes = sum(spec.position_bytes(kind) for spec in self.paged.values())
         # By window, what the layers that have it take for one position.
         self._bytes_by_window: dict[int | None, int] = {}
-        for spec in self.specs.values():
+        for spec in self.paged.values():
             self._bytes_by_window[spec.window] = self._bytes_by_window.get(spec.window, 0) + spec.position_bytes(kind)
 
     def address(self, layer: int) -> int:
@@ -53,7 +54,7 @@ class Pages:
 
     def pages_of(self, layer: int) -> int:
         """Return how many pages, or slots, a layer has."""
-        return self.n_pages if self.specs[layer].window is None else self.n_slots
+        return self.n_pages if self.paged[layer].window is None else self.n_slots
 
     def layer(self, layer: int) -> NDArray[np.uint8]:
         """Return a layer's pages or slots, [KV heads, pages, bytes]."""
@@ -72,7 +73,7 @@ class Pages:
 
     def copy(self, source: int, target: int, slots: tuple[int, int]) -> None:
         """Copy a page to another in every layer; `slots` are theirs."""
-        for layer, spec in self.specs.items():
+        for layer, spec in self.paged.items():
             here, there = (source, target) if spec.window is None else slots
             self._layers[layer][:, there] = self._layers[layer][:, here]
 

@@ -14,8 +14,8 @@ match ends where every layer can go on.
 
 Recurrent layers go on from a state only (cache/states.py). The tree remembers some: at the last page before the end of
 a prompt, for templates drop what an answer thought, so that the next text of a conversation branches off there; where a
-text was found to branch off; and at the end of a text. The one not used for longest is forgotten first, and so are those
-of a page that is evicted.
+text was found to branch off; and at the end of a text. The one not used for longest is forgotten first, and those of a
+page go when it is evicted.
 """
 
 from collections import OrderedDict
@@ -78,8 +78,9 @@ class PrefixCache:
         return len(self._idle)
 
     def has_room(self, length: int, spare: int) -> bool:
-        """Whether a text of so many positions has room, with a page, and a state, left for each of `spare` others."""
-        if self.recurrent and self.states.free < 2 + spare:
+        """Whether a text of so many positions has room beside `spare` others, with a page left for each of them."""
+        # In a step each of them may read a state and write another.
+        if self.recurrent and self.states.n_states < 2 * (1 + spare):
             return False
         slots = min(pages(length), 2 * (pages(length) - self.memory.first_seen(length)))
         return len(self._free) + len(self._idle) >= pages(length) + spare and self.slots.free >= slots + spare
@@ -288,12 +289,12 @@ class Sequence:
             self._next_state = self._cache._take_state()
 
     def mark(self, position: int) -> None:
-        """Let the state after so many tokens be remembered, whole pages of them; nothing where they are read already."""
+        """Let the state after so many tokens, whole pages of them, be remembered, unless they are read already."""
         if self._cache.recurrent and position > self.length and position not in self._marks:
             self._marks = sorted([*self._marks, position])
 
     def until_mark(self, n: int) -> int:
-        """Return how many of the next `n` tokens a step may take, so that no state that is to be remembered is missed."""
+        """Return how many of the next `n` tokens a step may take so as to end where the state is to be remembered."""
         return min(n, self._marks[0] - self.length) if self._marks else n
 
     def commit(self, tokens: Tokens[int]) -> None:

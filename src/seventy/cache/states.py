@@ -20,11 +20,12 @@ class States:
     """
 
     def __init__(self, specs: Sequence[CacheSpec], n_states: int) -> None:
-        self._starts: dict[int, int] = {}
+        # Where each array of each layer begins in a state.
+        self._starts: dict[int, list[int]] = {}
         self.nbytes = 0
         for layer, spec in enumerate(specs):
             if isinstance(spec, Recurrent):
-                self._starts[layer] = self.nbytes
+                self._starts[layer] = [self.nbytes + start for start in spec.starts]
                 self.nbytes += spec.nbytes
         self.n_states = n_states if self.nbytes else 0
         self.memory = allocate((1 + self.n_states) * self.nbytes)
@@ -32,9 +33,9 @@ class States:
         self._unused = list(range(1, 1 + self.n_states))[::-1]
         self._in_use = 0
 
-    def address(self, layer: int) -> int:
-        """Return the address of a layer's part of the empty state; those of the others follow `nbytes` apart."""
-        return int(self.memory.ctypes.data) + self._starts[layer]
+    def address(self, layer: int, which: int) -> int:
+        """Return the address of one of a layer's arrays in the empty state; that of state i is `nbytes` * i further."""
+        return int(self.memory.ctypes.data) + self._starts[layer][which]
 
     @property
     def free(self) -> int:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 
 from seventy import models
-from seventy.cache.spec import CacheSpec
+from seventy.cache.pages import paged
+from seventy.cache.spec import CacheSpec, Recurrent
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import packed_bytes, transposed_bytes
@@ -17,7 +18,12 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     c = config
     experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
     width = max(c.feed_forward, c.experts.shared if c.experts else 0)
-    columns = row_columns(c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, width, *experts)
+    queries, pages = c.heads * c.head_dim * (2 if c.gated else 1), paged(specs).values()
+    if c.delta_net:
+        # Inputs twice, the gate, and what is made of them, as floats and as an input: in place of queries, which are
+        # counted three times.
+        queries = max(queries, c.delta_net.channels + c.delta_net.inner)
+    columns = row_columns(c.hidden, queries, c.kv_heads * c.head_dim, width, *experts)
     tensors = [info for info in source.tensors.values() if c.runs(info.name)]
     weights = sum(packed_bytes(info) for info in tensors)
     if c.latent:
@@ -26,12 +32,13 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         weights += sum(transposed_bytes(info, c.heads, n.nope, n.rank) for info in old)
     return Footprint(
         weights=weights,
-        position_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is None),
+        position_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is None),
         columns=columns,
         vocabulary=c.vocabulary,
         context=c.context,
-        window=max((spec.window for spec in specs if spec.window), default=0),
-        window_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is not None),
+        state_bytes=sum(spec.nbytes for spec in specs if isinstance(spec, Recurrent)),
+        window=max((spec.window for spec in pages if spec.window), default=0),
+        window_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is not None),
     )
 
 

@@ -5,8 +5,8 @@ asks it: o = S^T q. Rows follow one another; heads, and columns of S, do not kno
 head's matrix some columns at a time, which stay in its nearest cache while all rows go over them, and what the next row
 will want of them is summed while they are written: memory is read and written once a row.
 
-A matrix lies as blocks of COLUMNS columns, [dim / COLUMNS, dim, COLUMNS]. A step reads it from one state and writes it to
-another (cache/states.py).
+A matrix lies as blocks of COLUMNS columns, [dim / COLUMNS, dim, COLUMNS]. A step reads it from one state and writes it
+to another (cache/states.py).
 """
 
 from seventy.jit.build import Module, Value
@@ -31,8 +31,8 @@ def build(module: Module, dim: int, key_heads: int, value_heads: int, tiled: boo
     each, a multiple of 16. Value head h goes with key head h % key_heads where heads are `tiled`, else with the one
     whose part it is of equal parts. Segments and states are as in kernels/short_convolution.py.
 
-    A head's decay is exp(decay_rate * softplus(decay + decay_bias)), and sigmoid(beta) is how much of what is wrong a row
-    corrects; both replace in `decay` and `beta` what they are made of, f32 for each row and value head.
+    A head's decay is exp(decay_rate * softplus(decay + decay_bias)), and sigmoid(beta) is how much of what is wrong a
+    row corrects; both replace in `decay` and `beta` what they are made of, f32 for each row and value head.
     """
     k = Kernel(module, ARGUMENTS)
     f, lanes = k.f, module.isa.lanes

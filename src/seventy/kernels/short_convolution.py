@@ -1,7 +1,7 @@
 """A causal convolution of a few taps over each channel, whose window goes on from step to step.
 
-Of each sequence the last taps - 1 rows of inputs are kept, [taps - 1, channels] in f32: a step reads them from one state
-and writes those after its last row to another (cache/states.py).
+Of each sequence the last taps - 1 rows of inputs are kept, [taps - 1, channels] in f32: a step reads them from one
+state and writes those after its last row to another (cache/states.py).
 """
 
 from seventy.jit.build import Module, Value
@@ -35,22 +35,26 @@ def build(module: Module, taps: int, dim: int, heads: int, normalised: int) -> N
         segment, head = item // heads, item % heads
         first, last, old, new = segment_of(k, segment)
         begin = head * (4 * dim)
-        with f.loop(begin, begin + 4 * dim, 4 * _LANES) as at:
-            weights = [f.load(vector, k("weights", pointer), at + 4 * channels * j) for j in range(taps)]
-            before = [f.variable(vector, f.load(vector, old, at + 4 * channels * j)) for j in range(taps - 1)]
-            with f.loop(first, last) as row:
-                inputs = [each.get() for each in before]
-                inputs.append(f.load(vector, k("input", pointer) + row * k("input_stride"), at))
-                total = inputs[0] * weights[0]
-                for x, weight in zip(inputs[1:], weights[1:], strict=True):
-                    total = fma(x, weight, total)
-                f.store(total / (exp(-total) + 1.0), k("output", pointer) + row * k("output_stride"), at)
-                for variable, x in zip(before, inputs[1:], strict=True):
-                    variable.set(x)
-            for j, each in enumerate(before):
-                f.store(each.get(), new, at + 4 * channels * j)
-        with f.when(head < normalised), f.loop(first, last) as row:
-            _normalise(k, k("output", pointer) + row * k("output_stride") + begin, dim)
+
+        def inputs(row: Value) -> Value:
+            """Where the head's inputs of a row lie, up to taps - 1 rows before the first of the segment."""
+            known = old + (row - first + (taps - 1)) * (4 * channels)
+            return (row < first).select(known, k("input", pointer) + row * k("input_stride")) + begin
+
+        with f.loop(first, last) as row:
+            seen = [inputs(row - (taps - 1 - j)) for j in range(taps)]
+            weights, out = k("weights", pointer) + begin, k("output", pointer) + row * k("output_stride") + begin
+            with f.loop(0, 4 * dim, 4 * _LANES) as i:
+                total = f.load(vector, seen[0], i) * f.load(vector, weights, i)
+                for j, x in enumerate(seen[1:], 1):
+                    total = fma(f.load(vector, x, i), f.load(vector, weights, i + 4 * channels * j), total)
+                f.store(total / (exp(-total) + 1.0), out, i)
+            with f.when(head < normalised):
+                _normalise(k, out, dim)
+        for j in range(taps - 1):
+            source, target = inputs(last - (taps - 1 - j)), new + 4 * channels * j + begin
+            with f.loop(0, 4 * dim, 4 * _LANES) as i:
+                f.store(f.load(vector, source, i), target, i)
 
 
 def segment_of(k: Kernel, segment: Value) -> tuple[Value, Value, Value, Value]:
