@@ -168,7 +168,7 @@ class Program:
         self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self.starts: NDArray[np.int32] = np.zeros(max_rows + 1, np.int32)
         self.state_pairs: NDArray[np.int32] = np.zeros((max_rows, 2), np.int32)
-        # Rows of the step, rows that want logits, slots of experts, heads of rows that have a matrix each, and segments.
+        # Rows of the step, rows that want logits, slots of experts, heads of rows that have a matrix each, segments.
         self.counts: NDArray[np.int64] = np.zeros(5, np.int64)
         self.slots_per_row = self.heads_per_row = 0
         # Where each head of each row is, of those that have a matrix each.
@@ -543,7 +543,7 @@ class Program:
 
         The turned parts of the queries are written to the last part of each head in `into`.
         """
-        spec = self.pages.specs[layer]
+        spec = self.pages.paged[layer]
         n = into.columns // spec.key_dim
         nope = queries.columns // n - tables.dim
         assert spec.key_dim == spec.value_dim + tables.dim and tables.interleaved, str(spec)
@@ -614,7 +614,7 @@ class Program:
         A row at position p has the scale scales[p // scale_span].
         """
         self._constants.append(scales)
-        spec = self.pages.specs[layer]
+        spec = self.pages.paged[layer]
         n = queries.columns // spec.key_dim
         key = n, spec.value_dim
         if key not in self._scratch:

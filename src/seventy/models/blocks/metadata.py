@@ -62,8 +62,9 @@ class Metadata:
         value = self._get(key, None)
         flags = list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
         if len(flags) < layers or not all(isinstance(each, bool) for each in flags):
+            shown = f"{flags or value!r:.60}"
             raise SeventyError(
-                f"the model's {self._prefix}{key} is {flags or value!r:.60}, not true or false for each of its {layers} layers; "
+                f"the model's {self._prefix}{key} is {shown}, not true or false for each of its {layers} layers; "
                 f"get the file again"
             )
         return tuple(flags[:layers])
