@@ -332,9 +332,12 @@ class Model:
             self._executor.abort()
 
     def read_bytes(self, positions: int) -> int:
-        """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions."""
+        """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions.
+
+        Of states what it writes is counted, too; without positions, the matrices alone.
+        """
         cache = self.cache.memory.seen_bytes(positions - 1, positions) + 2 * self.cache.states.nbytes
-        return self.program.bytes_of_one_row() + cache
+        return self.program.bytes_of_one_row() + (cache if positions else 0)
 
     def operations(self, rows: int, outputs: int) -> int:
         """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""
