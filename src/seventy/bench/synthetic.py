@@ -228,7 +228,7 @@ class Synthetic:
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Random blocks (of a vector: ones), the same for the same place; with ssm_a of 1 states would grow for ever."""
+        """Random blocks, the same for the same place; of a vector ones, but -1 of ssm_a: with 1 states would grow."""
         if out is None:
             out = np.empty(nbytes, np.uint8)
         if len(info.shape) == 1:
