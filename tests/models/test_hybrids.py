@@ -118,14 +118,15 @@ def test_rows_of_many_texts_do_not_know_of_each_other(hybrid: LLM, alone: np.nda
         sequence.close()
 
 
-def ask(llm: LLM, ids: list[int], n: int) -> queue.Queue:
+def ask(llm: LLM, ids: list[int], n: int) -> tuple[Request, queue.Queue]:
     events: queue.Queue = queue.Queue()
-    llm.scheduler.submit(Request(ids, n, events.put, ignore_eos=True))
-    return events
+    request = Request(ids, n, events.put, ignore_eos=True)
+    llm.scheduler.submit(request)
+    return request, events
 
 
-def wait(events: queue.Queue) -> tuple[list[int], Finished]:
-    tokens: list[int] = []
+def wait(asked: tuple[Request, queue.Queue]) -> tuple[list[int], Finished]:
+    (_, events), tokens = asked, []
     while not isinstance(event := events.get(timeout=60), Finished):
         if isinstance(event, Piece):
             tokens += event.tokens
@@ -133,18 +134,38 @@ def wait(events: queue.Queue) -> tuple[list[int], Finished]:
 
 
 def test_texts_under_load_and_preempted_are_the_texts_alone(hybrid: LLM) -> None:
-    prompts = [[(7 * i + j * j) % 256 for j in range(100 + 30 * i)] for i in range(6)]
+    prompts = [[(7 * i + j * j) % 256 for j in range(60 + 9 * i)] for i in range(5)]
     singly = []
     for prompt in prompts:
         hybrid.model.cache.forget()
-        singly.append(wait(ask(hybrid, prompt, 40))[0])
+        singly.append(wait(ask(hybrid, prompt, 150))[0])
     hybrid.model.cache.forget()
     before = hybrid.scheduler.statistics.preempted
     # Room for 512 positions: not all of them fit at once.
-    together = [ask(hybrid, prompt, 40) for prompt in prompts]
-    assert [wait(events)[0] for events in together] == singly
+    together = [ask(hybrid, prompt, 150) for prompt in prompts]
+    assert [wait(asked)[0] for asked in together] == singly
     assert hybrid.scheduler.statistics.preempted > before
     assert hybrid.model.cache.states.free == hybrid.model.cache.states.n_states
+
+
+def test_cancelled_texts_leave_nothing(hybrid: LLM) -> None:
+    prompts = [[(5 * i + j * j) % 256 for j in range(40 + 25 * i)] for i in range(4)]
+    singly = []
+    for prompt in prompts:
+        hybrid.model.cache.forget()
+        singly.append(wait(ask(hybrid, prompt, 12))[0])
+    for turn in range(4):
+        # Of 12 requests, each third is cancelled at once, while it waits, while it is read, or while it is written.
+        together = [ask(hybrid, prompts[(turn + i) % 4], 12) for i in range(12)]
+        for request, events in together[turn % 3 :: 3]:
+            if turn > 1:
+                events.get(timeout=60)
+            hybrid.scheduler.cancel(request)
+        for i, (request, events) in enumerate(together):
+            tokens, end = wait((request, events))
+            assert tokens == singly[(turn + i) % 4] or (end.reason == "cancelled" and i % 3 == turn % 3)
+    states, cache = hybrid.model.cache.states, hybrid.model.cache
+    assert (states.free, cache.free_pages) == (states.n_states, cache.n_pages)
 
 
 def test_the_second_turn_reads_what_is_new(hybrid: LLM) -> None:
@@ -162,7 +183,7 @@ def test_the_second_turn_reads_what_is_new(hybrid: LLM) -> None:
 def test_prompts_alike_that_come_together_are_read_once(hybrid: LLM) -> None:
     hybrid.model.cache.forget()
     together = [ask(hybrid, [*IDS[:100], i], 5) for i in range(3)]
-    ends = [wait(events)[1] for events in together]
+    ends = [wait(asked)[1] for asked in together]
     assert [end.cached_tokens for end in ends] == [0, 96, 96]
 
 
