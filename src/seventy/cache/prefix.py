@@ -159,7 +159,7 @@ class Sequence:
         self._needed: set[int] = set()
         self._first, self._kept = 0, range(0)
         # The state after `tokens`, the one that the next step writes, and after how many tokens it is to be remembered.
-        self._state, self._next_state = EMPTY, EMPTY
+        self._state, self._next_state, self._reserved = EMPTY, EMPTY, 0
         self._marks: list[int] = []
         self.max_length = max_length
         self.tokens: list[int] = []
@@ -287,6 +287,7 @@ class Sequence:
             self._owned += 1
         if self._cache.recurrent and self._next_state == EMPTY:
             self._next_state = self._cache._take_state()
+        self._reserved = length
 
     def mark(self, position: int) -> None:
         """Let the state after so many tokens, whole pages of them, be remembered, unless they are read already."""
@@ -298,9 +299,13 @@ class Sequence:
         return min(n, self._marks[0] - self.length) if self._marks else n
 
     def commit(self, tokens: Tokens[int]) -> None:
-        """Append tokens that a step has written and that are right; full pages are shared from now on."""
+        """Append tokens that a step has written and that are right; full pages are shared from now on.
+
+        Of recurrent layers, these must be all that room was made for: their state is that after the last of them.
+        """
         self.tokens.extend(tokens)
         cache = self._cache
+        assert not cache.recurrent or self.length == self._reserved, f"{self.length} of {self._reserved} positions"
         while (len(self._shared) + 1) * PAGE <= self.length:
             at = len(self._shared)
             key = tuple(self.tokens[at * PAGE : (at + 1) * PAGE])
