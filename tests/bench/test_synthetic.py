@@ -50,8 +50,8 @@ def test_sizes_are_those_of_published_files(name: str, quant: str) -> None:
 def test_parameters_are_those_of_the_model(name: str) -> None:
     """What the architecture asks for, of the released metadata: no tensor too many, too few or of another shape."""
     model, tensors = find_model(name), find_shape(name).whole("Q8_0").tensors.values()
-    # Some are known to three figures, some count an MTP block.
-    assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.012)
+    # Some are known to three figures, some count an MTP block or more than a file of the text model has.
+    assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.013)
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
