@@ -159,7 +159,9 @@ def test_chosen_layers_are_of_every_kind(name: str) -> None:
         made = Synthetic(shape, "Q4_K_M", layers)
         assert len(set(layers)) == count and len(made.caches) == count
         assert [made.kind(place) for place in range(count)] == [whole.kind(layer) for layer in layers]
-        assert {whole.kind(layer) for layer in layers} == kinds
+        # Of fewer layers than stand between two of one kind, that kind may be missing.
+        if count >= shape.metadata.get(f"{shape.architecture}.full_attention_interval", 1):
+            assert {whole.kind(layer) for layer in layers} == kinds
 
 
 def test_experts_run_and_are_counted() -> None:
