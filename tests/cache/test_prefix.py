@@ -6,7 +6,8 @@ import pytest
 from seventy import SeventyError
 from seventy.cache.pages import Pages
 from seventy.cache.prefix import PrefixCache, Sequence
-from seventy.cache.spec import Paged
+from seventy.cache.spec import Paged, Recurrent
+from seventy.cache.states import EMPTY, States
 from seventy.kernels.attention import PAGE
 
 
@@ -216,3 +217,145 @@ def test_random_use_keeps_every_text_whole() -> None:
     for sequence in sequences:
         sequence.close()
     assert cache.free_pages == 20
+
+
+def make_recurrent(n_pages: int, n_states: int) -> PrefixCache:
+    """A cache of a layer with pages and two that keep one number of a whole text each."""
+    specs = [Recurrent(((1,),)), Paged(1, 16, 16), Recurrent(((1,),))]
+    return PrefixCache(Pages(specs, n_pages, "f16"), States(specs, n_states))
+
+
+def write_state(cache: PrefixCache, sequence: Sequence, tokens: list[int], commit: bool = True) -> None:
+    """As a step does; what it reads must be what was written after the tokens before."""
+    start = sequence.length
+    sequence.reserve(start + len(tokens))
+    whole = [*sequence.tokens, *tokens]
+    for at in range(start, len(whole)):
+        mark = hash(tuple(whole[: at + 1])) & 0xFFFFFFFF
+        cache.memory.layer(1).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE] = mark
+    old, new = sequence.states
+    states = cache.states.memory.reshape(-1, cache.states.nbytes).view(np.uint32)
+    assert new != EMPTY and new != old
+    assert states[old, 0] == states[old, 16] == (hash(tuple(sequence.tokens)) & 0xFFFFFFFF if start else 0)
+    states[new] = hash(tuple(whole)) & 0xFFFFFFFF
+    if commit:
+        sequence.commit(tokens)
+
+
+def check_pages(cache: PrefixCache, sequence: Sequence) -> None:
+    for at in range(sequence.length):
+        wanted = hash(tuple(sequence.tokens[: at + 1])) & 0xFFFFFFFF
+        assert (cache.memory.layer(1).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE] == wanted).all()
+
+
+def read(cache: PrefixCache, sequence: Sequence, tokens: list[int], most: int = 50) -> int:
+    """Read a prompt as the scheduler does; return how much of it was known."""
+    known = sequence.open(tokens)
+    while rest := tokens[sequence.length :]:
+        write_state(cache, sequence, rest[: sequence.until_mark(min(most, len(rest)))])
+    return known
+
+
+def test_the_next_text_of_a_conversation_goes_on_from_a_state() -> None:
+    cache = make_recurrent(40, 8)
+    sequence, prompt, beginning = Sequence(cache, 40 * PAGE), list(range(10 * PAGE + 5)), [7, 7, 7]
+    assert read(cache, sequence, prompt + beginning) == 0
+    for _ in range(100):
+        write_state(cache, sequence, [9])
+    whole = sequence.tokens
+    sequence.close()
+    # What was thought is left out: the last page before the end of the prompt is where both can go on from.
+    assert read(cache, sequence, [*prompt, 1, 2, 3]) == 9 * PAGE
+    check_pages(cache, sequence)
+    sequence.close()
+    # Nothing is left out: from the end of the answer.
+    assert read(cache, sequence, [*whole, 1, 2, 3]) == len(whole)
+    check_pages(cache, sequence)
+    sequence.close()
+    assert cache.free_pages == 40 and cache.states.free == 8
+
+
+def test_where_texts_branch_off_a_state_is_remembered() -> None:
+    cache, common = make_recurrent(60, 12), list(range(6 * PAGE + 3))
+    sequence = Sequence(cache, 40 * PAGE)
+    known = [read(cache, sequence, common + [1000 * i + j for j in range(4 * PAGE)]) for i in range(1, 4)]
+    assert known == [0, 0, 6 * PAGE]
+    other = Sequence(cache, 40 * PAGE)
+    # One that is being read leaves a state where another will want it.
+    sequence.open(fresh := list(range(5000, 5000 + 9 * PAGE)))
+    sequence.mark(3 * PAGE)
+    assert sequence.until_mark(200) == 3 * PAGE
+    write_state(cache, sequence, fresh[: 3 * PAGE])
+    assert read(cache, other, [*fresh[: 5 * PAGE], 1, 2, 3]) == 3 * PAGE
+
+
+def test_a_step_that_is_not_committed_leaves_the_state() -> None:
+    cache = make_recurrent(40, 4)
+    sequence = Sequence(cache, 40 * PAGE)
+    write_state(cache, sequence, [1, 2, 3])
+    before = sequence.states[0]
+    for _ in range(3):
+        write_state(cache, sequence, [4, 5], commit=False)
+    assert sequence.states[0] == before and cache.states.free == 2
+    write_state(cache, sequence, [6])
+    sequence.close()
+    assert cache.states.free == 4 and sequence.open([1, 2, 3, 6, 7]) == 4
+
+
+def test_the_state_not_used_for_longest_is_forgotten_first() -> None:
+    cache = make_recurrent(40, 4)
+    sequence, texts = Sequence(cache, 8 * PAGE), [[i] * PAGE for i in range(1, 6)]
+    for text in texts[:3]:
+        read(cache, sequence, text)
+        sequence.close()
+    assert sequence.open(texts[0]) == PAGE
+    sequence.close()
+    # Two of its own, of which one is remembered.
+    read(cache, sequence, texts[3], most=10)
+    sequence.close()
+    assert [sequence.open(text) for text in texts[:4]] == [PAGE, 0, PAGE, PAGE]
+    sequence.close()
+    held = [Sequence(cache, 8 * PAGE) for _ in range(3)]
+    for each in held[:2]:
+        write_state(cache, each, [1])
+        each.reserve(2)
+    assert cache.states.free == 0 and cache.has_room(1, 1) and not cache.has_room(1, 2)
+    with pytest.raises(SeventyError, match="all 4 states of the model's recurrent layers are in use"):
+        held[2].reserve(1)
+
+
+def test_a_state_goes_with_its_page() -> None:
+    cache = make_recurrent(6, 12)
+    sequence = Sequence(cache, 6 * PAGE)
+    for first in (1000, 2000):
+        read(cache, sequence, list(range(first, first + 70)))
+        sequence.close()
+    write_state(cache, sequence, list(range(6 * PAGE)))
+    assert cache.states.unused == 12 - 1
+    sequence.close()
+    cache.forget()
+    assert cache.states.unused == 12 and sequence.open(list(range(6 * PAGE))) == 0
+
+
+def test_random_use_with_states_keeps_every_text_whole() -> None:
+    cache, rng = make_recurrent(20, 9), random.Random(4)
+    sequences = [Sequence(cache, 4 * PAGE) for _ in range(4)]
+    texts = [[rng.randrange(2) for _ in range(4 * PAGE)] for _ in range(3)]
+    reused = 0
+    for _ in range(3000):
+        sequence, text = rng.choice(sequences), rng.choice(texts)
+        action, n = rng.randrange(5), rng.randrange(4 * PAGE - sequence.length + 1)
+        if action == 0:
+            reused += sequence.open(text[: rng.randrange(4 * PAGE)])
+        elif action == 1:
+            sequence.close()
+        elif n and sequence.missing_pages(sequence.length + n) <= cache.free_pages:
+            follow = text[: sequence.length] == sequence.tokens
+            some = text[sequence.length : sequence.length + n] if follow else [4] * n
+            write_state(cache, sequence, some[: sequence.until_mark(n)], commit=action != 2)
+        check_pages(cache, sequence)
+        used = {state for each in sequences for state in each.states} - {EMPTY}
+        assert cache.states.free == 9 - len(used)
+    for sequence in sequences:
+        sequence.close()
+    assert cache.free_pages == 20 and cache.states.free == 9 and reused > 5000

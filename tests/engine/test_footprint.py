@@ -1,6 +1,7 @@
 """What a file is counted to take is what the engine then takes."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +14,7 @@ from seventy.gguf.file import GGUF
 from seventy.graph.outline import Outline
 from seventy.graph.program import Program
 from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, Footprint
-from tests.support.families import gemma4, gpt_oss
+from tests.support.families import gemma4, gpt_oss, qwen35, qwen35moe
 from tests.support.tiny import write_tiny
 
 
@@ -67,6 +68,18 @@ def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) 
         assert sizes.need(1024).cache == 1024 * memory.position_bytes
     with Model(path, 2, 2048, sequences=3) as model:
         assert sizes.need(3 * 2048, 3).cache == len(model.cache.memory.memory)
+
+
+@pytest.mark.parametrize("family", [qwen35, qwen35moe])
+def test_recurrent_layers_take_what_they_are_counted_to_take(family: ModuleType, tmp_path: Path) -> None:
+    path = family.write(tmp_path / "model.gguf", format="Q8_0", layers=4)
+    with Model(path, 2, 512, sequences=2) as model:
+        states, need = model.cache.states, counted(path, model).need(1024, 2)
+        assert need.cache == len(model.cache.memory.memory)
+        # All but the empty state, which is never written.
+        assert need.states == states.n_states * states.nbytes == len(states.memory) - states.nbytes
+        assert len(model.program.weights.memory) <= need.weights <= 1.05 * len(model.program.weights.memory)
+        assert sum(len(area) for area in model.program.memory) - 5_000_000 <= need.rows
 
 
 def test_texts_share_what_memory_allows(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

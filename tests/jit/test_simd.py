@@ -54,6 +54,13 @@ def test_exp(isa: Isa) -> None:
     assert np.isnan(mapped(isa, np.full(16, np.nan, np.float32), f32, np.float32, simd.exp)).all()
 
 
+def test_softplus(isa: Isa) -> None:
+    x = np.concatenate([np.linspace(-90, 90, 200_000), [0, -0.0, 1e-30, 88.7, 1e30]]).astype(np.float32)
+    got, want = mapped(isa, x, f32, np.float32, simd.softplus), np.logaddexp(0, x.astype(np.float64))
+    assert (np.abs(got - want) <= 1e-6 * want + 1e-37).all()
+    assert np.isnan(mapped(isa, np.full(16, np.nan, np.float32), f32, np.float32, simd.softplus)).all()
+
+
 def test_exp_of_negative(isa: Isa) -> None:
     edges = [0, -0.0, -1e-30, -85.99, -86.01, -1000, -3e38]
     x = np.concatenate([np.linspace(-86, 0, 200_000), edges, np.log(np.float64(2)) * (np.arange(124) - 123.5)])

@@ -78,7 +78,9 @@ def test_norm(columns: int, isa: Isa) -> None:
 
 
 # What e is raised to is rounded before: 1.702 a, and the cube in GELU.
-@pytest.mark.parametrize(("source", "rtol"), [("swiglu", 2e-6), ("geglu", 4e-5), ("clamped_swiglu", 8e-6)])
+@pytest.mark.parametrize(
+    ("source", "rtol"), [("swiglu", 2e-6), ("sigmoid", 2e-6), ("geglu", 4e-5), ("clamped_swiglu", 8e-6)]
+)
 def test_gates(source: str, rtol: float, isa: Isa) -> None:
     gate, up = (np.random.default_rng(i).standard_normal((6, 64)).astype(np.float32) * 10 for i in range(2))
     gate[0, :4] = [90, -90, 1e4, -1e4]

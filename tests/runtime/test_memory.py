@@ -35,9 +35,11 @@ def test_a_mixture_takes_rows_for_the_experts_a_token_uses() -> None:
     assert row_columns(2048, 4096, 512, 6144, 128, 8, 768) == dense + 128 + 8 * (3 * 768 + 2048)
 
 
-def test_recurrent_layers_take_a_state_for_each_text() -> None:
+def test_recurrent_layers_take_states_for_each_text() -> None:
     recurrent = Footprint(10**9, 1000, 100, 1000, 8192, state_bytes=5_000_000)
-    assert recurrent.need(0, sequences=4).total - recurrent.need(0, sequences=1).total == 15_000_000
+    # Two that a step reads and writes, two to go on from; and two more for all together.
+    assert [recurrent.need(0, sequences).states for sequences in (1, 4)] == [6 * 5_000_000, 18 * 5_000_000]
+    assert recurrent.seen_bytes(7) == 7 * 1000 + 2 * 5_000_000
     assert fitting_positions(recurrent, 2 * 10**9, 64) < fitting_positions(recurrent, 2 * 10**9, 1)
 
 

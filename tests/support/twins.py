@@ -6,6 +6,7 @@ from seventy.formats import Format
 from seventy.jit.isa import Isa
 from seventy.kernels.abi import tile_widths
 from seventy.kernels.activations import KINDS
+from seventy.kernels.delta_rule import COLUMNS
 from seventy.kernels.pages import BLOCK, PAGE, LatentLayout, Layout
 from seventy.kernels.route import Scoring
 
@@ -126,6 +127,10 @@ def route(
     if normalise or scoring == "softmax of the chosen":
         weights = weights / np.maximum(weights.sum(1, keepdims=True), 2.0**-14)
     return chosen, weights * scale
+
+
+def sigmoid(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return up / (1 + np.exp(np.minimum(-gate.astype(np.float64), 700)))
 
 
 def clamped_swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -250,3 +255,51 @@ def latent_attention(
     scores = queries @ keys.T * scale
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True) @ keys[:, :value_dim]
+
+
+def short_convolution(
+    x: np.ndarray, window: np.ndarray, weights: np.ndarray, dim: int, normalised: int, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [n, channels] after those of the window [taps - 1, channels], convolved; and the window after them."""
+    taps, n = len(weights), len(x)
+    seen = np.concatenate([window, x])
+    total = sum(seen[j : j + n].astype(np.float64) * weights[j] for j in range(taps))
+    out = (total / (1 + np.exp(-total))).reshape(n, -1, dim)
+    length = np.sqrt((out * out).sum(-1, keepdims=True) + epsilon)
+    out[:, :normalised] /= length[:, :normalised]
+    return out.reshape(x.shape), seen[n:]
+
+
+def delta_rule(
+    parts: dict[str, np.ndarray],
+    state: np.ndarray,
+    dim: int,
+    key_heads: int,
+    value_heads: int,
+    tiled: bool,
+    epsilon: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What kernels/delta_rule.py makes of some rows, and the state after them, both in the kernel's order."""
+    n = len(parts["input"])
+    of = np.arange(value_heads) % key_heads if tiled else np.arange(value_heads) // (value_heads // key_heads)
+    keys, values = np.split(parts["input"].astype(np.float64), [2 * key_heads * dim], axis=1)
+    queries, keys = (part.reshape(n, key_heads, dim)[:, of] for part in np.split(keys, 2, axis=1))
+    values = values.reshape(n, value_heads, dim)
+    decay, beta = (parts[name][:, :value_heads].astype(np.float64) for name in ("decay", "beta"))
+    rate, bias = (parts[name][:value_heads] for name in ("decay_rate", "decay_bias"))
+    decay, beta = np.exp(rate * np.logaddexp(0, decay + bias)), 1 / (1 + np.exp(-beta))
+    columns = COLUMNS if dim % COLUMNS == 0 else 16
+    # [heads, keys, values] of [heads, blocks, keys, columns].
+    blocks = state.reshape(value_heads, dim // columns, dim, columns)
+    matrix = blocks.transpose(0, 2, 1, 3).reshape(value_heads, dim, dim).astype(np.float64)
+    out = np.empty((n, value_heads, dim))
+    for t in range(n):
+        matrix = matrix * decay[t][:, None, None]
+        wrong = values[t] - np.einsum("hij,hi->hj", matrix, keys[t])
+        matrix = matrix + keys[t][:, :, None] * (beta[t][:, None] * wrong)[:, None, :]
+        out[t] = np.einsum("hij,hi->hj", matrix, queries[t]) * dim**-0.5
+    out = out / np.sqrt((out * out).mean(-1, keepdims=True) + epsilon) * parts["norm"]
+    gate = parts["gate"].reshape(out.shape).astype(np.float64)
+    out = out * gate / (1 + np.exp(-gate))
+    after = matrix.reshape(value_heads, dim, -1, columns).transpose(0, 2, 1, 3)
+    return out.reshape(n, -1), after.reshape(-1)

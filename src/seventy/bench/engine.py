@@ -110,7 +110,7 @@ class Seventy:
         batch = []
         for sequence, some in zip(sequences, tokens, strict=True):
             sequence.reserve(sequence.length + len(some))
-            batch.append(Segment(sequence.length, some, outputs, sequence.pages))
+            batch.append(Segment(sequence.length, some, outputs, sequence.pages, sequence.states))
         step = self.model.step(batch)
         self._weight_bytes += step.weight_bytes
         self._experts.append(step.experts)

@@ -62,7 +62,7 @@ def more_bits(layer: int, layers: int) -> bool:
 
 def tensor_type(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mixed) -> str:
     """The type of a tensor ("attn_v.weight", "ffn_down_exps.weight", "token_embd.weight") of this layer."""
-    if not name.endswith(".weight") or len(shape) < 2 or name.startswith("ffn_gate_inp"):
+    if not name.endswith(".weight") or len(shape) < 2 or name.startswith(("ffn_gate_inp", "ssm_conv1d")):
         return "F32"
     # Trained so: no file has them otherwise.
     if model.architecture == "gpt-oss" and name.endswith("_exps.weight"):

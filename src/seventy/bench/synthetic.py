@@ -228,12 +228,13 @@ class Synthetic:
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Random blocks (of a vector: ones), the same for the same place."""
+        """Random blocks, the same for the same place; of a vector ones, but -1 of ssm_a: with 1 states would grow."""
         if out is None:
             out = np.empty(nbytes, np.uint8)
         if len(info.shape) == 1:
             assert start == 0, f"{info.name}: vectors are read whole"
-            out[:] = np.ones(info.shape[0], np.float32).view(np.uint8)[:nbytes]
+            number = -1 if info.name.endswith("ssm_a") else 1
+            out[:] = np.full(info.shape[0], number, np.float32).view(np.uint8)[:nbytes]
             return out
         tile = self._tile(info)
         # Every tensor begins elsewhere: gate and up that are the same would send all rows to the same experts.

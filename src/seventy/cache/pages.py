@@ -1,11 +1,12 @@
 """The memory of keys and values: pages of PAGE positions, each with room in every layer."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.spec import CacheSpec
+from seventy.cache.spec import CacheSpec, Paged
 from seventy.errors import SeventyError
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine.memory import allocate
@@ -20,27 +21,31 @@ class Pages:
     """`n_pages` pages for layers of these specifications; memory is touched when it is first written.
 
     `kind` is how keys and values are kept, f16 or q8_0 (kernels/pages.py). Layers with windows have `n_slots` slots
-    instead (cache/slots.py), or as many as there are pages. A layer's pages lie together, one KV head after the other.
+    instead (cache/slots.py), or as many as there are pages, and recurrent layers have none (cache/states.py). A layer's
+    pages lie together, one KV head after the other.
     Raises SeventyError for a kind that does not exist or that these heads cannot have.
     """
 
     def __init__(self, specs: Sequence[CacheSpec], n_pages: int, kind: str, n_slots: int | None = None) -> None:
         check_kind(specs, kind)
         self.specs, self.n_pages, self.kind = tuple(specs), n_pages, kind
-        self.window = max((spec.window for spec in specs if spec.window), default=None)
+        self.paged = paged(specs)
+        self.window = max((spec.window for spec in self.paged.values() if spec.window), default=None)
         self.n_slots = n_pages if n_slots is None or self.window is None else n_slots
-        sizes = [self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in enumerate(specs)]
-        self._starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        self.memory = allocate(sum(sizes))
+        sizes = {layer: self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in self.paged.items()}
+        self._starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+        self.memory = allocate(sum(sizes.values()))
         # [KV heads, pages or slots, bytes] of each layer.
-        self._layers = [
-            self.memory[start : start + size].reshape(spec.kv_heads, self.pages_of(layer), -1)
-            for layer, (spec, start, size) in enumerate(zip(specs, self._starts, sizes, strict=True))
-        ]
-        self.position_bytes = sum(spec.position_bytes(kind) for spec in specs)
+        self._layers = {
+            layer: self.memory[start : start + sizes[layer]].reshape(
+                self.paged[layer].kv_heads, self.pages_of(layer), -1
+            )
+            for layer, start in self._starts.items()
+        }
+        self.position_bytes = sum(spec.position_bytes(kind) for spec in self.paged.values())
         # By window, what the layers that have it take for one position.
         self._bytes_by_window: dict[int | None, int] = {}
-        for spec in specs:
+        for spec in self.paged.values():
             self._bytes_by_window[spec.window] = self._bytes_by_window.get(spec.window, 0) + spec.position_bytes(kind)
 
     def address(self, layer: int) -> int:
@@ -49,7 +54,7 @@ class Pages:
 
     def pages_of(self, layer: int) -> int:
         """Return how many pages, or slots, a layer has."""
-        return self.n_pages if self.specs[layer].window is None else self.n_slots
+        return self.n_pages if self.paged[layer].window is None else self.n_slots
 
     def layer(self, layer: int) -> NDArray[np.uint8]:
         """Return a layer's pages or slots, [KV heads, pages, bytes]."""
@@ -68,16 +73,21 @@ class Pages:
 
     def copy(self, source: int, target: int, slots: tuple[int, int]) -> None:
         """Copy a page to another in every layer; `slots` are theirs."""
-        for spec, layer in zip(self.specs, self._layers, strict=True):
+        for layer, spec in self.paged.items():
             here, there = (source, target) if spec.window is None else slots
-            layer[:, there] = layer[:, here]
+            self._layers[layer][:, there] = self._layers[layer][:, here]
+
+
+def paged(specs: Sequence[CacheSpec]) -> dict[int, Paged]:
+    """Return the specifications of the layers that keep pages."""
+    return {layer: spec for layer, spec in enumerate(specs) if isinstance(spec, Paged)}
 
 
 def check_kind(specs: Sequence[CacheSpec], kind: str) -> None:
     """Raise SeventyError where layers of these specifications cannot be kept as `kind`."""
     if kind not in KINDS:
         raise SeventyError(f"the KV cache can be kept as {' or '.join(KINDS)}, not as {kind!r}")
-    wrong = next((dim for spec in specs for dim in (spec.key_dim, spec.value_dim) if dim % BLOCK), None)
+    wrong = next((dim for spec in paged(specs).values() for dim in (spec.key_dim, spec.value_dim) if dim % BLOCK), None)
     if kind == "q8_0" and wrong:
         raise SeventyError(
             f"this model's heads have {wrong} elements, and a KV cache as q8_0 needs a multiple of {BLOCK}; "

@@ -11,9 +11,15 @@ nothing behind, and going back takes no page.
 In layers with windows a page's room is a slot (cache/slots.py). A sequence lets go of those behind its window, but of
 the window before the end of its prompt, where the next text of a conversation may branch off, only at its own end. A
 match ends where every layer can go on.
+
+Recurrent layers go on from a state only (cache/states.py). The tree remembers some: at the last page before the end of
+a prompt, for templates drop what an answer thought, so that the next text of a conversation branches off there; where a
+text was found to branch off; and at the end of a text. The one not used for longest is forgotten first, and those of a
+page go when it is evicted.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
@@ -22,6 +28,7 @@ from numpy.typing import NDArray
 
 from seventy.cache.pages import Pages, pages
 from seventy.cache.slots import Slots
+from seventy.cache.states import EMPTY, States
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 
@@ -35,17 +42,26 @@ class _Node:
     page: int
     users: int = 0
     children: dict[tuple[int, ...], "_Node"] = field(default_factory=dict)
+    # The remembered states, by the tokens after this page that they are of, too: less than a page of them.
+    states: dict[tuple[int, ...], int] = field(default_factory=dict)
 
 
 class PrefixCache:
-    """Who uses which page of `memory`. For one thread at a time, as the steps that write it."""
+    """Who uses which page of `memory`, and which of the `states`. For one thread at a time, as the steps that write."""
 
-    def __init__(self, memory: Pages) -> None:
-        self.memory = memory
+    def __init__(self, memory: Pages, states: States | None = None) -> None:
+        self.memory, self.states = memory, states or States((), 0)
         self.slots = Slots(memory.n_pages, memory.n_slots)
         self._free = list(range(memory.n_pages))[::-1]
         self._root = _Node(None, (), -1, users=1)
         self._idle: OrderedDict[_Node, None] = OrderedDict()
+        # Where states are remembered, the one not used for longest first.
+        self._remembered: OrderedDict[tuple[_Node, tuple[int, ...]], None] = OrderedDict()
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether a sequence has a state."""
+        return self.states.nbytes > 0
 
     @property
     def n_pages(self) -> int:
@@ -62,12 +78,17 @@ class PrefixCache:
         return len(self._idle)
 
     def has_room(self, length: int, spare: int) -> bool:
-        """Whether a text of so many positions has room, with `spare` pages left for others."""
+        """Whether a text of so many positions has room beside `spare` others, with a page left for each of them."""
+        # In a step each of them may read a state and write another.
+        if self.recurrent and self.states.n_states < 2 * (1 + spare):
+            return False
         slots = min(pages(length), 2 * (pages(length) - self.memory.first_seen(length)))
         return len(self._free) + len(self._idle) >= pages(length) + spare and self.slots.free >= slots + spare
 
     def forget(self) -> None:
-        """Empty every idle page."""
+        """Empty every idle page, and remember no state."""
+        while self._remembered:
+            self._forget_state(*next(iter(self._remembered)))
         while self._idle:
             self._free.append(self._evict())
 
@@ -83,13 +104,36 @@ class PrefixCache:
     def _evict(self) -> int:
         node, _ = self._idle.popitem(last=False)
         assert node.parent is not None and not node.children, "an idle page with pages behind it"
-        del node.parent.children[node.tokens]
+        parent, children = node.parent, node.parent.children
+        del children[node.tokens]
+        for rest in list(node.states):
+            self._forget_state(node, rest)
+        for rest in [rest for rest in parent.states if rest and not _begins(children, rest)]:
+            self._forget_state(parent, rest)
         self.slots.drop(node.page)
         return node.page
 
     def _give_back(self, page: int) -> None:
         self.slots.drop(page)
         self._free.append(page)
+
+    def _take_state(self) -> int:
+        while not self.states.unused:
+            if not self._remembered:
+                raise SeventyError(f"all {self.states.n_states} states of the model's recurrent layers are in use")
+            self._forget_state(*next(iter(self._remembered)))
+        return self.states.take()
+
+    def _remember_state(self, node: _Node, rest: tuple[int, ...], state: int) -> None:
+        if rest not in node.states:
+            node.states[rest] = state
+            self.states.remember(state)
+        self._remembered[node, rest] = None
+        self._remembered.move_to_end((node, rest))
+
+    def _forget_state(self, node: _Node, rest: tuple[int, ...]) -> None:
+        del self._remembered[node, rest]
+        self.states.forget(node.states.pop(rest))
 
     def _hold(self, node: _Node) -> None:
         node.users += 1
@@ -114,6 +158,9 @@ class Sequence:
         # Which of the pages it needs the slots of: those from _first on, and those before that are _kept.
         self._needed: set[int] = set()
         self._first, self._kept = 0, range(0)
+        # The state after `tokens`, the one that the next step writes, and after how many tokens it is to be remembered.
+        self._state, self._next_state, self._reserved = EMPTY, EMPTY, 0
+        self._marks: list[int] = []
         self.max_length = max_length
         self.tokens: list[int] = []
 
@@ -131,12 +178,17 @@ class Sequence:
         """The block table of layers with windows; -1 for pages that no position to come sees."""
         return self._cache.slots.of_page[self.pages]
 
+    @property
+    def states(self) -> tuple[int, int]:
+        """The state of the recurrent layers that a step reads, and the one that it writes."""
+        return self._state, self._next_state
+
     def missing_pages(self, length: int) -> int:
         """Return how many pages must be taken before positions up to `length` can be written."""
         return max(0, pages(length) - len(self._shared) - self._owned)
 
     def open(self, tokens: Tokens[int]) -> int:
-        """Reset to the longest cached prefix of `tokens`; return its length."""
+        """Reset to the longest cached prefix of `tokens` from which every layer can go on; return its length."""
         self.close()
         cache, node, found = self._cache, self._cache._root, list[_Node]()
         while len(key := tuple(tokens[len(found) * PAGE : (len(found) + 1) * PAGE])) == PAGE:
@@ -144,20 +196,47 @@ class Sequence:
                 break
             node = node.children[key]
             found.append(node)
-        whole = self._whole(found)
-        for node in found[:whole]:
-            cache._hold(node)
-            self._table[len(self._shared)] = node.page
-            self._shared.append(node)
-        self.tokens = list(tokens[: whole * PAGE])
-        self._first = cache.memory.first_seen(self.length)
-        for index in range(self._first, whole):
-            self._hold_slot(index)
-        if whole == len(found):
-            self._open_part(self._shared[-1] if self._shared else cache._root, key)
+        if cache.recurrent:
+            self._open_at_state(tokens, found)
+            # Where this text leaves those before it, and where the next one may leave this one.
+            for position in (len(found) * PAGE, (len(tokens) - PAGE) // PAGE * PAGE):
+                self.mark(position)
+        else:
+            whole = self._whole(found)
+            self._open_pages(found[:whole])
+            if whole == len(found):
+                self._open_part(self._shared[-1] if self._shared else cache._root, key)
         # The last words of a prompt, which begin the answer, may be missing in the next text: up to PAGE tokens.
         self._kept = range(cache.memory.first_seen(len(tokens) - 2 * PAGE), pages(len(tokens)))
         return self.length
+
+    def _open_pages(self, nodes: list[_Node]) -> None:
+        """Begin with these pages."""
+        for node in nodes:
+            self._cache._hold(node)
+            self._table[len(self._shared)] = node.page
+            self._shared.append(node)
+            self.tokens += node.tokens
+        self._first = self._cache.memory.first_seen(self.length)
+        for index in range(self._first, len(nodes)):
+            self._hold_slot(index)
+
+    def _open_at_state(self, tokens: Tokens[int], found: list[_Node]) -> None:
+        """Begin as the longest remembered state does; `found` are the pages that begin as the tokens do."""
+        cache = self._cache
+        for depth in range(len(found), -1, -1):
+            node, wanted = found[depth - 1] if depth else cache._root, tuple(tokens[depth * PAGE : (depth + 1) * PAGE])
+            for rest in sorted(node.states, key=len, reverse=True):
+                if wanted[: len(rest)] != rest or self._whole(found[:depth]) < depth:
+                    continue
+                self._open_pages(found[:depth])
+                self._open_part(node, rest)
+                if self.length == depth * PAGE + len(rest):
+                    self._state = node.states[rest]
+                    cache.states.hold(self._state)
+                    cache._remember_state(node, rest, self._state)
+                    return
+                self.close()
 
     def _whole(self, nodes: list[_Node]) -> int:
         """After how many of these pages every layer can go on: those that windows see have slots."""
@@ -206,11 +285,27 @@ class Sequence:
             self._table[len(self._shared) + self._owned] = self._cache._take()
             self._needed.add(len(self._shared) + self._owned)
             self._owned += 1
+        if self._cache.recurrent and self._next_state == EMPTY:
+            self._next_state = self._cache._take_state()
+        self._reserved = length
+
+    def mark(self, position: int) -> None:
+        """Let the state after so many tokens, whole pages of them, be remembered, unless they are read already."""
+        if self._cache.recurrent and position > self.length and position not in self._marks:
+            self._marks = sorted([*self._marks, position])
+
+    def until_mark(self, n: int) -> int:
+        """Return how many of the next `n` tokens a step may take so as to end where the state is to be remembered."""
+        return min(n, self._marks[0] - self.length) if self._marks else n
 
     def commit(self, tokens: Tokens[int]) -> None:
-        """Append tokens that a step has written and that are right; full pages are shared from now on."""
+        """Append tokens that a step has written and that are right; full pages are shared from now on.
+
+        Of recurrent layers, these must be all that room was made for: their state is that after the last of them.
+        """
         self.tokens.extend(tokens)
         cache = self._cache
+        assert not cache.recurrent or self.length == self._reserved, f"{self.length} of {self._reserved} positions"
         while (len(self._shared) + 1) * PAGE <= self.length:
             at = len(self._shared)
             key = tuple(self.tokens[at * PAGE : (at + 1) * PAGE])
@@ -236,6 +331,12 @@ class Sequence:
             if index not in self._kept:
                 self._release_slot(index)
         self._first = first
+        if cache.recurrent:
+            cache.states.release(self._state)
+            self._state, self._next_state = self._next_state, EMPTY
+            while self._marks and self._marks[0] <= self.length:
+                if self._marks.pop(0) == self.length:
+                    cache._remember_state(self._shared[-1], (), self._state)
 
     def _hold_slot(self, index: int) -> None:
         self._cache.slots.hold(int(self._table[index]))
@@ -254,12 +355,17 @@ class Sequence:
             self._drop_owned()
         if self._owned:
             parent = self._shared[-1] if self._shared else cache._root
-            if any(tokens[: len(rest)] == rest for tokens in parent.children):
+            if _begins(parent.children, rest):
                 self._drop_owned()
             else:
                 node = parent.children[rest] = _Node(parent, rest, int(self._table[len(self._shared)]))
                 cache._idle[node] = None
                 self._owned = 0
+        if self._state != EMPTY:
+            cache._remember_state(self._shared[-1] if self._shared else cache._root, rest, self._state)
+        for state in self.states:
+            cache.states.release(state)
+        self._state, self._next_state, self._marks = EMPTY, EMPTY, []
         while self._shared:
             cache._release(self._shared.pop())
         self.tokens, self._first, self._kept = [], 0, range(0)
@@ -267,6 +373,11 @@ class Sequence:
     def _drop_owned(self) -> None:
         self._owned -= 1
         self._cache._give_back(int(self._table[len(self._shared) + self._owned]))
+
+
+def _begins(pages: Iterable[tuple[int, ...]], rest: tuple[int, ...]) -> bool:
+    """Whether a page of these tokens begins so."""
+    return any(tokens[: len(rest)] == rest for tokens in pages)
 
 
 def _common(a: Tokens[int], b: Tokens[int]) -> int:

@@ -1,5 +1,6 @@
 """What a layer remembers of a text, said by its architecture."""
 
+import math
 from dataclasses import dataclass
 
 from seventy.kernels.pages import PAGE, LatentLayout, Layout
@@ -37,4 +38,21 @@ class Paged:
         return self.page_bytes(kind) // PAGE
 
 
-CacheSpec = Paged
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """Arrays of f32 of these shapes for a whole text, whatever its length; each begins on a cache line."""
+
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each array begins, in bytes, and last how many bytes they take in all."""
+        sizes = [-(-4 * math.prod(shape) // 64) * 64 for shape in self.shapes]
+        return tuple(sum(sizes[:i]) for i in range(len(sizes) + 1))
+
+    @property
+    def nbytes(self) -> int:
+        return self.starts[-1]
+
+
+CacheSpec = Paged | Recurrent

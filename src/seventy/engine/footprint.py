@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 
 from seventy import models
-from seventy.cache.spec import CacheSpec
+from seventy.cache.pages import paged
+from seventy.cache.spec import CacheSpec, Recurrent
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import packed_bytes, transposed_bytes
@@ -17,8 +18,12 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     c = config
     experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
     width = max(c.feed_forward, c.experts.shared if c.experts else 0)
-    shapes = [c.shape(layer) for layer in range(c.layers)]
-    queries = c.heads * max(shape.head_dim for shape in shapes)
+    shapes, pages = [c.shape(layer) for layer in range(c.layers)], paged(specs).values()
+    queries = c.heads * max(shape.head_dim for shape in shapes) * (2 if c.gated else 1)
+    if c.delta_net:
+        # Inputs twice, the gate, and what is made of them, as floats and as an input: in place of queries, which are
+        # counted three times.
+        queries = max(queries, c.delta_net.channels + c.delta_net.inner)
     columns = row_columns(c.hidden, queries, max(s.kv_heads * s.head_dim for s in shapes), width, *experts)
     if c.post_norms:
         # What attention or the feed-forward gave, before it is added; beside experts three times.
@@ -31,12 +36,13 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         weights += sum(transposed_bytes(info, c.heads, n.nope, n.rank) for info in old)
     return Footprint(
         weights=weights,
-        position_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is None),
+        position_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is None),
         columns=columns,
         vocabulary=c.vocabulary,
         context=c.context,
-        window=max((spec.window for spec in specs if spec.window), default=0),
-        window_bytes=sum(spec.position_bytes(kv) for spec in specs if spec.window is not None),
+        state_bytes=sum(spec.nbytes for spec in specs if isinstance(spec, Recurrent)),
+        window=max((spec.window for spec in pages if spec.window), default=0),
+        window_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is not None),
     )
 
 

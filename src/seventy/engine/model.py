@@ -19,6 +19,7 @@ from seventy.cache.pages import Pages, check_kind, pages
 from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.cache.slots import Slots
+from seventy.cache.states import EMPTY, States
 from seventy.engine.footprint import footprint
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
@@ -53,13 +54,15 @@ class Segment:
     """Some tokens of one sequence in a step: plain numbers.
 
     They stand at positions `start`, `start` + 1 and so on; logits are wanted for the last `outputs` of them. `pages` is
-    the sequence's block table, with room for every one of them.
+    the sequence's block table, with room for every one of them; `states` are the one that its recurrent layers read and
+    the one that they write.
     """
 
     start: int
     tokens: Sequence[int]
     outputs: int
     pages: NDArray[np.int32]
+    states: tuple[int, int] = (EMPTY, EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ class Step:
     """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
 
     `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
-    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read; `experts` is how
-    many different ones it read, of a layer with experts on average.
+    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read, and of states
+    also what it wrote; `experts` is how many different experts it read, of a layer with experts on average.
     """
 
     logits: NDArray[np.float32]
@@ -97,6 +100,8 @@ class _Inputs:
         self._segments, self._outputs = program.segments.data, program.outputs.data
         self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
         self._slots = program.slots.reshape(-1).data
+        self._starts, self._states = program.starts.data, program.state_pairs.reshape(-1).data
+        self._state_bytes = program.states.nbytes
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
 
     def write(self, batch: Sequence[Segment]) -> int:
@@ -112,10 +117,15 @@ class _Inputs:
             self._tables[table : table + n_pages] = each.pages.data
             if self._pages.window:
                 self._slots[table : table + n_pages] = self._slot_of_page[each.pages].data
+            if self._state_bytes:
+                assert each.states[1] != EMPTY, "no state to be written"
+                self._starts[i], self._starts[i + 1] = row, row + n
+                self._states[2 * i], self._states[2 * i + 1] = each.states
+                cache_bytes += 2 * self._state_bytes
             row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
             self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
             output += each.outputs
-        self._program.count(row, output)
+        self._program.count(row, output, len(batch))
         return cache_bytes
 
     def bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
@@ -182,17 +192,18 @@ class Model:
             nodes = machine.node_cpus()
             weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), config.runs)
             n_slots = sizes.slots(positions, sequences)
-            self.cache = PrefixCache(Pages(specs, pages(positions), kv, n_slots))
+            states = States(specs, sizes.states(sequences))
+            self.cache = PrefixCache(Pages(specs, pages(positions), kv, n_slots), states)
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
             self.program = Program(
-                weights, self.cache.memory, context, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes
+                weights, self.cache.memory, states, context, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes
             )
             architecture.build(self.program, config, weights)
             self.program.finish()
             weights.refuse_unused()
             if len(nodes) > 1:
-                for area in (self.cache.memory.memory, *self.program.memory):
+                for area in (self.cache.memory.memory, states.memory, *self.program.memory):
                     interleave(area, sorted({core.node for core in machine.usable}))
             self.weight_bytes = weights.nbytes
             shapes = [(matrix.rows, matrix.columns, matrix.format.name) for matrix in weights.matrices]
@@ -321,8 +332,12 @@ class Model:
             self._executor.abort()
 
     def read_bytes(self, positions: int) -> int:
-        """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions."""
-        return self.program.bytes_of_one_row() + self.cache.memory.seen_bytes(positions - 1, positions)
+        """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions.
+
+        Of states what it writes is counted, too; without positions, the matrices alone.
+        """
+        cache = self.cache.memory.seen_bytes(positions - 1, positions) + 2 * self.cache.states.nbytes
+        return self.program.bytes_of_one_row() + (cache if positions else 0)
 
     def operations(self, rows: int, outputs: int) -> int:
         """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""

@@ -286,8 +286,9 @@ class Scheduler:
             return False
         for other in self._running:
             if not other.decoding and other.tokens[:PAGE] == task.tokens[:PAGE]:
-                common = _common(other.tokens, task.tokens)
-                if common // PAGE * PAGE > other.sequence.length:
+                common = _common(other.tokens, task.tokens[:-1]) // PAGE * PAGE
+                if common > other.sequence.length:
+                    other.sequence.mark(common)
                     return False
         return True
 
@@ -300,7 +301,7 @@ class Scheduler:
             room = self._budget.prompt_rows(len(decoding))
             if any(task.request.logits for task in reading):
                 room = min(room, MAX_OUTPUTS - len(decoding))
-            batch += _share(reading, room)
+            batch += [(task, task.sequence.until_mark(n)) for task, n in _share(reading, room)]
         while (short := self._missing_pages(batch)) > 0:
             # The youngest makes room: it waits for the others and loses no text.
             youngest = self._running[-1]
@@ -326,7 +327,9 @@ class Scheduler:
         for task, n in batch:
             at = task.sequence.length
             task.sequence.reserve(at + n)
-            segments.append(Segment(at, task.tokens[at : at + n], task.outputs(n), task.sequence.pages))
+            segments.append(
+                Segment(at, task.tokens[at : at + n], task.outputs(n), task.sequence.pages, task.sequence.states)
+            )
         start = time.monotonic()
         try:
             step = self.model.step(segments, self._deliver)

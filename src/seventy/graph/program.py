@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from seventy.cache.pages import Pages
 from seventy.cache.pages import pages as n_pages
 from seventy.cache.spec import Paged
+from seventy.cache.states import States
 from seventy.formats import PANEL
 from seventy.graph.buffers import Access, Buffer, Memory, barriers, place
 from seventy.graph.weights import Matrix, Weights
@@ -23,6 +24,7 @@ from seventy.kernels import (
     attention,
     cap,
     combine,
+    delta_rule,
     embedding,
     experts,
     finite,
@@ -35,6 +37,7 @@ from seventy.kernels import (
     route,
     run,
     scale,
+    short_convolution,
 )
 from seventy.kernels.activations import KINDS
 from seventy.runtime.threads import Linked
@@ -87,6 +90,16 @@ class RouterRule:
     groups_used: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class DeltaHeads:
+    """Heads of the delta rule, `dim` wide; which key head a value head has is as in kernels/delta_rule.py."""
+
+    dim: int
+    keys: int
+    values: int
+    tiled: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Routes:
     """Which rows go to which experts, and with what weight; a slot is a row at one of its experts.
@@ -124,12 +137,16 @@ class Program:
     """The list and its memory. The inputs of a step are `tokens`, `positions`, `segments`, `tables`, `outputs`.
 
     `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
+    `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
+    For recurrent layers, `starts` are the first row of each segment and at last the number of rows, `state_pairs` the
+    states that each reads and writes.
     """
 
     def __init__(
         self,
         weights: Weights,
         pages: Pages,
+        states: States,
         context: int,
         max_rows: int,
         max_outputs: int,
@@ -141,7 +158,8 @@ class Program:
 
         Claims are sized for `threads` threads; `thread_nodes` is the node of each, of those the weights are split over.
         """
-        self.weights, self.pages, self.context, self.threads = weights, pages, context, threads
+        self.weights, self.pages, self.states = weights, pages, states
+        self.context, self.threads = context, threads
         self._thread_nodes: NDArray[np.int64] = np.array(thread_nodes, np.int64)
         self.max_rows, self.max_outputs = max_rows, max_outputs
         self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
@@ -150,8 +168,10 @@ class Program:
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
         self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
         self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        # Rows of the step, rows that want logits, slots of experts, and heads of rows that have a matrix each.
-        self.counts: NDArray[np.int64] = np.zeros(4, np.int64)
+        self.starts: NDArray[np.int32] = np.zeros(max_rows + 1, np.int32)
+        self.state_pairs: NDArray[np.int32] = np.zeros((max_rows, 2), np.int32)
+        # Rows of the step, rows that want logits, slots of experts, heads of rows that have a matrix each, segments.
+        self.counts: NDArray[np.int64] = np.zeros(5, np.int64)
         self.slots_per_row = self.heads_per_row = 0
         # Where each head of each row is, of those that have a matrix each.
         self._head_numbers: NDArray[np.int32] | None = None
@@ -161,7 +181,7 @@ class Program:
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
-        self._caches = [object() for _ in pages.specs]
+        self._caches = {layer: object() for layer in pages.paged}
         self._scratch: dict[tuple[int, ...], Memory] = {}
         self._operations: list[_Operation] = []
         self.memory: list[NDArray[np.uint8]] = []
@@ -496,7 +516,7 @@ class Program:
         `norms` are the weights of an RMSNorm of each query's and each key's head, before that. With `norm_values`, each
         value's head goes through an RMSNorm without weights. `values` may be the same as `keys`.
         """
-        spec = self.pages.specs[layer]
+        spec = self.pages.paged[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         self._constants += [tables.coarse, tables.fine]
         norm = norms is not None
@@ -539,7 +559,7 @@ class Program:
         (kernels/attention.py).
         """
         self._constants.append(scales)
-        spec = self.pages.specs[layer]
+        spec = self.pages.paged[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         scratch = self._attention_scratch(spec, group)
         shape = (spec.kv_heads, group, spec.key_dim, spec.value_dim, self.pages.kind)
@@ -576,7 +596,7 @@ class Program:
 
         The turned parts of the queries are written to the last part of each head in `into`.
         """
-        spec = self.pages.specs[layer]
+        spec = self.pages.paged[layer]
         n = into.columns // spec.key_dim
         nope = queries.columns // n - tables.dim
         assert spec.key_dim == spec.value_dim + tables.dim and tables.interleaved, str(spec)
@@ -647,7 +667,7 @@ class Program:
         A row at position p has the scale scales[p // scale_span].
         """
         self._constants.append(scales)
-        spec = self.pages.specs[layer]
+        spec = self.pages.paged[layer]
         n = queries.columns // spec.key_dim
         key = n, spec.value_dim
         if key not in self._scratch:
@@ -687,7 +707,7 @@ class Program:
 
     def _sequences(self, layer: int) -> dict[str, int]:
         """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
-        tables = self.tables if self.pages.specs[layer].window is None else self.slots
+        tables = self.tables if self.pages.paged[layer].window is None else self.slots
         return {
             "positions": self.positions.ctypes.data,
             "segments": self.segments.ctypes.data,
@@ -695,11 +715,83 @@ class Program:
             "table_stride": tables.strides[0],
         }
 
+    def short_convolution(
+        self, x: Buffer, into: Buffer, weights: NDArray[np.float32], layer: int, dim: int, normalised: int
+    ) -> None:
+        """into = silu of the convolution of x with what came before it; `normalised` heads of `dim` have length 1 then.
+
+        `weights` are [taps, channels].
+        """
+        taps, channels = weights.shape
+        self._constants.append(weights)
+        self._add(
+            Kernel("seventy.kernels.short_convolution:build", (taps, dim, channels // dim, normalised)),
+            short_convolution.ARGUMENTS,
+            reads=(x.memory,),
+            writes=(into.memory,),
+            **self._states(layer, 0),
+            input=x.memory,
+            input_stride=x.stride,
+            weights=weights.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            output=into.memory,
+            output_stride=into.stride,
+        )
+
+    def delta_rule(
+        self,
+        x: Buffer,
+        decay: Buffer,
+        beta: Buffer,
+        gate: Buffer,
+        into: Buffer,
+        layer: int,
+        heads: DeltaHeads,
+        rate_and_bias: tuple[NDArray[np.float32], NDArray[np.float32]],
+        norm: NDArray[np.float32],
+    ) -> None:
+        """into = what the layer's matrices answer to the rows of x, normalised and gated (kernels/delta_rule.py).
+
+        `decay` and `beta`, one number for each value head, are overwritten.
+        """
+        rate, bias = rate_and_bias
+        self._add(
+            Kernel("seventy.kernels.delta_rule:build", (heads.dim, heads.keys, heads.values, heads.tiled)),
+            delta_rule.ARGUMENTS,
+            reads=(x.memory, decay.memory, beta.memory, gate.memory),
+            writes=(into.memory, decay.memory, beta.memory),
+            **self._states(layer, 1),
+            input=x.memory,
+            input_stride=x.stride,
+            decay=decay.memory,
+            decay_stride=decay.stride,
+            beta=beta.memory,
+            beta_stride=beta.stride,
+            decay_rate=rate.ctypes.data,
+            decay_bias=bias.ctypes.data,
+            gate=gate.memory,
+            gate_stride=gate.stride,
+            norm=norm.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            output=into.memory,
+            output_stride=into.stride,
+        )
+
+    def _states(self, layer: int, which: int) -> dict[str, int]:
+        """Return the arguments that say where segments find and leave one of a recurrent layer's arrays."""
+        return {
+            "segments": self.counts.ctypes.data + 32,
+            "starts": self.starts.ctypes.data,
+            "states": self.state_pairs.ctypes.data,
+            "memory": self.states.address(layer, which),
+            "state_bytes": self.states.nbytes,
+        }
+
     # What the engine uses
 
-    def count(self, rows: int, outputs: int) -> None:
-        """Say how many rows the next step has, and how many of them want logits."""
-        self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row
+    def count(self, rows: int, outputs: int, segments: int) -> None:
+        """Say how many rows the next step has, how many of them want logits, and of how many texts they are."""
+        self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row, segments
 
     def finish(self) -> None:
         """Place all memory and find where threads must wait; nothing can be added afterwards."""

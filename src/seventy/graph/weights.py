@@ -30,9 +30,9 @@ class Matrix:
 
     `nbytes` is what it takes in the file, all experts together. There it is the rows from `first_row` on of a tensor
     that has `tensor_rows` rows for each expert. Its products are multiplied by `scale`, of whole panels, where the file
-    has one: of one number, or of one for each expert. Rows of a step go to some
-    of the experts where it is `routed`, else to all. Where the file has the matrix transposed, `transposed` is its
-    format there.
+    has one: of one number, or of one for each expert. Rows of a step go to some of the experts where it is `routed`,
+    else to all. Where the file has the matrix transposed, `transposed` is its format there. With an `order`, its rows
+    are those of the tensor's rows.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Matrix:
     scale: NDArray[np.float32] | None
     routed: bool = False
     transposed: Format | None = None
+    order: NDArray[np.int64] | None = None
 
     @property
     def panels(self) -> int:
@@ -75,8 +76,8 @@ def format_of(info: TensorInfo) -> Format:
 
 
 def _is_matrix(info: TensorInfo) -> bool:
-    """Whether it is one or as many as there are experts; the biases of experts have two dimensions, too."""
-    return len(info.shape) in (2, 3) and not info.name.endswith(".bias")
+    """Whether it is one or as many as there are experts; their biases, and convolutions, have two dimensions, too."""
+    return len(info.shape) in (2, 3) and not info.name.endswith((".bias", "ssm_conv1d.weight"))
 
 
 def packed_bytes(info: TensorInfo) -> int:
@@ -171,6 +172,24 @@ class Weights:
             self._matrices[name] = tuple(parts)
         return self._matrices[name]
 
+    def picked(self, name: str, orders: Sequence[NDArray[np.int64]], columns: int) -> tuple[Matrix, ...]:
+        """Return matrices of some rows each, in this order, of the tensor of this name; each row is in one of them."""
+        if name not in self._matrices:
+            info = self._info(name, (sum(map(len, orders)), columns))
+            format, parts, scale = format_of(info), [], self._scale(name, 1)
+            padded = sum(-(-len(order) // PANEL) for order in orders) * PANEL * format.row_bytes(columns)
+            place = self._places[name]
+            if padded > packed_bytes(info):
+                self._rows.append(allocate(padded))
+                place = int(self._rows[-1].ctypes.data)
+            for order in orders:
+                n = len(order)
+                nbytes = info.nbytes * n // info.shape[0]
+                parts.append(Matrix(name, format, n, columns, place, nbytes, 1, 0, info.shape[0], scale, order=order))
+                place += parts[-1].packed_bytes
+            self._matrices[name] = tuple(parts)
+        return self._matrices[name]
+
     def _scale(self, name: str, count: int) -> NDArray[np.float32] | None:
         """What the file says to multiply a tensor's products by, of `count` matrices."""
         companion = name.removesuffix(".weight") + ".scale"
@@ -243,6 +262,10 @@ class Weights:
         """Return the vector of this name, or None where the file has none."""
         return self.vector(name, length) if self.has(name) else None
 
+    def taps(self, name: str, channels: int, taps: int) -> NDArray[np.float32]:
+        """Return the weights of a convolution, f32 [taps, channels]; the last tap is that of the row itself."""
+        return np.ascontiguousarray(self._floats(name, (channels, taps))[:, :taps].T)
+
     def optional_biases(self, name: str, experts: int, length: int) -> NDArray[np.float32] | None:
         """Return a bias for each of the experts, [experts, whole panels], or None where the file has none."""
         return self._floats(name, (experts, length)) if self.has(name) else None
@@ -281,6 +304,8 @@ class Weights:
             place = (expert * matrix.tensor_rows + matrix.first_row + first) * row_bytes
             if matrix.transposed:
                 rows = self._transpose(matrix, expert, first, count)
+            elif matrix.order is not None:
+                rows = self._gathered(info, matrix.order[first : first + count], row_bytes)
             else:
                 rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
             panel_bytes = matrix.blocks * matrix.format.panel_block
@@ -318,6 +343,12 @@ class Weights:
         columns = format.dequantize(blocks).reshape(matrix.columns, matrix.rows)[:, first : first + count]
         kind = np.float16 if matrix.format.name == "F16" else np.float32
         return np.ascontiguousarray(columns.T, kind).view(np.uint8).reshape(-1)
+
+    def _gathered(self, info: TensorInfo, order: NDArray[np.int64], row_bytes: int) -> NDArray[np.uint8]:
+        """The bytes of these rows of a tensor."""
+        first, last = int(order.min()), int(order.max()) + 1
+        rows = self._source.pread(info, first * row_bytes, (last - first) * row_bytes)
+        return rows.reshape(-1, row_bytes)[order - first].reshape(-1)
 
     def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int, int]]:
         """(matrix, expert, first row, rows) of a node: whole panels of about _READ_BYTES."""

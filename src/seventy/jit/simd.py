@@ -230,6 +230,18 @@ def _exp_of_remainder(x: Value, n: Value) -> Value:
     return p
 
 
+def softplus(x: Value) -> Value:
+    """log(1 + e**x) for f32 within 1e-6 of its size; NaN of NaN."""
+    f = x.function
+    u = exp((x > 0).select(-x, x))
+    # log(1 + u) = 2 artanh(u / (2 + u)), whose argument is at most 1/3.
+    s = u / (u + 2.0)
+    square, series = s * s, f.constant(x.type, 1 / 15)
+    for k in (13, 11, 9, 7, 5, 3, 1):
+        series = fma(series, square, f.constant(x.type, 1 / k))
+    return (x > 0).select(x, 0.0) + (s * 2.0) * series
+
+
 def max_lanes(v: Value) -> Value:
     """The largest lane, as a scalar."""
     return _fold(v, lambda a, b: a.maximum(b))

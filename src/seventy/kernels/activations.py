@@ -69,10 +69,10 @@ def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns
 def build(module: Module, source: str, kind_name: str, one_by_one: bool = False) -> None:
     """Reads rows of floats and writes them as activations.
 
-    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b), `swiglu` (silu(a) * b), `geglu` (gelu(a) * b, of GELU's
-    tanh form, Hendrycks and Gimpel 2016) or `clamped_swiglu` (gpt-oss: a * sigmoid(1.702 a) * (b + 1), where a is 7 at
-    most and b from -7 to 7). Row r is read from row row_map[r] where a map is given. With `one_by_one`, each row is a
-    tile of its own.
+    `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b), `swiglu` (silu(a) * b), `sigmoid` (sigmoid(a) * b),
+    `geglu` (gelu(a) * b, of GELU's tanh form, Hendrycks and Gimpel 2016) or `clamped_swiglu` (gpt-oss: a *
+    sigmoid(1.702 a) * (b + 1), where a is 7 at most and b from -7 to 7). Row r is read from row row_map[r] where a map
+    is given. With `one_by_one`, each row is a tile of its own.
     """
     k = Kernel(module, ARGUMENTS)
     f, kind = k.f, KINDS[kind_name]
@@ -105,6 +105,8 @@ def build(module: Module, source: str, kind_name: str, one_by_one: bool = False)
                 return x * (factor.splat(lanes) if lanes else factor) * other
             if source == "swiglu":
                 return x / (exp(-x) + 1.0) * other
+            if source == "sigmoid":
+                return other / (exp(-x) + 1.0)
             if source == "geglu":
                 # (1 + tanh(y)) / 2 = 1 / (1 + e^-2y)
                 twice = (x * x * _GELU_CUBE + 1.0) * x * _GELU

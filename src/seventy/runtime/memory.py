@@ -52,8 +52,8 @@ class Footprint:
 
     `weights` are the packed bytes of all tensors, `position_bytes` what the caches of layers that see every position
     take for one, `window_bytes` what those of layers that see a `window` of positions take for one. `state_bytes` is
-    what recurrent layers take for one sequence. `columns` are the floats that one row of a pass takes (see
-    `row_columns`). `context` is the longest text that the model was made for.
+    what recurrent layers remember of a text, of whatever length. `columns` are the floats that one row of a pass takes
+    (see `row_columns`). `context` is the longest text that the model was made for.
     """
 
     weights: int
@@ -66,8 +66,17 @@ class Footprint:
     window_bytes: int = 0
 
     def seen_bytes(self, position: int) -> int:
-        """Bytes of the cache that a token at this position reads."""
-        return self.position_bytes * position + self.window_bytes * min(position, self.window)
+        """Bytes of the cache that a token at this position reads, and of states those that it writes, too."""
+        seen = self.position_bytes * position + self.window_bytes * min(position, self.window)
+        return seen + 2 * self.state_bytes
+
+    def states(self, sequences: int) -> int:
+        """How many states there are where `sequences` texts are read or written.
+
+        A step of a text reads one and writes another; and there are as many and two that the next texts may go on from
+        (cache/prefix.py).
+        """
+        return 4 * sequences + 2 if self.state_bytes else 0
 
     def slots(self, positions: int, sequences: int) -> int:
         """How many pages layers with windows have room for, of a cache of `positions` that `sequences` texts share."""
@@ -90,7 +99,7 @@ class Footprint:
             weights=self.weights,
             cache=self.position_bytes * whole_pages(positions)
             + self.window_bytes * PAGE * self.slots(positions, sequences),
-            states=self.state_bytes * sequences,
+            states=self.state_bytes * self.states(sequences),
             rows=4 * (rows * self.columns + outputs * self.vocabulary),
             process=PROCESS_BYTES + TOKEN_BYTES * self.vocabulary,
         )

@@ -21,13 +21,14 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
 
 def decode(model: Model, ids: list[int], prompt: int) -> np.ndarray:
     """The logits of the tokens after the prompt, read in one pass, each in a step of its own."""
-    sequence = model.new_sequence()
-    sequence.reserve(len(ids))
-    model.step([Segment(0, ids[:prompt], 1, sequence.pages)])
-    tokens = range(prompt, len(ids))
-    rows = [model.step([Segment(at, ids[at : at + 1], 1, sequence.pages)]).logits[0].copy() for at in tokens]
+    sequence, rows = model.new_sequence(), []
+    for first, last in [(0, prompt), *((at, at + 1) for at in range(prompt, len(ids)))]:
+        sequence.reserve(last)
+        step = model.step([Segment(first, ids[first:last], 1, sequence.pages, sequence.states)])
+        rows.append(step.logits[0].copy())
+        sequence.commit(ids[first:last])
     sequence.close()
-    return np.array(rows)
+    return np.array(rows[1:])
 
 
 def engine_logits(path: Path, **options: Any) -> np.ndarray:

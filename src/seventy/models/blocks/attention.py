@@ -12,17 +12,25 @@ from seventy.models.blocks.config import Config, Temperature
 
 
 def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
-    """x += attention of the normalised x; every product has a bias and every head a sink where the file has them."""
+    """x += attention of the normalised x; every product has a bias and every head a sink where the file has them.
+
+    Gated attention is multiplied by the sigmoid of one more product before its last one.
+    """
     block, shape = f"blk.{layer}.", c.shape(layer)
     q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     queries, keys, values, attended = (graph.buffer(columns) for columns in (q, kv, kv, q))
+    gate = graph.buffer(q) if c.gated else None
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
-    names = "qkv"
-    if c.value_norm and not w.has(block + "attn_v.weight") and not w.has(block + "attn_qkv.weight"):
-        names, values = "qk", keys
-    rows, into = ((q, kv, kv)[: len(names)], (queries, keys, values)[: len(names)])
-    for target, matrix, bias in zip(into, *_projections(w, block, names, rows, c.hidden), strict=True):
-        graph.matmul(h, matrix, target, bias)
+    if gate:
+        for target, matrix in zip((queries, gate, keys, values), _gated_projections(w, block, c), strict=True):
+            graph.matmul(h, matrix, target)
+    else:
+        names = "qkv"
+        if c.value_norm and not w.has(block + "attn_v.weight") and not w.has(block + "attn_qkv.weight"):
+            names, values = "qk", keys
+        rows, into = ((q, kv, kv)[: len(names)], (queries, keys, values)[: len(names)])
+        for target, matrix, bias in zip(into, *_projections(w, block, names, rows, c.hidden), strict=True):
+            graph.matmul(h, matrix, target, bias)
     norms = None
     if c.query_norm == "row":
         queries, keys = (
@@ -38,12 +46,13 @@ def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryT
     graph.attention(queries, attended, layer, *_scales(scale, c.temperature, graph.context), sinks)
     output = w.matrix(block + "attn_output.weight", c.hidden, q)
     bias = w.optional_vector(block + "attn_output.bias", c.hidden)
+    gated = graph.gated(gate, attended, "sigmoid") if gate else graph.plain(attended)
     if c.post_norms:
         product = graph.buffer(c.hidden)
-        graph.matmul(graph.plain(attended), output, product, bias)
+        graph.matmul(gated, output, product, bias)
         graph.add_normalised(product, w.vector(block + "post_attention_norm.weight", c.hidden), x)
     else:
-        graph.matmul(graph.plain(attended), output, x, bias, add=True)
+        graph.matmul(gated, output, x, bias, add=True)
 
 
 def _scales(scale: float, temperature: Temperature | None, context: int) -> tuple[NDArray[np.float32], int]:
@@ -67,6 +76,18 @@ def _projections(
     bias = w.optional_vector(block + "attn_qkv.bias", sum(rows))
     parts = [None] * len(rows) if bias is None else np.split(bias, np.cumsum(rows[:-1]))
     return w.stacked(block + "attn_qkv.weight", rows, hidden), parts
+
+
+def _gated_projections(w: Weights, block: str, c: Config) -> Sequence[Matrix]:
+    """The matrices of queries, their gate, keys and values; a head's rows of the gate follow those of its query."""
+    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    by_head = np.arange(2 * q).reshape(c.heads, 2, c.head_dim)
+    order = [by_head[:, part].reshape(-1) for part in range(2)]
+    if w.has(block + "attn_qkv.weight"):
+        order += [np.arange(first, first + kv) for first in (2 * q, 2 * q + kv)]
+        return w.picked(block + "attn_qkv.weight", order, c.hidden)
+    keys_and_values = [w.matrix(f"{block}attn_{name}.weight", kv, c.hidden) for name in "kv"]
+    return *w.picked(block + "attn_q.weight", order, c.hidden), *keys_and_values
 
 
 def rotary_tables(graph: Program, c: Config, w: Weights) -> list[RotaryTables]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from seventy.cache.spec import CacheSpec, Paged
+from seventy.cache.spec import CacheSpec, Paged, Recurrent
 from seventy.errors import SeventyError
-from seventy.graph.program import RouterRule
+from seventy.graph.program import DeltaHeads, RouterRule
 from seventy.kernels.route import Scoring
+from seventy.kernels.short_convolution import window_shape
 from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
@@ -105,6 +106,31 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """Gated delta-nets instead of attention: in which layers, their heads, and how many rows their convolution sees."""
+
+    layers: tuple[bool, ...]
+    heads: DeltaHeads
+    taps: int
+
+    @property
+    def inner(self) -> int:
+        """Columns of what they make."""
+        return self.heads.dim * self.heads.values
+
+    @property
+    def channels(self) -> int:
+        """Columns of queries, keys and values together."""
+        return 2 * self.heads.dim * self.heads.keys + self.inner
+
+    @property
+    def cache(self) -> Recurrent:
+        """What a layer remembers: the convolution's window, and a matrix for each value head."""
+        n = self.heads
+        return Recurrent((window_shape(self.taps, self.channels), (n.values, n.dim, n.dim)))
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The numbers of a model, as its GGUF's metadata gives them.
 
@@ -113,7 +139,8 @@ class Config:
     products are multiplied by the `.scale` of their matrix. `windows` are how many positions each layer sees, None
     where it sees all. With `latent`, there is one key of `head_dim` elements for all heads; where the model is
     `indexed`, an indexer chooses keys, which changes nothing up to `context`. Layers with a window have heads of the
-    shape `windowed` where that is not None.
+    shape `windowed` where that is not None. With `delta_net`, some layers have that instead of attention. What `gated`
+    attention makes is multiplied by the sigmoid of as many numbers.
 
     Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
     None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
@@ -140,6 +167,8 @@ class Config:
     windows: tuple[int | None, ...]
     latent: Latent | None = None
     indexed: bool = False
+    delta_net: DeltaNet | None = None
+    gated: bool = False
     windowed: Shape | None = None
     embedding_scale: float = 1.0
     attention_scale: float | None = None
@@ -176,14 +205,17 @@ def read(
     window_period: int = 0,
     shape_by_window: bool = False,
     temperature: bool = False,
+    tiled_heads: bool | None = None,
+    gated: bool = False,
 ) -> Config:
     """Read a model's numbers; with `experts`, its feed-forwards are mixtures of experts.
 
     `feed_forward_norm` is the name of the norm before a layer's feed-forward. Of `window_period` layers the last sees
     all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. With
     `shape_by_window`, the layers with a window have heads, and turn them, as keys of their own say. With `temperature`,
-    scores grow with the position where the file says how fast. The other arguments are as in Config. Raises
-    SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
+    scores grow with the position where the file says how fast. `tiled_heads` says which key head a value head of a
+    delta-net has (kernels/delta_rule.py); None for an architecture without delta-nets. The other arguments are as in
+    Config. Raises SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
     """
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
@@ -222,6 +254,8 @@ def read(
         windowed=_windowed_shape(m, architecture, heads, shape, windows) if shape_by_window else None,
         temperature=_temperature(m, shape.rotary) if temperature else None,
         logit_cap=m.number("final_logit_softcapping") if m.raw("final_logit_softcapping") else 0.0,
+        delta_net=None if tiled_heads is None else _delta_net(m, blocks - further, tiled_heads),
+        gated=gated,
     )
 
 
@@ -266,17 +300,11 @@ def _windows(m: Metadata, layers: int, period: int) -> tuple[int | None, ...]:
     if not period:
         return (None,) * layers
     window = m.integer("attention.sliding_window", 0, 1 << 24, default=0)
-    pattern = m.raw("attention.sliding_window_pattern")
-    if hasattr(pattern, "__len__"):
-        windowed = list(pattern)
-        if len(windowed) < layers or not all(isinstance(each, bool) for each in windowed):
-            raise SeventyError(
-                f"the model's attention.sliding_window_pattern is {windowed!r:.60}, not true or false for each of its "
-                f"{layers} layers; get the file again"
-            )
+    if hasattr(m.raw("attention.sliding_window_pattern"), "__len__"):
+        windowed = m.flags("attention.sliding_window_pattern", layers)
     else:
         period = m.integer("attention.sliding_window_pattern", 1, 1024, default=period)
-        windowed = [layer % period < period - 1 for layer in range(layers)]
+        windowed = tuple(layer % period < period - 1 for layer in range(layers))
     return tuple(window if window and windowed[layer] else None for layer in range(layers))
 
 
@@ -288,6 +316,23 @@ def refuse_not_done(m: Metadata, architecture: str, done: Sequence[str] = ()) ->
                 f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
                 f"take another model"
             )
+
+
+def _delta_net(m: Metadata, layers: int, tiled: bool) -> DeltaNet:
+    if m.raw("attention.recurrent_layers") is None:
+        # All but the last of each group.
+        period = m.integer("full_attention_interval", 1, 1024, default=4)
+        recurrent = tuple((layer + 1) % period != 0 for layer in range(layers))
+    else:
+        recurrent = m.flags("attention.recurrent_layers", layers)
+    dim, inner = m.integer("ssm.state_size", 16, 512), m.integer("ssm.inner_size", 16, 1 << 17)
+    keys, values = m.integer("ssm.group_count", 1, 4096), m.integer("ssm.time_step_rank", 1, 4096)
+    if dim % 16 or values % keys or inner != dim * values:
+        raise SeventyError(
+            f"the model's delta-nets have {keys} key heads and {values} value heads of {dim}, {inner} columns in all; "
+            f"the engine needs whole groups of heads whose size is a multiple of 16: take another model"
+        )
+    return DeltaNet(recurrent, DeltaHeads(dim, keys, values, tiled), m.integer("ssm.conv_kernel", 2, 16))
 
 
 def read_experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
@@ -337,8 +382,8 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
 
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
-    shapes = [config.shape(layer) for layer in range(config.layers)]
+    n, shapes = config.delta_net, [config.shape(layer) for layer in range(config.layers)]
     return [
-        Paged(shape.kv_heads, shape.head_dim, shape.head_dim, window)
-        for shape, window in zip(shapes, config.windows, strict=True)
+        n.cache if n and n.layers[layer] else Paged(shape.kv_heads, shape.head_dim, shape.head_dim, window)
+        for layer, (shape, window) in enumerate(zip(shapes, config.windows, strict=True))
     ]

@@ -59,6 +59,18 @@ class Metadata:
             raise self._wrong(key, value, "true or false")
         return value
 
+    def flags(self, key: str, layers: int) -> tuple[bool, ...]:
+        """True or false for each layer; what the file says of blocks after them is left out."""
+        value = self._get(key, None)
+        flags = list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
+        if len(flags) < layers or not all(isinstance(each, bool) for each in flags):
+            shown = f"{flags or value!r:.60}"
+            raise SeventyError(
+                f"the model's {self._prefix}{key} is {shown}, not true or false for each of its {layers} layers; "
+                f"get the file again"
+            )
+        return tuple(flags[:layers])
+
     def text(self, key: str, default: str) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):

@@ -1,0 +1,106 @@
+"""The gated delta rule (Yang et al. 2024, Gated Delta Networks): a matrix for each head, decayed and corrected by rows.
+
+Every head has a matrix S [dim keys, dim values] in f32. A row makes S = decay * S, then S += k (v - S^T k)^T beta, and
+asks it: o = S^T q. Rows follow one another; heads, and columns of S, do not know of each other. So a thread takes a
+head's matrix some columns at a time, which stay in its nearest cache while all rows go over them, and what the next row
+will want of them is summed while they are written: memory is read and written once a row.
+
+A matrix lies as blocks of COLUMNS columns, [dim / COLUMNS, dim, COLUMNS]. A step reads it from one state and writes it
+to another (cache/states.py).
+"""
+
+from seventy.jit.build import Module, Value
+from seventy.jit.simd import exp, fma, softplus
+from seventy.jit.types import f32, i64, pointer
+from seventy.kernels.abi import Kernel
+from seventy.kernels.activations import inverse_rms
+from seventy.kernels.short_convolution import segment_of
+
+ARGUMENTS = (
+    "segments", "starts", "states", "memory", "state_bytes", "input", "input_stride", "decay", "decay_stride", "beta",
+    "beta_stride", "decay_rate", "decay_bias", "gate", "gate_stride", "norm", "epsilon", "output", "output_stride",
+)  # fmt: skip
+COLUMNS = 32
+_LANES = 16
+
+
+def build(module: Module, dim: int, key_heads: int, value_heads: int, tiled: bool) -> None:
+    """output[row, head] = RMSNorm(o; norm, epsilon) * silu(gate[row, head]), where o = S^T q / sqrt(dim).
+
+    A row of `input` has the queries and the keys of `key_heads` heads and the values of `value_heads` heads, of `dim`
+    each, a multiple of 16. Value head h goes with key head h % key_heads where heads are `tiled`, else with the one
+    whose part it is of equal parts. Segments and states are as in kernels/short_convolution.py.
+
+    A head's decay is exp(decay_rate * softplus(decay + decay_bias)), and sigmoid(beta) is how much of what is wrong a
+    row corrects; both replace in `decay` and `beta` what they are made of, f32 for each row and value head.
+    """
+    k = Kernel(module, ARGUMENTS)
+    f, lanes = k.f, module.isa.lanes
+    columns = COLUMNS if dim % COLUMNS == 0 else _LANES
+    # As many vectors of columns at once as registers hold the sums of.
+    vector, many = f32 * lanes, min(4, columns // lanes)
+    with k.claim(k.count("segments") * value_heads) as item:
+        segment, head = item // value_heads, item % value_heads
+        first, last, old, new = segment_of(k, segment)
+        key_head = head % key_heads if tiled else head // (value_heads // key_heads)
+        stride, output = k("input_stride"), k("output", pointer) + head * (4 * dim)
+        queries = k("input", pointer) + key_head * (4 * dim)
+        keys = queries + 4 * dim * key_heads
+        values = k("input", pointer) + 8 * dim * key_heads + head * (4 * dim)
+        decays, betas = k("decay", pointer) + head * 4, k("beta", pointer) + head * 4
+        _make_gates(k, first, last, head, decays, betas)
+        matrix = head * (4 * dim * dim)
+        with f.loop(0, dim, columns) as block, f.loop(0, 4 * columns, 4 * lanes * many) as part:
+            # Where the columns lie in the first row of the matrix, and which of a row of values they are.
+            place, at = matrix + block * (4 * dim) + part, block * 4 + part
+            known = [f.variable(vector, 0) for _ in range(many)]
+            with f.loop(dim) as i:
+                key = f.broadcast(vector, keys + first * stride, i * 4)
+                for v, total in enumerate(known):
+                    s = f.load(vector, old + place, i * (4 * columns) + 4 * lanes * v)
+                    total.set(fma(s, key, total.get()))
+            source, target = f.variable(pointer, old + place), new + place
+            with f.loop(first, last) as row:
+                decay = f.broadcast(vector, decays, row * k("decay_stride"))
+                beta = f.broadcast(vector, betas, row * k("beta_stride"))
+                deltas = []
+                for v, total in enumerate(known):
+                    value = f.load(vector, values + row * stride, at + 4 * lanes * v)
+                    deltas.append((value - decay * total.get()) * beta)
+                    total.set(0)
+                answers = [f.variable(vector, 0) for _ in range(many)]
+                now, following = row * stride, (row + 1).minimum(last - 1) * stride
+                reading = source.get()
+                with f.loop(dim) as i:
+                    key, query = (f.broadcast(vector, rows + now, i * 4) for rows in (keys, queries))
+                    next_key = f.broadcast(vector, keys + following, i * 4)
+                    for v, delta in enumerate(deltas):
+                        of = i * (4 * columns) + 4 * lanes * v
+                        s = fma(key, delta, f.load(vector, reading, of) * decay)
+                        f.store(s, target, of)
+                        answers[v].set(fma(s, query, answers[v].get()))
+                        known[v].set(fma(s, next_key, known[v].get()))
+                for v, answer in enumerate(answers):
+                    f.store(answer.get() * dim**-0.5, output + row * k("output_stride"), at + 4 * lanes * v)
+                source.set(target)
+        with f.loop(first, last) as row:
+            gate = k("gate", pointer) + row * k("gate_stride") + head * (4 * dim)
+            _normalise_and_gate(k, output + row * k("output_stride"), gate, dim)
+
+
+def _make_gates(k: Kernel, first: Value, last: Value, head: Value, decays: Value, betas: Value) -> None:
+    f = k.f
+    rate, bias = (f.load(f32, k(name, pointer), head * 4) for name in ("decay_rate", "decay_bias"))
+    with f.loop(first, last) as row:
+        decay, beta = row * k("decay_stride"), row * k("beta_stride")
+        f.store(exp(rate * softplus(f.load(f32, decays, decay) + bias)), decays, decay)
+        f.store(1.0 / (exp(-f.load(f32, betas, beta)) + 1.0), betas, beta)
+
+
+def _normalise_and_gate(k: Kernel, x: Value, gate: Value, dim: int) -> None:
+    f, vector = k.f, f32 * _LANES
+    factor = inverse_rms(k, x, f.constant(i64, dim)).splat(_LANES)
+    with f.loop(0, 4 * dim, 4 * _LANES) as i:
+        z = f.load(vector, gate, i)
+        normalised = f.load(vector, x, i) * factor * f.load(vector, k("norm", pointer), i)
+        f.store(normalised * (z / (exp(-z) + 1.0)), x, i)

@@ -1,0 +1,78 @@
+"""A causal convolution of a few taps over each channel, whose window goes on from step to step.
+
+Of each sequence the last taps - 1 rows of inputs are kept, [taps - 1, channels] in f32: a step reads them from one
+state and writes those after its last row to another (cache/states.py).
+"""
+
+from seventy.jit.build import Module, Value
+from seventy.jit.simd import exp, fma, sum_lanes
+from seventy.jit.types import f32, i32, i64, pointer
+from seventy.kernels.abi import Kernel
+
+ARGUMENTS = (
+    "segments", "starts", "states", "memory", "state_bytes", "input", "input_stride", "weights", "epsilon", "output",
+    "output_stride",
+)  # fmt: skip
+_LANES = 16
+
+
+def window_shape(taps: int, channels: int) -> tuple[int, int]:
+    """Floats that a sequence keeps."""
+    return taps - 1, channels
+
+
+def build(module: Module, taps: int, dim: int, heads: int, normalised: int) -> None:
+    """output[row] = silu(sum over j of weights[j] * input[row - taps + 1 + j]), channel by channel.
+
+    The rows of segment s are those from starts[s] to starts[s + 1] - 1, i32; what came before them is in state
+    states[s, 0] of the `state_bytes` each at `memory`, and what the next step will need is written to state
+    states[s, 1]. Channels are `heads` heads of `dim`, a multiple of 16; the first `normalised` heads are divided by
+    sqrt(sum of squares + epsilon). `weights` are f32 [taps, channels].
+    """
+    k = Kernel(module, ARGUMENTS)
+    f, vector, channels = k.f, f32 * _LANES, heads * dim
+    with k.claim(k.count("segments") * heads) as item:
+        segment, head = item // heads, item % heads
+        first, last, old, new = segment_of(k, segment)
+        begin = head * (4 * dim)
+
+        def inputs(row: Value) -> Value:
+            """Where the head's inputs of a row lie, up to taps - 1 rows before the first of the segment."""
+            known = old + (row - first + (taps - 1)) * (4 * channels)
+            return (row < first).select(known, k("input", pointer) + row * k("input_stride")) + begin
+
+        with f.loop(first, last) as row:
+            seen = [inputs(row - (taps - 1 - j)) for j in range(taps)]
+            weights, out = k("weights", pointer) + begin, k("output", pointer) + row * k("output_stride") + begin
+            with f.loop(0, 4 * dim, 4 * _LANES) as i:
+                total = f.load(vector, seen[0], i) * f.load(vector, weights, i)
+                for j, x in enumerate(seen[1:], 1):
+                    total = fma(f.load(vector, x, i), f.load(vector, weights, i + 4 * channels * j), total)
+                f.store(total / (exp(-total) + 1.0), out, i)
+            with f.when(head < normalised):
+                _normalise(k, out, dim)
+        for j in range(taps - 1):
+            source, target = inputs(last - (taps - 1 - j)), new + 4 * channels * j + begin
+            with f.loop(0, 4 * dim, 4 * _LANES) as i:
+                f.store(f.load(vector, source, i), target, i)
+
+
+def segment_of(k: Kernel, segment: Value) -> tuple[Value, Value, Value, Value]:
+    """First row and row after the last of a segment, and the addresses of the states it reads and writes."""
+    f = k.f
+    first, last = (f.load(i32, k("starts", pointer), segment * 4 + 4 * i).to(i64) for i in (0, 1))
+    states = (f.load(i32, k("states", pointer), segment * 8 + 4 * i).to(i64) for i in (0, 1))
+    old, new = (k("memory", pointer) + state * k("state_bytes") for state in states)
+    return first, last, old, new
+
+
+def _normalise(k: Kernel, x: Value, dim: int) -> None:
+    f = k.f
+    total = f.variable(f32 * _LANES, 0)
+    with f.loop(0, 4 * dim, 4 * _LANES) as i:
+        v = f.load(f32 * _LANES, x, i)
+        total.set(fma(v, v, total.get()))
+    length = f.call("llvm.sqrt.f32", f32, sum_lanes(total.get()) + f.load(f32, k("epsilon", pointer)))
+    factor = (1.0 / length).splat(_LANES)
+    with f.loop(0, 4 * dim, 4 * _LANES) as i:
+        f.store(f.load(f32 * _LANES, x, i) * factor, x, i)
