@@ -38,7 +38,7 @@ _LEAST_MEASURED, _STEPS_PER_PLAIN = 3, 64
 # steps stand in the account at most.
 _ALLOWANCE, _FIRST_ALLOWANCE, _MOST_GAIN = 0.01, 0.5, 2.0
 # The least weight of a new measurement, its weight for the load, and how far off it may be (logarithms).
-_LEAST_WEIGHT, _LOAD_WEIGHT, _MOST_CHANGE = 1 / 8, 1 / 8, 0.5
+_LEAST_WEIGHT, _LOAD_WEIGHT, _MOST_CHANGE = 1 / 16, 1 / 4, 0.5
 
 
 class Drafter(Protocol):
@@ -156,25 +156,28 @@ class Governor:
             self._load += error * _LOAD_WEIGHT
         self._since_plain = self._since_plain + 1 if rows > texts else 0
         if rows > texts:
-            plain = self.cost(texts)
-            self._lost = max(self._lost + self.cost(rows) - plain * written / texts, -_MOST_GAIN * plain)
+            # Another program may have stopped the step: that is not the guesses' fault.
+            plain, taken = self.cost(texts), min(seconds, 2 * self.cost(rows))
+            self._lost = max(self._lost + taken - plain * written / texts, -_MOST_GAIN * plain)
         if self._lost > 0:
             self._lost = max(0.0, self._lost - _ALLOWANCE * seconds)
 
     def cost(self, rows: int) -> float:
-        """Return the seconds that a step of so many rows would take now; between measured ones along a line."""
+        """Return the seconds that a step of so many rows would take now: on a line through the nearest measured ones.
+
+        Something must have been measured.
+        """
         known = self._rows
         place = bisect(known, rows)
         if place and known[place - 1] == rows:
             return exp(self._seconds[rows] + self._load)
-        below = known[max(0, place - 1)]
+        at = min(max(1, place), len(known) - 1)
+        below = known[at - 1]
         low = exp(self._seconds[below] + self._load)
-        if not place or place == len(known):
-            row_cost = _ROW_COST * exp(self._seconds[known[0]] + self._load)
-            return max(low + row_cost * (rows - below), low / 2)
-        above = known[place]
-        high = exp(self._seconds[above] + self._load)
-        return low + (high - low) * (rows - below) / (above - below)
+        slope = _ROW_COST * low
+        if len(known) > 1:
+            slope = (exp(self._seconds[known[at]] + self._load) - low) / (known[at] - below)
+        return max(low + slope * (rows - below), low / 2)
 
     def share(self, chances: Sequence[Sequence[float]], room: int) -> list[int]:
         """Return how many guesses of each text the next step carries, `room` at most in all.
@@ -190,7 +193,7 @@ class Governor:
         # The likeliest first; those of one text stay in their order.
         order = sorted((-chance, i) for i, each in enumerate(chances) for chance in each)
         # No more than twice the rows that were measured: what is not known is tried with little.
-        room = min(room, len(order), MAX_ROWS - texts, 2 * self._rows[-1] + 2 - texts)
+        room = min(room, len(order), MAX_ROWS - texts, 2 * self._rows[-1] - texts)
         best, best_speed, expected = 0, texts / plain, float(texts)
         for n, (chance, _) in enumerate(order[: max(0, room)], 1):
             expected -= chance
