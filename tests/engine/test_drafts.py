@@ -289,7 +289,7 @@ def test_lookup_counts_what_it_would_have_guessed_though_nobody_asked() -> None:
     rng = random.Random(1)
     # Three tokens that are always there, and never what followed them before.
     tokens = [token for i in range(40) for token in (1, 2, 3, 10 + i)]
-    lookup = Lookup(tokens[:8] + [1, 2, 3])
+    lookup = Lookup([*tokens[:8], 1, 2, 3])
     assert lookup.chances(3)
     text = tokens[:8]
     lookup = Lookup(text)

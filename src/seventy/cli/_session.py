@@ -35,7 +35,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical 
 Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
 KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
 Draft = Annotated[
-    str, typer.Option(help=f"Guess tokens so that a step may write several: {', '.join(CHOICES)}. No text changes by it.")
+    str, typer.Option(help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)}.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
