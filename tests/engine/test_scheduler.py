@@ -183,7 +183,7 @@ def test_more_than_there_is_room_for_ends_for_want_of_it(scheduler: Scheduler) -
 
 def test_time_begins_when_the_queue_is_left_and_its_end_is_a_length(scheduler: Scheduler) -> None:
     # Four fill the scheduler: the last one waits longer than its time, which has not begun.
-    others = [Asked(scheduler, prompt(i, 5), 100, user=str(i)) for i in range(4)]
+    others = [Asked(scheduler, prompt(i, 5), 100, user=str(i), sampling=VARIED) for i in range(4)]
     waiting = Asked(scheduler, prompt(5, 5), 2, max_seconds=30.0)
     late = Asked(scheduler, prompt(6, 5), None, max_seconds=1e-9)
     end = late.end()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seventy.cli.pull import get
+from seventy.engine.drafts import CHOICES
 from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
 from seventy.errors import SeventyError
@@ -33,6 +34,9 @@ Context = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical cores when not given.")]
 Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
 KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
+Draft = Annotated[
+    str, typer.Option(help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)}.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token, higher is more varied.")]
@@ -94,13 +98,19 @@ def template(given: str | None) -> str | None:
 
 
 def load(
-    model: str, threads: int | None, context: int | None, isa: str | None, kv: str, chat_template: str | None = None
+    model: str,
+    threads: int | None,
+    context: int | None,
+    isa: str | None,
+    kv: str,
+    draft: str = "auto",
+    chat_template: str | None = None,
 ) -> LLM:
     """The model by name or path, loaded."""
     given = template(chat_template)
     path = locate(model)
     with bars() as progress:
-        llm = LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given)
+        llm = LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given, draft=draft)
     say_threads(threads)
     return llm
 
@@ -160,6 +170,8 @@ def report(completion: Completion, limit_gbs: float, context: int) -> None:
         parts.append(f"answer {t.generated_tokens} tokens at {t.decode_tokens_per_second:.1f} tok/s")
         share = f"{t.decode_gbs / limit_gbs:.0%} of this machine's {limit_gbs:.1f}"
         parts.append(f"{t.decode_gbs:.1f} GB/s read, {share}")
+    if t.drafted_tokens:
+        parts.append(f"{t.accepted_tokens} of {t.drafted_tokens} drafted tokens were right")
     if completion.finish_reason == "length":
         full = t.prompt_tokens + t.generated_tokens >= context
         reason = f"the context of {context} tokens is full (--context)" if full else "--max-tokens"

@@ -22,13 +22,14 @@ def chat(
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
+    draft: session.Draft = "auto",
     verbose: session.Verbose = False,
 ) -> None:
     """Talk with a model; Ctrl-C stops the answer, not the program."""
     with contextlib.suppress(ImportError):
         # Line editing and history at the prompt, where Python has it.
         import readline  # noqa: F401
-    with session.load(model, threads, context, isa, kv, chat_template) as llm:
+    with session.load(model, threads, context, isa, kv, draft, chat_template) as llm:
         if verbose:
             session.describe(llm.model, threads)
         profile, first = session.machine_limit(llm.model)

@@ -31,6 +31,7 @@ def run(
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
+    draft: session.Draft = "auto",
     verbose: session.Verbose = False,
 ) -> None:
     """Ask a model once; the answer alone goes to stdout."""
@@ -40,7 +41,7 @@ def run(
         prompt = _from_stdin(model)
     if not prompt.strip():
         raise SeventyError("the prompt is empty; write it after the model's name or on stdin")
-    with session.load(model, threads, context, isa, kv, chat_template) as llm:
+    with session.load(model, threads, context, isa, kv, draft, chat_template) as llm:
         if verbose:
             session.describe(llm.model, threads)
         if not raw:

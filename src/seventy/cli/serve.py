@@ -75,6 +75,7 @@ def serve(
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
+    draft: session.Draft = "auto",
     verbose: session.Verbose = False,
 ) -> None:
     """Serve models: OpenAI's and Ollama's API, and a page to chat at /."""
@@ -103,7 +104,7 @@ def serve(
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
-    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, template)
+    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template)
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
@@ -154,6 +155,7 @@ class _Loader:
     slowdown: float
     isa: str | None
     kv: str
+    draft: str
     template: str | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
@@ -169,7 +171,7 @@ class _Loader:
             return LLM(
                 path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
                 parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, chat_template=self.template,
-                memory=memory,
+                memory=memory, draft=self.draft,
             )  # fmt: skip
 
 

@@ -32,6 +32,11 @@ class Generation:
         self._sampler = Sampler(request.sampling, top_k, request.ids)
         self._decoder, self._stops = StreamDecoder(tokenizer), StopStrings(request.stops)
 
+    @property
+    def room(self) -> int:
+        """How many tokens it may still write."""
+        return self._limit - self.written
+
     def write(self, logits: NDArray[np.float32]) -> Piece:
         """Choose the next token; return what is new of the text.
 

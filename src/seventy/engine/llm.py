@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from seventy.engine import drafts
 from seventy.engine.model import Model, Progress
 from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
 from seventy.engine.request import Progress as PromptProgress
@@ -27,7 +28,8 @@ class Timings:
     """Where the time of an answer went. `cached_tokens` of the prompt were still in the cache and cost nothing.
 
     The first token belongs to the prompt; `decode_seconds` are those of the others. `decode_bytes` is the memory
-    they read: every weight once a token, and the keys and values of what stood before.
+    they read: every weight once a step, and the keys and values of what stood before. A step writes a token and those
+    `accepted_tokens` that were drafted for it and right, of `drafted_tokens` in all.
     """
 
     prompt_tokens: int = 0
@@ -36,6 +38,8 @@ class Timings:
     generated_tokens: int = 0
     decode_seconds: float = 0.0
     decode_bytes: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -96,8 +100,9 @@ class LLM:
     `memory` bytes. `isa` is an ISA level below the CPU's best; `kv` says how keys and values are kept: `f16`, or `q8_0`
     in little more than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts
     are written at once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is
-    read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. Raises
-    SeventyError for a file that cannot be used or does not fit.
+    read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. `draft` says
+    whence tokens are guessed so that a step may write several, which changes no text: `lookup` (what stood in the text
+    before), `off`, or `auto`, whatever pays. Raises SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -115,15 +120,17 @@ class LLM:
         slowdown: float = 2.0,
         chat_template: str | None = None,
         memory: int | None = None,
+        draft: str = "auto",
     ) -> None:
         self._scheduler: Scheduler | None = None
+        drafts.check(draft)
         self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory)
         self._chat: ChatFormat | None = None
         try:
             self.tokenizer = Tokenizer.from_metadata(self.model.metadata)
             self._chat = ChatFormat(self.model.metadata, self.tokenizer, chat_template)
             self.top_k = TopK(self.model.library)
-            self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown)
+            self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown, draft)
         except BaseException:
             self.close()
             raise
@@ -316,7 +323,7 @@ def _completion(text: str, written: list[int], finished: Finished | None, prompt
         written = [*written, finished.end_token]
     timings = Timings(
         finished.prompt_tokens, finished.cached_tokens, finished.prompt_seconds, finished.written_tokens,
-        finished.decode_seconds, finished.decode_bytes,
+        finished.decode_seconds, finished.decode_bytes, finished.drafted_tokens, finished.accepted_tokens,
     )  # fmt: skip
     reason = "aborted" if finished.reason == "cancelled" else finished.reason
     return Completion(text, written, reason, timings, finished.cut_by)

@@ -61,6 +61,7 @@ class Finished:
     `reason` is `stop` (the model's end of text, or a stop string), `length` or `cancelled`; for `length`, `cut_by` says
     what was too short: max_tokens, context or max_seconds. `end_token` is the end of text that the model wrote, if it
     did. `decode_bytes` is what was read of weights and caches in the steps that wrote the answer, by all texts in them.
+    `drafted_tokens` were guessed, and `accepted_tokens` of them right (engine/drafts.py).
     """
 
     reason: str
@@ -73,6 +74,8 @@ class Finished:
     cut_by: str = ""
     end_token: int | None = None
     decode_bytes: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

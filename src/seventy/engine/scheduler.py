@@ -1,9 +1,11 @@
-"""Several users at once: a step carries one token of every running answer and pieces of prompts that come in.
+"""Several users at once: a step carries one token of every running answer, or drafts too, and pieces of new prompts.
 
 One thread runs the steps; `submit` and `cancel` are for any other. Requests wait in a queue per user and are taken in
 turn; a running request that finds no page of the cache left gives up its own for an older one and goes on later (what
 it had read is still in the cache, as long as there is room). A row's result does not depend on its company, so a text
-under load is the text alone. This module knows neither HTTP nor asyncio.
+under load is the text alone. Drafts (engine/drafts.py) are tokens of an answer before they are chosen: of each row the
+next token is chosen as ever, and rows count up to the first one that was fed another token. This module knows neither
+HTTP nor asyncio.
 """
 
 import itertools
@@ -11,15 +13,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.engine import drafts
+from seventy.engine.drafts import MAX_DRAFT, Drafter, Governor, Lookup
 from seventy.engine.generation import Generation
-from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment, Step
+from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment
 from seventy.engine.prefill_budget import PrefillBudget
 from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import TopK
@@ -43,6 +47,8 @@ class Statistics:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     written_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     steps: int = 0
     rows: int = 0
     preempted: int = 0
@@ -57,11 +63,13 @@ class Statistics:
 class _Task:
     """A request on its way: the text being written, and the sequence that holds what was read of it so far."""
 
-    def __init__(self, request: Request, sequence: CachedSequence, generation: Generation) -> None:
-        self.request, self.sequence, self.generation = request, sequence, generation
+    def __init__(
+        self, request: Request, sequence: CachedSequence, generation: Generation, drafter: Drafter | None
+    ) -> None:
+        self.request, self.sequence, self.generation, self.drafter = request, sequence, generation, drafter
         self.cached: int | None = None
         self.states: NDArray[np.float64] | None = None
-        self.decode_bytes = 0
+        self.decode_bytes = self.drafted = self.accepted = 0
         self.started = self.first = 0.0
 
     @property
@@ -87,14 +95,24 @@ class _Task:
         end = self.sequence.length + n
         if self.request.logits:
             return max(0, min(n, end - (len(self.tokens) - self.request.logits)))
-        return int(end == len(self.tokens) and self.request.pooling is None)
+        # Of the last token, and of every draft after it.
+        return max(0, end - len(self.tokens) + 1) if self.request.pooling is None else 0
+
+    def next(self, n: int) -> list[int]:
+        """Return the next `n` tokens to read."""
+        return self.tokens[self.sequence.length : self.sequence.length + n]
+
+    def chances(self) -> list[float]:
+        """Return what the drafter hopes of its guesses, as many as there is room for in the answer."""
+        return self.drafter.chances(min(MAX_DRAFT, self.generation.room - 1)) if self.drafter else []
 
 
 class Scheduler:
     """Runs requests on a model, at most `parallel` at once, and `queue` waiting.
 
     `slowdown`: how many times longer a step may take than one of the running answers alone while prompts are read
-    beside them: near 1 the answers keep their pace and prompts wait, large numbers the other way round.
+    beside them: near 1 the answers keep their pace and prompts wait, large numbers the other way round. `draft` is one
+    of engine.drafts.CHOICES.
     """
 
     def __init__(
@@ -105,6 +123,7 @@ class Scheduler:
         parallel: int = 4,
         queue: int = 64,
         slowdown: float = 2.0,
+        draft: str = "auto",
     ) -> None:
         if not 1 <= parallel <= MAX_OUTPUTS:
             raise SeventyError(f"parallel must be from 1 to {MAX_OUTPUTS}, not {parallel}")
@@ -114,6 +133,10 @@ class Scheduler:
         self.statistics = Statistics()
         self._tokenizer, self._top_k = tokenizer, top_k
         self._budget = PrefillBudget(slowdown, MAX_ROWS)
+        # A recurrent layer's state is that after all rows of a step: there is no way back from a draft yet.
+        drafts_off = drafts.check(draft) == "off" or model.cache.recurrent
+        self._drafter: Callable[[Sequence[int]], Drafter] | None = None if drafts_off else Lookup
+        self._governor = Governor()
         # Guards what other threads see: the queues, the running ones, the batch of the step that runs now.
         self._lock = threading.Condition()
         self._waiting: dict[str, deque[_Task]] = {}
@@ -138,7 +161,8 @@ class Scheduler:
                 f"the prompt or start with a larger context"
             )
         generation = Generation(request, self._tokenizer, self._top_k, context)
-        task = _Task(request, self.model.new_sequence(), generation)
+        drafter = self._drafter(generation.tokens) if self._drafter and request.writes else None
+        task = _Task(request, self.model.new_sequence(), generation, drafter)
         with self._lock:
             if self._closing:
                 raise SeventyError("the server is shutting down; try again when it is back")
@@ -292,8 +316,8 @@ class Scheduler:
                     return False
         return True
 
-    def _plan(self) -> list[tuple[_Task, int]]:
-        """Who is in the next step, and with how many tokens."""
+    def _plan(self) -> list[tuple[_Task, list[int]]]:
+        """Who is in the next step, and with which tokens: those to read next, and drafts."""
         decoding = [task for task in self._running if task.decoding]
         reading = [task for task in self._running if not task.decoding]
         batch = [(task, 1) for task in decoding]
@@ -308,7 +332,23 @@ class Scheduler:
             assert len(self._running) > 1, f"{short} pages short for one sequence alone"
             self._preempt(youngest)
             batch = [(task, n) for task, n in batch if task is not youngest]
-        return batch
+        if reading or not self._drafter:
+            return [(task, task.next(n)) for task, n in batch]
+        return self._with_drafts(decoding)
+
+    def _with_drafts(self, tasks: list[_Task]) -> list[tuple[_Task, list[int]]]:
+        """The next token of each running answer, and the drafts that pay. They take nobody's pages."""
+        tasks = [task for task in tasks if task in self._running]
+        chances = [task.chances() for task in tasks]
+        if not any(chances):
+            return [(task, task.tokens[-1:]) for task in tasks]
+        numbers = self._governor.share(chances, MAX_OUTPUTS - len(tasks))
+        while any(numbers) and self._missing_pages([(t, 1 + n) for t, n in zip(tasks, numbers, strict=True)]) > 0:
+            numbers[numbers.index(max(numbers))] -= 1
+        return [
+            (task, task.tokens[-1:] + (task.drafter.propose(n) if n and task.drafter else []))
+            for task, n in zip(tasks, numbers, strict=True)
+        ]
 
     def _missing_pages(self, batch: Sequence[tuple[_Task, int]]) -> int:
         wanted = sum(task.sequence.missing_pages(task.sequence.length + n) for task, n in batch)
@@ -321,15 +361,15 @@ class Scheduler:
         self._waiting.setdefault(task.request.user, deque()).appendleft(task)
         self.statistics.preempted += 1
 
-    def _step(self, batch: list[tuple[_Task, int]]) -> None:
+    def _step(self, batch: list[tuple[_Task, list[int]]]) -> None:
         decoding = [task for task, _ in batch if task.decoding]
+        answer_rows = sum(len(tokens) for task, tokens in batch if task.decoding)
         segments = []
-        for task, n in batch:
+        for task, tokens in batch:
             at = task.sequence.length
-            task.sequence.reserve(at + n)
-            segments.append(
-                Segment(at, task.tokens[at : at + n], task.outputs(n), task.sequence.pages, task.sequence.states)
-            )
+            task.sequence.reserve(at + len(tokens))
+            outputs, sequence = task.outputs(len(tokens)), task.sequence
+            segments.append(Segment(at, tokens, outputs, sequence.pages, sequence.states))
         start = time.monotonic()
         try:
             step = self.model.step(segments, self._deliver)
@@ -344,29 +384,42 @@ class Scheduler:
         finally:
             with self._lock:
                 self._batch = []
-        seconds, n_rows = time.monotonic() - start, sum(n for _, n in batch)
-        self._budget.record(len(decoding), n_rows, seconds)
-        self._watch(len(decoding), n_rows, seconds)
+        seconds, n_rows = time.monotonic() - start, sum(len(tokens) for _, tokens in batch)
+        self._budget.record(answer_rows, n_rows, seconds)
+        written = self.statistics.written_tokens
         for task in decoding:
             task.decode_bytes += step.bytes_read
         row = output = 0
-        for i, ((task, n), segment) in enumerate(zip(batch, segments, strict=True)):
+        for i, ((task, tokens), segment) in enumerate(zip(batch, segments, strict=True)):
+            n = len(tokens)
             try:
-                if i in step.bad:
+                if i not in step.bad:
+                    self._take(task, row, tokens, step.logits[output : output + segment.outputs])
+                elif task.decoding and n > 1:
+                    # It may have been a draft's: without any the next step says.
+                    task.drafter = None
+                else:
                     raise SeventyError(_DAMAGED)
-                task.sequence.commit(segment.tokens)
-                self._take(task, step, row, n, step.logits[output : output + segment.outputs])
             except Exception as error:
                 if not isinstance(error, SeventyError):
                     _log.exception("a request failed")
                 with self._lock:
                     self._fail(task, error)
             row, output = row + n, output + segment.outputs
+        written = self.statistics.written_tokens - written
+        self._watch(written if decoding else 0, answer_rows, n_rows, seconds)
+        if self._drafter and n_rows == answer_rows:
+            # With the time that choosing the tokens took.
+            self._governor.record(len(decoding), n_rows, written, time.monotonic() - start)
 
-    def _take(self, task: _Task, step: Step, row: int, n: int, logits: NDArray[np.float32]) -> None:
+    def _take(self, task: _Task, row: int, tokens: list[int], logits: NDArray[np.float32]) -> None:
         """Hand on what a step gave for a request: its rows begin at `row`."""
+        if task.request.writes and len(logits):
+            self._write(task, tokens, logits)
+            return
+        task.sequence.commit(tokens)
         if task.request.pooling is not None:
-            self._pool(task, self.model.states(row, row + n))
+            self._pool(task, self.model.states(row, row + len(tokens)))
         elif task.request.logits:
             if len(logits):
                 first = task.sequence.length - len(logits)
@@ -374,37 +427,48 @@ class Scheduler:
             if not task.unread:
                 with self._lock:
                     self._finish(task, "stop")
-        elif len(logits):
-            self._write(task, logits[0])
         else:
-            self._outbox.append((task.request, self._progress(task)))
+            self._outbox.append((task.request, self._progress(task, task.sequence.length)))
 
-    def _watch(self, decoding: int, n_rows: int, seconds: float) -> None:
+    def _watch(self, written: int, answer_rows: int, n_rows: int, seconds: float) -> None:
         s = self.statistics
         s.steps += 1
         s.rows += n_rows
         s.last_batch = n_rows
-        if decoding:
-            s.decode_tokens_per_second += (decoding / seconds - s.decode_tokens_per_second) / 8
-        if n_rows > decoding:
-            s.prompt_tokens_per_second += ((n_rows - decoding) / seconds - s.prompt_tokens_per_second) / 4
+        if written:
+            s.decode_tokens_per_second += (written / seconds - s.decode_tokens_per_second) / 8
+        if n_rows > answer_rows:
+            s.prompt_tokens_per_second += ((n_rows - answer_rows) / seconds - s.prompt_tokens_per_second) / 4
 
-    def _progress(self, task: _Task) -> Progress:
-        total, done, cached = len(task.tokens), task.sequence.length, task.cached or 0
+    def _progress(self, task: _Task, done: int) -> Progress:
+        total, cached = len(task.tokens), task.cached or 0
         elapsed = time.monotonic() - task.started
         left = elapsed / (done - cached) * (total - done) if done > cached else None
         return Progress(done, total, cached, left)
 
-    def _write(self, task: _Task, logits: NDArray[np.float32]) -> None:
-        """Let the text go on by one token, and say so."""
-        if not task.generation.written:
+    def _write(self, task: _Task, tokens: list[int], logits: NDArray[np.float32]) -> None:
+        """Let the text go on by a token for each row of logits, up to the first that was fed another, and say so."""
+        generation, drafted = task.generation, len(logits) - 1
+        if not generation.written:
             task.first = time.monotonic()
-            self._outbox.append((task.request, self._progress(task)))
-        self._outbox.append((task.request, task.generation.write(logits)))
-        self.statistics.written_tokens += 1
-        if task.generation.reason:
+            self._outbox.append((task.request, self._progress(task, len(task.tokens))))
+        accepted = 0
+        for row in logits:
+            self._outbox.append((task.request, generation.write(row)))
+            self.statistics.written_tokens += 1
+            if generation.reason or accepted == drafted or generation.tokens[-1] != tokens[accepted - drafted]:
+                break
+            accepted += 1
+        task.sequence.commit(tokens[: len(tokens) - drafted + accepted])
+        if drafted:
+            task.drafted, task.accepted = task.drafted + drafted, task.accepted + accepted
+            self.statistics.drafted_tokens += drafted
+            self.statistics.accepted_tokens += accepted
+        if generation.reason:
             with self._lock:
-                self._finish(task, task.generation.reason)
+                self._finish(task, generation.reason)
+        elif task.drafter:
+            task.drafter.observe()
 
     def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
         mean = task.request.pooling == "mean"
@@ -432,7 +496,7 @@ class Scheduler:
         event = Finished(
             reason, len(task.request.ids), task.cached or 0, task.generation.written,
             started - task.request.since, first - started, now - first,
-            task.generation.cut_by, task.generation.end_token, task.decode_bytes,
+            task.generation.cut_by, task.generation.end_token, task.decode_bytes, task.drafted, task.accepted,
         )  # fmt: skip
         self._outbox.append((task.request, event))
 

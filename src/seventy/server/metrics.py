@@ -63,6 +63,8 @@ class _Engines(Collector):
             ("prompt_tokens", "Tokens of prompts.", "prompt_tokens"),
             ("prefix_hit_tokens", "Tokens of prompts that were in the cache.", "cached_tokens"),
             ("generated_tokens", "Tokens written.", "written_tokens"),
+            ("drafted_tokens", "Tokens guessed.", "drafted_tokens"),
+            ("accepted_tokens", "Tokens guessed that were right.", "accepted_tokens"),
             ("steps", "Steps of the engine.", "steps"),
             ("rows", "Rows of all steps.", "rows"),
             ("preemptions", "Times a request gave its pages to an older one.", "preempted"),

@@ -40,6 +40,7 @@ TURN_SECONDS = 60.0
 # What of a scheduler's statistics only grows; it outlives the model's leaving.
 COUNTERS = (
     "requests", "cancelled", "prompt_tokens", "cached_tokens", "written_tokens", "steps", "rows", "preempted",
+    "drafted_tokens", "accepted_tokens",
 )  # fmt: skip
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 T = TypeVar("T")
