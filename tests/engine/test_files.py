@@ -105,8 +105,8 @@ def test_an_error_ends_the_reading_of_what_is_left(tiny: Path, monkeypatch: pyte
     monkeypatch.setattr(weights.Weights, "refuse_unused", lambda self: None)
     with pytest.raises(SeventyError, match="Input/output error"):
         LLM(tiny, threads=2)
-    # Two threads, a few that were under way: not all the 500 pieces.
-    assert len(seen) < 50
+    # Two threads, what was under way: not all the 500 pieces.
+    assert len(seen) <= 2
 
 
 def test_missing_tensor(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_embedding_and_vocabulary_that_disagree(tmp_path: Path) -> None:
 def test_tensor_type_that_is_not_supported(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {id: entry for id, entry in formats().items() if entry is not by_name("Q4_K")}
     monkeypatch.setattr(weights, "formats", lambda: known)
-    with pytest.raises(SeventyError, match=r"type Q4_K, which this engine cannot multiply; .*: BF16, F16, F32, IQ4_NL"):
+    with pytest.raises(SeventyError, match=r"type Q4_K, which this engine cannot multiply; .*: BF16, F16, F32, IQ1_M"):
         LLM(tiny)
 
 

@@ -8,6 +8,7 @@ import pytest
 from seventy import models
 from seventy.bench.synthetic import Synthetic, find_shape
 from seventy.cache.pages import Pages
+from seventy.cache.states import States
 from seventy.engine.footprint import footprint, least_and_full
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
@@ -47,7 +48,7 @@ def test_rows_of_published_models_take_no_more_than_they_are_counted_to_take(nam
     tensors, source.tensors = source.tensors, {}
     weights = Outline(source, lambda name, shape: tensors[name], tensors.__contains__)
     pages = Pages(source.caches, 1, "f16")
-    program = Program(weights, pages, 512, MAX_ROWS, MAX_OUTPUTS, config.epsilon, threads=8)
+    program = Program(weights, pages, States(source.caches, 0), 512, MAX_ROWS, MAX_OUTPUTS, config.epsilon, threads=8)
     models.find(source.shape.architecture).build(program, config, weights)
     program.finish()
     assert sum(len(area) for area in program.memory) <= need.rows

@@ -1,5 +1,6 @@
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,14 +182,18 @@ def test_more_than_there_is_room_for_ends_for_want_of_it(scheduler: Scheduler) -
     assert Asked(scheduler, prompt(1, 500), None).end().cut_by == "context"
 
 
-def test_time_begins_when_the_queue_is_left_and_its_end_is_a_length(scheduler: Scheduler) -> None:
-    # Four fill the scheduler: the last one waits longer than its time, which has not begun.
+def test_time_begins_when_the_queue_is_left_and_its_end_is_a_length(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four fill the scheduler with a hundred steps: the last one waits longer than its time, which has not begun.
+    step = scheduler.model.step
+    monkeypatch.setattr(scheduler.model, "step", lambda *of: (time.sleep(0.003), step(*of))[1])
     others = [Asked(scheduler, prompt(i, 5), 100, user=str(i), sampling=VARIED) for i in range(4)]
     waiting = Asked(scheduler, prompt(5, 5), 2, max_seconds=30.0)
-    late = Asked(scheduler, prompt(6, 5), None, max_seconds=1e-9)
+    late = Asked(scheduler, prompt(6, 5), None, max_seconds=0.25)
     end = late.end()
     assert (end.reason, end.cut_by) == ("length", "max_seconds")
-    assert end.written_tokens >= 1 and end.queued_seconds > 1e-9
+    assert end.written_tokens >= 1 and end.queued_seconds > 0.25
     assert waiting.end().cut_by == "max_tokens"
     assert all(each.end().written_tokens == 100 for each in others)
 

@@ -13,6 +13,7 @@ from seventy.gguf.file import GGUF
 from seventy.plan.machine import machine_from_parts
 from seventy.plan.runs import marked, why_not, why_not_file, why_not_model
 from seventy.plan.wanted import wanted
+from tests.support.families import llama
 from tests.support.tiny import write_tiny
 
 
@@ -26,8 +27,8 @@ def test_architecture_types_isa() -> None:
 
 
 def test_it_says_of_names_what_it_says_of_files(tmp_path: Path) -> None:
-    """A dense architecture with experts (Mixtral): whatever the engine makes of such a file."""
-    with GGUF(write_tiny(tmp_path / "experts.gguf", expert_count=8)) as file:
+    """Mixtral, which says that it is llama: whatever the engine makes of such a file."""
+    with GGUF(llama.write(tmp_path / "experts.gguf")) as file:
         refused = why_not_file(file) is not None
     assert (why_not_model("seventy", find_model("mixtral-8x7b"), "Q4_K_M") is not None) is refused
     assert why_not_model("seventy", find_model("llama-3.3-70b"), "Q4_K_M") is None

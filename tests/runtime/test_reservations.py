@@ -96,7 +96,7 @@ def test_what_this_process_has_promised_counts_until_it_is_released(folder: Path
         # Its resident memory counts once, for both.
         assert promised() == pytest.approx(15 * 10**9 - held, abs=100_000_000)
         with pytest.raises(SeventyError, match="are promised to models already loaded"):
-            reservations.reserve(10 * 10**9, "three")
+            reservations.reserve(20 * 10**9, "three")
         second.release()
         second.release()
     assert promised() == 0 and not list(folder.iterdir())

@@ -148,7 +148,7 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
             try:
                 with runtime.shared.executor(library, cpus(2)) as mine:
                     again = Program()
-                    mine.run(again.operations, again.counters)
+                    mine.run(Linked(again.operations, again.counters))
                     code = 0 if len(again.calls) == 6 else 2
             finally:
                 os._exit(code)

@@ -139,7 +139,7 @@ def test_abort_stops_the_steps_of_one_executor_only(pool: ThreadPool) -> None:
 
     def wait_for_a_turn() -> None:
         try:
-            other.run(waiting.operations, waiting.counters)
+            other.run(Linked(waiting.operations, waiting.counters))
         except Aborted:
             stopped.append(True)
 
@@ -148,13 +148,13 @@ def test_abort_stops_the_steps_of_one_executor_only(pool: ThreadPool) -> None:
     timers = [threading.Timer(0.05, thread.start), threading.Timer(0.1, other.abort)]
     for timer in timers:
         timer.start()
-    one.run(program.operations, program.counters)
+    one.run(Linked(program.operations, program.counters))
     for timer in timers:
         timer.join()
     thread.join()
     assert len(program.calls) == 40
     assert stopped == [True] and waiting.calls == []
-    other.run(waiting.operations, waiting.counters)
+    other.run(Linked(waiting.operations, waiting.counters))
     assert len(waiting.calls) == 12
 
 
@@ -194,7 +194,7 @@ def test_a_pool_grows_and_moves(pool: ThreadPool) -> None:
     assert [os.sched_getaffinity(worker.native_id) for worker in pool._workers] == [{cpu} for cpu in cpus(6)[::-1][1:]]
     for user, threads in ((executor, 4), (Executor(pool, 6), 6)):
         program = Program()
-        user.run(program.operations, program.counters)
+        user.run(Linked(program.operations, program.counters))
         assert sorted(program.calls) == [(i, t, threads) for i in range(3) for t in range(threads)]
 
 
@@ -205,13 +205,13 @@ def test_a_thread_that_was_started_twice_runs_once(pool: ThreadPool) -> None:
     twice.join(10)
     assert not twice.is_alive()
     program = Program()
-    Executor(pool, 4).run(program.operations, program.counters)
+    Executor(pool, 4).run(Linked(program.operations, program.counters))
     assert len(program.calls) == 12
     # The other case: it runs, but the list does not know it. It ends with the pool.
     unknown = threading.Thread(target=pool._work, args=(4, cpus(5)[4]), daemon=True)
     unknown.start()
     pool.grow(cpus(5))
-    Executor(pool, 5).run(program.operations, program.counters)
+    Executor(pool, 5).run(Linked(program.operations, program.counters))
     assert len(program.calls) == 27
     pool.close()
     unknown.join(10)
@@ -229,7 +229,7 @@ def test_a_closed_pool_and_a_closed_executor_run_nothing(pool: ThreadPool) -> No
     pool.close()
     assert not any(worker.is_alive() for worker in pool._workers)
     with pytest.raises(AssertionError, match="pool is closed"):
-        other.run(program.operations, program.counters)
+        other.run(Linked(program.operations, program.counters))
     assert program.calls == []
 
 
@@ -239,11 +239,11 @@ def test_lead_keeps_the_caller_on_the_first_cpu_and_takes_it_back(pool: ThreadPo
         assert os.sched_getaffinity(0) == first
         with pool.lead():
             program = Program()
-            Executor(pool, 4).run(program.operations, program.counters)
+            Executor(pool, 4).run(Linked(program.operations, program.counters))
         assert os.sched_getaffinity(0) == first
         raise ZeroDivisionError
     assert os.sched_getaffinity(0) == before
-    Executor(pool, 4).run(program.operations, program.counters)
+    Executor(pool, 4).run(Linked(program.operations, program.counters))
     assert os.sched_getaffinity(0) == before
 
 

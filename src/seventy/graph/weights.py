@@ -294,7 +294,16 @@ class Weights:
         pack = {name: _SIGNATURE(library.address(kernel)) for kernel in self.kernels() for name in kernel.parameters}
         # A file that would fill the page cache is dropped behind us: the packed copy is the one we use.
         drop = self.nbytes > total_bytes() // 4 and hasattr(os, "posix_fadvise")
-        done, lock = 0, threading.Lock()
+        done, lock, failed = 0, threading.Lock(), threading.Event()
+
+        def read_unless_failed(chunk: tuple[Matrix, int, int, int]) -> None:
+            # What others began is ended; nothing more is begun for a file that cannot be read.
+            if not failed.is_set():
+                try:
+                    read(chunk)
+                except BaseException:
+                    failed.set()
+                    raise
 
         def read(chunk: tuple[Matrix, int, int, int]) -> None:
             nonlocal done
@@ -328,7 +337,7 @@ class Weights:
                 stack.enter_context(ThreadPoolExecutor(share, initializer=_stay, initargs=(cpus,)))
                 for cpus in self.nodes
             ]
-            packed = [pool.map(read, self._chunks(node)) for node, pool in enumerate(pools)]
+            packed = [pool.map(read_unless_failed, self._chunks(node)) for node, pool in enumerate(pools)]
             for results in packed:
                 for _ in results:
                     pass
