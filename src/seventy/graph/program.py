@@ -1,12 +1,12 @@
 """A model as a flat list of kernel calls; architectures in models/ write it line by line.
 
 The program is laid out once, for the most rows a step may have. A step fills in a few numbers (tokens, positions,
-block tables, which rows want logits) and the team runs the list; nothing of Python runs in between. An operation
-waits for those before it only where it reads what they write or writes what they use.
+block tables, which rows want logits) and the team runs the list; nothing of Python runs in between. What stands here
+reads and writes what is remembered of texts; products stand in graph/products.py, the list in graph/operations.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +15,11 @@ from seventy.cache.pages import Pages
 from seventy.cache.pages import pages as n_pages
 from seventy.cache.spec import Paged
 from seventy.cache.states import States
-from seventy.formats import PANEL
-from seventy.graph.buffers import Access, Buffer, Memory, barriers, place
-from seventy.graph.weights import Matrix, Weights
-from seventy.jit.compiler import Kernel, Library
-from seventy.kernels import (
-    activations,
-    attention,
-    cap,
-    combine,
-    delta_rule,
-    embedding,
-    experts,
-    finite,
-    heads,
-    latent,
-    latent_store,
-    matmul,
-    residual,
-    rope,
-    route,
-    run,
-    scale,
-    short_convolution,
-)
-from seventy.kernels.activations import KINDS
-from seventy.runtime.threads import Linked
-
-# A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
-# least eight claims for each thread, so that none waits long for another.
-_CLAIM_BYTES = 1 << 20
-_CLAIMS_PER_THREAD = 8
-_MATMUL, _EXPERTS, _HEADS = (f"seventy.kernels.{name}:build" for name in ("matmul", "experts", "heads"))
+from seventy.graph.buffers import Buffer, Memory
+from seventy.graph.products import Products
+from seventy.graph.weights import Weights
+from seventy.jit.compiler import Kernel
+from seventy.kernels import attention, delta_rule, latent, latent_store, rope, short_convolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,37 +32,6 @@ class RotaryTables:
     interleaved: bool
 
 
-@dataclass(slots=True)
-class Activation:
-    """An input of matrices: how to make it, and in which kinds it has been made already."""
-
-    source: str
-    a: Buffer
-    b: int | Memory
-    b_stride: int
-    rows: int
-    capacity: int
-    row_map: int
-    reads: tuple[Memory, ...]
-    made: dict[tuple[str, bool], Memory] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RouterRule:
-    """How a router chooses `used` experts of each row (kernels/route.py).
-
-    `scoring` is what becomes of its scores; the weights of the chosen are normalised or not, and times `scale`. Of
-    `groups` groups of experts the best `groups_used` take part.
-    """
-
-    used: int
-    scoring: route.Scoring = "softmax"
-    normalise: bool = False
-    scale: float = 1.0
-    groups: int = 1
-    groups_used: int = 1
-
-
 @dataclass(frozen=True, slots=True)
 class DeltaHeads:
     """Heads of the delta rule, `dim` wide; which key head a value head has is as in kernels/delta_rule.py."""
@@ -100,43 +42,9 @@ class DeltaHeads:
     tiled: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Routes:
-    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts.
+class Program(Products):
+    """A model's list and memory. More inputs of a step are `positions`, `segments`, `tables` and `slots`.
 
-    `numbers` are those of the slots themselves.
-    """
-
-    used: int
-    weights: Memory
-    slots: Memory
-    inputs: Memory
-    active: NDArray[np.int32]
-    starts: Memory
-    numbers: NDArray[np.int32]
-
-    @property
-    def memory(self) -> tuple[object, ...]:
-        return self.weights, self.slots, self.inputs, self.active, self.starts
-
-
-@dataclass(slots=True)
-class _Operation:
-    """`arguments` may be memory, whose address is known once it is placed; `block` is then what the kernel reads."""
-
-    kernel: Kernel
-    names: Sequence[str]
-    arguments: dict[str, int | Memory]
-    access: Access
-    weight_bytes: int
-    block: NDArray[np.int64]
-    barrier: bool = False
-
-
-class Program:
-    """The list and its memory. The inputs of a step are `tokens`, `positions`, `segments`, `tables`, `outputs`.
-
-    `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
     `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
     For recurrent layers, `starts` are the first row of each segment and at last the number of rows, `state_pairs` the
     states that each reads and writes.
@@ -158,348 +66,16 @@ class Program:
 
         Claims are sized for `threads` threads; `thread_nodes` is the node of each, of those the weights are split over.
         """
-        self.weights, self.pages, self.states = weights, pages, states
-        self.context, self.threads = context, threads
-        self._thread_nodes: NDArray[np.int64] = np.array(thread_nodes, np.int64)
-        self.max_rows, self.max_outputs = max_rows, max_outputs
-        self.tokens: NDArray[np.int32] = np.zeros(max_rows, np.int32)
+        super().__init__(weights, max_rows, max_outputs, epsilon, threads, thread_nodes)
+        self.pages, self.states, self.context = pages, states, context
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.segments: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
         self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
-        self.outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self.starts: NDArray[np.int32] = np.zeros(max_rows + 1, np.int32)
         self.state_pairs: NDArray[np.int32] = np.zeros((max_rows, 2), np.int32)
-        # Rows of the step, rows that want logits, slots of experts, heads of rows that have a matrix each, segments.
-        self.counts: NDArray[np.int64] = np.zeros(5, np.int64)
-        self.slots_per_row = self.heads_per_row = 0
-        # Where each head of each row is, of those that have a matrix each.
-        self._head_numbers: NDArray[np.int32] | None = None
-        # Of each layer with experts: how many it read, and how many bytes one has.
-        self._experts: list[tuple[NDArray[np.int32], int]] = []
-        # 1 for each row, and for each row of logits, with something in it that is no number.
-        self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
-        self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
         self._caches = {layer: object() for layer in pages.paged}
         self._scratch: dict[tuple[int, ...], Memory] = {}
-        self._operations: list[_Operation] = []
-        self.memory: list[NDArray[np.uint8]] = []
-        self.hidden: Buffer | None = None
-        self.logits: Buffer | None = None
-        # Bytes of the matrices that every row reads, and of those that only rows which want logits do. The embedding
-        # is in neither: of it one row a token is read.
-        self._row_bytes = self._output_bytes = 0
-
-    # What architectures use
-
-    def buffer(self, columns: int, outputs: bool = False) -> Buffer:
-        """Return rows of `columns` floats: one for each row of the step, or for each row that wants logits."""
-        stride = 4 * PANEL * -(-columns // PANEL)
-        capacity = self.max_outputs if outputs else self.max_rows
-        return Buffer(Memory(capacity * stride), columns, stride, capacity, self.counts.ctypes.data + 8 * outputs)
-
-    def result(self, hidden: Buffer, logits: Buffer) -> None:
-        """Name what a step gives: the last layer's rows, and the logits of those that want them.
-
-        Both are kept until the next step, and their rows are checked for what is no number.
-        """
-        self.hidden, self.logits = hidden, logits
-        for buffer, bad in ((hidden, self.bad_rows), (logits, self.bad_outputs)):
-            buffer.memory.kept = True
-            self._add(
-                Kernel("seventy.kernels.finite:build"),
-                finite.ARGUMENTS,
-                reads=(buffer.memory,),
-                writes=(bad,),
-                rows=buffer.count,
-                input=buffer.memory,
-                stride=buffer.stride,
-                bad=bad.ctypes.data,
-            )
-
-    def embed(self, matrix: Matrix, into: Buffer, factor: float = 1.0) -> None:
-        """into[row] = factor * matrix[token of the row]"""
-        self._add(
-            Kernel("seventy.kernels.embedding:build", (matrix.format.name,)),
-            embedding.ARGUMENTS,
-            reads=(),
-            writes=(into.memory,),
-            rows=into.count,
-            panels=matrix.address,
-            blocks=matrix.blocks,
-            tokens=self.tokens.ctypes.data,
-            output=into.memory,
-            output_stride=into.stride,
-        )
-        if matrix.scale is not None:
-            self._scale(into, matrix.scale, into)
-        if factor != 1:
-            self._scale(into, self._constant(factor), into)
-
-    def plain(self, a: Buffer) -> Activation:
-        """The rows as they are."""
-        return Activation("plain", a, 0, 0, a.count, a.capacity, 0, (a.memory,))
-
-    def norm(self, a: Buffer, weight: NDArray[np.float32], outputs_only: bool = False) -> Activation:
-        """RMSNorm of the rows, or of those that want logits."""
-        self._constants.append(weight)
-        address = weight.ctypes.data
-        if outputs_only:
-            count = self.counts.ctypes.data + 8
-            return Activation(
-                "norm", a, address, 0, count, self.max_outputs, self.outputs.ctypes.data, (a.memory,)
-            )
-        return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
-
-    def normalised(self, a: Buffer, weight: NDArray[np.float32]) -> Buffer:
-        """RMSNorm of the rows, whole panels wide, as rows again."""
-        assert a.stride == 4 * a.columns, f"rows of {a.columns} floats in {a.stride} bytes"
-        rows = self._made(self.norm(a, weight), "f32", one_by_one=True)
-        return Buffer(rows, a.columns, a.stride, a.capacity, a.count)
-
-    def add_normalised(
-        self, a: Buffer, weight: NDArray[np.float32], into: Buffer, factor: NDArray[np.float32] | None = None
-    ) -> None:
-        """into += RMSNorm of the rows; then that is multiplied by the one number of `factor`."""
-        assert a.stride == into.stride, f"rows of {a.stride} and {into.stride} bytes"
-        factor = self._constant(1.0) if factor is None else factor
-        self._constants += [weight, factor]
-        self._add(
-            Kernel("seventy.kernels.residual:build"),
-            residual.ARGUMENTS,
-            reads=(a.memory, into.memory),
-            writes=(into.memory,),
-            rows=a.count,
-            input=a.memory,
-            columns=a.columns,
-            stride=a.stride,
-            weight=weight.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
-            factor=factor.ctypes.data,
-            output=into.memory,
-        )
-
-    def cap(self, a: Buffer, most: float) -> None:
-        """a = most * tanh(a / most)"""
-        self._add(
-            Kernel("seventy.kernels.cap:build"),
-            cap.ARGUMENTS,
-            reads=(a.memory,),
-            writes=(a.memory,),
-            rows=a.count,
-            input=a.memory,
-            stride=a.stride,
-            cap=self._constant(most).ctypes.data,
-        )
-
-    def gated(self, gate: Buffer, up: Buffer, activation: str = "swiglu") -> Activation:
-        """silu(gate) * up, or another product of both (kernels/activations.py)."""
-        reads = (gate.memory, up.memory)
-        return Activation(activation, gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
-
-    def matmul(
-        self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
-    ) -> None:
-        """into = x times the matrix transposed, plus the bias; or that is added to what is there."""
-        if matrix.scale is not None:
-            product = into if bias is None and not add else replace(into, memory=Memory(into.memory.nbytes))
-            self._multiply(x, matrix, product)
-            self._scale(product, matrix.scale, into, bias, add)
-        else:
-            self._multiply(x, matrix, into, bias, add)
-
-    def _multiply(
-        self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
-    ) -> None:
-        made = self._made(x, matrix.format.activation)
-        if x.rows == self.counts.ctypes.data:
-            self._row_bytes += matrix.nbytes
-        else:
-            self._output_bytes += matrix.nbytes
-        panel_bytes = matrix.blocks * matrix.format.panel_block
-        self._add(
-            Kernel(_MATMUL, (matrix.format.name,)),
-            matmul.ARGUMENTS,
-            reads=(made, into.memory) if add else (made,),
-            writes=(into.memory,),
-            rows=x.rows,
-            panels=matrix.address,
-            n_panels=matrix.panels,
-            blocks=matrix.blocks,
-            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels // (_CLAIMS_PER_THREAD * self.threads))),
-            input=made,
-            capacity=x.capacity,
-            output=into.memory,
-            output_stride=into.stride,
-            bias=0 if bias is None else bias.ctypes.data,
-            accumulate=int(add),
-            nodes=len(self.weights.nodes),
-            homes=self._thread_nodes.ctypes.data,
-            weight_bytes=matrix.nbytes,
-        )
-
-    def _scale(
-        self,
-        product: Buffer,
-        factor: NDArray[np.float32],
-        into: Buffer,
-        bias: NDArray[np.float32] | None = None,
-        add: bool = False,
-    ) -> None:
-        """into = factor * product, plus the bias; or that is added to what is there."""
-        self._add(
-            Kernel("seventy.kernels.scale:build", (bias is not None, add)),
-            scale.ARGUMENTS,
-            reads=(product.memory, into.memory) if add else (product.memory,),
-            writes=(into.memory,),
-            rows=product.count,
-            input=product.memory,
-            stride=into.stride,
-            factors=factor.ctypes.data,
-            output=into.memory,
-            bias=0 if bias is None else bias.ctypes.data,
-        )
-
-    def route(self, scores: Buffer, rule: RouterRule, bias: NDArray[np.float32] | None = None) -> Routes:
-        """Choose each row's experts by its scores, one for each expert.
-
-        The `bias` of each expert, in whole panels, counts for choosing only.
-        """
-        assert self.slots_per_row in (0, rule.used), "layers that use different numbers of experts"
-        self.slots_per_row = rule.used
-        slots, n_experts = self.max_rows * rule.used, scores.columns
-        # Read after the step: how many experts were read.
-        active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
-        factor = self._constant(rule.scale)
-        bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
-        parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
-        done = Memory(8, kept=True)
-        weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
-        numbers = np.arange(slots, dtype=np.int32)
-        self._constants += [bias, numbers]
-        routes = Routes(rule.used, weights, places, inputs, active, starts, numbers)
-        self._add(
-            Kernel("seventy.kernels.route:build", parameters),
-            route.ARGUMENTS,
-            reads=(scores.memory,),
-            writes=(*routes.memory, done),
-            rows=scores.count,
-            scores=scores.memory,
-            score_stride=scores.stride,
-            bias=bias.ctypes.data,
-            scale=factor.ctypes.data,
-            weights=weights,
-            slots=places,
-            inputs=inputs,
-            active=active.ctypes.data,
-            starts=starts,
-            done=done,
-        )
-        return routes
-
-    def experts(
-        self,
-        x: Activation,
-        routes: Routes,
-        gate: Matrix,
-        up: Matrix,
-        down: Matrix,
-        into: Buffer,
-        biases: Sequence[NDArray[np.float32] | None] = (None, None, None),
-        activation: str = "swiglu",
-        shared: tuple[Activation, Matrix] | None = None,
-        shared_gate: Buffer | None = None,
-        add: bool = True,
-    ) -> None:
-        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
-
-        Without `add`, into = that. `biases` are added to what gate, up and down give: f32, whole panels for each
-        expert. `activation` is as in `gated`. Then the product of `shared`, of every row, is added, times the sigmoid
-        of `shared_gate` where that is given. It is computed beside the experts, so that it needs no barriers of its
-        own.
-        """
-        self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
-        first, second = (self._slot_buffer(gate.rows) for _ in range(2))
-        out = self._slot_buffer(down.rows)
-        self._multiply_experts(x, routes, gate, first, routes.inputs, biases[0])
-        self._multiply_experts(x, routes, up, second, routes.inputs, biases[1])
-        everyones = self.buffer(into.columns) if shared else None
-        if shared and everyones:
-            self.matmul(*shared, everyones)
-        acted = self.gated(first, second, activation)
-        self._multiply_experts(acted, routes, down, out, routes.numbers.ctypes.data, biases[2])
-        assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
-        more = [buffer for buffer in (everyones, shared_gate, into if add else None) if buffer]
-        parameters = (routes.used, shared is not None, shared_gate is not None, add)
-        self._add(
-            Kernel("seventy.kernels.combine:build", parameters),
-            combine.ARGUMENTS,
-            reads=(routes.weights, routes.slots, out.memory, *(buffer.memory for buffer in more)),
-            writes=(into.memory,),
-            rows=into.count,
-            weights=routes.weights,
-            slots=routes.slots,
-            input=out.memory,
-            stride=into.stride,
-            output=into.memory,
-            shared=everyones.memory if everyones else 0,
-            gate=shared_gate.memory if shared_gate else 0,
-            gate_stride=shared_gate.stride if shared_gate else 0,
-        )
-
-    def _slot_buffer(self, columns: int) -> Buffer:
-        """Return rows of `columns` floats, one for each slot."""
-        stride, capacity = 4 * PANEL * -(-columns // PANEL), self.max_rows * self.slots_per_row
-        return Buffer(Memory(capacity * stride), columns, stride, capacity, self.counts.ctypes.data + 16)
-
-    def _multiply_experts(
-        self,
-        x: Activation,
-        routes: Routes,
-        matrix: Matrix,
-        into: Buffer,
-        inputs: Memory | int,
-        bias: NDArray[np.float32] | None,
-    ) -> None:
-        """into[slot] = x[inputs[slot]] times the matrix of the slot's expert, plus its bias."""
-        if bias is not None and matrix.scale is not None:
-            # The product is multiplied by the factor with the bias in it.
-            bias = bias / matrix.scale[: len(bias), None]
-            self._constants.append(bias)
-        made = self._made(x, matrix.format.activation, one_by_one=True)
-        panel_bytes = matrix.blocks * matrix.format.panel_block
-        self._add(
-            Kernel(_EXPERTS, (matrix.format.name,)),
-            experts.ARGUMENTS,
-            reads=(made, *routes.memory),
-            writes=(into.memory,),
-            panels=matrix.address,
-            n_panels=matrix.panels,
-            blocks=matrix.blocks,
-            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels)),
-            input=made,
-            capacity=x.capacity,
-            inputs=inputs,
-            active=routes.active.ctypes.data,
-            starts=routes.starts,
-            output=into.memory,
-            output_stride=into.stride,
-            bias=0 if bias is None else bias.ctypes.data,
-            weight_bytes=matrix.nbytes // matrix.experts * routes.used,
-        )
-        if matrix.scale is not None:
-            self._add(
-                Kernel("seventy.kernels.scale:build_of_experts"),
-                scale.ARGUMENTS,
-                reads=(into.memory, *routes.memory),
-                writes=(into.memory,),
-                stride=into.stride,
-                factors=matrix.scale.ctypes.data,
-                output=into.memory,
-                active=routes.active.ctypes.data,
-                starts=routes.starts,
-            )
 
     def rotate_and_store(
         self,
@@ -622,43 +198,6 @@ class Program:
             cache=self.pages.address(layer),
         )
 
-    def multiply_heads(self, x: Buffer, matrix: Matrix, into: Buffer) -> None:
-        """into[row, head] = x[row, head] times the head's matrix transposed.
-
-        Rows of x and `into` are as many equal parts as there are heads; of each part the first columns take part.
-        """
-        n = matrix.experts
-        assert self.heads_per_row in (0, n) and matrix.rows % PANEL == 0, f"{n} heads, {matrix.rows} rows"
-        assert x.stride == 4 * x.columns, f"rows of {x.columns} floats in {x.stride} bytes"
-        self.heads_per_row = n
-        if self._head_numbers is None:
-            self._head_numbers = np.arange(n, dtype=np.int32)[:, None] + n * np.arange(x.capacity, dtype=np.int32)
-        count = self.counts.ctypes.data + 24
-        parts = Buffer(x.memory, matrix.columns, x.stride // n, x.capacity * n, count)
-        made = self._made(self.plain(parts), matrix.format.activation, one_by_one=True)
-        self._row_bytes += matrix.nbytes
-        panel_bytes = matrix.blocks * matrix.format.panel_block
-        claims = matrix.panels * n // (_CLAIMS_PER_THREAD * self.threads)
-        self._add(
-            Kernel(_HEADS, (matrix.format.name,)),
-            heads.ARGUMENTS,
-            reads=(made,),
-            writes=(into.memory,),
-            rows=x.count,
-            heads=n,
-            panels=matrix.address,
-            n_panels=matrix.panels,
-            blocks=matrix.blocks,
-            chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels, claims)),
-            input=made,
-            capacity=parts.capacity,
-            numbers=self._head_numbers.ctypes.data,
-            output=into.memory,
-            output_stride=into.stride,
-            head_stride=4 * into.columns // n,
-            weight_bytes=matrix.nbytes,
-        )
-
     def latent_attention(
         self, queries: Buffer, into: Buffer, layer: int, scales: NDArray[np.float32], scale_span: int
     ) -> None:
@@ -688,32 +227,6 @@ class Program:
             output_stride=into.stride,
             scratch=self._scratch[key],
         )
-
-    def _attention_scratch(self, spec: Paged, group: int) -> Memory:
-        """Return the scratch of attention of this shape, one for all its layers.
-
-        Its counters must be zero when a step begins, and each step leaves them so.
-        """
-        key = spec.kv_heads, group, spec.value_dim
-        if key not in self._scratch:
-            self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
-        return self._scratch[key]
-
-    def _constant(self, number: float) -> NDArray[np.float32]:
-        """Return memory that holds this number as long as the program lives."""
-        constant = np.array([number], np.float32)
-        self._constants.append(constant)
-        return constant
-
-    def _sequences(self, layer: int) -> dict[str, int]:
-        """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
-        tables = self.tables if self.pages.paged[layer].window is None else self.slots
-        return {
-            "positions": self.positions.ctypes.data,
-            "segments": self.segments.ctypes.data,
-            "tables": tables.ctypes.data,
-            "table_stride": tables.strides[0],
-        }
 
     def short_convolution(
         self, x: Buffer, into: Buffer, weights: NDArray[np.float32], layer: int, dim: int, normalised: int
@@ -777,6 +290,26 @@ class Program:
             output_stride=into.stride,
         )
 
+    def _attention_scratch(self, spec: Paged, group: int) -> Memory:
+        """Return the scratch of attention of this shape, one for all its layers.
+
+        Its counters must be zero when a step begins, and each step leaves them so.
+        """
+        key = spec.kv_heads, group, spec.value_dim
+        if key not in self._scratch:
+            self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
+        return self._scratch[key]
+
+    def _sequences(self, layer: int) -> dict[str, int]:
+        """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
+        tables = self.tables if self.pages.paged[layer].window is None else self.slots
+        return {
+            "positions": self.positions.ctypes.data,
+            "segments": self.segments.ctypes.data,
+            "tables": tables.ctypes.data,
+            "table_stride": tables.strides[0],
+        }
+
     def _states(self, layer: int, which: int) -> dict[str, int]:
         """Return the arguments that say where segments find and leave one of a recurrent layer's arrays."""
         return {
@@ -786,96 +319,3 @@ class Program:
             "memory": self.states.address(layer, which),
             "state_bytes": self.states.nbytes,
         }
-
-    # What the engine uses
-
-    def count(self, rows: int, outputs: int, segments: int) -> None:
-        """Say how many rows the next step has, how many of them want logits, and of how many texts they are."""
-        self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row, segments
-
-    def finish(self) -> None:
-        """Place all memory and find where threads must wait; nothing can be added afterwards."""
-        accesses = [operation.access for operation in self._operations]
-        self.memory = place(accesses)
-        for operation, barrier in zip(self._operations, barriers(accesses), strict=True):
-            operation.barrier = barrier
-            values = (operation.arguments.get(name, 0) for name in operation.names)
-            operation.block[:] = [value.address if isinstance(value, Memory) else value for value in values]
-
-    def step_bytes(self) -> int:
-        """Return what the last step read of the matrices, in bytes: each once, of experts those that rows went to."""
-        experts = sum(int(active[0]) * nbytes for active, nbytes in self._experts)
-        return self._row_bytes + experts + (self._output_bytes if self.counts[1] else 0)
-
-    def step_experts(self) -> float:
-        """Return how many different experts the last step read, of a layer with experts on average; 0 without any."""
-        return sum(int(active[0]) for active, _ in self._experts) / max(1, len(self._experts))
-
-    def bytes_of_one_row(self, outputs: bool = True) -> int:
-        """Return what a step of one row reads of the matrices, in bytes: with its logits, or without."""
-        experts = sum(self.slots_per_row * nbytes for _, nbytes in self._experts)
-        return self._row_bytes + experts + outputs * self._output_bytes
-
-    def kernels(self) -> list[Kernel]:
-        return [operation.kernel for operation in self._operations]
-
-    def first(self, weight_bytes: int) -> int:
-        """How many operations from the first on read so much of the matrices; all, where they hold less."""
-        read = 0
-        for i, operation in enumerate(self._operations):
-            read += operation.weight_bytes
-            if read >= weight_bytes:
-                return i + 1
-        return len(self._operations)
-
-    def tile_prompts(self, columns: int) -> None:
-        """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
-        assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
-        for operation in self._operations:
-            if operation.kernel.builder in (_MATMUL, _EXPERTS, _HEADS):
-                operation.block[operation.names.index("prompt_columns")] = columns
-
-    def link(self, library: Library) -> Linked:
-        """The program with the addresses of its kernels in a library."""
-        words = run.OPERATION_BYTES // 8
-        table = np.zeros((len(self._operations), words), np.uint64)
-        for line, operation in zip(table, self._operations, strict=True):
-            line[:3] = library.address(operation.kernel), operation.block.ctypes.data, operation.barrier
-        counters = np.zeros(len(table) * run.COUNTER_BYTES // 8, np.int64)
-        return Linked(table, counters)
-
-    def _made(self, x: Activation, kind_name: str, one_by_one: bool = False) -> Memory:
-        """Return the activation in this kind, in tiles or row by row, made where it is first wanted."""
-        key = kind_name, one_by_one
-        if key not in x.made:
-            memory = x.made[key] = Memory(KINDS[kind_name].nbytes(x.capacity, x.a.columns))
-            self._add(
-                Kernel("seventy.kernels.activations:build", (x.source, kind_name, one_by_one)),
-                activations.ARGUMENTS,
-                reads=x.reads,
-                writes=(memory,),
-                rows=x.rows,
-                output=memory,
-                capacity=x.capacity,
-                columns=x.a.columns,
-                a=x.a.memory,
-                a_stride=x.a.stride,
-                b=x.b,
-                b_stride=x.b_stride,
-                epsilon=self._constants[0].ctypes.data,
-                row_map=x.row_map,
-            )
-        return x.made[key]
-
-    def _add(
-        self,
-        kernel: Kernel,
-        names: Sequence[str],
-        reads: tuple[object, ...],
-        writes: tuple[object, ...],
-        weight_bytes: int = 0,
-        **arguments: int | Memory,
-    ) -> None:
-        assert set(arguments) <= set(names), f"{set(arguments) - set(names)}"
-        block = np.zeros(len(names), np.int64)
-        self._operations.append(_Operation(kernel, names, arguments, Access(reads, writes), weight_bytes, block))

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from seventy.cache.spec import CacheSpec, Paged, Recurrent
 from seventy.errors import SeventyError
-from seventy.graph.program import DeltaHeads, RouterRule
+from seventy.graph.products import RouterRule
+from seventy.graph.program import DeltaHeads
 from seventy.kernels.route import Scoring
 from seventy.kernels.short_convolution import window_shape
 from seventy.models.blocks.metadata import Metadata

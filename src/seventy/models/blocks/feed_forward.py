@@ -1,7 +1,8 @@
 """The gated feed-forward (Shazeer 2020)."""
 
 from seventy.graph.buffers import Buffer
-from seventy.graph.program import Activation, Program
+from seventy.graph.products import Activation
+from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
 from seventy.models.blocks.config import Config
 

@@ -1,0 +1,86 @@
+"""A flat list of kernel calls and the memory they share, laid out once.
+
+An operation waits for those before it only where it reads what they write or writes what they use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seventy.graph.buffers import Access, Memory, barriers, place
+from seventy.jit.compiler import Kernel, Library
+from seventy.kernels import matmul, run
+from seventy.runtime.threads import Linked
+
+
+@dataclass(slots=True)
+class _Operation:
+    """`arguments` may be memory, whose address is known once it is placed; `block` is then what the kernel reads."""
+
+    kernel: Kernel
+    names: Sequence[str]
+    arguments: dict[str, int | Memory]
+    access: Access
+    weight_bytes: int
+    block: NDArray[np.int64]
+    barrier: bool = False
+
+
+class Operations:
+    """The list. An operation names its kernel, its arguments, and what it reads and writes."""
+
+    def __init__(self) -> None:
+        self._operations: list[_Operation] = []
+        self.memory: list[NDArray[np.uint8]] = []
+
+    def _add(
+        self,
+        kernel: Kernel,
+        names: Sequence[str],
+        reads: tuple[object, ...],
+        writes: tuple[object, ...],
+        weight_bytes: int = 0,
+        **arguments: int | Memory,
+    ) -> None:
+        assert set(arguments) <= set(names), f"{set(arguments) - set(names)}"
+        block = np.zeros(len(names), np.int64)
+        self._operations.append(_Operation(kernel, names, arguments, Access(reads, writes), weight_bytes, block))
+
+    def finish(self) -> None:
+        """Place all memory and find where threads must wait; nothing can be added afterwards."""
+        accesses = [operation.access for operation in self._operations]
+        self.memory = place(accesses)
+        for operation, barrier in zip(self._operations, barriers(accesses), strict=True):
+            operation.barrier = barrier
+            values = (operation.arguments.get(name, 0) for name in operation.names)
+            operation.block[:] = [value.address if isinstance(value, Memory) else value for value in values]
+
+    def kernels(self) -> list[Kernel]:
+        return [operation.kernel for operation in self._operations]
+
+    def first(self, weight_bytes: int) -> int:
+        """How many operations from the first on read so much of the matrices; all, where they hold less."""
+        read = 0
+        for i, operation in enumerate(self._operations):
+            read += operation.weight_bytes
+            if read >= weight_bytes:
+                return i + 1
+        return len(self._operations)
+
+    def tile_prompts(self, columns: int) -> None:
+        """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
+        assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
+        for operation in self._operations:
+            if "prompt_columns" in operation.names:
+                operation.block[operation.names.index("prompt_columns")] = columns
+
+    def link(self, library: Library) -> Linked:
+        """The program with the addresses of its kernels in a library."""
+        words = run.OPERATION_BYTES // 8
+        table = np.zeros((len(self._operations), words), np.uint64)
+        for line, operation in zip(table, self._operations, strict=True):
+            line[:3] = library.address(operation.kernel), operation.block.ctypes.data, operation.barrier
+        counters = np.zeros(len(table) * run.COUNTER_BYTES // 8, np.int64)
+        return Linked(table, counters)
