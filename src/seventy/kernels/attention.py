@@ -1,10 +1,9 @@
 """Grouped-query attention over a paged KV cache (kernels/pages.py).
 
 Pages are read one after the other, keys and then values, and merged into softmax sums at once (Dao,
-FlashAttention-2): so the CPU's own prefetching sees one stream. A row's past is cut into at most PARTS parts, by its
-length alone, which are merged in order; so it does not matter whether one thread computes all parts or each has its
-own (Flash-Decoding). The rows of a prompt go over a page together; each one's sums are built as if it were alone
-(values of rows after it are multiplied by zero, so they must be finite).
+FlashAttention-2): so the CPU's own prefetching sees one stream. Threads share a row's past as kernels/parts.py says.
+The rows of a prompt go over a page together; each one's sums are built as if it were alone (values of rows after it are
+multiplied by zero, so they must be finite).
 
 With a window a row sees its own position and the `window` - 1 before it (Beltagy et al. 2020, Longformer). Pages wholly
 before the window are not read; parts begin where they would without a window, so that a row's are cut by its position
@@ -16,8 +15,8 @@ from seventy.jit.simd import any_lane, exp, exp_of_negative, fma, halves_to_floa
 from seventy.jit.types import f32, i8, i32, i64, pointer, u16
 from seventy.kernels.abi import Kernel
 from seventy.kernels.pages import BLOCK, PAGE, Layout
+from seventy.kernels.parts import PARTS, Rows, share
 
-PARTS = 16
 # A part has at least so many positions, a multiple of PAGE.
 SHORTEST_PART = 512
 # With more rows times KV heads than this every thread has work enough without sharing rows.
@@ -63,50 +62,23 @@ def build(
     """
     layout = Layout(kv, key_dim, value_dim)
     k = Kernel(module, ARGUMENTS)
-    f, rows = k.f, k.count("rows")
     one = _Rows(k, 1, group, layout, sinks, windowed)
     together = min(_TILE_ROWS, _TILE_HEADS // group)
     tile = _Rows(k, together, group, layout, sinks, windowed) if together > 1 else None
-    part_bytes = _part_bytes(group, value_dim)
 
-    most = f.variable(i64, 1)
-    shared = rows * kv_heads <= max(SHARED, kv_heads)
-    with f.when(shared), f.loop(rows) as row:
-        most.set(most.get().maximum(one.parts(row)))
-    with k.claim(rows * kv_heads * shared.select(most.get(), 1)) as item:
-        with f.when(shared):
-            pair, part = item // most.get(), item % most.get()
-            row, head = pair // kv_heads, pair % kv_heads
-            parts = one.parts(row)
-            with f.when(part < parts):
-                # Whoever is last of a row and head merges.
-                done = k("scratch", pointer) + pair * (64 + PARTS * part_bytes)
-                one.compute(row, head, one.first_part(row) + part, done + 64 + part * part_bytes)
-                with f.when((f.atomic_add(done, 1) + 1).eq(parts)):
-                    f.atomic_store(done, 0)
-                    one.clear()
-                    with f.loop(parts) as p:
-                        one.merge(done + 64 + p * part_bytes)
-                    one.finish(row, head)
-        with f.when(shared.eq(False)):
-            row, head = item // kv_heads, item % kv_heads
-            if tile is None:
-                one.whole(row, head)
-            else:
-                # Who claims the first row of a tile computes all; the others are nobody's.
-                first = row // tile.n * tile.n
-                is_tile = tile.is_tile(first, (first + (tile.n - 1)).minimum(rows - 1))
-                with f.when(is_tile & row.eq(first)):
-                    tile.whole(row, head)
-                with f.when(is_tile.eq(False)):
-                    one.whole(row, head)
+    def split(item: Value, most: Value) -> tuple[Value, Value, Value]:
+        pair = item // most
+        return pair // kv_heads, pair % kv_heads, item % most
+
+    share(k, kv_heads, SHARED, _part_bytes(group, value_dim), one, tile, split)
 
 
-class _Rows:
-    """`n` rows of one sequence, one position after the other, with the `group` heads of one KV head."""
+class _Rows(Rows):
+    """Rows with the `group` heads of one KV head."""
 
     def __init__(self, k: Kernel, n: int, group: int, layout: Layout, sinks: bool, windowed: bool) -> None:
-        self.k, self.n, self.group, self.layout, self.sinks, self.windowed = k, n, group, layout, sinks, windowed
+        super().__init__(k, n, SHORTEST_PART, windowed)
+        self.group, self.layout, self.sinks = group, layout, sinks
         self.heads = n * group
         self.row_bytes, self.output_bytes = 4 * group * layout.key_dim, 4 * group * layout.value_dim
         self._add_page = _page(k.f.module, n, group, layout, windowed)
@@ -114,47 +86,9 @@ class _Rows:
         self._queries = k.f.memory(n * self.row_bytes)
         self._sums, self._part = (k.f.memory(_part_bytes(self.heads, layout.value_dim)) for _ in range(2))
 
-    def _length(self, row: Value) -> Value:
-        return self.k.f.load(i32, self.k("positions", pointer), row * 4).to(i64) + 1
-
-    def _segment(self, row: Value) -> Value:
-        return self.k.f.load(i32, self.k("segments", pointer), row * 4).to(i64)
-
-    def _first_page(self, row: Value) -> Value:
-        """The first position of the first page in which the row sees something."""
-        if not self.windowed:
-            return self.k.f.constant(i64, 0)
-        return (self._length(row) - self.k("window")).maximum(0) // PAGE * PAGE
-
-    def _part_length(self, row: Value) -> Value:
-        parts, seen = PARTS, self._length(row)
-        if self.windowed:
-            # What begins anywhere in its first part reaches into one more.
-            parts, seen = PARTS - 1, seen.minimum(self.k("window") + (PAGE - 1))
-        return (seen + (SHORTEST_PART * parts - 1)) // (SHORTEST_PART * parts) * SHORTEST_PART
-
-    def first_part(self, row: Value) -> Value:
-        """The number of the first part in which the row sees something."""
-        return self._first_page(row) // self._part_length(row) if self.windowed else self.k.f.constant(i64, 0)
-
-    def _end_part(self, row: Value) -> Value:
-        return (self._length(row) + self._part_length(row) - 1) // self._part_length(row)
-
-    def parts(self, row: Value) -> Value:
-        """Into how many parts what a row sees is cut."""
-        return self._end_part(row) - self.first_part(row) if self.windowed else self._end_part(row)
-
-    def is_tile(self, first: Value, last: Value) -> Value:
-        """Whether these are `n` rows as this class needs them, cut alike."""
-        segments = [self._segment(row) for row in (first, last)]
-        positions = self._length(last) - self._length(first)
-        cut = self._part_length(first).eq(self._part_length(last)) & self._end_part(first).eq(self._end_part(last))
-        return (last - first).eq(self.n - 1) & positions.eq(self.n - 1) & segments[0].eq(segments[1]) & cut
-
     def compute(self, row: Value, head: Value, part: Value, result: Value) -> None:
-        """One part of what the rows from `row` on see."""
         k, f, layout = self.k, self.k.f, self.layout
-        length, table = self._length(row), k("tables", pointer) + self._segment(row) * k("table_stride")
+        length, table = self.length(row), k("tables", pointer) + self.segment(row) * k("table_stride")
         source = k("queries", pointer) + row * k("query_stride") + head * self.row_bytes
         for r in range(self.n):
             line, copy = source + k("query_stride") * r, self._queries + self.row_bytes * r
@@ -163,23 +97,20 @@ class _Rows:
                 f.store(f.load(f32 * 16, line, i) * scale, copy, i)
         _clear(f, result, self.heads, layout.value_dim)
         keys = layout.page(k("cache", pointer), k("n_pages"), head, f.constant(i64, 0))
-        first = part * self._part_length(row)
-        start = first.maximum(self._first_page(row)) if self.windowed else first
-        with f.loop(start, (first + self._part_length(row)).minimum(length + (self.n - 1)), PAGE) as position:
+        first = part * self.part_length(row)
+        start = first.maximum(self.first_page(row)) if self.windowed else first
+        with f.loop(start, (first + self.part_length(row)).minimum(length + (self.n - 1)), PAGE) as position:
             page = keys + f.load(i32, table, position // PAGE * 4).to(i64) * layout.nbytes
             hidden = [length - k("window") - position] if self.windowed else []
             f.call(self._add_page.name, None, self._queries, page, length - position, result, *hidden)
 
     def clear(self) -> None:
-        """Nothing is merged yet."""
         _clear(self.k.f, self._sums, self.heads, self.layout.value_dim)
 
     def merge(self, part: Value) -> None:
-        """Adds a part; changes it too."""
         self.k.f.call(self._merge.name, None, self._sums, part)
 
     def finish(self, row: Value, head: Value) -> None:
-        """Writes the output of the rows from `row` on."""
         f, head_bytes = self.k.f, 4 * self.layout.value_dim
         for r in range(self.n):
             output = self.k("output", pointer) + (row + r) * self.k("output_stride") + head * self.output_bytes
@@ -194,9 +125,8 @@ class _Rows:
                     f.store(f.load(f32 * 16, self._sums, of * head_bytes + i) * inverse, output, g * head_bytes + i)
 
     def whole(self, row: Value, head: Value) -> None:
-        """Part by part all that the rows from `row` on see."""
         self.clear()
-        with self.k.f.loop(self.first_part(row), self._end_part(row)) as p:
+        with self.k.f.loop(self.first_part(row), self.end_part(row)) as p:
             self.compute(row, head, p, self._part)
             self.merge(self._part)
         self.finish(row, head)

@@ -2,8 +2,7 @@
 
 A page is unpacked to floats once for a group of heads. Scores have heads in the lanes: the queries are loaded, the
 elements of the keys are broadcast; so the softmax needs no sums across lanes. Values have columns in the lanes. Both
-go by stretches that the L1 holds. A row's past is cut into at most PARTS parts by its length alone, which are merged
-in order, as kernels/attention.py does it: a row's result does not depend on its company or on threads.
+go by stretches that the L1 holds. Threads share a row's past as kernels/parts.py says.
 """
 
 from seventy.jit.build import Function, Module, Value
@@ -11,8 +10,8 @@ from seventy.jit.simd import any_lane, exp, exp_of_negative, fma, transposed
 from seventy.jit.types import f32, i32, i64, pointer
 from seventy.kernels.abi import Kernel
 from seventy.kernels.pages import PAGE, LatentLayout
+from seventy.kernels.parts import PARTS, Rows, share
 
-PARTS = 16
 # A part has at least so many positions, a multiple of PAGE: to merge one costs what half a page costs.
 SHORTEST_PART = 64
 # With more rows times groups than this every thread has work enough without sharing rows.
@@ -47,51 +46,25 @@ def build(module: Module, heads: int, dim: int, value_dim: int, kv: str) -> None
     """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
 
     Keys have `dim` elements, of which the first `value_dim` are the value. The scale of a row at position p is the f32
-    scales[p // scale_span]. Row r is of the sequence segments[r]; which
-    pages that has is row segments[r] of `tables`, i32, `table_stride` bytes apart.
+    scales[p // scale_span]. Row r is of the sequence segments[r]; which pages that has is row segments[r] of `tables`,
+    i32, `table_stride` bytes apart.
     """
     layout = LatentLayout(kv, dim)
     k = Kernel(module, ARGUMENTS)
-    f, rows = k.f, k.count("rows")
+    f = k.f
     n_groups = groups(heads)
     group = heads // n_groups
     keys = f.memory(4 * PAGE * dim)
     one = _Rows(k, 1, group, layout, value_dim, keys)
     together = min(_TILE_ROWS, _TILE_HEADS // group)
     tile = _Rows(k, together, group, layout, value_dim, keys) if together > 1 else None
-    part_bytes = one.sums.nbytes
 
-    most = f.variable(i64, 1)
-    shared = rows * n_groups <= max(SHARED, n_groups)
-    with f.when(shared), f.loop(rows) as row:
-        most.set(most.get().maximum(one.parts(row)))
-    # Groups are next to each other: the first one's reading is the only one from memory.
-    with k.claim(rows * n_groups * shared.select(most.get(), 1)) as item:
+    def split(item: Value, most: Value) -> tuple[Value, Value, Value]:
+        # Groups are next to each other: the first one's reading is the only one from memory.
         which, item = item % n_groups, item // n_groups
-        with f.when(shared):
-            row, part = item // most.get(), item % most.get()
-            parts = one.parts(row)
-            with f.when(part < parts):
-                # Whoever is last of a row and group merges.
-                done = k("scratch", pointer) + (row * n_groups + which) * (64 + PARTS * part_bytes)
-                one.compute(row, which, part, done + 64 + part * part_bytes)
-                with f.when((f.atomic_add(done, 1) + 1).eq(parts)):
-                    f.atomic_store(done, 0)
-                    one.clear()
-                    with f.loop(parts) as p:
-                        one.merge(done + 64 + p * part_bytes)
-                    one.finish(row, which)
-        with f.when(shared.eq(False)):
-            if tile is None:
-                one.whole(item, which)
-            else:
-                # Who claims the first row of a tile computes all; the others are nobody's.
-                first = item // tile.n * tile.n
-                is_tile = tile.is_tile(first, (first + (tile.n - 1)).minimum(rows - 1))
-                with f.when(is_tile & item.eq(first)):
-                    tile.whole(item, which)
-                with f.when(is_tile.eq(False)):
-                    one.whole(item, which)
+        return item // most, which, item % most
+
+    share(k, n_groups, SHARED, one.sums.nbytes, one, tile, split)
 
 
 class _Sums:
@@ -114,40 +87,19 @@ class _Sums:
             f.store(f.constant(zero.type, _LOWEST), result, self.maxima + 4 * self.lanes * v)
 
 
-class _Rows:
-    """`n` rows of one sequence, one position after the other, with the `group` heads of a group."""
+class _Rows(Rows):
+    """Rows with the `group` heads of a group."""
 
     def __init__(self, k: Kernel, n: int, group: int, layout: LatentLayout, value_dim: int, keys: Value) -> None:
-        self.k, self.n, self.group, self.layout, self.keys = k, n, group, layout, keys
+        super().__init__(k, n, SHORTEST_PART)
+        self.group, self.layout, self.keys = group, layout, keys
         self.sums = _Sums(n * group, k.f.isa.lanes, value_dim)
         self._add_page = _page(k.f.module, n, group, layout, self.sums)
         self._merge = _merge(k.f.module, self.sums)
         self._queries = k.f.memory(4 * self.sums.vectors * self.sums.lanes * layout.dim)
         self._whole, self._part = (k.f.memory(self.sums.nbytes) for _ in range(2))
 
-    def _length(self, row: Value) -> Value:
-        return self.k.f.load(i32, self.k("positions", pointer), row * 4).to(i64) + 1
-
-    def _segment(self, row: Value) -> Value:
-        return self.k.f.load(i32, self.k("segments", pointer), row * 4).to(i64)
-
-    def _part_length(self, row: Value) -> Value:
-        most = SHORTEST_PART * PARTS
-        return (self._length(row) + (most - 1)) // most * SHORTEST_PART
-
-    def parts(self, row: Value) -> Value:
-        """Into how many parts a row's past is cut."""
-        return (self._length(row) + self._part_length(row) - 1) // self._part_length(row)
-
-    def is_tile(self, first: Value, last: Value) -> Value:
-        """Whether these are `n` rows as this class needs them, cut alike."""
-        segments = [self._segment(row) for row in (first, last)]
-        positions = self._length(last) - self._length(first)
-        cut = self._part_length(first).eq(self._part_length(last)) & self.parts(first).eq(self.parts(last))
-        return (last - first).eq(self.n - 1) & positions.eq(self.n - 1) & segments[0].eq(segments[1]) & cut
-
     def compute(self, row: Value, which: Value, part: Value, result: Value) -> None:
-        """One part of the past of the rows from `row` on."""
         self._take_queries(row, which)
         self._add_part(row, part, result)
 
@@ -160,7 +112,7 @@ class _Rows:
             for lane in range(lanes):
                 head = (v * lanes + lane).minimum(self.sums.heads - 1)
                 its_row = row + head // self.group
-                scale = f.load(f32, k("scales", pointer), (self._length(its_row) - 1) // k("scale_span") * 4)
+                scale = f.load(f32, k("scales", pointer), (self.length(its_row) - 1) // k("scale_span") * 4)
                 f.store(scale, scales, 4 * lane)
                 line = k("queries", pointer) + its_row * k("query_stride")
                 lines.append(line + (which * self.group + head % self.group) * (4 * dim))
@@ -172,10 +124,10 @@ class _Rows:
 
     def _add_part(self, row: Value, part: Value, result: Value) -> None:
         k, f = self.k, self.k.f
-        length, table = self._length(row), k("tables", pointer) + self._segment(row) * k("table_stride")
+        length, table = self.length(row), k("tables", pointer) + self.segment(row) * k("table_stride")
         self.sums.clear(f, result)
-        first = part * self._part_length(row)
-        end = (first + self._part_length(row)).minimum(length + (self.n - 1))
+        first = part * self.part_length(row)
+        end = (first + self.part_length(row)).minimum(length + (self.n - 1))
 
         def page(position: Value) -> Value:
             return self.layout.page(k("cache", pointer), f.load(i32, table, position // PAGE * 4).to(i64))
@@ -188,15 +140,12 @@ class _Rows:
             )  # fmt: skip
 
     def clear(self) -> None:
-        """Nothing is merged yet."""
         self.sums.clear(self.k.f, self._whole)
 
     def merge(self, part: Value) -> None:
-        """Adds a part."""
         self.k.f.call(self._merge.name, None, self._whole, part)
 
     def finish(self, row: Value, which: Value) -> None:
-        """Writes the output of the rows from `row` on."""
         k, f, s = self.k, self.k.f, self.sums
         vector = f32 * s.lanes
         for r in range(self.n):
@@ -211,7 +160,6 @@ class _Rows:
                         f.store(f.load(vector, self._whole, place) * inverse, target, (column + v) * 4)
 
     def whole(self, row: Value, which: Value) -> None:
-        """Part by part the whole past of the rows from `row` on."""
         self._take_queries(row, which)
         self.clear()
         with self.k.f.loop(self.parts(row)) as p:
