@@ -67,8 +67,18 @@ def test_every_architecture_is_among_the_cases() -> None:
     assert names == set(architectures())
 
 
-@pytest.mark.parametrize("format", [format.name for format in formats().values()])
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "qwen3moe"])
+FORMATS = [format.name for format in formats().values()]
+OF_EACH_KIND = {format.activation: format.name for format in formats().values()}.values()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "format"),
+    [
+        *(("llama", format) for format in FORMATS),
+        # Experts are multiplied as other matrices are, and dense architectures differ in no product.
+        *((architecture, format) for architecture in ("qwen2", "qwen3", "qwen3moe") for format in OF_EACH_KIND),
+    ],
+)
 def test_every_format_is_as_right_as_llama_cpp_on_every_level(architecture: str, format: str, tmp_path: Path) -> None:
     # Every expert: what a router hardly decides, rounded weights decide otherwise.
     all_experts = {"expert_used_count": EXPERTS} if architecture == "qwen3moe" else {}
@@ -77,6 +87,13 @@ def test_every_format_is_as_right_as_llama_cpp_on_every_level(architecture: str,
     for isa in supported():
         with LLM(path, threads=2, context=512, isa=isa.name) as llm:
             assert_as_near_to_the_exact_model(reference, llm.logits(IDS))
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format not in OF_EACH_KIND])
+def test_experts_of_every_format(format: str, tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", "qwen3moe", format, tied=False, expert_used_count=EXPERTS)
+    with LLM(path, threads=2, context=512) as llm:
+        assert_as_near_to_the_exact_model(references(path, [IDS]), llm.logits(IDS))
 
 
 # As the files of these names mix them.
