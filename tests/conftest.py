@@ -21,6 +21,11 @@ _NARROW = narrow(supported()[-1])
 _LEVELS = {level.name: level for level in (*supported(), *([_NARROW] if _NARROW else []))}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Compile the kernels of all levels first, by every core: the other tests would compile them one by one."""
+    items.sort(key=lambda item: "test_no_kernel_has_an_undefined_symbol" not in item.name)
+
+
 @pytest.fixture(params=_LEVELS)
 def isa(request: pytest.FixtureRequest) -> Isa:
     """Each ISA level this CPU can run."""
