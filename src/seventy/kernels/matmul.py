@@ -63,7 +63,7 @@ def panels_function(module: Module, format: Format) -> Function:
     """Writes `panels`: some panels that follow each other times all tiles of some rows.
 
     Its arguments: the first panel, how many, blocks of each, rows, where the first panel's columns of the output are
-    and bytes from row to row, the address of their bias or 0, whether to add to the output, the columns that a
+    and bytes from row to row, whether they have a bias and where, whether to add to the output, the columns that a
     prompt's tiles go over at a time, and where each section of the rows' activations begins.
     """
     kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)

@@ -15,7 +15,7 @@ from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
 # The queries of a step of 256 rows are then 128 MB at most.
-_MOST_QUERY_COLUMNS = 1 << 17
+MOST_QUERY_COLUMNS = 1 << 17
 # What some files of these families ask for and the engine does not do, and the value that asks for nothing.
 _NOT_DONE = {
     "attention.clamp_kqv": ("clamped queries, keys and values", 0),
@@ -290,7 +290,7 @@ def _windowed_shape(m: Metadata, architecture: str, heads: int, full: Shape, win
 
 
 def _check_shape(architecture: str, heads: int, kv_heads: int, head_dim: int, value_dim: int) -> None:
-    if heads % kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > _MOST_QUERY_COLUMNS:
+    if heads % kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > MOST_QUERY_COLUMNS:
         raise SeventyError(
             f"this {architecture} model has {heads} heads of {head_dim} and {kv_heads} of keys and values, values of "
             f"{value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: take another model"

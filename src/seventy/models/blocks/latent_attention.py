@@ -12,12 +12,11 @@ from seventy.errors import SeventyError
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Matrix, Weights
-from seventy.models.blocks.config import Config, Latent, Mixture, read_experts, refuse_not_done
+from seventy.models.blocks.config import MOST_QUERY_COLUMNS, Config, Latent, Mixture, read_experts, refuse_not_done
 from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
 _LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
-_MOST_QUERY_COLUMNS = 1 << 17
 
 
 def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture, indexed: bool = False) -> Config:
@@ -58,11 +57,11 @@ def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture, index
         indexed=indexed,
     )
     parts = latent.rank, latent.rotary, latent.nope, latent.value
-    if any(n % 16 or not n for n in parts) or heads * config.head_dim > _MOST_QUERY_COLUMNS:
+    if any(n % 16 or not n for n in parts) or heads * config.head_dim > MOST_QUERY_COLUMNS:
         raise SeventyError(
             f"this {architecture} model has {heads} heads with latent vectors of {latent.rank}, queries of "
             f"{latent.nope} and {latent.rotary} that turn, and values of {latent.value}; the engine needs multiples of "
-            f"16, of {_MOST_QUERY_COLUMNS} numbers in all: take another model"
+            f"16, of {MOST_QUERY_COLUMNS} numbers in all: take another model"
         )
     return config
 
