@@ -1,10 +1,10 @@
 """Two checkouts of seventy on the same models, by turns: what a change costs or gains.
 
-usage: python benchmarks/checkouts.py OLD NEW MODEL [--pairs 15] [--isa avx2] [--run]
+usage: python benchmarks/checkouts.py OLD NEW MODEL [--pairs 15] [--isa avx2] [--run | --generate]
 
 OLD and NEW are folders of checkouts; both run with this Python. Of each task the medians of both sides and of the
 ratios NEW / OLD of each pair are printed, in tokens a second. With --run, `seventy run` is timed end to end instead of
-the engine's own passes.
+the engine's own passes; with --generate, `LLM.generate` without drafts.
 """
 
 import argparse
@@ -43,6 +43,26 @@ def run(checkout: str, model: str, isa: list[str]) -> dict[str, float]:
     return {what: float(rate) for what, rate in rates}
 
 
+# 512 tokens of a prompt and 64 of an answer, after a short one that warms up. Older checkouts have no drafts.
+GENERATE = """
+import inspect, json, sys
+from seventy import LLM
+off = {"draft": "off"} if "draft" in inspect.signature(LLM).parameters else {}
+with LLM(sys.argv[1], context=4096, isa=sys.argv[2] or None, **off) as llm:
+    prompt = llm.prompt_ids(sys.argv[3] * 60)[:512]
+    llm.generate(prompt[256:320], 16, ignore_eos=True)
+    timings = llm.generate(prompt, 64, ignore_eos=True).timings
+print(json.dumps({"prompt": timings.prompt_tokens_per_second, "answer": timings.decode_tokens_per_second}))
+"""
+
+
+def generate(checkout: str, model: str, isa: list[str]) -> dict[str, float]:
+    command = [sys.executable, "-c", GENERATE, model, "".join(isa[1:]), ASK]
+    said = subprocess.run(command, env=environment(checkout), check=True, capture_output=True, text=True).stdout
+    rates: dict[str, float] = json.loads(said)
+    return rates
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old")
@@ -50,9 +70,11 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--isa")
-    parser.add_argument("--run", action="store_true")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--run", dest="time_one", action="store_const", const=run, default=bench)
+    what.add_argument("--generate", dest="time_one", action="store_const", const=generate)
     given = parser.parse_args()
-    isa, time_one = ["--isa", given.isa] if given.isa else [], run if given.run else bench
+    isa, time_one = ["--isa", given.isa] if given.isa else [], given.time_one
     found: dict[str, list[tuple[float, float]]] = {}
     for pair in range(given.pairs + 1):
         sides = [given.old, given.new][:: -1 if pair % 2 else 1]
