@@ -19,7 +19,8 @@ from seventy.server import app, listen
 from seventy.server.backend import Backend
 from seventy.server.guard import Rules
 from seventy.server.library import Fetch
-from seventy.server.pool import ModelPool, ServedModel
+from seventy.server.pool import ModelPool
+from seventy.server.served import ServedModel
 
 
 @dataclass

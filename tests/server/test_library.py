@@ -13,7 +13,8 @@ from seventy.hub import store
 from seventy.hub.local import Local
 from seventy.server.guard import Rules
 from seventy.server.library import served
-from seventy.server.pool import ModelPool, ServedModel
+from seventy.server.pool import ModelPool
+from seventy.server.served import ServedModel
 from tests.server.conftest import Loads, Running, running, serving
 from tests.support import stores
 from tests.support.hub import Hub, hub

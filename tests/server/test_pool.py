@@ -16,8 +16,10 @@ import pytest
 from seventy import LLM, SeventyError
 from seventy.engine.model import Progress
 from seventy.runtime.reservations import TooLittleMemory
-from seventy.server import pool as pools
-from seventy.server.pool import ModelPool, ServedModel, keep_alive_seconds
+from seventy.server import switch
+from seventy.server.keep_alive import keep_alive_seconds
+from seventy.server.pool import ModelPool
+from seventy.server.served import ServedModel
 from tests.server.conftest import Loads, Running, running
 
 NAMES = ("ada", "bob", "cyd", "dan", "eve")
@@ -52,7 +54,7 @@ class Rooms(ModelPool):
         super().__init__(models, loads, room=lambda: most - self._here(), **options)
 
     def _here(self) -> int:
-        return sum(model.backend is not None for model in self._models)
+        return sum(model.backend is not None for model in self._roster.every)
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_one_in_use_stays_until_it_has_answered(several: Several, monkeypatch: p
 def test_a_turn_ends_and_what_waited_in_it_is_answered_later(
     several: Several, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "TURN_SECONDS", 0.3)
+    monkeypatch.setattr(switch, "TURN_SECONDS", 0.3)
     with several(parallel=1) as server, ThreadPoolExecutor(8) as threads:
         server.wait()
         go_on, done = held(server, "ada", monkeypatch), []
@@ -185,7 +187,7 @@ def test_a_turn_ends_and_what_waited_in_it_is_answered_later(
 
 
 def test_a_client_that_goes_does_not_wait(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(switch, "TURN_SECONDS", 0.1)
     with several(parallel=1) as server, ThreadPoolExecutor(8) as threads:
         server.wait()
         go_on = held(server, "ada", monkeypatch)
@@ -272,7 +274,8 @@ def test_loading_is_shown_and_what_fails_is_told(several: Several, files: dict[s
         assert (health.status_code, health.json()) == (200, {"status": "ok", "loading": [shown]})
         status = server.client.get("/status", params={"model": "bob"}).json()
         assert (status["state"], status["progress"]) == ("loading", 0.4)
-        assert status["models"] == [{"name": "ada", "state": "ready"}, {"name": "bob", "state": "loading"}]
+        assert [(each["name"], each["state"]) for each in status["models"]] == [("ada", "ready"), ("bob", "loading")]
+        assert status["owner"] and status["models"][1]["progress"] == 0.4
         assert ask(server, "ada")["model"] == "ada"
         go_on.set()
         answer = failing.result()
@@ -341,7 +344,7 @@ def test_a_bug_while_loading_leaves_its_traceback(tiny: Path, caplog: pytest.Log
 def test_eight_clients_of_several_models_lose_nothing(
     several: Several, monkeypatch: pytest.MonkeyPatch, count: int, requests: int
 ) -> None:
-    monkeypatch.setattr(pools, "TURN_SECONDS", 0.2)
+    monkeypatch.setattr(switch, "TURN_SECONDS", 0.2)
     names = NAMES[:count]
     with several(names, most=min(2, count - 1)) as server, ThreadPoolExecutor(8) as threads:
         alone = ask(server, "ada", 12, temperature=0)["choices"][0]["message"]["content"]
@@ -374,4 +377,4 @@ def test_a_server_whose_models_were_all_deleted_says_so(several: Several) -> Non
         assert answer.status_code == 404 and "no model left" in answer.json()["error"]["message"]
         assert server.client.get("/health").status_code == 200
         assert server.client.get("/metrics").status_code == 200
-        until(lambda: not server.pool._models)
+        until(lambda: not server.pool._roster.every)

@@ -21,7 +21,7 @@ from seventy.hub import local
 from seventy.sizes import size
 
 if TYPE_CHECKING:
-    from seventy.server.pool import ServedModel
+    from seventy.server.served import ServedModel
 
 
 def serve(
@@ -82,7 +82,8 @@ def serve(
     # The server takes a second to import; other commands do without it.
     from seventy.server import app, listen
     from seventy.server.guard import Rules, is_loopback, read_keys
-    from seventy.server.pool import ModelPool, keep_alive_seconds
+    from seventy.server.keep_alive import keep_alive_seconds
+    from seventy.server.pool import ModelPool
 
     keys, owners = read_keys(api_keys) if api_keys else ({}, set[str]())
     if api_key:
@@ -146,7 +147,7 @@ def serve(
 
 @dataclass(frozen=True, slots=True)
 class _Loader:
-    """Loads models as the command line said (server.pool.Loader)."""
+    """Loads models as the command line said (server.switch.Loader)."""
 
     threads: int | None
     context: int | None

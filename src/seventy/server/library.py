@@ -32,8 +32,9 @@ from seventy.hub import store
 from seventy.hub.download import Progress
 from seventy.hub.local import Local
 from seventy.server.errors import ApiError
-from seventy.server.pool import ModelPool, ServedModel
+from seventy.server.pool import ModelPool
 from seventy.server.schemas import Body
+from seventy.server.served import ServedModel
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.conventions import Conventions
 from seventy.version import __version__

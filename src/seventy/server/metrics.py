@@ -7,7 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from seventy.engine.request import Finished
-from seventy.server.pool import ModelPool, counted
+from seventy.server.pool import ModelPool
+from seventy.server.switch import counted
 
 # From a small model's step to a 70B's long prompt on two memory channels.
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)

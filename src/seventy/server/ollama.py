@@ -18,7 +18,8 @@ from seventy.server import fields
 from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, constraint, prepared_chat, submit_choices
 from seventy.server.errors import ApiError
-from seventy.server.pool import ModelPool, keep_alive_seconds
+from seventy.server.keep_alive import keep_alive_seconds
+from seventy.server.pool import ModelPool
 from seventy.server.schemas import Body, ChatBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.conventions import Conventions

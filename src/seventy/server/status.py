@@ -10,8 +10,9 @@ from starlette.requests import Request as HttpRequest
 
 from seventy.server.backend import Backend
 from seventy.server.metrics import Metrics
-from seventy.server.pool import ModelPool, ServedModel
+from seventy.server.pool import ModelPool
 from seventy.server.schemas import DetokenizeBody, TokenizeBody
+from seventy.server.served import ServedModel
 from seventy.version import __version__
 
 
@@ -49,13 +50,13 @@ def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
         return JSONResponse({"status": "ok"} | ({"loading": loading} if loading else {}))
 
     @routes.get("/status", tags=["status"])
-    async def status(model: str | None = None) -> dict[str, Any]:
-        """For the page: a model, the queue, speed and memory; and what other models there are."""
+    async def status(request: HttpRequest, model: str | None = None) -> dict[str, Any]:
+        """For the page: a model, the queue, speed and memory; what other models there are; who asks."""
         chosen, memory = pool.find(model), psutil.virtual_memory()
         body: dict[str, Any] = {
             "version": __version__, "model": chosen.name, "state": chosen.state, "what": chosen.what,
             "progress": chosen.share, "error": chosen.error, "parallel": 0, "waiting": pool.waiting,
-            "models": [{"name": each.name, "state": each.state} for each in pool.models],
+            "models": [_state(each) for each in pool.models], "owner": request.state.owner,
             "memory_used_bytes": psutil.Process().memory_info().rss, "memory_total_bytes": memory.total,
             "memory_available_bytes": memory.available,
         }  # fmt: skip
@@ -86,6 +87,10 @@ def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
             return {"content": await backend.apart(backend.llm.detokenize, body.tokens)}
 
     return routes
+
+
+def _state(model: ServedModel) -> dict[str, Any]:
+    return {"name": model.name, "state": model.state, "progress": model.share, "error": model.error}
 
 
 def _numbers(backend: Backend) -> dict[str, Any]:

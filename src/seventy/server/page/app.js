@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import * as files from "./files.js";
+import * as library from "./library.js";
 import { copyButton, render } from "./markdown.js";
 import * as store from "./store.js";
 import { otherLanguage, switchLanguage, translate, words } from "./words.js";
@@ -393,12 +394,14 @@ function choose(model) {
 }
 
 $("models").addEventListener("change", () => { choose($("models").value); $("models").blur(); refresh(); });
+library.connect(() => settings.key, model => { choose(model); refresh(); });
 
 async function refresh() {
   const parts = [];
   try {
     const now = await api.status(settings.key, settings.model);
     showModels(now);
+    library.show(now);
     if (now.state === "absent" || now.state === "leaving") parts.push(words().absent);
     if (now.state === "loading") {
       parts.push(words().loading(words().loadingWhat[now.what] || now.what, Math.round(100 * now.progress)));

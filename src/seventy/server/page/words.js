@@ -23,6 +23,11 @@ const WORDS = {
     notText: name => `${name} is not a text file.`, tooLarge: name => `${name} is larger than 1 MB.`,
     full: "The browser's storage is full: the oldest conversation was removed.",
     removeAsk: title => `Delete "${title}"?`,
+    models: "Models", pull: "Fetch", pullName: "Fetch a model by its name", load: "Load", use: "Use",
+    states: { absent: "not loaded", loading: "loading", ready: "loaded", leaving: "leaving", failed: "failed" },
+    pulling: (done, total, speed, left) =>
+      `${done} of ${total} GB` + (speed ? `, ${speed} MB/s` : "") + (left ? `, ${left} left` : ""),
+    looking: "Looking for it ...", pulled: name => `${name} is here.`, pullStopped: "Stopped; fetch it again to go on.",
   },
   zh: {
     new: "新对话", settings: "设置", menu: "对话列表", attach: "添加文本文件", ask: "想问点什么？",
@@ -46,6 +51,11 @@ const WORDS = {
     notText: name => `${name} 不是文本文件。`, tooLarge: name => `${name} 超过 1 MB。`,
     full: "浏览器存储已满：最早的对话已删除。",
     removeAsk: title => `删除“${title}”？`,
+    models: "模型", pull: "下载", pullName: "按名称下载模型", load: "加载", use: "使用",
+    states: { absent: "未加载", loading: "加载中", ready: "已加载", leaving: "正在卸载", failed: "加载失败" },
+    pulling: (done, total, speed, left) =>
+      `${done} / ${total} GB` + (speed ? `，${speed} MB/s` : "") + (left ? `，还需 ${left}` : ""),
+    looking: "正在查找……", pulled: name => `${name} 已下载。`, pullStopped: "已停止；再次下载会从断点继续。",
   },
 };
 
