@@ -15,7 +15,7 @@ from seventy.engine.step_times import StepTimes
 
 _FIRST_ROWS = 128
 # Of the row counts that are nearly as fast as the best the smallest is taken: a newcomer waits until the step ends.
-_NEARLY = math.log(0.97)
+_NEARLY = math.log(0.985)
 # So much of what is read may be read in steps that try a row count: one that is perhaps faster than the best, or
 # nearly as fast and smaller.
 _TRIALS = 0.15

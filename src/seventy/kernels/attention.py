@@ -10,6 +10,8 @@ before the window are not read; parts begin where they would without a window, s
 alone. A sink is a score without a value (Xiao et al. 2023, StreamingLLM): it joins the sum of weights at the end.
 """
 
+from collections.abc import Sequence
+
 from seventy.jit.build import Function, Module, Value
 from seventy.jit.simd import any_lane, exp, exp_of_negative, fma, halves_to_float, max_lanes, sum_lanes
 from seventy.jit.types import f32, i8, i32, i64, pointer, u16
@@ -169,77 +171,85 @@ def _page(module: Module, rows: int, group: int, layout: Layout, windowed: bool)
 
     With a window the first `hidden` of them are left out, one more of the next row's; it may be less than 0.
     """
-    lanes, key_dim, value_dim = module.isa.lanes, layout.key_dim, layout.value_dim
-    quantized = layout.kind == "q8_0"
-    # So many elements of a key, and of a value, share a factor.
-    key_span, value_span = (BLOCK if quantized else dim for dim in (key_dim, value_dim))
-    n_heads = rows * group
     f = module.function(f"page{rows}", [pointer, pointer, i64, pointer, *([i64] if windowed else [])], internal=True)
     queries, page, count, sums, *hidden = f.arguments
-    totals = sums + 4 * n_heads * value_dim
-    maxima = totals + 64 * n_heads
-    scores = f.memory(4 * n_heads * PAGE)
-    # As many heads and vectors at once as registers hold.
-    many = 8 if lanes == 16 else 4
-    vectors = 2 if lanes > 4 else 1
-    heads = [range(first, min(first + many, n_heads)) for first in range(0, n_heads, many)]
+    work = _Page(f, rows, group, layout, page, sums)
+    for some in work.heads:
+        work.score(queries, some)
+    with f.loop(work.n_heads) as head:
+        work.weigh(head, work.seen(head, count, hidden), windowed)
+    used = (count + (rows - 1)).minimum(PAGE)
+    for some in work.heads:
+        work.add_values(some, hidden[0].maximum(0) if windowed else 0, used)
+    return f
 
-    def number(address: Value, index: Value) -> Value:
-        """`lanes` elements of keys or values, as floats but for their factor."""
-        if quantized:
-            return f.load(i8 * lanes, address, index).to(f32)
-        return halves_to_float(f.load(u16 * lanes, address, index * 2))
 
-    def ahead(some: range, element: Value) -> None:
-        """Asks for what lies _AHEAD after the element that is as far in the page as the work on it is."""
-        if some is heads[0]:
-            f.prefetch(page, element * layout.element + _AHEAD, level=2)
+class _Page:
+    """One page, and the heads that go over it: their scores, weights and sums of values, one after the other."""
 
-    def apart() -> None:
-        """Keeps LLVM from loading a broadcast once for two products: as their operand it is free (docs/lab.md)."""
-        if lanes == 16:
-            f.keep_order()
+    def __init__(self, f: Function, rows: int, group: int, layout: Layout, page: Value, sums: Value) -> None:
+        self.f, self.group, self.layout, self.page, self.sums = f, group, layout, page, sums
+        self.lanes, self.n_heads = f.module.isa.lanes, rows * group
+        self.quantized = layout.kind == "q8_0"
+        self.totals = sums + 4 * self.n_heads * layout.value_dim
+        self.maxima = self.totals + 64 * self.n_heads
+        self.scores = f.memory(4 * self.n_heads * PAGE)
+        self._weights = f.memory(4 * self.n_heads * PAGE) if self.quantized else self.scores
+        # As many heads and vectors at once as registers hold.
+        many = 8 if self.lanes == 16 else 4
+        self.vectors = 2 if self.lanes > 4 else 1
+        self.heads = [range(first, min(first + many, self.n_heads)) for first in range(0, self.n_heads, many)]
 
-    for some in heads:
+    def score(self, queries: Value, some: range) -> None:
+        """Write the products of some heads' queries with the keys of all positions."""
+        f, lanes, layout, vectors = self.f, self.lanes, self.layout, self.vectors
+        span = BLOCK if self.quantized else layout.key_dim
         with f.loop(0, PAGE, lanes * vectors) as start:
             dots = {(g, v): f.variable(f32 * lanes, 0) for g in some for v in range(vectors)}
-            with f.loop(0, key_dim, key_span) as first:
-                parts = {place: f.variable(f32 * lanes, 0) for place in dots} if quantized else dots
-                with f.loop(first, first + key_span) as i:
-                    ahead(some, i * PAGE + start)
+            with f.loop(0, layout.key_dim, span) as first:
+                parts = {place: f.variable(f32 * lanes, 0) for place in dots} if self.quantized else dots
+                with f.loop(first, first + span) as i:
+                    self._ahead(some, i * PAGE + start)
                     for v in range(vectors):
-                        apart()
-                        key = number(page, i * PAGE + start + v * lanes)
+                        self._apart()
+                        key = self._number(self.page, i * PAGE + start + v * lanes)
                         for g in some:
-                            query = f.broadcast(f32 * lanes, queries + i * 4, g * key_dim * 4)
+                            query = f.broadcast(f32 * lanes, queries + i * 4, g * layout.key_dim * 4)
                             parts[g, v].set(fma(key, query, parts[g, v].get()))
-                if quantized:
+                if self.quantized:
                     for v in range(vectors):
                         place = (first // BLOCK * PAGE + start + v * lanes) * 2
-                        factor = halves_to_float(f.load(u16 * lanes, page + layout.key_factors, place))
+                        factor = halves_to_float(f.load(u16 * lanes, self.page + layout.key_factors, place))
                         for g in some:
                             dots[g, v].set(fma(parts[g, v].get(), factor, dots[g, v].get()))
             for (g, v), dot in dots.items():
-                f.store(dot.get(), scores, (start + v * lanes) * 4 + g * PAGE * 4)
+                f.store(dot.get(), self.scores, (start + v * lanes) * 4 + g * PAGE * 4)
 
-    with f.loop(n_heads) as head:
-        line = scores + head * (4 * PAGE)
+    def seen(self, head: Value, count: Value, hidden: Sequence[Value]) -> list[Value]:
+        """Which positions of the page a head sees, a mask for each vector of scores."""
+        f, lanes = self.f, self.lanes
         ramps = [f.vector(i32 * lanes, range(first, first + lanes)) for first in range(0, PAGE, lanes)]
-        valid = [ramp < (count + head // group).to(i32).splat(lanes) for ramp in ramps]
+        valid = [ramp < (count + head // self.group).to(i32).splat(lanes) for ramp in ramps]
         for before in hidden:
-            first = (before + head // group).to(i32).splat(lanes)
+            first = (before + head // self.group).to(i32).splat(lanes)
             valid = [ok & (ramp >= first) for ok, ramp in zip(valid, ramps, strict=True)]
+        return valid
+
+    def weigh(self, head: Value, valid: Sequence[Value], windowed: bool) -> None:
+        """Make weights of a head's scores, and add them to its total."""
+        f, lanes = self.f, self.lanes
+        line = self.scores + head * (4 * PAGE)
         here = [ok.select(f.load(f32 * lanes, line, 4 * lanes * part), _LOWEST) for part, ok in enumerate(valid)]
         largest = here[0]
         for score in here[1:]:
             largest = score.maximum(largest)
         # Seldom so: the largest of all lanes is wanted then only.
-        with f.when(any_lane(largest > f.broadcast(f32 * lanes, maxima, head * 4))):
-            before, maximum = f.load(f32, maxima, head * 4), max_lanes(largest)
-            f.store(maximum, maxima, head * 4)
-            _scale(f, sums, head, exp(before - maximum), n_heads, value_dim)
-        shift = f.broadcast(f32 * lanes, maxima, head * 4)
-        total = f.load(f32 * lanes, totals, head * 64)
+        with f.when(any_lane(largest > f.broadcast(f32 * lanes, self.maxima, head * 4))):
+            before, maximum = f.load(f32, self.maxima, head * 4), max_lanes(largest)
+            f.store(maximum, self.maxima, head * 4)
+            _scale(f, self.sums, head, exp(before - maximum), self.n_heads, self.layout.value_dim)
+        shift = f.broadcast(f32 * lanes, self.maxima, head * 4)
+        total = f.load(f32 * lanes, self.totals, head * 64)
         for part, score in enumerate(here):
             weight = exp_of_negative(score - shift)
             if windowed:
@@ -247,31 +257,54 @@ def _page(module: Module, rows: int, group: int, layout: Layout, windowed: bool)
                 weight = valid[part].select(weight, 0.0)
             f.store(weight, line, 4 * lanes * part)
             total = total + weight
-        f.store(total, totals, head * 64)
+        f.store(total, self.totals, head * 64)
 
-    wide = next(n for n in (vectors, 1) if value_span % (n * lanes) == 0)
-    weights = f.memory(4 * n_heads * PAGE) if quantized else scores
-    used = (count + (rows - 1)).minimum(PAGE)
-    for some in heads:
-        with f.loop(0, value_dim, value_span) as first:
-            if quantized:
-                with f.loop(0, PAGE, lanes) as i:
-                    place = (first // BLOCK * PAGE + i) * 2
-                    factor = halves_to_float(f.load(u16 * lanes, page + layout.value_factors, place))
-                    for g in some:
-                        at = i * 4 + g * PAGE * 4
-                        f.store(f.load(f32 * lanes, scores, at) * factor, weights, at)
-            with f.loop(first, first + value_span, lanes * wide) as column:
-                places = {(g, v): column * 4 + (g * value_dim + v * lanes) * 4 for g in some for v in range(wide)}
-                acc = {at: f.variable(f32 * lanes, f.load(f32 * lanes, sums, places[at])) for at in places}
-                with f.loop(hidden[0].maximum(0) if windowed else 0, used) as i:
-                    ahead(some, (column + key_dim) * PAGE + i * (lanes * wide))
+    def add_values(self, some: range, first_used: Value | int, used: Value) -> None:
+        """Add the values of the positions from `first_used` to `used` to some heads' sums, times their weights."""
+        f, lanes, layout = self.f, self.lanes, self.layout
+        span = BLOCK if self.quantized else layout.value_dim
+        wide = next(n for n in (self.vectors, 1) if span % (n * lanes) == 0)
+        with f.loop(0, layout.value_dim, span) as first:
+            weights = self._times_factors(some, first) if self.quantized else self.scores
+            with f.loop(first, first + span, lanes * wide) as column:
+                places = {
+                    (g, v): column * 4 + (g * layout.value_dim + v * lanes) * 4 for g in some for v in range(wide)
+                }
+                acc = {at: f.variable(f32 * lanes, f.load(f32 * lanes, self.sums, places[at])) for at in places}
+                with f.loop(first_used, used) as i:
+                    self._ahead(some, (column + layout.key_dim) * PAGE + i * (lanes * wide))
                     for v in range(wide):
-                        apart()
-                        value = number(page + layout.values, i * value_dim + column + v * lanes)
+                        self._apart()
+                        value = self._number(self.page + layout.values, i * layout.value_dim + column + v * lanes)
                         for g in some:
                             weight = f.broadcast(f32 * lanes, weights + i * 4, g * PAGE * 4)
                             acc[g, v].set(fma(value, weight, acc[g, v].get()))
                 for of, variable in acc.items():
-                    f.store(variable.get(), sums, places[of])
-    return f
+                    f.store(variable.get(), self.sums, places[of])
+
+    def _times_factors(self, some: range, first: Value) -> Value:
+        """Some heads' weights times the factors of the values' block that begins at column `first`."""
+        f, lanes = self.f, self.lanes
+        with f.loop(0, PAGE, lanes) as i:
+            place = (first // BLOCK * PAGE + i) * 2
+            factor = halves_to_float(f.load(u16 * lanes, self.page + self.layout.value_factors, place))
+            for g in some:
+                at = i * 4 + g * PAGE * 4
+                f.store(f.load(f32 * lanes, self.scores, at) * factor, self._weights, at)
+        return self._weights
+
+    def _number(self, address: Value, index: Value) -> Value:
+        """`lanes` elements of keys or values, as floats but for their factor."""
+        if self.quantized:
+            return self.f.load(i8 * self.lanes, address, index).to(f32)
+        return halves_to_float(self.f.load(u16 * self.lanes, address, index * 2))
+
+    def _ahead(self, some: range, element: Value) -> None:
+        """Asks for what lies _AHEAD after the element that is as far in the page as the work on it is."""
+        if some is self.heads[0]:
+            self.f.prefetch(self.page, element * self.layout.element + _AHEAD, level=2)
+
+    def _apart(self) -> None:
+        """Keeps LLVM from loading a broadcast once for two products: as their operand it is free (docs/lab.md)."""
+        if self.lanes == 16:
+            self.f.keep_order()
