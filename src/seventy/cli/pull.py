@@ -15,6 +15,7 @@ from seventy.errors import SeventyError
 from seventy.hub import hubs, local, store
 from seventy.hub.listing import RemoteFile
 from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference, resolve, unknown
+from seventy.hub.peer import Peer
 from seventy.hub.transfer import BrokenOff
 from seventy.sizes import size
 
@@ -39,9 +40,15 @@ def pull(
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a large download.")] = False,
     context: Annotated[int, typer.Option(min=1, help="Tokens of context that must fit beside the model.")] = _CONTEXT,
+    peer: Annotated[
+        str | None, typer.Option("--from", help="Another machine whose `seventy serve` has it, such as box:8070.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="SEVENTY_API_KEY", help="With --from: an owner's key of that machine.")
+    ] = None,
 ) -> None:
     """Download a model; a download that broke off goes on where it was."""
-    print(get(model, yes, context, look_first=False))
+    print(_get_from(Peer(peer, api_key), model, yes, context) if peer else get(model, yes, context, look_first=False))
 
 
 def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool = True) -> Path:
@@ -65,6 +72,24 @@ def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool
         return with_bar(model.rpartition("/")[2], lambda progress: store.pull(wanted.url, progress, say))
     assert not isinstance(wanted, LocalFile), "local.look gives it or refuses it"
     return _fetch(wanted, yes, context, must_run=look_first)
+
+
+def _get_from(peer: Peer, model: str, yes: bool, context: int) -> Path:
+    """The model's file, fetched from another seventy."""
+    from seventy.plan.here import this_machine
+    from seventy.plan.proposal import proposal_of
+
+    offered = peer.offered(model, say)
+    files = offered.variants[0].files
+    if taken := store.other_bytes(files):
+        raise SeventyError(f"{taken} is another model of that name; rename it, or delete it (seventy models rm)")
+    if not store.missing_bytes(files):
+        say(f"{offered.model} is here already: {size(offered.variants[0].nbytes)}")
+        return store.place(files[0])
+    wanted = Hosted(peer.kind, offered.repository, file=files[0].path)
+    proposal = proposal_of(offered, wanted, this_machine(), context)
+    _agree_to(proposal, yes, must_run=False)
+    return with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
 
 
 def unattended(model: str, progress: store.Progress) -> local.Local:
@@ -106,6 +131,14 @@ def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool)
         if not _agreed(f"Fetch {error.quant}?"):
             raise SeventyError("nothing was fetched") from None
         proposal = _proposal(_with_quant(wanted, error.quant), context)
+    _agree_to(proposal, yes, must_run)
+    return _download(
+        wanted, proposal, lambda files: with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
+    )
+
+
+def _agree_to(proposal: "Proposal", yes: bool, must_run: bool) -> None:
+    """Say what would be fetched, and ask where it is large or doubtful. Raises SeventyError where it is not wanted."""
     for line in proposal.lines:
         say(line)
     files = proposal.variant.files
@@ -118,13 +151,10 @@ def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool)
         if not _person():
             raise SeventyError(
                 f"that is a download of {size(missing)} and nobody is here to be asked; to have it all the "
-                f"same: seventy pull {proposal.offered}:{proposal.candidate.quant} --yes"
+                f"same: {proposal.offered.command(proposal.candidate.quant)} --yes"
             )
         if not _agreed(f"Fetch {size(missing)}?"):
             raise SeventyError("nothing was fetched")
-    return _download(
-        wanted, proposal, lambda files: with_bar(files[0].name, lambda progress: store.pull_files(files, progress, say))
-    )
 
 
 def _proposal(wanted: Hosted | Catalogued, context: int) -> "Proposal":

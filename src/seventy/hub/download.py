@@ -32,13 +32,17 @@ _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How this user reaches the network: what pip was told, where it was told something."""
+    """How this user reaches the network: what pip was told, where it was told something.
+
+    `direct` is without any proxy, also of the environment: for machines beside this one.
+    """
 
     timeout_seconds: float = 30.0
     certificates: str | None = None
     trusted_hosts: frozenset[str] = frozenset()
     proxy: str | None = None
     credentials: Mapping[str, str] = field(default_factory=dict)
+    direct: bool = False
 
     def open(self, url: str, headers: Mapping[str, str]) -> tuple[Any, str | None]:
         """The response and the sha256 that a server on the way has told for the file (the Hugging Face hub does).
@@ -66,7 +70,9 @@ class Network:
             context.verify_mode = ssl.CERT_NONE
         redirects = _Redirects()
         handlers: list[urllib.request.BaseHandler] = [redirects, urllib.request.HTTPSHandler(context=context)]
-        if self.proxy:
+        if self.direct:
+            handlers.append(urllib.request.ProxyHandler({}))
+        elif self.proxy:
             handlers.append(urllib.request.ProxyHandler({"http": self.proxy, "https": self.proxy}))
         response = urllib.request.build_opener(*handlers).open(request, timeout=self.timeout_seconds)
         return response, redirects.sha256 or _told_sha256(response.headers)

@@ -26,14 +26,20 @@ _FASTER = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What a repository on a hub has: models by quant, the smallest first."""
+    """What a repository on a hub has: models by quant, the smallest first; or `model` of another seventy."""
 
     hub: Hub
     repository: str
     variants: tuple[Variant, ...]
+    model: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.hub.kind}:{self.repository}"
+        return self.hub.endpoint if self.model else f"{self.hub.kind}:{self.repository}"
+
+    def command(self, quant: str) -> str:
+        """What to type to get a quant of it."""
+        end = f"{self.model} --from {self.hub.endpoint}" if self.model else f"{self}:{quant}"
+        return f"seventy pull {end}"
 
 
 def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = None) -> Offered:

@@ -49,7 +49,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repository; `path` is its place there, `sha256` what its bytes must give."""
+    """A file of a repository; `path` is its place there, `sha256` what its bytes must give.
+
+    `repository` is empty for a file of another seventy that comes from none.
+    """
 
     hub: "Hub"
     repository: str
@@ -60,7 +63,7 @@ class RemoteFile:
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.path).parts
         outside = not parts or self.path.startswith("/") or ".." in parts or re.search(r"[\\\0\n\r]", self.path)
-        if outside or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.repository):
+        if outside or not re.fullmatch(r"(?:\w[\w.-]*/\w[\w.-]*)?", self.repository):
             raise SeventyError(f"{self.repository} has a file called {self.path!r}, which leads out of its folder")
         if self.nbytes <= 0 or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise SeventyError(f"{self.repository} tells no size or no sha256 of {self.path}; give the file's address")

@@ -18,7 +18,7 @@ import platformdirs
 
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
-from seventy.hub import package, transfer
+from seventy.hub import package, sums, transfer
 from seventy.hub.download import Progress, fetch_checked
 from seventy.hub.listing import SHARD, RemoteFile
 from seventy.hub.package import PACKAGED
@@ -105,10 +105,19 @@ def _part_of(progress: Progress, before: int, total: int) -> Progress:
     return lambda done, _: progress(before + done, total)
 
 
+def other_bytes(files: Sequence[RemoteFile]) -> Path | None:
+    """The place of one of these files that other bytes have taken; what is there is read where its sum is unknown."""
+    for file in files:
+        path = place(file)
+        if path.exists() and not (_is_here(file) and sums.of_file(path) == file.sha256):
+            return path
+    return None
+
+
 def missing_bytes(files: Sequence[RemoteFile]) -> int:
     """How many bytes of these files are still to be fetched."""
     partial = folder() / ".partial"
-    wanted = [file for file in files if not place(file).exists()]
+    wanted = [file for file in files if not _is_here(file)]
     return sum(file.nbytes - transfer.done_bytes(partial / f"{file.sha256}.part") for file in wanted)
 
 
@@ -231,16 +240,16 @@ def unfinished() -> list[Path]:
 
 
 def _pull_remote(file: RemoteFile, progress: Progress, say: Say) -> None:
-    target = place(file)
-    if target.exists():
+    if _is_here(file):
         return
+    target = place(file)
     part = folder() / ".partial" / f"{file.sha256}.part"
 
     def watch() -> None:
         progress(transfer.done_bytes(part), file.nbytes)
 
     with _arriving(file.sha256, say, file.name, watch):
-        if target.exists():
+        if _is_here(file):
             return
         transfer.fetch(file, part, progress, say)
         try:
@@ -249,6 +258,13 @@ def _pull_remote(file: RemoteFile, progress: Progress, say: Say) -> None:
         except OSError as error:
             raise SeventyError(f"cannot write {target}: {error.strerror}; check the folder") from None
         transfer.discard(part)
+        sums.remember(target, file.sha256)
+
+
+def _is_here(file: RemoteFile) -> bool:
+    """Whether a file of a hub is in the folder, as large as it should be."""
+    target = place(file)
+    return target.is_file() and target.stat().st_size == file.nbytes
 
 
 def _pull_url(url: str, file: str, progress: Progress, say: Say) -> Path:

@@ -53,7 +53,11 @@ def propose(
     wanted: Hosted | Catalogued, machine: Machine, context: int, say: Say, available: Sequence[Hub] | None = None
 ) -> Proposal:
     """What to fetch for a name on this machine. Raises SeventyError where nothing that is offered can be taken."""
-    offered = hubs.offered(wanted, say, available)
+    return proposal_of(hubs.offered(wanted, say, available), wanted, machine, context)
+
+
+def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine, context: int) -> Proposal:
+    """What to fetch of what is offered for a name; as `propose`."""
     name = wanted.name if isinstance(wanted, Catalogued) else names.of_repository(wanted.repository)
     header = None
     if name:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from seventy.server import chat, completions, embeddings, library, ollama, status
+from seventy.server import chat, completions, embeddings, library, ollama, share, status
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
 from seventy.server.library import Fetch
@@ -35,6 +35,7 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch) -> ASGIApp:
     for module in (chat, completions, embeddings, ollama):
         app.include_router(module.router(pool))
     app.include_router(library.router(pool, fetch))
+    app.include_router(share.router(pool))
     app.include_router(status.router(pool, metrics))
 
     @app.get("/", include_in_schema=False)

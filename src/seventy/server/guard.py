@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seventy.errors import SeventyError
@@ -59,6 +60,15 @@ def read_keys(path: Path) -> tuple[dict[str, str], set[str]]:
     if not keys:
         raise SeventyError(f"{path} holds no keys; write a line 'name key' for each")
     return keys, owners
+
+
+def check_owner(request: Request) -> None:
+    """Raises ApiError 403 where who asks is no owner."""
+    if not request.state.owner:
+        raise ApiError(
+            403, "models are changed and copied by an owner's key (a line 'name key owner' of --api-keys) or, where "
+            "there are no keys, from this machine itself", "not_owner",
+        )  # fmt: skip
 
 
 class Guard:

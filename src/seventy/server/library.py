@@ -30,8 +30,10 @@ from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.hub import store
 from seventy.hub.download import Progress
+from seventy.hub.listing import SHARD
 from seventy.hub.local import Local
 from seventy.server.errors import ApiError
+from seventy.server.guard import check_owner
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import Body
 from seventy.server.served import ServedModel
@@ -175,7 +177,8 @@ def served(model: Local, *asked: str) -> ServedModel:
     It goes by the names it was `asked` for and by that of `seventy models`, too, but never by a path.
     """
     label = [model.label] if model.label != str(model.path) else []
-    return ServedModel(model.labels[0] if model.labels else model.path.stem, model.path, frozenset([*asked, *label]))
+    stem = SHARD.sub(r"\g<prefix>", model.path.name).removesuffix(".gguf")
+    return ServedModel(model.labels[0] if model.labels else stem, model.path, frozenset([*asked, *label]))
 
 
 def _instant(seconds: float) -> str:
@@ -195,13 +198,6 @@ def _card(model: ServedModel) -> dict[str, Any]:
 
 def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
     routes = APIRouter(tags=["Ollama"])
-
-    def check_owner(request: HttpRequest) -> None:
-        if not request.state.owner:
-            raise ApiError(
-                403, "models are changed by an owner's key (a line 'name key owner' of --api-keys) or, where there are "
-                "no keys, from this machine itself", "not_owner",
-            )  # fmt: skip
 
     @routes.get("/api/tags")
     async def tags() -> dict[str, Any]:

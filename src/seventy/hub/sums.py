@@ -1,0 +1,72 @@
+"""The sha256 of files on this disk: read off a name that says it, remembered, or computed once.
+
+What was computed is kept in the cache folder, under a name made of the file's path, size and time of change.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+
+from seventy.errors import SeventyError
+from seventy.hub.download import Progress
+
+_CHUNK_BYTES = 8 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def known(path: Path) -> str | None:
+    """The sha256 of a file where nothing needs to be read for it; None where it must be computed."""
+    # Files of Hugging Face's cache and blobs of Ollama are called by it.
+    named = path.resolve().name.removeprefix("sha256-")
+    if _SHA256.fullmatch(named):
+        return named
+    try:
+        noted = _note(path).read_text()
+    except OSError:
+        return None
+    return noted if _SHA256.fullmatch(noted) else None
+
+
+def of_file(path: Path, progress: Progress = lambda done, total: None) -> str:
+    """The sha256 of a file, computed where it is not known; SeventyError where it cannot be read."""
+    if found := known(path):
+        return found
+    digest, done = hashlib.sha256(), 0
+    try:
+        note, total = _note(path), path.stat().st_size
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                progress(done, total)
+    except OSError as error:
+        raise SeventyError(f"cannot read {path}: {error.strerror}") from None
+    _remember(note, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def remember(path: Path, sha256: str) -> None:
+    """Note the sum of a file that was just checked."""
+    with contextlib.suppress(OSError):
+        _remember(_note(path), sha256)
+
+
+def _note(path: Path) -> Path:
+    """Where a file's sum is noted; another version of it is noted elsewhere."""
+    status = path.stat()
+    version = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
+    folder = Path(platformdirs.user_cache_dir("seventy")) / "sums"
+    return folder / hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _remember(note: Path, sha256: str) -> None:
+    # A folder that cannot be written to is no error: the sum is then computed again.
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        whole = note.with_name(f"{note.name}.{os.getpid()}")
+        whole.write_text(sha256)
+        whole.replace(note)

@@ -1,0 +1,149 @@
+"""Files of the models that are served, for another seventy on the network: `seventy pull NAME --from` this machine.
+
+They are for owners (guard.py), as pulling and deleting are: a guest must not keep disk and network busy. A model is
+named as /v1/models lists it, and its files by their number; nothing else of this disk can be asked for.
+"""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response, StreamingResponse
+from starlette.requests import Request as HttpRequest
+
+from seventy.errors import SeventyError
+from seventy.hub import sums
+from seventy.hub.local import Local, inventory
+from seventy.server.errors import ApiError
+from seventy.server.guard import check_owner
+from seventy.server.pool import ModelPool
+from seventy.server.served import ServedModel
+from seventy.server.streams import EventStream
+
+_CHUNK_BYTES = 1 << 20
+_EVERY_SECONDS = 1.0
+_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})")
+
+
+class _Sum:
+    """The sha256 of a file, computed in a thread, and a line now and then until it is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._done, self._cancelled = path, 0, False
+        self._result: str | SeventyError | None = None
+        self._thread = threading.Thread(target=self._work, name="seventy-sum", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._result = sums.of_file(self._path, self._progress)
+        except SeventyError as error:
+            self._result = error
+
+    def _progress(self, done: int, total: int | None) -> None:
+        self._done = done
+        if self._cancelled:
+            raise SeventyError("the client has gone")
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        while self._thread.is_alive():
+            yield json.dumps({"done": self._done}).encode() + b"\n"
+            await asyncio.to_thread(self._thread.join, _EVERY_SECONDS)
+        if not isinstance(self._result, str):
+            raise ApiError(500, str(self._result), "unreadable")
+        yield json.dumps({"sha256": self._result}).encode() + b"\n"
+
+    def cancel(self) -> None:
+        """Stop computing."""
+        self._cancelled = True
+
+
+def router(pool: ModelPool) -> APIRouter:
+    routes = APIRouter(prefix="/files", tags=["other machines"])
+
+    def file_of(model: str, number: int) -> Path:
+        """The file of this number of a model that is served."""
+        files = Local(pool.find(model, strict=True).path, "").files
+        if not 0 <= number < len(files) or not files[number].is_file():
+            raise ApiError(404, f"{model[:100]!r} has no file {number}", "file_not_found", "number")
+        return files[number]
+
+    @routes.get("")
+    async def files(request: HttpRequest) -> dict[str, Any]:
+        """The models that are served, with the files each consists of."""
+        check_owner(request)
+        return {"models": await asyncio.to_thread(_cards, pool.models)}
+
+    @routes.get("/sum")
+    async def sha256(request: HttpRequest, model: str, number: int = 0) -> Response:
+        """The sha256 of a file, in the last line; it is computed where it is not known."""
+        check_owner(request)
+        computed = _Sum(await asyncio.to_thread(file_of, model, number))
+        return EventStream(computed.lines(), [computed], "application/x-ndjson")
+
+    @routes.get("/content")
+    async def content(request: HttpRequest, model: str, sha256: str, number: int = 0) -> Response:
+        """The bytes of a file, or a range of them; 409 where they are not those of this sha256 any more."""
+        check_owner(request)
+        path = await asyncio.to_thread(file_of, model, number)
+        if await asyncio.to_thread(sums.known, path) != sha256:
+            raise ApiError(409, f"{model[:100]!r} has changed; ask for its sha256 again", "file_changed", "sha256")
+        return await asyncio.to_thread(_content, path, request.headers.get("range"), sha256)
+
+    return routes
+
+
+def _content(path: Path, asked: str | None, sha256: str) -> Response:
+    """A file, or the range of it that a header asks for (RFC 9110, one range)."""
+    total = path.stat().st_size
+    start, end, status, headers = 0, total, 200, {"Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
+    if asked and (match := _RANGE.fullmatch(asked)):
+        start, end, status = int(match[1]), min(int(match[2] or total - 1) + 1, total), 206
+        if start >= end:
+            size = {"Content-Range": f"bytes */{total}"}
+            raise ApiError(416, f"the file has {total} bytes", "no_such_range", None, size)
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
+    headers["Content-Length"] = str(end - start)
+    return StreamingResponse(_pieces(path, start, end), status, headers, "application/octet-stream")
+
+
+async def _pieces(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while start < end and (piece := await asyncio.to_thread(file.read, min(_CHUNK_BYTES, end - start))):
+            start += len(piece)
+            yield piece
+
+
+def _cards(models: list[ServedModel]) -> list[dict[str, Any]]:
+    """What another machine must know of them. Takes time: not in the event loop."""
+    here = {model.path: model for model in inventory().models}
+    found = []
+    for model in models:
+        local = here.get(model.path) or Local(model.path, "a file", quant=None)
+        if files := [{"path": _place(local, path), "size": path.stat().st_size} for path in local.files]:
+            found.append({
+                "name": model.name, "names": sorted({model.name, *model.aliases, *local.labels}),
+                "repository": local.repository or "", "quant": local.quant, "files": files,
+            })  # fmt: skip
+    return found
+
+
+def _place(model: Local, path: Path) -> str:
+    """Where a file lies in its repository; a name of its own for one that comes from none."""
+    if model.repository is None:
+        label = re.sub(r"[^\w.-]+", "-", model.label if model.labels else path.name)
+        return path.name if path.suffix == ".gguf" else f"{label}.gguf"
+    owner, _, name = model.repository.partition("/")
+    parts = path.parts
+    for at in range(len(parts) - 1):
+        if parts[at : at + 2] == (owner, name):
+            return "/".join(parts[at + 2 :])
+        if parts[at : at + 2] == (f"models--{owner}--{name}", "snapshots"):
+            return "/".join(parts[at + 3 :])
+    return path.name
