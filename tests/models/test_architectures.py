@@ -11,7 +11,7 @@ from seventy.formats import formats
 from seventy.gguf.file import GGUF
 from seventy.jit.isa import supported
 from seventy.models import architectures, llama
-from tests.models import test_gemma, test_hybrids, test_latent_attention, test_mixtures
+from tests.models import test_convolutions, test_gemma, test_hybrids, test_latent_attention, test_mixtures, test_phi
 from tests.support.oracle import (
     assert_as_near_to_the_exact_model,
     divergence,
@@ -61,7 +61,7 @@ def test_logits_are_those_of_numpy_and_of_llama_cpp(case: str, tmp_path: Path) -
 
 
 def test_every_architecture_is_among_the_cases() -> None:
-    families = (test_mixtures, test_latent_attention, test_gemma, test_hybrids)
+    families = (test_mixtures, test_latent_attention, test_gemma, test_hybrids, test_convolutions, test_phi)
     others = {name for module in families for name in module.FAMILIES}
     names = {architecture for architecture, _, _ in CASES.values()} | {name.replace("_", "-") for name in others}
     assert names == set(architectures())

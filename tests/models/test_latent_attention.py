@@ -74,13 +74,13 @@ def published(**more: object) -> dict[str, object]:
 def test_scores_of_published_models_are_scaled_as_published() -> None:
     config = architecture.config(published())
     assert config.latent is not None and config.latent.scale == pytest.approx(0.135234, abs=1e-6)
-    assert config.rotary.length == pytest.approx(1)
+    assert config.shapes[0].rotary.length == pytest.approx(1)
     assert [spec.position_bytes("f16") for spec in architecture.caches(config)] == [1152] * 61
     lite = architecture.config(published(**{"rope.scaling.yarn_log_multiplier": 0.0707}))
     assert lite.latent is not None and lite.latent.scale == pytest.approx(0.114722, abs=1e-6)
     # Without the multiplier what turns is lengthened, too.
     plain = architecture.config(published(**{"rope.scaling.yarn_log_multiplier": None}))
-    assert plain.rotary.length == pytest.approx(1.368888, abs=1e-6)
+    assert plain.shapes[0].rotary.length == pytest.approx(1.368888, abs=1e-6)
 
 
 @pytest.mark.parametrize(("layers", "tokens", "scoring"), [(47, 154880, "sigmoid"), (61, 129280, "softmax")])

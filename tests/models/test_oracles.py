@@ -14,7 +14,7 @@ from tests.support.oracle import llama_cpp_logits
 
 NAMES = (
     "qwen3moe", "gpt_oss", "deepseek2", "glm4moe", "minimax_m2", "qwen2moe", "llama", "qwen35", "qwen35moe",
-    "qwen3next", "gemma3", "gemma4", "lfm2", "lfm2moe", "mistral3", "deepseek32", "glm_dsa",
+    "qwen3next", "gemma3", "gemma4", "lfm2", "lfm2moe", "mistral3", "deepseek32", "glm_dsa", "phi3",
 )  # fmt: skip
 FAMILIES = {name: importlib.import_module(f"tests.support.families.{name}") for name in NAMES}
 CASES = [(name, case) for name, family in FAMILIES.items() for case in family.CASES]

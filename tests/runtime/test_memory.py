@@ -9,6 +9,7 @@ from seventy.runtime.memory import (
     cache_positions,
     choose_context,
     fitting_positions,
+    fitting_states,
     reserve,
     room,
     row_columns,
@@ -41,6 +42,16 @@ def test_recurrent_layers_take_states_for_each_text() -> None:
     assert [recurrent.need(0, sequences).states for sequences in (1, 4)] == [6 * 5_000_000, 18 * 5_000_000]
     assert recurrent.seen_bytes(7) == 7 * 1000 + 2 * 5_000_000
     assert fitting_positions(recurrent, 2 * 10**9, 64) < fitting_positions(recurrent, 2 * 10**9, 1)
+
+
+def test_states_are_fewer_where_memory_is_short() -> None:
+    recurrent = Footprint(10**9, 1000, 100, 1000, 8192, state_bytes=60_000_000)
+    fixed = recurrent.need(0, states=0).total
+    assert [fitting_states(recurrent, fixed + more, 4) for more in (0, 10**9, 10**10)] == [3, 8, 18]
+    for more in (3 * 10**8, 10**9, 10**10):
+        states, most = (fitting_states(recurrent, fixed + more, 4), fitting_positions(recurrent, fixed + more, 4))
+        assert recurrent.need(most, 4, states=states).total <= fixed + more
+    assert fitting_states(SMALL, 10**10, 4) == 0
 
 
 def test_layers_with_windows_take_room_for_the_windows_of_the_texts() -> None:

@@ -88,17 +88,17 @@ def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) 
             y = x @ tensor(name + ".weight").T
             return y + tensor(name + ".bias") if name + ".bias" in gguf.tensors else y
 
-        n = len(ids)
+        n, shape = len(ids), c.shapes[0]
         factors = tensor("rope_freqs.weight") if "rope_freqs.weight" in gguf.tensors else None
-        if c.rotary.scaling == "longrope":
-            factors = tensor(f"rope_factors_{'long' if n > c.rotary.original else 'short'}.weight")
-        turn = np.exp(1j * np.arange(n)[:, None, None] * c.rotary.frequencies(factors)) * c.rotary.length
-        half = c.rotary.dim // 2
+        if shape.rotary.scaling == "longrope":
+            factors = tensor(f"rope_factors_{'long' if n > shape.rotary.original else 'short'}.weight")
+        turn = np.exp(1j * np.arange(n)[:, None, None] * shape.rotary.frequencies(factors)) * shape.rotary.length
+        half = shape.rotary.dim // 2
 
         def rotate(x: np.ndarray) -> np.ndarray:
             rest = x[..., 2 * half :]
             first, second = np.s_[..., 0 : 2 * half : 2], np.s_[..., 1 : 2 * half : 2]
-            if not c.rotary.interleaved:
+            if not shape.rotary.interleaved:
                 first, second = np.s_[..., :half], np.s_[..., half : 2 * half]
             turned = (x[first] + 1j * x[second]) * turn
             out = np.empty_like(x[..., : 2 * half])
@@ -111,14 +111,14 @@ def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) 
         for layer in range(c.layers):
             block = f"blk.{layer}."
             h = norm(x, block + "attn_norm.weight")
-            q = linear(h, block + "attn_q").reshape(n, c.heads, c.head_dim)
-            k = linear(h, block + "attn_k").reshape(n, c.kv_heads, c.head_dim)
-            v = linear(h, block + "attn_v").reshape(n, c.kv_heads, c.head_dim)
+            q = linear(h, block + "attn_q").reshape(n, c.heads, shape.head_dim)
+            k = linear(h, block + "attn_k").reshape(n, shape.kv_heads, shape.head_dim)
+            v = linear(h, block + "attn_v").reshape(n, shape.kv_heads, shape.head_dim)
             if c.query_norm == "head":
                 q, k = norm(q, block + "attn_q_norm.weight"), norm(k, block + "attn_k_norm.weight")
             q, k = rotate(q), rotate(k)
-            k, v = (np.repeat(a, c.heads // c.kv_heads, axis=1) for a in (k, v))
-            scores = np.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + mask
+            k, v = (np.repeat(a, c.heads // shape.kv_heads, axis=1) for a in (k, v))
+            scores = np.einsum("qhd,khd->hqk", q, k) * shape.head_dim**-0.5 + mask
             weights = np.exp(scores - scores.max(-1, keepdims=True))
             attended = np.einsum("hqk,khd->qhd", weights / weights.sum(-1, keepdims=True), v).reshape(n, -1)
             x = x + linear(attended, block + "attn_output")

@@ -249,6 +249,9 @@ class Synthetic:
     def read(self, info: TensorInfo) -> NDArray[np.uint8]:
         return self.pread(info, 0, info.nbytes)
 
+    def reopened(self) -> Self:
+        return self
+
     def fileno(self, info: TensorInfo) -> None:
         return None
 

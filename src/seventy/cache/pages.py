@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.spec import CacheSpec, Paged
+from seventy.cache.spec import CacheSpec, Paged, Shared
 from seventy.errors import SeventyError
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine.memory import allocate
@@ -43,9 +43,9 @@ class Pages:
             for layer, start in self._starts.items()
         }
         self.position_bytes = sum(spec.position_bytes(kind) for spec in self.paged.values())
-        # By window, what the layers that have it take for one position.
+        # By window, what the layers that have it read of one position.
         self._bytes_by_window: dict[int | None, int] = {}
-        for spec in self.paged.values():
+        for spec in (*self.paged.values(), *shared_by(specs)):
             self._bytes_by_window[spec.window] = self._bytes_by_window.get(spec.window, 0) + spec.position_bytes(kind)
 
     def address(self, layer: int) -> int:
@@ -81,6 +81,12 @@ class Pages:
 def paged(specs: Sequence[CacheSpec]) -> dict[int, Paged]:
     """Return the specifications of the layers that keep pages."""
     return {layer: spec for layer, spec in enumerate(specs) if isinstance(spec, Paged)}
+
+
+def shared_by(specs: Sequence[CacheSpec]) -> list[Paged]:
+    """Return the specifications that layers without keys and values of their own see, once for each of those layers."""
+    sources = [specs[spec.layer] for spec in specs if isinstance(spec, Shared)]
+    return [spec for spec in sources if isinstance(spec, Paged)]
 
 
 def check_kind(specs: Sequence[CacheSpec], kind: str) -> None:

@@ -55,4 +55,11 @@ class Recurrent:
         return self.starts[-1]
 
 
-CacheSpec = Paged | Recurrent
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The keys and values of another layer, which this one attends to; it has none of its own."""
+
+    layer: int
+
+
+CacheSpec = Paged | Recurrent | Shared

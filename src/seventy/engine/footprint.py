@@ -4,30 +4,35 @@ import os
 from collections.abc import Sequence
 
 from seventy import models
-from seventy.cache.pages import paged
+from seventy.cache.pages import paged, shared_by
 from seventy.cache.spec import CacheSpec, Recurrent
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import packed_bytes, transposed_bytes
 from seventy.models.blocks.config import Config
-from seventy.runtime.memory import LEAST_CONTEXT, MOST_CONTEXT, Footprint, row_columns
+from seventy.runtime.memory import LEAST_CONTEXT, LEAST_STATES, MOST_CONTEXT, Footprint, row_columns
 
 
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
     """Raises SeventyError where a tensor has a type that the engine does not know."""
     c = config
     experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
-    width = max(c.feed_forward, c.experts.shared if c.experts else 0)
-    shapes, pages = [c.shape(layer) for layer in range(c.layers)], paged(specs).values()
-    queries = c.heads * max(shape.head_dim for shape in shapes) * (2 if c.gated else 1)
+    width = max(*c.feed_forward, c.experts.shared if c.experts else 0)
+    pages, shared = paged(specs).values(), shared_by(specs)
+    queries = c.heads * max(shape.head_dim for shape in c.shapes) * (2 if c.gated else 1)
     if c.delta_net:
         # Inputs twice, the gate, and what is made of them, as floats and as an input: in place of queries, which are
         # counted three times.
         queries = max(queries, c.delta_net.channels + c.delta_net.inner)
-    columns = row_columns(c.hidden, queries, max(s.kv_heads * s.head_dim for s in shapes), width, *experts)
+    if c.convolution:
+        # Three inputs, what is made of them, and that as an input.
+        queries = max(queries, 2 * c.convolution.channels)
+    columns = row_columns(c.hidden, queries, max(s.kv_heads * s.head_dim for s in c.shapes), width, *experts)
     if c.post_norms:
         # What attention or the feed-forward gave, before it is added; beside experts three times.
         columns += c.hidden * (3 if experts else 1)
+    # Of all layers' embeddings what the file has, as panels, too, and as floats; and what is made of the rows.
+    columns += 4 * c.per_layer * c.layers
     tensors = [info for info in source.tensors.values() if c.runs(info.name)]
     weights = sum(packed_bytes(info) for info in tensors)
     if c.latent:
@@ -43,6 +48,8 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         state_bytes=sum(spec.nbytes for spec in specs if isinstance(spec, Recurrent)),
         window=max((spec.window for spec in pages if spec.window), default=0),
         window_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is not None),
+        shared_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is None),
+        shared_window_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is not None),
     )
 
 
@@ -59,4 +66,5 @@ def least_and_full(
         config = architecture.config(source.metadata)
         sizes = footprint(source, config, architecture.caches(config), kv)
     least, full = (min(sizes.context, context or most) for most in (LEAST_CONTEXT, MOST_CONTEXT))
-    return sizes.need(least, sequences).total, sizes.need(full, sequences).total
+    fewest = min(LEAST_STATES, sizes.states(sequences))
+    return sizes.need(least, sequences, states=fewest).total, sizes.need(full, sequences).total

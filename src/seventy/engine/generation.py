@@ -1,12 +1,14 @@
 """One text being written: its sampler, limits, grammar, stop strings, decoder and scores."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seventy.engine.request import Piece, Request, Score
-from seventy.engine.sampler import Sampler, TopK
+from seventy.engine.sampler import NO_NUMBERS, Sampler, TopK
+from seventy.errors import SeventyError
 from seventy.text.stops import StopStrings
 from seventy.text.tokenizer import StreamDecoder, Tokenizer
 
@@ -79,9 +81,12 @@ class Generation:
 
     def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
         """Log probabilities as the model gave them, ready for the token that will be chosen."""
-        largest = float(logits.max())
-        total = largest + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
-        values, ids = self._top_k(logits, n_top) if n_top else (np.empty(0), np.empty(0))
-        top = tuple((int(i), float(v) - total) for i, v in zip(ids, values, strict=True))
-        raw = logits.copy()
+        values, ids = self._top_k(logits, max(1, n_top))
+        if not len(values):
+            raise SeventyError(NO_NUMBERS)
+        largest = float(values[0])
+        total = largest + math.log(self._top_k.mass(logits, largest))
+        top = tuple((int(i), float(v) - total) for i, v in zip(ids[:n_top], values[:n_top], strict=True))
+        changes = self.request.logit_bias or self.request.constraint is not None or self._sampler.penalizes
+        raw = logits.copy() if changes else logits
         return lambda token: Score(token, float(raw[token]) - total, top)

@@ -20,6 +20,7 @@ from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.cache.slots import Slots
 from seventy.cache.states import EMPTY, States
+from seventy.engine import sampler
 from seventy.engine.footprint import footprint
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
@@ -37,13 +38,13 @@ from seventy.machine import others, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
 from seventy.runtime import reservations, runtime, tuning
-from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, cache_positions, choose_context
+from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, cache_positions, choose_context, fitting_states
 from seventy.runtime.threads import Aborted, Executor
 from seventy.runtime.tuning import Candidates, Tuning
 from seventy.sizes import size
 
 # Kernels beside those of the program.
-SUPPORT = (Kernel("seventy.kernels.run:build"), Kernel("seventy.kernels.topk:build"))
+SUPPORT = (Kernel("seventy.kernels.run:build"), *sampler.KERNELS)
 
 # What is happening, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -103,6 +104,7 @@ class _Inputs:
         self._starts, self._states = program.starts.data, program.state_pairs.reshape(-1).data
         self._state_bytes = program.states.nbytes
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
+        self._tables_of_files = program.weights.tables
 
     def write(self, batch: Sequence[Segment]) -> int:
         """Write a step's rows; return how many bytes of the cache they read."""
@@ -125,6 +127,8 @@ class _Inputs:
             row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
             self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
             output += each.outputs
+        for table in self._tables_of_files:
+            table.read(self._tokens[:row].tolist())
         self._program.count(row, output, len(batch))
         return cache_bytes
 
@@ -184,7 +188,8 @@ class Model:
                 room = ledger.room if memory is None else min(ledger.room, memory)
                 self.context = context = choose_context(sizes, room, context, sequences)
                 positions = positions or cache_positions(sizes, room, context, sequences)
-                need = sizes.need(positions, sequences)
+                n_states = fitting_states(sizes, room, sequences)
+                need = sizes.need(positions, sequences, states=n_states)
                 what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
                 self._reservation = ledger.promise(need.total, what)
 
@@ -192,7 +197,7 @@ class Model:
             nodes = machine.node_cpus()
             weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), config.runs)
             n_slots = sizes.slots(positions, sequences)
-            states = States(specs, sizes.states(sequences))
+            states = States(specs, n_states)
             self.cache = PrefixCache(Pages(specs, pages(positions), kv, n_slots), states)
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
@@ -318,7 +323,7 @@ class Model:
         assert self.program.hidden is not None
         rows = self.program.hidden.floats(last)[first:].astype(np.float32)
         scale = np.sqrt(np.mean(rows * rows, axis=1, keepdims=True) + config.epsilon)
-        weight = self.program.weights.vector("output_norm.weight", config.hidden)[: config.hidden]
+        weight = self.program.weights.vector(f"{config.final_norm}.weight", config.hidden)[: config.hidden]
         return np.asarray(rows / scale * weight, np.float32)
 
     def lead(self) -> AbstractContextManager[None]:
@@ -359,6 +364,7 @@ class Model:
             self._executor.close()
             self._executor = None
             self._reservation.release()
+            self.program.weights.close()
             del self.program, self.cache, self.library, self._linked, self._inputs
 
     def __enter__(self) -> Self:

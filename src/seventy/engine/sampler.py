@@ -12,13 +12,22 @@ from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
 from seventy.jit.compiler import Kernel, Library
-from seventy.kernels import topk
+from seventy.kernels import mass, topk
 
-KERNEL = Kernel("seventy.kernels.topk:build")
+# As many bounds are tried in one pass over the logits, and so many passes: every sixteenth of a step of 1 is enough.
+_PARTS, _ROUNDS = 8, 3
+KERNELS = (
+    Kernel("seventy.kernels.topk:build"),
+    *(Kernel("seventy.kernels.mass:build", (parts,)) for parts in (1, _PARTS)),
+)
 _SIGNATURE = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 3
 )
-_NO_NUMBERS = "the model gave no number for any token (NaN): its file is damaged; get it again"
+_SIGNATURE_OF_MASS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+_LOWEST = float(np.finfo(np.float32).min)
+# Where all tokens take part, these are looked at first: nearly always the one that is drawn is among them.
+_FIRST = 128
+NO_NUMBERS = "the model gave no number for any token (NaN): its file is damaged; get it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +68,12 @@ class Sampling:
 
 
 class TopK:
-    """The k largest logits and their indices, largest first (kernels/topk.py). For one thread at a time."""
+    """The largest of many logits, and how much of their distribution lies where. For one thread at a time."""
 
     def __init__(self, library: Library) -> None:
-        self._function = _SIGNATURE(library.address(KERNEL))
+        self._function = _SIGNATURE(library.address(KERNELS[0]))
+        kernels = zip((1, _PARTS), KERNELS[1:], strict=True)
+        self._sums = {n: _SIGNATURE_OF_MASS(library.address(kernel)) for n, kernel in kernels}
         self._make_room(64, 1 << 16)
 
     def _make_room(self, k: int, n: int) -> None:
@@ -80,6 +91,7 @@ class TopK:
         return found
 
     def __call__(self, logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return the k largest logits and their indices, largest first, of equals the first."""
         found = self._find(logits, k)
         return self._values[:found].copy(), self._indices[:found].copy()
 
@@ -87,20 +99,73 @@ class TopK:
         """The index of the largest, the first of equals; None where no logit is a number."""
         return int(self._indices[0]) if self._find(logits, 1) else None
 
+    def mass(self, logits: NDArray[np.float32], largest: float, scale: float = 1.0) -> float:
+        """Return the sum of e**((logit - largest) * scale) over all logits (kernels/mass.py)."""
+        return float(self._masses(logits, largest, scale, np.array([_LOWEST], np.float32))[0])
+
+    def reach(
+        self, logits: NDArray[np.float32], largest: float, scale: float, target: float
+    ) -> tuple[float, int, float]:
+        """Find where the sum of e**((logit - largest) * scale), the largest first, of equals the first, reaches target.
+
+        Returns the logit and the index that it is reached with, and the sum up to there. Not all are sorted: the sums
+        above some bounds say between which of them it is.
+        """
+        above, high, low = 0.0, np.float32(np.inf), np.float32(_LOWEST)
+        bounds = np.float32(largest) - np.float32(scale**-1) * 2.0 ** np.arange(-1, _PARTS - 1, dtype=np.float32)
+        for _ in range(_ROUNDS):
+            sums = self._masses(logits, largest, scale, bounds)
+            at = int(np.searchsorted(sums, target))
+            if at:
+                above, high = float(sums[at - 1]), bounds[at - 1]
+            if at < _PARTS:
+                low = bounds[at]
+            elif low == _LOWEST:
+                break
+            top = np.float32(largest) if np.isinf(high) else high
+            bounds = top - (top - low) * np.arange(1, _PARTS + 1, dtype=np.float32) / np.float32(_PARTS)
+        ids = np.flatnonzero((logits >= low) & (logits < high))
+        ids = ids[np.argsort(-logits[ids], kind="stable")]
+        sums = above + np.cumsum(np.exp((logits[ids].astype(np.float64) - largest) * scale))
+        at = min(int(np.searchsorted(sums, target)), len(ids) - 1)
+        return float(logits[ids[at]]), int(ids[at]), float(sums[at])
+
+    def _masses(
+        self, logits: NDArray[np.float32], largest: float, scale: float, bounds: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """The sums over the logits that are at least each of the bounds."""
+        n, parts = len(logits), len(bounds)
+        numbers = np.array([largest, scale, *bounds], np.float32)
+        sums = np.empty((-(-n // mass.CHUNK), parts), np.float32)
+        self._sums[parts](logits.ctypes.data, n, numbers.ctypes.data, sums.ctypes.data)
+        total: NDArray[np.float64] = sums.sum(axis=0, dtype=np.float64)
+        return total
+
 
 class Sampler:
     """Chooses the tokens of one text; the same seed and logits give the same tokens."""
 
     def __init__(self, sampling: Sampling, top_k: TopK, tokens: Iterable[int] = ()) -> None:
-        self.sampling = sampling
+        s = self.sampling = sampling
+        self.penalizes = (s.repeat_penalty, s.presence_penalty, s.frequency_penalty) != (1, 0, 0)
         self.seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
         self._top_k = top_k
         self._random = np.random.Generator(np.random.PCG64(self.seed))
-        self._recent: deque[int] = deque(tokens, maxlen=sampling.penalty_window)
+        # The tokens that penalties look at, and how often each stands among them.
+        self._recent: deque[int] = deque(tokens if self.penalizes else (), maxlen=sampling.penalty_window)
+        self._counts = Counter(self._recent)
 
     def accept(self, token: int) -> None:
         """Tells the penalties that a token was written."""
+        if not self.penalizes or not self.sampling.penalty_window:
+            return
+        if len(self._recent) == self.sampling.penalty_window:
+            oldest = self._recent[0]
+            self._counts[oldest] -= 1
+            if not self._counts[oldest]:
+                del self._counts[oldest]
         self._recent.append(token)
+        self._counts[token] += 1
 
     def pick(self, logits: NDArray[np.float32]) -> int:
         """The next token. The logits (float32 [vocabulary], contiguous) are changed by the penalties."""
@@ -109,32 +174,48 @@ class Sampler:
         if s.temperature == 0 or s.top_k == 1:
             token = self._top_k.first(logits)
             if token is None:
-                raise SeventyError(_NO_NUMBERS)
+                raise SeventyError(NO_NUMBERS)
             return token
-        if s.top_k:
-            values, tokens = self._top_k(logits, s.top_k)
-        else:
-            tokens = np.argsort(-logits, kind="stable").astype(np.int32)
-            values = logits[tokens]
+        values, tokens = self._top_k(logits, s.top_k or _FIRST)
         if not len(tokens):
-            raise SeventyError(_NO_NUMBERS)
+            raise SeventyError(NO_NUMBERS)
         scores = values.astype(np.float64)
         weights = np.exp(scores - scores[0])
-        keep = len(weights)
+        # What is left out of them: nothing, where top-k says how many take part.
+        total = float(weights.sum()) if s.top_k else self._top_k.mass(logits, scores[0])
+        keep, whole = len(weights), bool(s.top_k) or len(weights) < _FIRST
         if s.top_p < 1:
-            share = np.cumsum(weights) / weights.sum()
-            keep = int(np.searchsorted(share, s.top_p)) + 1
+            reached = int(np.searchsorted(np.cumsum(weights) / total, s.top_p)) + 1
+            keep, whole = min(keep, reached), whole or reached <= keep
         if s.min_p > 0:
-            keep = min(keep, int(np.count_nonzero(weights >= s.min_p)))
+            likely = int(np.count_nonzero(weights >= s.min_p))
+            keep, whole = min(keep, likely), whole or likely < len(weights)
+        if not whole:
+            return self._pick_of_many(logits, float(scores[0]), total)
         scores = scores[: max(1, keep)]
         share = np.cumsum(np.exp((scores - scores[0]) / s.temperature))
         return int(tokens[np.searchsorted(share, self._random.random() * share[-1], side="right")])
 
+    def _pick_of_many(self, logits: NDArray[np.float32], largest: float, total: float) -> int:
+        """The next token where more take part than were looked at; `total` is the sum of all their weights."""
+        s, scale = self.sampling, 1 / self.sampling.temperature
+        low, last = (largest + math.log(s.min_p) if s.min_p > 0 else -math.inf), len(logits)
+        if s.top_p < 1:
+            found, index, _ = self._top_k.reach(logits, largest, 1.0, s.top_p * total)
+            low, last = (found, index) if found >= low else (low, last)
+        if low > -math.inf:
+            # Those that are less likely take no part, nor equals behind the last one.
+            logits = np.where(logits >= np.float32(low), logits, np.float32(-np.inf))
+            behind = logits[last + 1 :]
+            behind[behind == np.float32(low)] = -np.inf
+        part = self._top_k.mass(logits, largest, scale)
+        _, token, _ = self._top_k.reach(logits, largest, scale, self._random.random() * part)
+        return token
+
     def _penalize(self, logits: NDArray[np.float32]) -> None:
-        s = self.sampling
-        if (s.repeat_penalty, s.presence_penalty, s.frequency_penalty) == (1, 0, 0) or not self._recent:
+        s, counts = self.sampling, self._counts
+        if not counts:
             return
-        counts = Counter(self._recent)
         tokens = np.fromiter(counts, np.int64)
         some = logits[tokens]
         some = np.where(some > 0, some / s.repeat_penalty, some * s.repeat_penalty)

@@ -6,6 +6,7 @@ asked for, and a file that is not what it says is one SeventyError. Nothing is m
 while it is read is an error too, not a crash. It does not know what the metadata or the tensors mean.
 """
 
+import copy
 import os
 import re
 import stat
@@ -55,6 +56,13 @@ class GGUF:
     def close(self) -> None:
         while self._files:
             os.close(self._files.pop())
+
+    def reopened(self) -> Self:
+        """The same files, open until this is closed."""
+        again = copy.copy(self)
+        again._seek_lock = threading.Lock()
+        again._files = [os.dup(file) for file in self._files]
+        return again
 
     def pread(self, info: TensorInfo, start: int, nbytes: int, out: np.ndarray | None = None) -> np.ndarray:
         """`nbytes` bytes of a tensor from its byte `start` on, into `out` (uint8, contiguous) when given.

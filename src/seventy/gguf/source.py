@@ -39,6 +39,10 @@ class Source(Protocol):
         """The file the tensor lies in, or None where it is in none."""
         ...
 
+    def reopened(self) -> Self:
+        """The same tensors, open when these are closed: a context of its own."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -12,9 +12,23 @@ from numpy.typing import NDArray
 from seventy.formats import PANEL
 from seventy.graph.buffers import Buffer, Memory
 from seventy.graph.operations import Operations
-from seventy.graph.weights import Matrix, Weights
+from seventy.graph.weights import Matrix, Table, Weights
 from seventy.jit.compiler import Kernel
-from seventy.kernels import activations, cap, combine, embedding, experts, finite, heads, matmul, residual, route, scale
+from seventy.kernels import (
+    activations,
+    cap,
+    combine,
+    embedding,
+    experts,
+    finite,
+    heads,
+    matmul,
+    mixed,
+    pack,
+    residual,
+    route,
+    scale,
+)
 from seventy.kernels.activations import KINDS
 
 # A claim is one stretch of memory: long, for memory is read fastest in long stretches (docs/lab.md), but with at
@@ -155,6 +169,67 @@ class Products(Operations):
             self._scale(into, matrix.scale, into)
         if factor != 1:
             self._scale(into, self._constant(factor), into)
+
+    def embed_from_file(self, table: Table, into: Buffer) -> None:
+        """into[row] = table[token of the row], which was read before the step (Table.read)."""
+        format = table.format
+        table.rows = np.zeros((into.capacity, table.row_bytes), np.uint8)
+        panels = Memory(-(-into.capacity // PANEL) * table.blocks * format.panel_block)
+        numbers = np.arange(into.capacity, dtype=np.int32)
+        self._constants.append(numbers)
+        self._add(
+            Kernel("seventy.kernels.pack:build_of_rows", (format.name,)),
+            pack.ARGUMENTS,
+            reads=(),
+            writes=(panels,),
+            rows=into.count,
+            input=table.rows.ctypes.data,
+            row_bytes=table.row_bytes,
+            blocks=table.blocks,
+            output=panels,
+        )
+        self._add(
+            Kernel("seventy.kernels.embedding:build", (format.name,)),
+            embedding.ARGUMENTS,
+            reads=(panels,),
+            writes=(into.memory,),
+            rows=into.count,
+            panels=panels,
+            blocks=table.blocks,
+            tokens=numbers.ctypes.data,
+            output=into.memory,
+            output_stride=into.stride,
+        )
+
+    def mixed(
+        self,
+        tokens: Buffer,
+        projected: Buffer,
+        first: int,
+        norm: NDArray[np.float32],
+        factors: tuple[float, float],
+    ) -> Buffer:
+        """Return what a layer has of both, of their columns from `first` on (kernels/mixed.py)."""
+        width = len(norm)
+        into, numbers = self.buffer(width), np.array(factors, np.float32)
+        assert width % PANEL == 0 and tokens.stride == projected.stride, f"{width} of {tokens.stride} bytes"
+        self._constants += [norm, numbers]
+        self._add(
+            Kernel("seventy.kernels.mixed:build", (width,)),
+            mixed.ARGUMENTS,
+            reads=(tokens.memory, projected.memory),
+            writes=(into.memory,),
+            rows=into.count,
+            tokens=tokens.memory,
+            projected=projected.memory,
+            stride=tokens.stride,
+            start=4 * first,
+            norm=norm.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            factors=numbers.ctypes.data,
+            output=into.memory,
+        )
+        return into
 
     def plain(self, a: Buffer) -> Activation:
         """The rows as they are."""

@@ -120,6 +120,27 @@ class Program(Products):
             epsilon=self._constants[0].ctypes.data,
         )
 
+    def rotate(self, queries: Buffer, layer: int, tables: RotaryTables, norm: NDArray[np.float32]) -> None:
+        """RMSNorm with these weights and RoPE on each head of the queries, in place, for attention to this layer."""
+        spec = self.pages.paged[layer]
+        self._constants += [tables.coarse, tables.fine, norm]
+        heads = queries.columns // spec.key_dim
+        shape = (heads, 1, spec.key_dim, tables.dim, tables.interleaved)
+        self._add(
+            Kernel("seventy.kernels.rope:build", (*shape, True, self.pages.kind, False, False)),
+            rope.ARGUMENTS,
+            reads=(queries.memory,),
+            writes=(queries.memory,),
+            rows=queries.count,
+            **self._sequences(layer),
+            coarse=tables.coarse.ctypes.data,
+            fine=tables.fine.ctypes.data,
+            queries=queries.memory,
+            query_stride=queries.stride,
+            query_norm=norm.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+        )
+
     def attention(
         self,
         queries: Buffer,
@@ -245,6 +266,32 @@ class Program(Products):
             **self._states(layer, 0),
             input=x.memory,
             input_stride=x.stride,
+            weights=weights.ctypes.data,
+            epsilon=self._constants[0].ctypes.data,
+            output=into.memory,
+            output_stride=into.stride,
+        )
+
+    def gated_convolution(
+        self, x: Buffer, before: Buffer, after: Buffer, into: Buffer, weights: NDArray[np.float32], layer: int
+    ) -> None:
+        """into = after * the convolution of before * x, which x becomes, with what came before it.
+
+        `weights` are [taps, channels].
+        """
+        taps, channels = weights.shape
+        dim = next(dim for dim in (64, 32, 16) if channels % dim == 0)
+        self._constants.append(weights)
+        self._add(
+            Kernel("seventy.kernels.short_convolution:build", (taps, dim, channels // dim, 0, True)),
+            short_convolution.ARGUMENTS,
+            reads=(x.memory, before.memory, after.memory),
+            writes=(x.memory, into.memory),
+            **self._states(layer, 0),
+            input=x.memory,
+            input_stride=x.stride,
+            before=before.memory,
+            after=after.memory,
             weights=weights.ctypes.data,
             epsilon=self._constants[0].ctypes.data,
             output=into.memory,

@@ -21,6 +21,8 @@ from seventy.machine.topology import pin_thread
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)
 _READ_BYTES = 8 << 20
+# A table as large as the rest of its model, of which a token needs one row.
+STAYS_IN_FILE = "per_layer_token_embd.weight"
 Progress = Callable[[int, int], None]
 
 
@@ -63,6 +65,39 @@ class Matrix:
         return self.panels * self.blocks * self.format.panel_block
 
 
+class Table:
+    """A tensor of which each step reads some rows out of the file; `rows` are those, as the file has them."""
+
+    def __init__(self, info: TensorInfo) -> None:
+        self.info, self.format = info, format_of(info)
+        self.row_bytes = self.format.row_bytes(info.shape[1])
+        self.rows: NDArray[np.uint8] = np.zeros((0, self.row_bytes), np.uint8)
+        self._source: Source | None = None
+        self._files = contextlib.ExitStack()
+
+    @property
+    def blocks(self) -> int:
+        return self.info.shape[1] // self.format.block
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Read the rows of these tokens. Raises SeventyError where the file became shorter or cannot be read."""
+        assert self._source is not None, f"{self.info.name} is not open"
+        size, file = self.row_bytes, self._source.fileno(self.info)
+        if file is not None and len(tokens) > 1 and hasattr(os, "posix_fadvise"):
+            # So that the disk fetches them side by side.
+            for token in tokens:
+                os.posix_fadvise(file, self.info.offset + token * size, size, os.POSIX_FADV_WILLNEED)
+        for row, token in zip(self.rows, tokens, strict=False):
+            self._source.pread(self.info, token * size, size, row)
+
+    def open(self, source: Source) -> None:
+        """Read from this source from now on, whether it stays open or not."""
+        self._source = self._files.enter_context(source.reopened())
+
+    def close(self) -> None:
+        self._files.close()
+
+
 def format_of(info: TensorInfo) -> Format:
     """Raises SeventyError, with the types that work, where the engine cannot multiply this one."""
     known = formats()
@@ -77,12 +112,15 @@ def format_of(info: TensorInfo) -> Format:
 
 def _is_matrix(info: TensorInfo) -> bool:
     """Whether it is one or as many as there are experts; their biases, and convolutions, have two dimensions, too."""
-    return len(info.shape) in (2, 3) and not info.name.endswith((".bias", "ssm_conv1d.weight"))
+    others = (".bias", "ssm_conv1d.weight", "shortconv.conv.weight", STAYS_IN_FILE)
+    return len(info.shape) in (2, 3) and not info.name.endswith(others)
 
 
 def packed_bytes(info: TensorInfo) -> int:
     """Memory of a tensor: a matrix in whole panels that begin on cache lines, a vector as floats."""
     format = format_of(info)
+    if info.name == STAYS_IN_FILE:
+        return 0
     if not _is_matrix(info):
         return info.nbytes // format.nbytes * format.block * 4
     *experts, rows, columns = info.shape
@@ -119,6 +157,7 @@ class Weights:
         self._matrices: dict[str, tuple[Matrix, ...]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._rows: list[NDArray[np.uint8]] = []
+        self.tables: list[Table] = []
         sizes = {info.name: packed_bytes(info) for info in self._tensors.values() if _is_matrix(info)}
         self._arena = allocate(sum(sizes.values()))
         self._places = {}
@@ -233,9 +272,20 @@ class Weights:
             self._matrices[name] = (Matrix(name, format, 1, columns, place, info.nbytes, 1, 0, 1, None),)
         return self._matrices[name][0]
 
+    def table(self, name: str, rows: int, columns: int) -> Table:
+        """Return the tensor of this name, which stays in the file (STAYS_IN_FILE)."""
+        self.tables.append(Table(self._info(name, (rows, columns))))
+        return self.tables[-1]
+
+    def close(self) -> None:
+        """Close the files that tables are read from."""
+        for table in self.tables:
+            table.close()
+
     def refuse_unused(self) -> None:
         """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
-        unused = [name for name in self._tensors if name not in self._matrices and name not in self._vectors]
+        used = {*self._matrices, *self._vectors, *(table.info.name for table in self.tables)}
+        unused = [name for name in self._tensors if name not in used]
         if unused:
             more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
             raise SeventyError(
@@ -290,7 +340,9 @@ class Weights:
         return [Kernel("seventy.kernels.pack:build", (name,)) for name in names]
 
     def load(self, library: Library, threads: int, progress: Progress | None = None) -> None:
-        """Reads and packs every matrix asked for so far; `progress(bytes_done, bytes_in_all)`."""
+        """Reads and packs every matrix asked for so far, and opens tables; `progress(bytes_done, bytes_in_all)`."""
+        for table in self.tables:
+            table.open(self._source)
         pack = {name: _SIGNATURE(library.address(kernel)) for kernel in self.kernels() for name in kernel.parameters}
         # A file that would fill the page cache is dropped behind us: the packed copy is the one we use.
         drop = self.nbytes > total_bytes() // 4 and hasattr(os, "posix_fadvise")

@@ -39,6 +39,9 @@ class RemoteHeader:
     def fileno(self, info: TensorInfo) -> int | None:
         return None
 
+    def reopened(self) -> Self:
+        return self
+
     def __enter__(self) -> Self:
         return self
 

@@ -26,8 +26,11 @@ def build(
     norm: bool,
     kv: str,
     norm_values: bool = False,
+    store: bool = True,
 ) -> None:
     """Turns `group` queries and one key of every KV head by the row's position, stores key and value in the cache.
+
+    Without `store` there are queries alone.
 
     The angle of a position is the sum of a coarse and a fine one, so that two small tables serve any context: row i
     of `coarse` holds the cosines and then the sines (rope_dim / 2 each) of position STEP * i, of `fine` those of
@@ -51,14 +54,18 @@ def build(
         fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
         add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
         queries = k("queries", pointer) + row * k("query_stride") + head * (4 * group * head_dim)
-        keys = k("keys", pointer) + row * k("key_stride") + head * (4 * head_dim)
-        values = k("values", pointer) + row * k("value_stride") + head * (4 * head_dim)
         with f.loop(group) as g:
             if norm:
                 normalise(k, queries + g * (4 * head_dim), k("query_norm", pointer), head_dim)
             rotate(f, queries + g * (4 * head_dim), cosines, sines, rope_dim, interleaved)
             if layout.spread:
                 _hadamard(f, queries + g * (4 * head_dim), head_dim, layout.spread)
+        if store:
+            store_turned(row, head, position)
+
+    def store_turned(row: Value, head: Value, position: Value) -> None:
+        keys = k("keys", pointer) + row * k("key_stride") + head * (4 * head_dim)
+        values = k("values", pointer) + row * k("value_stride") + head * (4 * head_dim)
         if normed is not None:
             # Before the key changes, which may be the value, too.
             normalise(k, values, None, head_dim, normed)

@@ -10,8 +10,8 @@ from seventy.jit.types import f32, i32, i64, pointer
 from seventy.kernels.abi import Kernel
 
 ARGUMENTS = (
-    "segments", "starts", "states", "memory", "state_bytes", "input", "input_stride", "weights", "epsilon", "output",
-    "output_stride",
+    "segments", "starts", "states", "memory", "state_bytes", "input", "input_stride", "before", "after", "weights",
+    "epsilon", "output", "output_stride",
 )  # fmt: skip
 _LANES = 16
 
@@ -21,8 +21,11 @@ def window_shape(taps: int, channels: int) -> tuple[int, int]:
     return taps - 1, channels
 
 
-def build(module: Module, taps: int, dim: int, heads: int, normalised: int) -> None:
+def build(module: Module, taps: int, dim: int, heads: int, normalised: int, gated: bool = False) -> None:
     """output[row] = silu(sum over j of weights[j] * input[row - taps + 1 + j]), channel by channel.
+
+    Where it is `gated` (LFM2, Liquid AI 2025) there is no silu: the input is multiplied by `before` first, in place,
+    and the sum by `after`, both in rows of `input_stride` bytes as the input is.
 
     The rows of segment s are those from starts[s] to starts[s + 1] - 1, i32; what came before them is in state
     states[s, 0] of the `state_bytes` each at `memory`, and what the next step will need is written to state
@@ -35,6 +38,8 @@ def build(module: Module, taps: int, dim: int, heads: int, normalised: int) -> N
         segment, head = item // heads, item % heads
         first, last, old, new = segment_of(k, segment)
         begin = head * (4 * dim)
+        if gated:
+            _multiply(k, first, last, begin, dim)
 
         def inputs(row: Value) -> Value:
             """Where the head's inputs of a row lie, up to taps - 1 rows before the first of the segment."""
@@ -48,13 +53,26 @@ def build(module: Module, taps: int, dim: int, heads: int, normalised: int) -> N
                 total = f.load(vector, seen[0], i) * f.load(vector, weights, i)
                 for j, x in enumerate(seen[1:], 1):
                     total = fma(f.load(vector, x, i), f.load(vector, weights, i + 4 * channels * j), total)
-                f.store(total / (exp(-total) + 1.0), out, i)
+                if gated:
+                    after = k("after", pointer) + row * k("input_stride") + begin
+                    f.store(total * f.load(vector, after, i), out, i)
+                else:
+                    f.store(total / (exp(-total) + 1.0), out, i)
             with f.when(head < normalised):
                 _normalise(k, out, dim)
         for j in range(taps - 1):
             source, target = inputs(last - (taps - 1 - j)), new + 4 * channels * j + begin
             with f.loop(0, 4 * dim, 4 * _LANES) as i:
                 f.store(f.load(vector, source, i), target, i)
+
+
+def _multiply(k: Kernel, first: Value, last: Value, begin: Value, dim: int) -> None:
+    """input[row] *= before[row] in the columns of a head."""
+    f, vector = k.f, f32 * _LANES
+    with f.loop(first, last) as row:
+        x, before = (k(name, pointer) + row * k("input_stride") + begin for name in ("input", "before"))
+        with f.loop(0, 4 * dim, 4 * _LANES) as i:
+            f.store(f.load(vector, x, i) * f.load(vector, before, i), x, i)
 
 
 def segment_of(k: Kernel, segment: Value) -> tuple[Value, Value, Value, Value]:

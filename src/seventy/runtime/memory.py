@@ -29,6 +29,8 @@ USUAL_CONTEXT = 4096
 # Without --context: no more than this, and a refusal where not even the least fits.
 MOST_CONTEXT = 32768
 LEAST_CONTEXT = 1024
+# Of recurrent layers: a text reads one state and writes another, and one is for the next to go on from.
+LEAST_STATES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Footprint:
     `weights` are the packed bytes of all tensors, `position_bytes` what the caches of layers that see every position
     take for one, `window_bytes` what those of layers that see a `window` of positions take for one. `state_bytes` is
     what recurrent layers remember of a text, of whatever length. `columns` are the floats that one row of a pass takes
-    (see `row_columns`). `context` is the longest text that the model was made for.
+    (see `row_columns`). `context` is the longest text that the model was made for. `shared_bytes` and
+    `shared_window_bytes` are what layers that attend to the caches of others read of one position, beside these.
     """
 
     weights: int
@@ -64,14 +67,16 @@ class Footprint:
     state_bytes: int = 0
     window: int = 0
     window_bytes: int = 0
+    shared_bytes: int = 0
+    shared_window_bytes: int = 0
 
     def seen_bytes(self, position: int) -> int:
         """Bytes of the cache that a token at this position reads, and of states those that it writes, too."""
-        seen = self.position_bytes * position + self.window_bytes * min(position, self.window)
-        return seen + 2 * self.state_bytes
+        every, windows = self.position_bytes + self.shared_bytes, self.window_bytes + self.shared_window_bytes
+        return every * position + windows * min(position, self.window) + 2 * self.state_bytes
 
     def states(self, sequences: int) -> int:
-        """How many states there are where `sequences` texts are read or written.
+        """How many states there are where `sequences` texts are read or written and memory has room for them.
 
         A step of a text reads one and writes another; and there are as many and two that the next texts may go on from
         (cache/prefix.py).
@@ -89,17 +94,23 @@ class Footprint:
         return (2 * sequences + 2) * text + sequences + MAX_ROWS // PAGE
 
     def need(
-        self, positions: int, sequences: int = 1, rows: int = MAX_ROWS, outputs: int = MAX_OUTPUTS
+        self,
+        positions: int,
+        sequences: int = 1,
+        rows: int = MAX_ROWS,
+        outputs: int = MAX_OUTPUTS,
+        states: int | None = None,
     ) -> Need:
         """What running it takes with a cache of `positions` positions (whole pages) that `sequences` texts share.
 
-        `rows` and `outputs` are the most rows of a pass, and the most of them whose logits are wanted.
+        `rows` and `outputs` are the most rows of a pass, and the most of them whose logits are wanted. There are so
+        many `states`, or as many as `sequences` want.
         """
         return Need(
             weights=self.weights,
             cache=self.position_bytes * whole_pages(positions)
             + self.window_bytes * PAGE * self.slots(positions, sequences),
-            states=self.state_bytes * self.states(sequences),
+            states=self.state_bytes * (self.states(sequences) if states is None else states),
             rows=4 * (rows * self.columns + outputs * self.vocabulary),
             process=PROCESS_BYTES + TOKEN_BYTES * self.vocabulary,
         )
@@ -148,9 +159,22 @@ def visible(module_bytes: int) -> int:
     return module_bytes * 49 // 50
 
 
+def fitting_states(footprint: Footprint, room_bytes: int, sequences: int) -> int:
+    """How many states fit: all that `sequences` want in half of what the weights leave free, else fewer.
+
+    Where there are fewer, less is remembered of texts that ended, and at last fewer texts run at once. There are never
+    fewer than LEAST_STATES.
+    """
+    if not footprint.state_bytes:
+        return 0
+    rest = max(0, room_bytes - footprint.need(0, sequences, states=0).total)
+    return max(LEAST_STATES, min(footprint.states(sequences), rest // 2 // footprint.state_bytes))
+
+
 def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1) -> int:
     """Positions, in whole pages, of the largest cache that fits beside the weights."""
-    rest = room_bytes - footprint.need(0, sequences).total
+    states = fitting_states(footprint, room_bytes, sequences)
+    rest = room_bytes - footprint.need(0, sequences, states=states).total
     # Layers with windows have room for every page, or for as many as they ever have.
     windows = footprint.window_bytes * PAGE * footprint._most_slots(sequences)
     every, most = footprint.position_bytes + footprint.window_bytes, footprint.position_bytes

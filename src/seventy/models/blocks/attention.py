@@ -6,23 +6,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.graph.buffers import Buffer
+from seventy.graph.products import Activation
 from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Matrix, Weights
-from seventy.models.blocks.config import Config, Temperature
+from seventy.models.blocks.config import Config, Shape, Temperature
+from seventy.models.blocks.rotary import Rotary
 
 
 def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
     """x += attention of the normalised x; every product has a bias and every head a sink where the file has them.
 
-    Gated attention is multiplied by the sigmoid of one more product before its last one.
+    Gated attention is multiplied by the sigmoid of one more product before its last one. A layer without keys and
+    values of its own attends to those of another.
     """
-    block, shape = f"blk.{layer}.", c.shape(layer)
-    q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    queries, keys, values, attended = (graph.buffer(columns) for columns in (q, kv, kv, q))
-    gate = graph.buffer(q) if c.gated else None
+    block, source, head_dim = f"blk.{layer}.", c.kv_layer(layer), c.shapes[layer].head_dim
+    attended = graph.buffer(c.heads * head_dim)
+    gate = graph.buffer(attended.columns) if c.gated else None
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
+    if source == layer:
+        queries = _queries_and_store(graph, c, w, layer, tables, h, gate)
+    else:
+        queries = _queries(graph, c, w, layer, tables, h)
+    sinks = w.optional_vector(block + "attn_sinks.weight", c.heads)
+    scale = head_dim**-0.5 if c.attention_scale is None else c.attention_scale
+    graph.attention(queries, attended, source, *_scales(scale, c.temperature, graph.context), sinks)
+    output = w.matrix(block + "attn_output.weight", c.hidden, attended.columns)
+    bias = w.optional_vector(block + "attn_output.bias", c.hidden)
+    gated = graph.gated(gate, attended, "sigmoid") if gate else graph.plain(attended)
+    if c.post_norms:
+        product = graph.buffer(c.hidden)
+        graph.matmul(gated, output, product, bias)
+        graph.add_normalised(product, w.vector(block + "post_attention_norm.weight", c.hidden), x)
+    else:
+        graph.matmul(gated, output, x, bias, add=True)
+
+
+def _queries_and_store(
+    graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, h: Activation, gate: Buffer | None
+) -> Buffer:
+    """Return the turned queries; keys and values go into the layer's cache. Fill the `gate` where there is one."""
+    block, shape = f"blk.{layer}.", c.shapes[layer]
+    q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    queries, keys, values = (graph.buffer(columns) for columns in (q, kv, kv))
     if gate:
-        for target, matrix in zip((queries, gate, keys, values), _gated_projections(w, block, c), strict=True):
+        for target, matrix in zip((queries, gate, keys, values), _gated_projections(w, block, c, shape), strict=True):
             graph.matmul(h, matrix, target)
     else:
         names = "qkv"
@@ -41,18 +68,21 @@ def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryT
         query_norm, key_norm = (w.vector(f"{block}attn_{name}_norm.weight", shape.head_dim) for name in ("q", "k"))
         norms = query_norm, key_norm
     graph.rotate_and_store(queries, keys, values, layer, tables, norms, c.value_norm)
-    sinks = w.optional_vector(block + "attn_sinks.weight", c.heads)
-    scale = shape.head_dim**-0.5 if c.attention_scale is None else c.attention_scale
-    graph.attention(queries, attended, layer, *_scales(scale, c.temperature, graph.context), sinks)
-    output = w.matrix(block + "attn_output.weight", c.hidden, q)
-    bias = w.optional_vector(block + "attn_output.bias", c.hidden)
-    gated = graph.gated(gate, attended, "sigmoid") if gate else graph.plain(attended)
-    if c.post_norms:
-        product = graph.buffer(c.hidden)
-        graph.matmul(gated, output, product, bias)
-        graph.add_normalised(product, w.vector(block + "post_attention_norm.weight", c.hidden), x)
-    else:
-        graph.matmul(gated, output, x, bias, add=True)
+    return queries
+
+
+def _queries(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, h: Activation) -> Buffer:
+    """Return the turned queries of a layer that has no keys and values of its own."""
+    block, shape = f"blk.{layer}.", c.shapes[layer]
+    assert c.query_norm == "head", c.query_norm
+    rows = [c.heads * shape.head_dim, *[shape.kv_heads * shape.head_dim] * 2]
+    queries = graph.buffer(rows[0])
+    # Of a tensor that holds all three, keys and values have no use.
+    names = "qkv" if w.has(block + "attn_qkv.weight") else "q"
+    matrices, biases = _projections(w, block, names, rows[: len(names)], c.hidden)
+    graph.matmul(h, matrices[0], queries, biases[0])
+    graph.rotate(queries, c.kv_layer(layer), tables, w.vector(block + "attn_q_norm.weight", shape.head_dim))
+    return queries
 
 
 def _scales(scale: float, temperature: Temperature | None, context: int) -> tuple[NDArray[np.float32], int]:
@@ -78,10 +108,10 @@ def _projections(
     return w.stacked(block + "attn_qkv.weight", rows, hidden), parts
 
 
-def _gated_projections(w: Weights, block: str, c: Config) -> Sequence[Matrix]:
+def _gated_projections(w: Weights, block: str, c: Config, shape: Shape) -> Sequence[Matrix]:
     """The matrices of queries, their gate, keys and values; a head's rows of the gate follow those of its query."""
-    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-    by_head = np.arange(2 * q).reshape(c.heads, 2, c.head_dim)
+    q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    by_head = np.arange(2 * q).reshape(c.heads, 2, shape.head_dim)
     order = [by_head[:, part].reshape(-1) for part in range(2)]
     if w.has(block + "attn_qkv.weight"):
         order += [np.arange(first, first + kv) for first in (2 * q, 2 * q + kv)]
@@ -92,19 +122,21 @@ def _gated_projections(w: Weights, block: str, c: Config) -> Sequence[Matrix]:
 
 def rotary_tables(graph: Program, c: Config, w: Weights) -> list[RotaryTables]:
     """Return the angles of every position of the context, for each layer."""
-    tables = c.rotary.tables(graph.context, _rotary_factors(c, w, graph.context))
-    if c.windowed is None:
-        return [tables] * c.layers
-    # The file's divisors are not for them.
-    of_windows = c.windowed.rotary.tables(graph.context)
-    return [of_windows if window else tables for window in c.windows]
+    tables: dict[Rotary, RotaryTables] = {}
+    for shape in c.shapes:
+        if shape.rotary not in tables:
+            # The file's divisors are not for layers with windows that turn heads in a way of their own.
+            factors = None if shape.rotary.of_window else _rotary_factors(shape.rotary, w, graph.context)
+            tables[shape.rotary] = shape.rotary.tables(graph.context, factors)
+    return [tables[shape.rotary] for shape in c.shapes]
 
 
-def _rotary_factors(c: Config, w: Weights, positions: int) -> NDArray[np.float32] | None:
+def _rotary_factors(rotary: Rotary, w: Weights, positions: int) -> NDArray[np.float32] | None:
     """Divisors of the rotary frequencies: Llama 3's, or longrope's for short or for long contexts."""
-    length = c.rotary.dim // 2
+    length = rotary.dim // 2
     factors = w.optional_vector("rope_freqs.weight", length)
-    if c.rotary.scaling == "longrope":
+    # Phi's files have longrope's and do not name it.
+    if rotary.scaling == "longrope" or w.has("rope_factors_long.weight"):
         kinds = [w.vector(f"rope_factors_{kind}.weight", length) for kind in ("short", "long")]
-        factors = kinds[positions > c.rotary.original] if factors is None else factors
+        factors = kinds[positions > rotary.original] if factors is None else factors
     return None if factors is None else factors[:length]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from seventy.cache.spec import CacheSpec, Paged, Recurrent
+from seventy.cache.spec import CacheSpec, Paged, Recurrent, Shared
 from seventy.errors import SeventyError
 from seventy.graph.products import RouterRule
 from seventy.graph.program import DeltaHeads
@@ -16,6 +16,8 @@ from seventy.models.blocks.rotary import Rotary
 
 # The queries of a step of 256 rows are then 128 MB at most.
 MOST_QUERY_COLUMNS = 1 << 17
+# A period of windows that no model has: all its layers have one, where the file says how long it is.
+EVERY_LAYER = 1025
 # What some files of these families ask for and the engine does not do, and the value that asks for nothing.
 _NOT_DONE = {
     "attention.clamp_kqv": ("clamped queries, keys and values", 0),
@@ -91,7 +93,7 @@ class Latent:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The keys and values of a kind of layers: how many heads of how many elements, and how these turn."""
+    """The keys and values of a layer: how many heads of how many elements, and how these turn."""
 
     kv_heads: int
     head_dim: int
@@ -132,34 +134,48 @@ class DeltaNet:
 
 
 @dataclass(frozen=True, slots=True)
+class Convolution:
+    """Gated short convolutions instead of attention: in which layers, how many rows each sees, how wide it is."""
+
+    layers: tuple[bool, ...]
+    taps: int
+    channels: int
+
+    @property
+    def cache(self) -> Recurrent:
+        """What a layer remembers: the convolution's window."""
+        return Recurrent((window_shape(self.taps, self.channels),))
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The numbers of a model, as its GGUF's metadata gives them.
 
-    `feed_forward` is the width of the feed-forward of layers without experts, 0 where there are none. After the layers
-    a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says whether
-    products are multiplied by the `.scale` of their matrix. `windows` are how many positions each layer sees, None
-    where it sees all. With `latent`, there is one key of `head_dim` elements for all heads; where the model is
-    `indexed`, an indexer chooses keys, which changes nothing up to `context`. Layers with a window have heads of the
-    shape `windowed` where that is not None. With `delta_net`, some layers have that instead of attention. What `gated`
-    attention makes is multiplied by the sigmoid of as many numbers.
+    `feed_forward` are the widths of each layer's feed-forward, 0 where all layers have experts instead. After the
+    layers a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says
+    whether products are multiplied by the `.scale` of their matrix. `shapes` and `windows` are the keys and values of
+    each layer, and how many positions it sees, None where it sees all. With `latent`, there is one key for all heads;
+    where the model is `indexed`, an indexer chooses keys, which changes nothing up to `context`. With `delta_net` or
+    `convolution`, some layers have that instead of attention. What `gated` attention makes is multiplied by the sigmoid
+    of as many numbers. The last `shared_kv` layers have no keys and values of their own (`kv_layer`).
 
     Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
     None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
     is added; with `value_norm`, so is each head of a value, without weights, and a layer without a matrix for values
     has its keys as such. `activation` is that of feed-forwards (kernels/activations.py). Logits are held between
-    -`logit_cap` and that where it is not 0.
+    -`logit_cap` and that where it is not 0. `final_norm` is the name of the norm before the head. With `fused_gate`, a
+    feed-forward's gate and up are one tensor, ffn_up. Where `per_layer` is not 0, so many numbers of a token's own
+    enter each layer (models/blocks/per_layer.py).
     """
 
     layers: int
     hidden: int
-    feed_forward: int
+    feed_forward: tuple[int, ...]
     heads: int
-    kv_heads: int
-    head_dim: int
+    shapes: tuple[Shape, ...]
     vocabulary: int
     context: int
     epsilon: float
-    rotary: Rotary
     query_norm: QueryNorm
     feed_forward_norm: str
     experts: Experts | None
@@ -169,8 +185,9 @@ class Config:
     latent: Latent | None = None
     indexed: bool = False
     delta_net: DeltaNet | None = None
+    convolution: Convolution | None = None
     gated: bool = False
-    windowed: Shape | None = None
+    shared_kv: int = 0
     embedding_scale: float = 1.0
     attention_scale: float | None = None
     temperature: Temperature | None = None
@@ -178,12 +195,20 @@ class Config:
     value_norm: bool = False
     activation: str = "swiglu"
     logit_cap: float = 0.0
+    final_norm: str = "output_norm"
+    fused_gate: bool = False
+    per_layer: int = 0
 
-    def shape(self, layer: int) -> Shape:
-        """Return the shape of a layer's keys and values."""
-        if self.windowed and self.windows[layer]:
-            return self.windowed
-        return Shape(self.kv_heads, self.head_dim, self.rotary)
+    def kv_layer(self, layer: int) -> int:
+        """Return the layer whose keys and values this one attends to.
+
+        It is itself, or where it has none the last one before `shared_kv` that has a window as it has, or has none.
+        """
+        own = self.layers - self.shared_kv
+        if layer < own:
+            return layer
+        windowed = self.windows[layer] is not None
+        return max(first for first in range(own) if (self.windows[first] is not None) == windowed)
 
     def runs(self, tensor: str) -> bool:
         """Whether the main pass may have a use for the tensor of this name."""
@@ -192,7 +217,14 @@ class Config:
         if tensor.endswith(".scale") and not self.scales:
             return False
         block = re.match(r"blk\.(\d+)\.", tensor)
-        return block is None or not 0 <= int(block[1]) - self.layers < self.further_blocks
+        if block is None:
+            return True
+        layer = int(block[1])
+        # What a layer would make keys and values of that has those of another.
+        shares = self.layers - self.shared_kv <= layer < self.layers
+        if shares and tensor[block.end() :].startswith(("attn_k", "attn_v")):
+            return False
+        return not 0 <= layer - self.layers < self.further_blocks
 
 
 def read(
@@ -208,6 +240,7 @@ def read(
     temperature: bool = False,
     tiled_heads: bool | None = None,
     gated: bool = False,
+    convolutions: bool = False,
 ) -> Config:
     """Read a model's numbers; with `experts`, its feed-forwards are mixtures of experts.
 
@@ -215,8 +248,9 @@ def read(
     all positions and the others a window, where the file says nothing else; 0 for an architecture without windows. With
     `shape_by_window`, the layers with a window have heads, and turn them, as keys of their own say. With `temperature`,
     scores grow with the position where the file says how fast. `tiled_heads` says which key head a value head of a
-    delta-net has (kernels/delta_rule.py); None for an architecture without delta-nets. The other arguments are as in
-    Config. Raises SeventyError where a number is missing or cannot be, or the model needs what the engine cannot do.
+    delta-net has (kernels/delta_rule.py); None for an architecture without delta-nets. With `convolutions`, layers
+    without heads of keys and values have one of those. The other arguments are as in Config. Raises SeventyError where
+    a number is missing or cannot be, or the model needs what the engine cannot do.
     """
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
@@ -228,50 +262,52 @@ def read(
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
     blocks = m.integer("block_count", 1, 1024)
     further = m.integer("nextn_predict_layers", 0, blocks - 1, default=0)
-    windows = _windows(m, blocks - further, window_period)
-    full = [layer for layer, window in enumerate(windows) if window is None] if shape_by_window else None
-    shape = _shape(m, architecture, heads, hidden // heads, interleaved, full)
+    layers = blocks - further
+    windows = _windows(m, layers, window_period)
+    kv_heads = m.integers("attention.head_count_kv", 0 if convolutions else 1, 4096, layers, default=heads)
+    dim, rotary = _head(m, architecture, heads, kv_heads, hidden // heads, interleaved)
+    of_windows = _head_of_windows(m, architecture, heads, kv_heads, dim, interleaved) if shape_by_window else None
     # No context longer than the sliding window of the first Mistral, say: up to there it changes nothing.
     window = 0 if window_period else m.integer("attention.sliding_window", 0, 1 << 24, default=0)
-    mixture = read_experts(m, experts, blocks - further) if experts else None
+    mixture = read_experts(m, experts, layers) if experts else None
     all_experts = experts is not None and mixture is not None and mixture.first_layer == 0 and not experts.beside
     return Config(
-        layers=blocks - further,
+        layers=layers,
         hidden=hidden,
-        feed_forward=0 if all_experts else m.integer("feed_forward_length", 16, 1 << 20),
+        feed_forward=(0,) * layers if all_experts else m.integers("feed_forward_length", 16, 1 << 20, layers),
         heads=heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
+        shapes=tuple(
+            Shape(n, *(of_windows if of_windows and window else (dim, rotary)))
+            for n, window in zip(kv_heads, windows, strict=True)
+        ),
         vocabulary=m.vocabulary(),
         context=min(m.context(), window or m.context()),
         epsilon=m.number("attention.layer_norm_rms_epsilon"),
-        rotary=shape.rotary,
         query_norm=query_norm,
         feed_forward_norm=feed_forward_norm,
         experts=mixture,
         further_blocks=further,
         scales=scales,
         windows=windows,
-        windowed=_windowed_shape(m, architecture, heads, shape, windows) if shape_by_window else None,
-        temperature=_temperature(m, shape.rotary) if temperature else None,
+        temperature=_temperature(m, rotary) if temperature else None,
         logit_cap=m.number("final_logit_softcapping") if m.raw("final_logit_softcapping") else 0.0,
-        delta_net=None if tiled_heads is None else _delta_net(m, blocks - further, tiled_heads),
+        delta_net=None if tiled_heads is None else _delta_net(m, layers, tiled_heads),
+        convolution=_convolution(m, kv_heads, hidden) if convolutions else None,
         gated=gated,
     )
 
 
-def _shape(
-    m: Metadata, architecture: str, heads: int, head_dim: int, interleaved: bool, layers: Sequence[int] | None
-) -> Shape:
-    """Read the shape that some layers have, or all."""
+def _head(
+    m: Metadata, architecture: str, heads: int, kv_heads: Sequence[int], head_dim: int, interleaved: bool
+) -> tuple[int, Rotary]:
+    """Read how many elements a head has and how they turn, of layers without a window or of all."""
     dim = m.integer("attention.key_length", 16, 1024, default=head_dim)
     value_dim = m.integer("attention.value_length", 1, 1 << 17, default=dim)
-    kv_heads = m.integer("attention.head_count_kv", 1, 4096, default=heads, layers=layers)
-    _check_shape(architecture, heads, kv_heads, dim, value_dim)
+    _check_head(architecture, heads, kv_heads, dim, value_dim)
     rotary = Rotary.from_metadata(m, dim, interleaved)
     if m.raw("rope.scaling.yarn_log_multiplier"):
         rotary = rotary.shortened(m.number("rope.scaling.yarn_log_multiplier"))
-    return Shape(kv_heads, dim, rotary)
+    return dim, rotary
 
 
 def _temperature(m: Metadata, rotary: Rotary) -> Temperature | None:
@@ -279,21 +315,23 @@ def _temperature(m: Metadata, rotary: Rotary) -> Temperature | None:
     return Temperature(m.number(key), rotary.original) if m.raw(key) else None
 
 
-def _windowed_shape(m: Metadata, architecture: str, heads: int, full: Shape, windows: Sequence[int | None]) -> Shape:
-    """Read the shape of the layers with a window; what the file does not say of them is as in the others."""
-    layers = [layer for layer, window in enumerate(windows) if window is not None]
-    dim = m.integer("attention.key_length_swa", 16, 1024, default=full.head_dim)
+def _head_of_windows(
+    m: Metadata, architecture: str, heads: int, kv_heads: Sequence[int], head_dim: int, interleaved: bool
+) -> tuple[int, Rotary]:
+    """Read the same of layers with a window; what the file does not say of them is as in the others."""
+    dim = m.integer("attention.key_length_swa", 16, 1024, default=head_dim)
     value_dim = m.integer("attention.value_length_swa", 1, 1 << 17, default=dim)
-    kv_heads = m.integer("attention.head_count_kv", 1, 4096, default=heads, layers=layers)
-    _check_shape(architecture, heads, kv_heads, dim, value_dim)
-    return Shape(kv_heads, dim, Rotary.of_windows(m, dim, full.rotary.interleaved))
+    _check_head(architecture, heads, kv_heads, dim, value_dim)
+    return dim, Rotary.of_windows(m, dim, interleaved)
 
 
-def _check_shape(architecture: str, heads: int, kv_heads: int, head_dim: int, value_dim: int) -> None:
-    if heads % kv_heads or head_dim % 16 or value_dim != head_dim or heads * head_dim > MOST_QUERY_COLUMNS:
+def _check_head(architecture: str, heads: int, kv_heads: Sequence[int], head_dim: int, value_dim: int) -> None:
+    wrong = next((n for n in kv_heads if n and heads % n), None)
+    if wrong or head_dim % 16 or value_dim != head_dim or heads * head_dim > MOST_QUERY_COLUMNS:
         raise SeventyError(
-            f"this {architecture} model has {heads} heads of {head_dim} and {kv_heads} of keys and values, values of "
-            f"{value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: take another model"
+            f"this {architecture} model has {heads} heads of {head_dim} and {wrong or max(kv_heads)} of keys and "
+            f"values, values of {value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: "
+            f"take another model"
         )
 
 
@@ -304,7 +342,7 @@ def _windows(m: Metadata, layers: int, period: int) -> tuple[int | None, ...]:
     if hasattr(m.raw("attention.sliding_window_pattern"), "__len__"):
         windowed = m.flags("attention.sliding_window_pattern", layers)
     else:
-        period = m.integer("attention.sliding_window_pattern", 1, 1024, default=period)
+        period = m.integer("attention.sliding_window_pattern", 1, EVERY_LAYER, default=period)
         windowed = tuple(layer % period < period - 1 for layer in range(layers))
     return tuple(window if window and windowed[layer] else None for layer in range(layers))
 
@@ -334,6 +372,14 @@ def _delta_net(m: Metadata, layers: int, tiled: bool) -> DeltaNet:
             f"the engine needs whole groups of heads whose size is a multiple of 16: take another model"
         )
     return DeltaNet(recurrent, DeltaHeads(dim, keys, values, tiled), m.integer("ssm.conv_kernel", 2, 16))
+
+
+def _convolution(m: Metadata, kv_heads: Sequence[int], hidden: int) -> Convolution:
+    if hidden % 16:
+        raise SeventyError(
+            f"the model's convolutions have {hidden} channels; the engine needs a multiple of 16: take another model"
+        )
+    return Convolution(tuple(not n for n in kv_heads), m.integer("shortconv.l_cache", 2, 16), hidden)
 
 
 def read_experts(m: Metadata, mixture: Mixture, layers: int) -> Experts:
@@ -383,8 +429,14 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
 
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
-    n, shapes = config.delta_net, [config.shape(layer) for layer in range(config.layers)]
-    return [
-        n.cache if n and n.layers[layer] else Paged(shape.kv_heads, shape.head_dim, shape.head_dim, window)
-        for layer, (shape, window) in enumerate(zip(shapes, config.windows, strict=True))
-    ]
+    return [_cache(config, layer) for layer in range(config.layers)]
+
+
+def _cache(config: Config, layer: int) -> CacheSpec:
+    for recurrent in (config.delta_net, config.convolution):
+        if recurrent and recurrent.layers[layer]:
+            return recurrent.cache
+    if (source := config.kv_layer(layer)) != layer:
+        return Shared(source)
+    shape = config.shapes[layer]
+    return Paged(shape.kv_heads, shape.head_dim, shape.head_dim, config.windows[layer])

@@ -12,7 +12,15 @@ from seventy.errors import SeventyError
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Matrix, Weights
-from seventy.models.blocks.config import MOST_QUERY_COLUMNS, Config, Latent, Mixture, read_experts, refuse_not_done
+from seventy.models.blocks.config import (
+    MOST_QUERY_COLUMNS,
+    Config,
+    Latent,
+    Mixture,
+    Shape,
+    read_experts,
+    refuse_not_done,
+)
 from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
@@ -35,18 +43,17 @@ def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture, index
         # The scores alone are larger then: what turns is not lengthened.
         rotary = replace(rotary, lengthening=rotary.lengthening / (rotary.length / rotary.lengthening))
     mixture = read_experts(m, experts, blocks - further)
+    width = m.integer("feed_forward_length", 16, 1 << 20) if mixture.first_layer else 0
     context = min(m.context(), m.integer("attention.indexer.top_k", 1, 1 << 24)) if indexed else m.context()
     config = Config(
         layers=blocks - further,
         hidden=m.integer("embedding_length", 16, 1 << 17),
-        feed_forward=m.integer("feed_forward_length", 16, 1 << 20) if mixture.first_layer else 0,
+        feed_forward=(width,) * (blocks - further),
         heads=heads,
-        kv_heads=1,
-        head_dim=latent.rank + latent.rotary,
+        shapes=(Shape(1, latent.rank + latent.rotary, rotary),) * (blocks - further),
         vocabulary=m.vocabulary(),
         context=context,
         epsilon=m.number("attention.layer_norm_rms_epsilon"),
-        rotary=rotary,
         query_norm="none",
         feed_forward_norm="ffn_norm",
         experts=mixture,
@@ -57,7 +64,7 @@ def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture, index
         indexed=indexed,
     )
     parts = latent.rank, latent.rotary, latent.nope, latent.value
-    if any(n % 16 or not n for n in parts) or heads * config.head_dim > MOST_QUERY_COLUMNS:
+    if any(n % 16 or not n for n in parts) or heads * (latent.rank + latent.rotary) > MOST_QUERY_COLUMNS:
         raise SeventyError(
             f"this {architecture} model has {heads} heads with latent vectors of {latent.rank}, queries of "
             f"{latent.nope} and {latent.rotary} that turn, and values of {latent.value}; the engine needs multiples of "
@@ -89,7 +96,8 @@ def _latent(m: Metadata, rotary: Rotary) -> Latent:
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers: of every position one key, whose beginning is the value."""
     assert config.latent is not None
-    return [Paged(1, config.head_dim, config.latent.rank, values_in_keys=True)] * config.layers
+    key = config.shapes[0].head_dim
+    return [Paged(1, key, config.latent.rank, values_in_keys=True)] * config.layers
 
 
 def latent_attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
@@ -99,10 +107,10 @@ def latent_attention(graph: Program, c: Config, w: Weights, layer: int, tables: 
     weighted sum of latent vectors: so all heads meet the latent vectors themselves.
     """
     assert c.latent is not None
-    block, n = f"blk.{layer}.", c.latent
+    block, n, key = f"blk.{layer}.", c.latent, c.shapes[layer].head_dim
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
-    keys, queries = graph.buffer(c.head_dim), graph.buffer(c.heads * (n.nope + n.rotary))
-    graph.matmul(h, w.matrix(block + "attn_kv_a_mqa.weight", c.head_dim, c.hidden), keys)
+    keys, queries = graph.buffer(key), graph.buffer(c.heads * (n.nope + n.rotary))
+    graph.matmul(h, w.matrix(block + "attn_kv_a_mqa.weight", key, c.hidden), keys)
     if n.query_rank:
         low = graph.buffer(n.query_rank)
         graph.matmul(h, w.matrix(block + "attn_q_a.weight", n.query_rank, c.hidden), low)
@@ -111,7 +119,7 @@ def latent_attention(graph: Program, c: Config, w: Weights, layer: int, tables: 
         graph.matmul(graph.norm(low, low_norm), expand, queries)
     else:
         graph.matmul(h, w.matrix(block + "attn_q.weight", queries.columns, c.hidden), queries)
-    latent, attended = graph.buffer(c.heads * c.head_dim), graph.buffer(c.heads * n.rank)
+    latent, attended = graph.buffer(c.heads * key), graph.buffer(c.heads * n.rank)
     to_latent, to_values = _expansions(w, block, c.heads, n)
     graph.store_latent(queries, keys, w.vector(block + "attn_kv_a_norm.weight", n.rank), latent, layer, tables)
     graph.multiply_heads(queries, to_latent, latent)

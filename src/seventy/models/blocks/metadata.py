@@ -1,12 +1,17 @@
 """A model's numbers out of its GGUF's metadata, each checked before anything is built on it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from seventy.errors import SeventyError
 
 _MOST_LAYERS = 1024
+
+
+def _is_list(value: Any) -> bool:
+    """Whether this is one number for each layer."""
+    return not isinstance(value, str) and hasattr(value, "__len__") and 0 < len(value) <= _MOST_LAYERS
 
 
 class Metadata:
@@ -30,18 +35,27 @@ class Metadata:
         """What the file says, or None."""
         return self._metadata.get(self._prefix + key)
 
-    def integer(
-        self, key: str, low: int, high: int, default: int | None = None, layers: Sequence[int] | None = None
-    ) -> int:
-        """A number, or one for each layer where all are alike, or all of `layers`."""
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """A number, or one for each layer where all are alike."""
         value = self._get(key, default)
-        if not isinstance(value, str) and hasattr(value, "__len__") and 0 < len(value) <= _MOST_LAYERS:
-            value, *others = [value[layer] for layer in layers or () if layer < len(value)] or value
+        if _is_list(value):
+            value, *others = value
             if any(other != value for other in others):
                 raise SeventyError(
-                    f"the model's {self._prefix}{key} is not the same in all layers{' of a kind' if layers else ''}, "
-                    f"which this engine does not do in this architecture; take another model"
+                    f"the model's {self._prefix}{key} is not the same in all layers, which this engine does not do in "
+                    f"this architecture; take another model"
                 )
+        return self._checked(key, value, low, high)
+
+    def integers(self, key: str, low: int, high: int, layers: int, default: int | None = None) -> tuple[int, ...]:
+        """A number for each layer; what the file says of blocks after them is left out."""
+        value = self._get(key, default)
+        numbers = list(value) if _is_list(value) else [value] * layers
+        if len(numbers) < layers:
+            raise self._wrong(key, numbers, f"a number for each of its {layers} layers")
+        return tuple(self._checked(key, number, low, high) for number in numbers[:layers])
+
+    def _checked(self, key: str, value: Any, low: int, high: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._wrong(key, value, f"a number from {low} to {high}")
         return value

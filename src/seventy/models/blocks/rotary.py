@@ -20,7 +20,8 @@ class Rotary:
 
     `scaling` is none, linear (positions / factor), yarn (Peng et al. 2023: low frequencies are divided by `factor`,
     high ones stay, what is turned is lengthened) or longrope (frequencies divided by numbers the file gives);
-    `original` is the context the model was first made for, `lengthening` what the file says to multiply by.
+    `original` is the context the model was first made for, `lengthening` what the file says to multiply by. Divisors
+    of frequencies that the file has are not for layers `of_window`.
     """
 
     dim: int
@@ -32,6 +33,7 @@ class Rotary:
     lengthening: float = 1.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
+    of_window: bool = False
 
     @classmethod
     def from_metadata(cls, m: Metadata, head_dim: int, interleaved: bool) -> "Rotary":
@@ -61,7 +63,7 @@ class Rotary:
     def of_windows(cls, m: Metadata, head_dim: int, interleaved: bool) -> "Rotary":
         """Read how layers with a window turn heads where the file says that of them by itself: never scaled."""
         dim = m.integer("rope.dimension_count_swa", 2, head_dim, default=head_dim)
-        return cls(dim, m.number("rope.freq_base_swa", default=10000.0), interleaved)._checked()
+        return cls(dim, m.number("rope.freq_base_swa", default=10000.0), interleaved, of_window=True)._checked()
 
     def shortened(self, log_multiplier: float) -> "Rotary":
         """Return this with what YaRN's `log_multiplier` takes off its length (DeepSeek's mscale_all_dim)."""

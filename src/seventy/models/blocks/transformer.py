@@ -7,6 +7,7 @@ from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Weights
 from seventy.models.blocks.attention import attention, rotary_tables
 from seventy.models.blocks.config import Config
+from seventy.models.blocks.per_layer import add_per_layer, per_layer_inputs
 
 # Adds a block's attention to the rows: of (graph, config, weights, layer, tables, rows).
 Attention = Callable[[Program, Config, Weights, int, RotaryTables, Buffer], None]
@@ -21,10 +22,13 @@ def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward, atte
     tables = rotary_tables(graph, c, w)
     x = graph.buffer(c.hidden)
     graph.embed(embedding, x, c.embedding_scale)
+    inputs = per_layer_inputs(graph, c, w, x) if c.per_layer else None
     for layer in range(c.layers):
         attention(graph, c, w, layer, tables[layer], x)
         feed_forward(graph, c, w, layer, x)
-    h = graph.norm(x, w.vector("output_norm.weight", c.hidden), outputs_only=True)
+        if inputs:
+            add_per_layer(graph, c, w, layer, inputs, x)
+    h = graph.norm(x, w.vector(f"{c.final_norm}.weight", c.hidden), outputs_only=True)
     logits = graph.buffer(c.vocabulary, outputs=True)
     head = w.matrix("output.weight", c.vocabulary, c.hidden) if w.has("output.weight") else embedding
     graph.matmul(h, head, logits)
