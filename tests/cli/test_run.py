@@ -1,7 +1,10 @@
 """run and chat as a person uses them."""
 
+import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -56,6 +59,73 @@ def test_prompt_from_argument_stdin_and_alone(tiny: Path) -> None:
     assert by_argument.returncode == by_stdin.returncode == 0
     assert by_argument.stdout == by_stdin.stdout
     assert "cut at its longest: --max-tokens" in by_argument.stderr
+
+
+def test_what_is_piped_in_follows_the_prompt(tiny: Path) -> None:
+    options = ("--raw", "--temperature", "0", "-n", "8", "--ignore-eos")
+    whole = seventy("run", tiny, "sum up:\n\nhello there", *options)
+    assert seventy("run", tiny, "sum up:", *options, stdin="hello there").stdout == whole.stdout
+    assert seventy("run", tiny, "-", *options, stdin="sum up:\n\nhello there").stdout == whole.stdout
+
+
+def test_a_pipe_without_a_word_does_not_hold_up_a_prompt(tiny: Path) -> None:
+    command = [sys.executable, "-m", "seventy", "run", str(tiny), "hello there", "-n", "2"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stderr and process.stdout and process.stdin
+    errors = process.stderr.read()
+    assert process.wait(60) == 0 and "nothing came on stdin for 5 s" in errors
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+
+
+def test_options_of_chats_are_refused_with_raw(tiny: Path) -> None:
+    result = seventy("run", tiny, "hi", "--raw", "--system", "be brief")
+    assert result.returncode == 1 and "--system is for chats" in result.stderr
+
+
+def on_a_terminal(typed: list[tuple[str, str]], *arguments: str | Path) -> str:
+    """What a terminal shows when each text is typed once what it waits for was shown."""
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "seventy", *map(str, arguments)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment)
+    os.close(child)
+    shown, seen, until = "", 0, time.monotonic() + 90
+    waiting = list(typed)
+    while time.monotonic() < until:
+        if select.select([parent], [], [], 0.2)[0]:
+            try:
+                shown += os.read(parent, 4096).decode(errors="replace")
+            except OSError:
+                break
+            if "\x1b[6n" in shown[seen:]:
+                os.write(parent, b"\x1b[1;1R")
+        if waiting and (at := shown.find(waiting[0][0], seen)) >= 0:
+            seen = at + len(waiting[0][0])
+            os.write(parent, waiting.pop(0)[1].encode())
+    os.close(parent)
+    assert process.wait(30) == 0 and not waiting, shown
+    return shown
+
+
+def test_run_on_a_terminal_talks_and_takes_pastes_whole(tiny: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "talk.json"
+    paste = "\x1b[200~first line\nsecond line\x1b[201~\r"
+    shown = on_a_terminal(
+        [
+            ("/exit leaves", paste),
+            ("tok/s", "/nonsense\r"),
+            ("is no command", "/set temperature 0\r"),
+            ("temperature 0", f"/save {saved}\r"),
+            ("saved in", "/exit\r"),
+        ],
+        "run", tiny, "-n", "3",
+    )  # fmt: skip
+    assert "Traceback" not in shown
+    conversation = json.loads(saved.read_text())
+    assert [each["role"] for each in conversation["messages"]] == ["user", "assistant"]
+    assert conversation["messages"][0]["content"] == "first line\nsecond line"
 
 
 def test_the_context_taken_is_said_and_that_it_is_full(tiny: Path) -> None:
@@ -116,6 +186,28 @@ def test_chat_remembers_and_clears(tiny: Path) -> None:
     assert result.stdout.count("\n") >= 3
 
 
+def test_chat_commands(tiny: Path, tmp_path: Path) -> None:
+    saved, other = tmp_path / "talk.json", tmp_path / "notes.txt"
+    other.write_text("not a conversation")
+    lines = [
+        '"""hello', 'you"""', "/system be brief", f"/save {other}", f"/save {saved}", "/clear", "/regen",
+        f"/load {saved}", "/regen", "/set top_k 1", "/set top_k many", "/set colour 3", "/set", "/sing",
+        "/model no-such-model", "/model", f"/model {tiny}", "//etc/hosts", "/bye",
+    ]  # fmt: skip
+    result = seventy("chat", tiny, "-n", "3", stdin="\n".join(lines))
+    assert result.returncode == 0, result.stderr
+    for said in (
+        "system prompt: be brief", f"{other} is there and holds no conversation", f"1 answers saved in {saved}",
+        "there is no question yet", f"1 answers loaded from {saved}", "top_k 1", "top_k is a number, not 'many'",
+        "there is no setting 'colour'", "max_tokens 3", "/sing is no command", "no model or file 'no-such-model'",
+        str(tiny),
+    ):  # fmt: skip
+        assert said in result.stderr, result.stderr
+    assert len(re.findall(r"prompt \d+ tokens", result.stderr)) == 3
+    assert json.loads(saved.read_text())["messages"][0] == {"role": "user", "content": "hello\nyou"}
+    assert other.read_text() == "not a conversation"
+
+
 def test_chat_outgrowing_the_context_goes_on(tiny: Path) -> None:
     result = seventy("chat", tiny, "--context", "64", "-n", "4", stdin="x" * 100 + "\nhi\n/exit\n")
     assert result.returncode == 0
@@ -128,11 +220,13 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tiny: Path) -> None:
         [sys.executable, "-m", "seventy", "chat", str(tiny), "--isa", "generic", "--seed", "5"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdin and process.stdout
+    assert process.stdin and process.stdout and process.stderr
+    while "/exit leaves" not in process.stderr.readline():
+        pass
     # 1900 tokens of question leave the answer little room, but take the generic kernels a while to read.
     process.stdin.write("y" * 1900 + "\n")
     process.stdin.flush()
-    time.sleep(3)
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     output, errors = process.communicate("hello\n/exit\n", timeout=120)

@@ -102,6 +102,16 @@ def test_what_this_process_has_promised_counts_until_it_is_released(folder: Path
     assert promised() == 0 and not list(folder.iterdir())
 
 
+def test_who_has_promised_memory_is_known(folder: Path, process: Start) -> None:
+    child = process(3 * 10**9)
+    assert said(child) == "promised"
+    with reservations.reserve(10**9, "one"):
+        found = {each.pid: each for each in reservations.holders()}
+    assert set(found) == {child.pid, os.getpid()}
+    assert found[child.pid].nbytes == 3 * 10**9 and 0 < found[child.pid].resident < 10**9
+    assert "memory" in found[child.pid].command and abs(found[child.pid].since - time.time()) < 60
+
+
 def test_nobody_refers_to_it_any_more(folder: Path) -> None:
     reservations.reserve(10**9, "lost")
     assert promised() == 0 and not list(folder.iterdir())

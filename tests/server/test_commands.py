@@ -129,6 +129,20 @@ def test_a_service_is_written_and_removed(tmp_path: Path, tiny: Path) -> None:
     assert seventy("service", "uninstall", home=tmp_path).returncode == 1
 
 
+def test_a_service_with_options_that_serve_lacks_is_not_written(tmp_path: Path, tiny: Path) -> None:
+    for wrong in (("--portt", "80"), ("--port", "eighty"), ("--parallel", "65")):
+        result = seventy("service", "install", str(tiny), *wrong, home=tmp_path)
+        assert result.returncode == 2 and wrong[0] in result.stderr
+    assert not (tmp_path / "systemd").exists()
+
+
+def test_service_commands_need_systemd(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    for command, program in (("status", "systemctl"), ("logs", "journalctl")):
+        result = seventy("service", command)
+        assert result.returncode == 1 and f"there is no {program} here" in result.stderr
+
+
 def test_words_of_a_unit_are_quoted() -> None:
     line = next(line for line in unit(["/a b/100%$x\".gguf"], None).splitlines() if line.startswith("ExecStart"))
     assert line.endswith('serve "/a b/100%%$$x\\".gguf"')

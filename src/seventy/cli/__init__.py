@@ -1,6 +1,7 @@
 """The command line: one module per command, named as the command.
 
-A module holds either a function of its own name or, where the command has commands of its own, `app`.
+A module holds either a function of its own name or, where the command has commands of its own, `app`. What people type
+who know other programs of this kind is understood, too (_ALIASES).
 Only the answer goes to stdout; everything else goes to stderr. An expected failure is one sentence and exit code 1.
 """
 
@@ -12,6 +13,12 @@ import sys
 import typer
 
 from seventy.errors import SeventyError
+from seventy.version import __version__
+
+_ALIASES = {
+    "list": ["models"], "ls": ["models"], "show": ["models", "info"], "info": ["models", "info"],
+    "rm": ["models", "rm"], "remove": ["models", "rm"],
+}  # fmt: skip
 
 
 def build(wanted: str | None = None) -> typer.Typer:
@@ -23,13 +30,18 @@ def build(wanted: str | None = None) -> typer.Typer:
         name="seventy",
         help="70B-class language models on a cheap CPU-only machine.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
     @app.callback()
-    def options(debug: bool = typer.Option(False, help="Show a traceback when something fails.")) -> None:
+    def options(
+        debug: bool = typer.Option(False, help="Show a traceback when something fails."),
+        show_version: bool = typer.Option(
+            False, "--version", "-V", help="Show which version this is.", is_eager=True, callback=_show_version
+        ),
+    ) -> None:
         pass
 
     names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
@@ -42,10 +54,29 @@ def build(wanted: str | None = None) -> typer.Typer:
     return app
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seventy {__version__}")
+        raise typer.Exit
+
+
+def _understood(arguments: list[str]) -> list[str]:
+    """What was typed, with `help COMMAND` and names of other programs' commands as ours have it."""
+    at = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
+    before, command, after = arguments[:at], arguments[at : at + 1], arguments[at + 1 :]
+    if command == ["help"]:
+        return [*before, *_understood(after), "--help"]
+    return [*before, *(_ALIASES.get(command[0], command) if command else []), *after]
+
+
 def main() -> None:
-    debug = "--debug" in sys.argv
+    arguments = _understood(sys.argv[1:])
+    debug = "--debug" in arguments
+    completing = any(name.endswith("_COMPLETE") for name in os.environ)
+    wanted = None if completing else next((each for each in arguments if not each.startswith("-")), None)
     try:
-        build(next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None))()
+        # The script beside pyproject.toml says how it was called; `python -m seventy` is what it calls.
+        build(wanted)(args=arguments, prog_name=os.environ.get("SEVENTY_PROGRAM") or None)
     except SeventyError as error:
         if debug:
             raise

@@ -15,6 +15,7 @@ from seventy.cli.pull import get
 from seventy.engine.drafts import CHOICES
 from seventy.engine.llm import LLM, Completion, Stream
 from seventy.engine.model import Model
+from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
 from seventy.jit.isa import LEVELS
 from seventy.kernels.pages import PAGE
@@ -24,9 +25,8 @@ from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_page
 from seventy.sizes import size
 from seventy.text.fallbacks import TEMPLATES
 
-ModelArgument = Annotated[
-    str, typer.Argument(help="A model's name (fetched when absent, see `seventy pull --help`) or a .gguf file.")
-]
+MODEL = typer.Argument(help="A model's name (fetched when absent, see `seventy pull --help`) or a .gguf file.")
+ModelArgument = Annotated[str, MODEL]
 Context = Annotated[
     int | None,
     typer.Option(min=1, help=f"The most tokens of prompt and answer; what memory allows, up to {MOST_CONTEXT}."),
@@ -97,22 +97,47 @@ def template(given: str | None) -> str | None:
         raise SeventyError(f"--chat-template {given}: {why}; give a file, or one of {', '.join(TEMPLATES)}") from None
 
 
-def load(
-    model: str,
-    threads: int | None,
-    context: int | None,
-    isa: str | None,
-    kv: str,
-    draft: str = "auto",
-    chat_template: str | None = None,
-) -> LLM:
-    """The model by name or path, loaded."""
-    given = template(chat_template)
-    path = locate(model)
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a model is loaded, as the command line said."""
+
+    threads: int | None
+    context: int | None
+    isa: str | None
+    kv: str
+    draft: str
+    chat_template: str | None
+
+
+def load(loading: Loading, path: Path) -> LLM:
+    """The model of a file, loaded."""
+    given = template(loading.chat_template)
     with bars() as progress:
-        llm = LLM(path, threads, context, isa=isa, kv=kv, progress=progress, chat_template=given, draft=draft)
-    say_threads(threads)
+        llm = LLM(
+            path, loading.threads, loading.context, isa=loading.isa, kv=loading.kv, progress=progress,
+            chat_template=given, draft=loading.draft,
+        )  # fmt: skip
+    say_threads(loading.threads)
     return llm
+
+
+def sampling(
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repeat_penalty: float,
+    presence_penalty: float,
+    frequency_penalty: float,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The fields of engine.sampler.Sampling that the command line says, checked before anything is loaded."""
+    given: dict[str, Any] = {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repeat_penalty": repeat_penalty,
+        "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "seed": seed,
+    }  # fmt: skip
+    Sampling(**given)
+    return given
 
 
 def say_threads(threads: int | None) -> None:

@@ -1,10 +1,13 @@
-import contextlib
-import sys
+from functools import partial
+from typing import Annotated
+
+import typer
 
 from seventy.cli import _session as session
+from seventy.cli._conversation import Conversation, Leave, Settings
+from seventy.cli._reader import Reader
+from seventy.engine.request import TooLong
 from seventy.errors import SeventyError
-
-_HELP = "/exit leaves, /clear starts anew, Ctrl-C stops an answer; a line that ends with \\ goes on"
 
 
 def chat(
@@ -17,81 +20,58 @@ def chat(
     top_p: session.TopP = 0.95,
     min_p: session.MinP = 0.05,
     repeat_penalty: session.RepeatPenalty = 1.0,
+    presence_penalty: session.PresencePenalty = 0.0,
+    frequency_penalty: session.FrequencyPenalty = 0.0,
     seed: session.Seed = None,
+    stop: session.Stop = None,
     context: session.Context = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
     kv: session.KV = "f16",
     draft: session.Draft = "auto",
+    history: Annotated[bool, typer.Option(help="Remember what was asked, for the arrow keys of later chats.")] = True,
     verbose: session.Verbose = False,
 ) -> None:
     """Talk with a model; Ctrl-C stops the answer, not the program."""
-    with contextlib.suppress(ImportError):
-        # Line editing and history at the prompt, where Python has it.
-        import readline  # noqa: F401
-    with session.load(model, threads, context, isa, kv, draft, chat_template) as llm:
+    loading = session.Loading(threads, context, isa, kv, draft, chat_template)
+    sampling = session.sampling(
+        temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, seed
+    )
+    talk(model, loading, Settings(max_tokens, tuple(stop or ()), False, sampling), system, history, verbose)
+
+
+def talk(
+    model: str, loading: session.Loading, settings: Settings, system: str | None, history: bool, verbose: bool
+) -> None:
+    """Read questions and write answers until the person leaves."""
+    conversation = Conversation(session.locate(model), partial(session.load, loading), settings, system)
+    try:
+        llm = conversation.llm
         if verbose:
-            session.describe(llm.model, threads)
-        profile, first = session.machine_limit(llm.model)
-        if context is None:
+            session.describe(llm.model, loading.threads)
+        if loading.context is None:
             session.say_context(llm.model)
         session.say_template(llm)
-        session.say(_HELP)
-        start = [{"role": "system", "content": system}] if system else []
-        messages = list(start)
-        while True:
-            try:
-                question = _ask()
-            except EOFError:
-                break
-            except KeyboardInterrupt:
-                session.say("\n(/exit leaves)")
-                continue
-            if question in ("/exit", "/quit"):
-                break
-            if question == "/clear":
-                messages = list(start)
-                continue
-            if not question:
-                continue
-            messages.append({"role": "user", "content": question})
-            try:
-                stream = llm.stream(
-                    messages, max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                    repeat_penalty=repeat_penalty, seed=seed,
-                )  # fmt: skip
-            except SeventyError as error:
-                # The conversation has outgrown the context, say: the question is taken back, the program stays.
-                session.say(f"seventy: {error} (/clear starts anew)")
-                messages.pop()
-                continue
-            try:
-                session.write(stream)
-            except KeyboardInterrupt:
-                stream.close()
-                session.say("(stopped)")
-            if stream.completion is None:
-                messages.pop()
-                continue
-            messages.append({"role": "assistant", "content": stream.completion.text})
-            session.report(stream.completion, profile.read_bandwidth_gbs, llm.context)
-        if first:
-            session.promise(profile)
+        session.say("/help shows what can be done here, /exit leaves, Ctrl-C stops an answer")
+        reader = Reader(conversation.commands, history)
+        while _turn(conversation, reader):
+            pass
+        if conversation.first:
+            session.promise(conversation.profile)
+    finally:
+        conversation.llm.close()
 
 
-def _ask() -> str:
-    """A question, over several lines where they end with a backslash."""
-    lines = [_line("> ")]
-    while lines[-1].endswith("\\"):
-        lines[-1] = lines[-1][:-1]
-        lines.append(_line("... "))
-    return "\n".join(lines).strip()
-
-
-def _line(prompt: str) -> str:
-    if sys.stdout.isatty():
-        return input(prompt)
-    # stdout is for answers alone.
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    return input()
+def _turn(conversation: Conversation, reader: Reader) -> bool:
+    """A line of the person's and what comes of it; whether there may be another."""
+    try:
+        conversation.take(reader.ask())
+    except (EOFError, Leave):
+        return False
+    except KeyboardInterrupt:
+        session.say("\n(/exit leaves)")
+    except SeventyError as error:
+        # The conversation has outgrown the context, say: nothing of the line is remembered, the program stays.
+        clear = " (/clear starts anew)" if isinstance(error, TooLong) else ""
+        session.say(f"seventy: {error}{clear}")
+    return True

@@ -1,9 +1,12 @@
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seventy.cli import _session as session
+from seventy.cli._conversation import Settings
+from seventy.cli._reader import piped
 from seventy.errors import SeventyError
 
 _FIRST_MODEL = "smollm2"
@@ -11,8 +14,10 @@ _FIRST_PROMPT = "In two sentences: what is a large language model?"
 
 
 def run(
-    model: session.ModelArgument = _FIRST_MODEL,
-    prompt: Annotated[str | None, typer.Argument(help="What to ask; from stdin when not given.")] = None,
+    model: Annotated[str | None, session.MODEL] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to ask; what is piped in follows it, and - is that alone.")
+    ] = None,
     raw: Annotated[bool, typer.Option(help="Continue the prompt as it is, without the chat template.")] = False,
     system: session.System = None,
     chat_template: session.ChatTemplate = None,
@@ -34,49 +39,62 @@ def run(
     draft: session.Draft = "auto",
     verbose: session.Verbose = False,
 ) -> None:
-    """Ask a model once; the answer alone goes to stdout."""
-    if prompt is None and " " in model.strip():
-        model, prompt = _FIRST_MODEL, model
-    if prompt is None:
-        prompt = _from_stdin(model)
-    if not prompt.strip():
+    """Ask a model once, the answer alone goes to stdout; on a terminal and without a prompt, talk with it."""
+    if raw and (system or chat_template):
+        what = "--system" if system else "--chat-template"
+        raise SeventyError(f"{what} is for chats, and --raw continues the prompt as it is; leave one of the two out")
+    if model is not None and prompt is None and " " in model.strip() and not Path(model).exists():
+        model, prompt = None, model
+    loading = session.Loading(threads, context, isa, kv, draft, chat_template)
+    sampling = session.sampling(
+        temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, seed
+    )
+    settings = Settings(max_tokens, tuple(stop or ()), ignore_eos, sampling)
+    text = _prompt(prompt, first=model is None)
+    if text is None:
+        if raw:
+            raise SeventyError("--raw continues a text; write it after the model's name or on stdin")
+        from seventy.cli.chat import talk
+
+        talk(model or _FIRST_MODEL, loading, settings, system, True, verbose)
+    else:
+        _answer(model or _FIRST_MODEL, text, loading, settings, system, raw, verbose)
+
+
+def _prompt(given: str | None, first: bool) -> str | None:
+    """The prompt: what is given, then what is piped in; without both a first question, or None to talk instead."""
+    text = sys.stdin.read() if given == "-" and sys.stdin is not None else piped(wait=given is None and not first)
+    if given not in (None, "-"):
+        text = f"{given}\n\n{text}" if given.strip() and text.strip() else f"{given}{text}"
+    elif given is None and not text and first:
+        session.say(f"> {_FIRST_PROMPT}")
+        return _FIRST_PROMPT
+    elif given is None and sys.stdin is not None and sys.stdin.isatty():
+        return None
+    if not text.strip():
         raise SeventyError("the prompt is empty; write it after the model's name or on stdin")
-    with session.load(model, threads, context, isa, kv, draft, chat_template) as llm:
+    return text
+
+
+def _answer(
+    model: str, text: str, loading: session.Loading, settings: Settings, system: str | None, raw: bool, verbose: bool
+) -> None:
+    with session.load(loading, session.locate(model)) as llm:
         if verbose:
-            session.describe(llm.model, threads)
+            session.describe(llm.model, loading.threads)
         if not raw:
             session.say_template(llm)
         messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
+        messages.append({"role": "user", "content": text})
         with session.bars() as progress:
             stream = llm.stream(
-                prompt if raw else messages,
-                max_tokens,
-                stop=stop or (),
-                ignore_eos=ignore_eos,
-                progress=progress,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                min_p=min_p,
-                repeat_penalty=repeat_penalty,
-                presence_penalty=presence_penalty,
-                frequency_penalty=frequency_penalty,
-                seed=seed,
-            )
-        if context is None:
+                text if raw else messages, settings.max_tokens, stop=settings.stop, ignore_eos=settings.ignore_eos,
+                progress=progress, **settings.sampling,
+            )  # fmt: skip
+        if loading.context is None:
             session.say_context(llm.model)
         completion = session.write(stream)
         profile, first = session.machine_limit(llm.model)
         session.report(completion, profile.read_bandwidth_gbs, llm.context)
         if first:
             session.promise(profile)
-
-
-def _from_stdin(model: str) -> str:
-    """What is piped in; without a pipe, or with an empty one and no arguments, a first question."""
-    text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
-    if text or (model != _FIRST_MODEL and not sys.stdin.isatty()):
-        return text
-    session.say(f"> {_FIRST_PROMPT}")
-    return _FIRST_PROMPT

@@ -1,6 +1,8 @@
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +61,7 @@ def install(
     """Write the unit; further options are those of `seventy serve`."""
     if not sys.platform.startswith("linux"):
         raise SeventyError("services are written for systemd, on Linux; start `seventy serve` by what this system has")
+    _check([model, *context.args])
     if Path(model).suffix == ".gguf":
         model = str(Path(model).expanduser().absolute())
     folder = _config() / "systemd" / "user"
@@ -78,6 +81,37 @@ def install(
         "start it with: systemctl --user daemon-reload && systemctl --user enable --now seventy\n"
         "let it run without you being logged in: loginctl enable-linger"
     )
+
+
+def _check(arguments: list[str]) -> None:
+    """Let serve's own parser say what is wrong with its options, now and not in the service's log."""
+    from seventy.cli.serve import serve
+
+    parser = typer.Typer()
+    parser.command("serve")(serve)
+    typer.main.get_command(parser).make_context("seventy serve", list(arguments))
+
+
+@app.command()
+def status() -> None:
+    """Show whether the service runs, and its last lines."""
+    _system("systemctl", "--user", "status", "--no-pager", "seventy")
+
+
+@app.command()
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with lines as they come.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 100,
+) -> None:
+    """Show what the service has written."""
+    _system("journalctl", "--user", "-u", "seventy", "-n", str(lines), "--no-pager", *(["-f"] if follow else []))
+
+
+def _system(*command: str) -> None:
+    """Run a program of systemd's in place of this one's end; its exit code is ours."""
+    if shutil.which(command[0]) is None:
+        raise SeventyError(f"there is no {command[0]} here, and the service is systemd's; start seventy serve by hand")
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()

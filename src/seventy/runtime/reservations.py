@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shlex
 import stat
 import time
 import weakref
@@ -131,6 +132,42 @@ def reserve(nbytes: int, what: str) -> Reservation:
         return found.promise(nbytes, what)
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A living process that has promised itself memory: bytes promised and held, when it began, what was typed."""
+
+    pid: int
+    nbytes: int
+    resident: int
+    since: float
+    command: str
+
+
+def holders() -> list[Holder]:
+    """The processes of this machine that have promised themselves memory, the oldest first."""
+    folder, handle = _open()
+    try:
+        _lock(folder, handle)
+        promised = {} if folder is None else _promised(folder)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    found = [_holder(pid, nbytes) for (pid, started), nbytes in promised.items() if _started(pid) == started]
+    return sorted((each for each in found if each), key=lambda each: each.since)
+
+
+def _holder(pid: int, nbytes: int) -> Holder | None:
+    try:
+        process = psutil.Process(pid)
+        words, since, resident = process.cmdline(), process.create_time(), int(process.memory_info().rss)
+    except psutil.Error:
+        return None
+    # `python -m seventy serve ...`, or a script of that name.
+    at = next((i for i, word in enumerate(words) if Path(word).name == "seventy"), 0)
+    shown = ["..." if before == "--api-key" else word for before, word in zip(["", *words], words, strict=False)]
+    return Holder(pid, nbytes, resident, since, shlex.join(shown[at:]))
+
+
 def _open() -> tuple[Path | None, int]:
     """The folder and a handle on it; None and -1 where there is none that this process can use."""
     if fcntl is None:
@@ -179,13 +216,18 @@ def _write(folder: Path, nbytes: int) -> Reservation:
 
 
 def _not_yet_held(folder: Path) -> int:
-    """Bytes that living processes have promised and do not hold; files of dead ones are removed."""
+    """Bytes that living processes have promised and do not hold."""
+    return sum(max(0, nbytes - _resident(*process)) for process, nbytes in _promised(folder).items())
+
+
+def _promised(folder: Path) -> dict[tuple[int, str], int]:
+    """What each living process has promised, by its number and start; files of dead ones are removed."""
     promised: dict[tuple[int, str], int] = {}
     for path in folder.iterdir():
         if (found := _read(path)) is not None:
             pid, started, nbytes = found
             promised[pid, started] = promised.get((pid, started), 0) + nbytes
-    return sum(max(0, nbytes - _resident(*process)) for process, nbytes in promised.items())
+    return promised
 
 
 def _read(path: Path) -> tuple[int, str, int] | None:
