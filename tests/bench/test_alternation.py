@@ -2,7 +2,7 @@
 
 import pytest
 
-from seventy.bench.engine import Timing
+from seventy.bench.engine import PeerLost, Timing
 from seventy.bench.measure import Figure, Ratio, Task, measure, spread
 
 
@@ -38,6 +38,24 @@ def test_alternates_after_one_warm_up() -> None:
     assert figures["a"].samples == (12 / 2, 12 / 3)
     assert figures["a"].joules == (20 / 12, 30 / 12)
     assert seen[-1] == ("4 users", 3, 3)
+
+
+class Dying(Scripted):
+    """A peer that dies at its third call."""
+
+    def _time(self) -> Timing:
+        if self._calls == 2:
+            raise PeerLost("died")
+        return super()._time()
+
+
+def test_who_dies_is_left_out_and_our_figures_stay() -> None:
+    log: list[str] = []
+    lost: list[PeerLost] = []
+    tasks = [Task("prefill", 8), Task("decode", 4), Task("batch", 2)]
+    first, second, third = measure([Scripted("a", log), Dying("b", log)], tasks, 1, lost=lost.append)
+    assert set(first) == {"a", "b"} and set(second) == set(third) == {"a"}
+    assert len(second["a"].samples) == 1 and [str(error) for error in lost] == ["died"]
 
 
 def test_nobody_is_asked_what_he_cannot_do() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seventy.bench import peers
-from seventy.bench.engine import Threads
+from seventy.bench.engine import PeerLost, Threads
 from seventy.bench.llama_bench import LlamaBench, parse
 from seventy.errors import SeventyError
 from seventy.jit.isa import LEVELS
@@ -74,6 +74,24 @@ def test_a_llama_bench_that_fails(tmp_path: Path) -> None:
     path = script(tmp_path, f"#!{sys.executable}\nimport sys\nsys.exit('error: failed to load model')\n")
     with pytest.raises(SeventyError, match="failed to load model"):
         peers.find(str(path), Path("model.gguf"), Threads(3, 2), 512, 8)
+
+
+@pytest.mark.parametrize(("name", "said"), [("ILL", "SIGILL: an instruction"), ("KILL", "SIGKILL: somebody ended it")])
+def test_a_peer_that_dies_says_of_what(tmp_path: Path, name: str, said: str) -> None:
+    path = tmp_path / "llama-bench"
+    path.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    path.chmod(0o755)
+    with pytest.raises(PeerLost, match=f"llama-bench died: {said}"):
+        peers.find(str(path), Path("model.gguf"), Threads(3, 2), 512, 8)
+    python = script(tmp_path, f"#!/bin/sh\nkill -{name} $$\n")
+    with pytest.raises(PeerLost, match=f"llama.cpp died: {said}"):
+        peers.find(str(python), Path("model.gguf"), Threads(3, 2), 512, 8)
+    answer = '{"version": "1", "system": ""}'
+    python.write_text(f"#!/bin/sh\nread line\necho '{answer}'\nread line\nkill -{name} $$\n")
+    peer = peers.find(str(python), Path("model.gguf"), Threads(3, 2), 512, 8)
+    with pytest.raises(PeerLost, match=said):
+        peer.prefill(8)
+    peer.close()
 
 
 def test_no_such_program() -> None:

@@ -105,6 +105,8 @@ def test_synthetic(cache: Path) -> None:
     [
         (("--plot", "roof.jpg"), "neither .svg nor .png"),
         (("--layers", "3"), "is for --synthetic"),
+        (("--quant", "Q8_0"), "is for --synthetic"),
+        (("x.gguf", "--synthetic", "smollm2-135m"), "takes no file, and x.gguf is one"),
         (("--tune", "--threads", "1"), "--tune chooses the threads, and --threads 1 says them"),
         (("--synthetic", "smollm2-135m", "--against", "llama.cpp"), "needs a file"),
         (("--synthetic", "smollm2-135m", "--layers", "31"), "has 30 layers"),

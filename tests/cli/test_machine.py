@@ -47,6 +47,19 @@ def test_two_nodes_and_hyperthreads() -> None:
     assert "│ 16 (2 a core), nodes 0, 1 │" in text
 
 
+def test_what_the_cpu_is_and_what_of_it_is_doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seventy.jit.isa.binding.get_host_cpu_name", lambda: "graniterapids")
+    monkeypatch.setattr("seventy.jit.isa.host_features", lambda: frozenset({"amx-int8", "avx512fp16", "avx2"}))
+    found = described([Bandwidth(2, 1, (0,), (0,), 25.0, 24.0)])
+    hidden = dataclasses.replace(found.settings, hypervisor="kvm")
+    found = dataclasses.replace(found, settings=hidden, cores=2, last_level_cache_bytes=480 << 20)
+    text = shown(found)
+    assert "Granite Rapids, by its family" in text and "AVX-512 FP16, AMX int8" in text
+    assert "480 MB, which is doubtful" in text
+    assert "doubtful" not in shown(dataclasses.replace(found, last_level_cache_bytes=32 << 20))
+    assert "doubtful" not in shown(dataclasses.replace(found, settings=dataclasses.replace(hidden, hypervisor="")))
+
+
 def test_quick_has_memory_only() -> None:
     text = shown(profile.describe("avx2", [Bandwidth(1, 1, (0,), (0,), 20.95, 20.0)]))
     assert "Multiplying" not in text

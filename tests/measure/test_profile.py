@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from seventy.jit.compiler import Library
 from seventy.jit.isa import supported
+from seventy.machine import others
 from seventy.machine.memory import total_bytes
 from seventy.machine.smbios import Slot, Slots
 from seventy.measure import profile, rates
@@ -98,10 +100,22 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert profile.load() is None
 
 
+def test_quick_says_that_others_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "read_local", lambda library, threads: rates.Samples(((1.0,),)))
+    seconds = itertools.count(step=5)
+    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: float(next(seconds)))
+    assert profile.quick(Library(supported()[-1]), 1).disturbed
+    kept = profile.load()
+    assert kept and kept.disturbed
+    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: 0.0)
+    assert not profile.quick(Library(supported()[-1]), 1).disturbed
+
+
 def test_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "buffer_bytes", lambda machine: 32 << 20)
     read_samples = rates.read_samples
     monkeypatch.setattr(rates, "read_samples", lambda library, areas, seconds: read_samples(library, areas, 0))
+    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: 0.0)
     library = Library(supported()[-1])
     measured = profile.quick(library, 1)
     assert profile.load() == measured

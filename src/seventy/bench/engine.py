@@ -1,5 +1,6 @@
 """What is timed: the engine's own passes, without a tokenizer or a sampler around them."""
 
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 
 from seventy.cache.prefix import Sequence
 from seventy.engine.model import MAX_ROWS, Model, Segment
+from seventy.errors import SeventyError
 from seventy.machine import topology
 from seventy.measure import rates
 from seventy.measure.rates import Area
@@ -53,6 +55,33 @@ class Threads:
 
     prefill: int
     decode: int
+
+
+class PeerLost(SeventyError):
+    """Another engine ended in the midst of its work; what was measured of ours stands."""
+
+
+def death(returncode: int) -> str:
+    """What ended a process, by its exit code: negative where it was a signal. A hint for those that peers die of."""
+    if returncode >= 0:
+        return f"it ended with exit code {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode} ended it"
+    hints = {
+        "SIGILL": (
+            "an instruction that this machine does not let programs use, as AMX under some hypervisors; build it for "
+            "those it has: CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON' "
+            "pip install --force-reinstall --no-cache-dir llama-cpp-python (and -DGGML_AVX512=ON and so on, where "
+            "`seventy measure` shows them)"
+        ),
+        "SIGKILL": "somebody ended it, most likely the system for want of memory; take a smaller model or context",
+        "SIGSEGV": "a fault of its own; get a newer one",
+        "SIGABRT": "it gave up by itself; run it alone to see why",
+        "SIGBUS": "a file it had mapped was cut short",
+    }
+    return f"{name}: {hints.get(name, 'a signal ended it')}"
 
 
 class Engine(Protocol):

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from seventy.bench.engine import Threads, Timing
+from seventy.bench.engine import PeerLost, Threads, Timing, death
 from seventy.errors import SeventyError
 
 
@@ -34,6 +34,8 @@ class LlamaBench:
         command = [*self._command, "-t", str(threads), "-p", str(prompt), "-n", str(answer)]
         # An old llama-bench knows no -d.
         done = subprocess.run([*command, "-d", str(depth)] if depth else command, capture_output=True, text=True)
+        if done.returncode < 0:
+            raise PeerLost(f"{command[0]} died: {death(done.returncode)}")
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2]
             raise SeventyError(

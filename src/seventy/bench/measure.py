@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from seventy.bench.engine import Engine, Timing
+from seventy.bench.engine import Engine, PeerLost, Timing
 
 # Threads of both sides go to sleep a few milliseconds after their last work.
 _PAUSE_SECONDS = 0.05
@@ -94,16 +94,27 @@ def measure(
     tasks: Sequence[Task],
     repeats: int,
     progress: Callable[[str, int, int], None] | None = None,
+    lost: Callable[[PeerLost], None] | None = None,
 ) -> Iterator[dict[str, Figure]]:
-    """For each task the figures by engine, of those that can do it, after one warm-up each; they take turns."""
+    """For each task the figures by engine, of those that can do it, after one warm-up each; they take turns.
+
+    A peer that dies is left out from this task on, and `lost` is told.
+    """
     total, done = len(tasks) * (repeats + 1), 0
+    alive = list(engines)
     for task in tasks:
-        able = [engine for engine in engines if task.what in engine.does]
-        timings: dict[str, list[Timing]] = {engine.name: [] for engine in able}
+        timings: dict[str, list[Timing]] = {engine.name: [] for engine in alive if task.what in engine.does}
         for repeat in range(repeats + 1):
-            for engine in able:
+            for engine in [engine for engine in alive if task.what in engine.does]:
                 time.sleep(_PAUSE_SECONDS)
-                timing = task.run(engine)
+                try:
+                    timing = task.run(engine)
+                except PeerLost as error:
+                    alive.remove(engine)
+                    del timings[engine.name]
+                    if lost:
+                        lost(error)
+                    continue
                 if repeat:
                     timings[engine.name].append(timing)
             done += 1

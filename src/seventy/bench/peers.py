@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seventy.bench.engine import Threads, Timing
+from seventy.bench.engine import PeerLost, Threads, Timing, death
 from seventy.bench.llama_bench import LlamaBench
 from seventy.errors import SeventyError
 
@@ -34,11 +34,12 @@ class LlamaCpp:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        self.version = ""
         settings: dict[str, Any] = {"path": str(path), "context": context, "sequences": sequences}
         settings |= {"prefill_threads": threads.prefill, "decode_threads": threads.decode}
         try:
             said = self._ask(settings)
-            self.version: str = said["version"]
+            self.version = str(said["version"])
             self.isa = built_for(said["system"])
         except BaseException:
             self.close()
@@ -54,6 +55,9 @@ class LlamaCpp:
             line = ""
         if not line:
             last = self._process.stderr.read().strip().rpartition("\n")[2]
+            code = self._process.wait()
+            if self.version or code < 0:
+                raise PeerLost(f"llama.cpp died: {death(code)}")
             raise SeventyError(
                 f"llama.cpp did not answer ({last or 'no reason given'}); install it for this CPU with: "
                 f"pip install llama-cpp-python, or name a Python that has it: --against /path/to/python"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seventy.bench import energy, peers
 from seventy.bench.card import VERSION, Card, Energy, ModelShape, Peer, anonymous
-from seventy.bench.engine import Engine, Seventy, Threads
+from seventy.bench.engine import Engine, PeerLost, Seventy, Threads
 from seventy.bench.figures import result
 from seventy.bench.measure import Task, measure
 from seventy.bench.synthetic import Synthetic
@@ -73,6 +73,7 @@ class Bench:
     synthetic: Synthetic | None
     path: Path | None
     load_seconds: float
+    lost: str = ""
 
     @classmethod
     def load(
@@ -105,7 +106,7 @@ class Bench:
         return self.synthetic.layer_scale if self.synthetic and partial else None
 
     def run(self, profile: Profile, against: str | None = None, progress: Progress | None = None) -> Card:
-        """Measures every task, taking turns with the peer."""
+        """Measures every task, taking turns with the peer; where it dies, `lost` says of what."""
         meter = energy.meter(self.wish.watts)
         engines: list[Engine] = [Seventy(self.model, meter)]
         if self.layer_scale:
@@ -116,11 +117,17 @@ class Bench:
                 assert self.path, "a peer needs a file"
                 most = max((task.n for task in self.tasks if task.what == "batch"), default=1)
                 threads = Threads(self.model.threads_for(MAX_ROWS), self.model.threads_for(1))
-                other = peers.find(against, self.path, threads, max(self.model.context, 512), most)
-                stack.callback(other.close)
-                engines.append(other)
-                peer = Peer(other.name, other.version, other.isa)
-            figures = list(measure(engines, self.tasks, self.wish.repeats, progress))
+                try:
+                    other = peers.find(against, self.path, threads, max(self.model.context, 512), most)
+                except PeerLost as error:
+                    self._lose(error)
+                else:
+                    stack.callback(other.close)
+                    engines.append(other)
+                    peer = Peer(other.name, other.version, other.isa)
+            figures = list(measure(engines, self.tasks, self.wish.repeats, progress, self._lose))
+            if peer and not any(peer.name in each for each in figures):
+                peer = None
         counted = None
         if meter:
             wall = self.wish.watts is not None
@@ -141,6 +148,9 @@ class Bench:
             energy=counted,
             results=tuple(result(self.model, each, self.layer_scale) for each in figures),
         )
+
+    def _lose(self, error: PeerLost) -> None:
+        self.lost = str(error)
 
     def _shape(self) -> ModelShape:
         config = self.model.config

@@ -20,7 +20,7 @@ from seventy.errors import SeventyError
 from seventy.jit.isa import LEVELS
 from seventy.kernels.pages import PAGE
 from seventy.machine.topology import allowed_cpus
-from seventy.measure.profile import Profile
+from seventy.measure.profile import Profile, raise_limit
 from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_pages
 from seventy.sizes import size
 from seventy.text.fallbacks import TEMPLATES
@@ -55,6 +55,9 @@ ChatTemplate = Annotated[
     str | None,
     typer.Option(help=f"A file with a chat template, or the name of one ({', '.join(TEMPLATES)}); else the model's."),
 ]
+
+# By less, a limit is the same; and fewer tokens of an answer do not tell.
+MORE, _TOKENS_THAT_TELL = 1.03, 16
 
 _stderr = Console(stderr=True, highlight=False)
 
@@ -204,15 +207,26 @@ def report(completion: Completion, limit_gbs: float, context: int) -> None:
     _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
 
 
+def keep_limit_seen(model: Model, profile: Profile, completion: Completion) -> None:
+    """Keep what memory gave while an answer was written, where that is more than was measured before."""
+    from seventy.bench.engine import WHOLE_PROBE_CACHES
+
+    seen = completion.timings.decode_gbs
+    whole = model.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
+    long = completion.timings.generated_tokens > _TOKENS_THAT_TELL
+    if whole and long and seen > MORE * profile.read_bandwidth_gbs and raise_limit(profile, seen):
+        say(f"Memory gave {seen:.1f} GB/s, not {profile.read_bandwidth_gbs:.1f} as measured before; that is kept.")
+
+
 def machine_limit(model: Model) -> tuple[Profile, bool]:
-    """This machine's profile, and whether it had to be measured now (one second)."""
+    """This machine's profile, and whether this is the first; measured now (one second) where none is good."""
     from seventy.measure import profile
 
     known = profile.load()
-    if known is not None:
+    if known is not None and not known.disturbed:
         return known, False
     with _stderr.status("measuring this machine's memory, one second ..."):
-        return profile.quick(model.library, model.threads), True
+        return profile.quick(model.library, model.threads), known is None
 
 
 def say(text: str) -> None:

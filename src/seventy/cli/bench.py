@@ -20,15 +20,13 @@ from seventy.measure.profile import raise_limit
 from seventy.runtime.reservations import ledger
 from seventy.sizes import size
 
-# By less, a limit is the same.
-_MORE = 1.03
 _AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
 
 
 def bench(
-    model: session.ModelArgument = "smollm2",
+    model: Annotated[str | None, session.MODEL] = None,
     synthetic: Annotated[str | None, typer.Option(help="A catalogue model's shapes, random weights, no file.")] = None,
-    quant: Annotated[str, typer.Option(help="The quant of --synthetic.")] = "Q4_K_M",
+    quant: Annotated[str | None, typer.Option(help="The quant of --synthetic; Q4_K_M when not given.")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Layers of --synthetic; all when they fit.")] = None,
     prefill: Annotated[list[int] | None, typer.Option(min=1, help="Prompt lengths; may be given again.")] = None,
     decode_at: Annotated[list[int] | None, typer.Option(min=0, help="Depths to decode at; may be given again.")] = None,
@@ -54,12 +52,16 @@ def bench(
         plot.check(plot_file)
     if synthetic and against:
         raise SeventyError("--against needs a file that both can read, and --synthetic makes none; name a .gguf file")
+    if synthetic and model:
+        raise SeventyError(f"--synthetic {synthetic} takes no file, and {model} is one; leave one of the two out")
     if layers and not synthetic:
         raise SeventyError(f"--layers {layers} is for --synthetic; a file has the layers it has")
+    if quant and not synthetic:
+        raise SeventyError(f"--quant {quant} is for --synthetic; a file has the quant it has")
     if tune and threads:
         raise SeventyError(f"--tune chooses the threads, and --threads {threads} says them; give one of the two")
     peer = peers.program(against) if against else None
-    source = _synthetic(synthetic, quant, layers, wish) if synthetic else session.locate(model)
+    source = _synthetic(synthetic, quant or "Q4_K_M", layers, wish) if synthetic else session.locate(model or "smollm2")
     with session.bars() as progress:
         loaded = Bench.load(source, wish, threads, isa, progress, tune)
     if verbose or tune:
@@ -72,9 +74,11 @@ def bench(
         loaded.model.close()
     known, seen = profile.read_bandwidth_gbs, card.memory_limit_gbs
     whole = card.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
-    if whole and seen > _MORE * known and not any(cards.problems(card)) and raise_limit(profile, seen):
+    if whole and seen > session.MORE * known and not any(cards.problems(card)) and raise_limit(profile, seen):
         session.say(f"Memory gave {seen:.1f} GB/s, not {known:.1f} as measured before; that is kept as the limit.")
     name = source.name if isinstance(source, Path) else source.path
+    if loaded.lost:
+        session.say(f"{loaded.lost}. The figures are without what it had not done.")
     if as_json:
         print(card.text(), end="")
     else:

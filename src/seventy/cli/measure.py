@@ -144,13 +144,19 @@ def _slots(slots: "Slots") -> str:
 
 
 def _about(found: "Profile") -> Iterator[tuple[str, str]]:
-    settings = found.settings
-    yield "CPU", found.cpu
+    from seventy.jit.isa import microarchitecture, notable_features
+    from seventy.measure.checks import doubtful_cache
+
+    settings, kind = found.settings, microarchitecture()
+    yield "CPU", f"{found.cpu} ({kind}, by its family, model and instructions)" if kind else found.cpu
     count = f"{found.cores} usable cores, {found.threads_per_core} thread{'s' * (found.threads_per_core > 1)} each"
     yield "", f"{count}; {found.sockets} socket(s), {found.nodes} NUMA node(s)"
     yield "ISA", found.isa
-    if found.last_level_cache_bytes:
-        yield "last-level cache", module_size(found.last_level_cache_bytes)
+    if features := notable_features():
+        yield "CPU has", ", ".join(features)
+    if nbytes := found.last_level_cache_bytes:
+        doubtful = doubtful_cache(nbytes, found.cores, settings.hypervisor)
+        yield "last-level cache", module_size(nbytes) + (", which is doubtful: all of the host's?" if doubtful else "")
     yield "memory", size(found.memory_bytes)
     yield "DIMMs", _slots(found.slots)
     swap = f"{size(settings.swap_used_bytes)} of {size(settings.swap_bytes)} used"

@@ -30,6 +30,8 @@ def models(
 ) -> None:
     """List the models that are here, whoever fetched them; `seventy models info FILE` shows one."""
     if context.invoked_subcommand is not None:
+        if every:
+            raise SeventyError(f"--all is for the list of models, not for models {context.invoked_subcommand}")
         return
     if every:
         print_rows(_known())

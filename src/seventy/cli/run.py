@@ -96,5 +96,6 @@ def _answer(
         completion = session.write(stream)
         profile, first = session.machine_limit(llm.model)
         session.report(completion, profile.read_bandwidth_gbs, llm.context)
+        session.keep_limit_seen(llm.model, profile, completion)
         if first:
             session.promise(profile)

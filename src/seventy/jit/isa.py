@@ -70,6 +70,35 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
 
 
+# LLVM's name of a CPU, where its makers' is another.
+_MICROARCHITECTURES = {
+    "znver1": "Zen", "znver2": "Zen 2", "znver3": "Zen 3", "znver4": "Zen 4", "znver5": "Zen 5", "bdver4": "Excavator",
+    "sandybridge": "Sandy Bridge", "ivybridge": "Ivy Bridge", "haswell": "Haswell", "broadwell": "Broadwell",
+    "skylake": "Skylake", "skylake-avx512": "Skylake-X", "cascadelake": "Cascade Lake", "cooperlake": "Cooper Lake",
+    "icelake-client": "Ice Lake", "icelake-server": "Ice Lake-SP", "tigerlake": "Tiger Lake",
+    "rocketlake": "Rocket Lake", "alderlake": "Alder Lake", "raptorlake": "Raptor Lake", "meteorlake": "Meteor Lake",
+    "arrowlake": "Arrow Lake", "arrowlake-s": "Arrow Lake", "lunarlake": "Lunar Lake", "gracemont": "Gracemont",
+    "sapphirerapids": "Sapphire Rapids", "emeraldrapids": "Emerald Rapids", "graniterapids": "Granite Rapids",
+    "graniterapids-d": "Granite Rapids-D", "sierraforest": "Sierra Forest", "clearwaterforest": "Clearwater Forest",
+}  # fmt: skip
+# Instructions that say what an engine could do here, whether ours uses them or not.
+_TOLD = {
+    "avx512vnni": "AVX-512 VNNI", "avxvnni": "AVX-VNNI", "avxvnniint8": "AVX-VNNI-INT8", "avx512vbmi": "AVX-512 VBMI",
+    "avx512bf16": "AVX-512 BF16", "avx512fp16": "AVX-512 FP16", "amx-int8": "AMX int8", "amx-bf16": "AMX bf16",
+    "amx-fp16": "AMX fp16", "avx10.1": "AVX10.1", "avx10.2": "AVX10.2",
+}  # fmt: skip
+
+
+def microarchitecture() -> str | None:
+    """What this CPU is by its family, model and instructions, also where its name is hidden; None where unknown."""
+    return _MICROARCHITECTURES.get(binding.get_host_cpu_name())
+
+
+def notable_features() -> list[str]:
+    """Instruction sets beyond AVX2 and AVX-512's first that this CPU has."""
+    return [told for name, told in _TOLD.items() if name in host_features()]
+
+
 def supported() -> list[Isa]:
     """The levels this CPU can run, the lowest first; those narrowed to 256 bits are not among them."""
     return [level for level in _runnable() if not level.narrowed]

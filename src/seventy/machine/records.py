@@ -43,10 +43,13 @@ def _dataclass(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise ValueError(f"{where} is {data!r}, not a table")
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    if set(data) != set(names):
-        raise ValueError(f"{where} has missing or unknown keys: {', '.join(sorted(set(data) ^ set(names)))}")
-    return kind(**{name: _convert(hints[name], data[name], f"{where}.{name}") for name in names})
+    fields = dataclasses.fields(kind)
+    # What has a default came later than the file may be.
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    wrong = (needed - set(data)) | (set(data) - {field.name for field in fields})
+    if wrong:
+        raise ValueError(f"{where} has missing or unknown keys: {', '.join(sorted(wrong))}")
+    return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
 
 
 def keep(path: Path, text: str) -> None:

@@ -342,6 +342,15 @@ def slow_disk(r: Readings) -> Finding | None:
     )
 
 
+# More of a last-level cache than this belongs to no core there is (Genoa-X has 96 MiB for 8).
+_MOST_CACHE_OF_A_CORE = 32 << 20
+
+
+def doubtful_cache(nbytes: int, cores: int, hypervisor: str) -> bool:
+    """Whether a last-level cache is more than so few cores can have: a hypervisor shows all of its host's, say."""
+    return bool(hypervisor) and nbytes > _MOST_CACHE_OF_A_CORE * cores
+
+
 CHECKS: tuple[Callable[[Readings], Finding | None], ...] = (
     channels, uneven_channels, memory_speed, bandwidth_reached, memory_room, swap, huge_pages, numa_balancing, governor,
     energy_preference, boost, power_profile, battery, quota, affinity, virtual_machine, slow_disk,
@@ -366,6 +375,11 @@ def unknown(r: Readings) -> list[str]:
         texts.append("which slot is which memory channel: the board's names do not tell; see its manual")
     if not r.settings.governors and not r.settings.hypervisor:
         texts.append("the CPU's governor: the system does not show it")
+    cache, cores = r.machine.last_level_cache_bytes, len(r.machine.usable)
+    if doubtful_cache(cache, cores, r.settings.hypervisor):
+        texts.append(
+            f"the last-level cache: {module_size(cache)} for {cores} cores, says the hypervisor, which is doubtful"
+        )
     if r.profile is None:
         texts.append("whether memory is as fast as it should be: not measured yet; seventy measure")
     return texts

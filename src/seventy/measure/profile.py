@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import platformdirs
 
 from seventy.jit.compiler import Library
 from seventy.jit.isa import wide_name
-from seventy.machine import settings, smbios, topology
+from seventy.machine import others, settings, smbios, topology
 from seventy.machine.memory import total_bytes
 from seventy.machine.records import from_json, keep
 from seventy.machine.settings import Settings
@@ -19,6 +20,8 @@ from seventy.measure import rates
 from seventy.measure.rates import Samples
 
 VERSION = 1
+# Where other programs use more than that meanwhile, memory was not ours alone.
+_MOST_DISTURBING_CPUS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Profile:
 
     `read_bandwidth_gbs` (1e9 bytes/s) is the most that any pattern and thread count read, `threads` the fewest that
     came within 3 % of it. `int8_gops` (1e9 operations/s, two a multiply-add, all cores) is by ISA level, empty where
-    only the one-second measurement ran (`whole` is false). `cores` are those this process may use.
+    only the one-second measurement ran (`whole` is false). `cores` are those this process may use. `disturbed` says
+    that other programs used the CPUs meanwhile.
     """
 
     version: int
@@ -65,6 +69,7 @@ class Profile:
     disk_read_gbs: float | None
     slots: Slots
     settings: Settings
+    disturbed: bool = False
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -120,9 +125,16 @@ def load() -> Profile | None:
 
 
 def quick(library: Library, threads: int) -> Profile:
-    """The one-second measurement, kept until a whole one (`seventy measure`) takes its place."""
+    """The one-second measurement, kept until a whole one (`seventy measure`) takes its place.
+
+    It is `disturbed` where other programs used the CPUs meanwhile, and then measured again the next time.
+    """
+    cpus = topology.allowed_cpus()
+    start, before = time.perf_counter(), others.cpu_seconds(cpus)
     samples = rates.read_local(library, threads)
+    busy = (others.cpu_seconds(cpus) - before) / (time.perf_counter() - start)
     profile = describe(wide_name(library.isa.name), [bandwidth(samples, threads, 1, (0,), (0,))])
+    profile = replace(profile, disturbed=busy > _MOST_DISTURBING_CPUS)
     kept = _kept()
     # A process bound to fewer cores does not throw away what was measured with all of them.
     if kept is None or not kept.whole:
