@@ -103,20 +103,20 @@ def test_synthetic(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--plot", "roof.jpg"), "neither .svg nor .png"),
-        (("--layers", "3"), "is for --synthetic"),
-        (("--quant", "Q8_0"), "is for --synthetic"),
-        (("x.gguf", "--synthetic", "smollm2-135m"), "takes no file, and x.gguf is one"),
-        (("--tune", "--threads", "1"), "--tune chooses the threads, and --threads 1 says them"),
+        (("TINY", "--plot", "roof.jpg"), "neither .svg nor .png"),
+        (("TINY", "--layers", "3"), "is for --synthetic"),
+        (("TINY", "--quant", "Q8_0"), "is for --synthetic"),
+        (("TINY", "--synthetic", "smollm2-135m"), "--synthetic smollm2-135m takes no file"),
+        (("TINY", "--tune", "--threads", "1"), "--tune chooses the threads, and --threads 1 says them"),
         (("--synthetic", "smollm2-135m", "--against", "llama.cpp"), "needs a file"),
         (("--synthetic", "smollm2-135m", "--layers", "31"), "has 30 layers"),
         (("--synthetic", "smollm2-135m", "--quant", "Q9"), "are not known"),
-        (("--prefill", "4096"), "needs a context of 4096"),
-        (("--against", "/no/such"), "is no program"),
+        (("TINY", "--prefill", "4096"), "needs a context of 4096"),
+        (("TINY", "--against", "/no/such"), "is no program"),
     ],
 )
 def test_one_sentence(cache: Path, tiny: Path, arguments: tuple[str, ...], why: str) -> None:
-    done = bench(cache, tiny, *arguments)
+    done = bench(cache, *(str(tiny) if argument == "TINY" else argument for argument in arguments))
     assert done.returncode == 1
     assert why in done.stderr and "Traceback" not in done.stderr
 
