@@ -5,11 +5,13 @@ import secrets
 import sys
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seventy.cli import _invitation
 from seventy.cli import _session as session
 from seventy.cli.pull import unattended
 from seventy.engine.footprint import least_and_full
@@ -83,6 +85,7 @@ def serve(
     from seventy.server import app, listen
     from seventy.server.guard import Rules, is_loopback, read_keys
     from seventy.server.keep_alive import keep_alive_seconds
+    from seventy.server.pairing import Pairing
     from seventy.server.pool import ModelPool
 
     keys, owners = read_keys(api_keys) if api_keys else ({}, set[str]())
@@ -110,7 +113,9 @@ def serve(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body, owners=owners)
-    server = listen.Server(app.create(pool, rules, unattended), grace)
+    pairing = Pairing(keys, _invitation.lan_address(host, listener.getsockname()[1]))
+    options = app.PageOptions(pairing, _expected_speed)
+    server = listen.Server(app.create(pool, rules, unattended, options), grace)
 
     def watch() -> None:
         pool.wait()
@@ -131,6 +136,7 @@ def serve(
             more = f", and {len(served) - 1} more when asked for" if len(served) > 1 else ""
             about = f"{size(loaded.weight_bytes)}, context {loaded.context}, {many}"
             session.say(f"{served[0].name} ({about}){more}: {url}")
+            _invitation.show(pairing, sorted(owners) or sorted(keys), is_keyed=bool(keys))
         if served[0].state == "failed":
             server.stop()
 
@@ -143,6 +149,24 @@ def serve(
     if pool.loads == 0 and served[0].error:
         raise SeventyError(served[0].error)
     sys.exit(0)
+
+
+@lru_cache(1024)
+def _expected_speed(path: Path) -> float | None:
+    """How many tokens a second a model should write on this machine; None where it does not run."""
+    from seventy.plan.here import this_machine
+    from seventy.plan.roofline import predict
+    from seventy.plan.runs import why_not_file
+    from seventy.plan.wanted import gguf_load
+
+    machine = this_machine()
+    try:
+        with GGUF(path) as gguf:
+            if why_not_file(gguf, machine):
+                return None
+            return predict(machine, gguf_load(gguf), engine="seventy").decode.mid
+    except SeventyError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

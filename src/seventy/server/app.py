@@ -1,7 +1,10 @@
 """The application: routes behind the guard."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -11,38 +14,45 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from seventy.server import chat, completions, embeddings, library, ollama, share, status
+from seventy.server import chat, completions, embeddings, kept, library, ollama, pairing, share, status
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
 from seventy.server.library import Fetch
 from seventy.server.metrics import Metrics
+from seventy.server.pairing import Pairing
 from seventy.server.pool import ModelPool
 from seventy.version import __version__
 
 _PAGE = Path(__file__).with_name("page")
-# The page takes nothing from elsewhere, and what a model writes can do nothing in it.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _log = logging.getLogger("seventy.server")
 
 
-def create(pool: ModelPool, rules: Rules, fetch: Fetch) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """What the page has beyond the API: codes for further devices, and how many tokens a second a model should write
+    here, None where nobody knows."""
+
+    pairing: Pairing | None = None
+    expected: Callable[[Path], float | None] = lambda path: None
+
+
+def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | None = None) -> ASGIApp:
     """The ASGI application for a pool that has been started, or will be; `fetch` brings models that owners ask for."""
+    options = options or PageOptions()
     app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(pool)
-    for module in (chat, completions, embeddings, ollama):
+    for module in (chat, completions, embeddings, ollama, kept):
         app.include_router(module.router(pool))
     app.include_router(library.router(pool, fetch))
     app.include_router(share.router(pool))
-    app.include_router(status.router(pool, metrics))
+    app.include_router(status.router(pool, metrics, frozenset(rules.keys), options.expected))
+    app.include_router(pairing.router(options.pairing or Pairing(rules.keys), frozenset(rules.owners)))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(_PAGE / "index.html", headers={"Content-Security-Policy": _POLICY})
+        return FileResponse(_PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
-    app.mount("/page", StaticFiles(directory=_PAGE), "page")
+    app.mount("/page", _PageFiles(directory=_PAGE), "page")
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> Response:
@@ -64,3 +74,12 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch) -> ASGIApp:
         return ApiError(500, "the server failed at this request; its log says more").response(request.url.path)
 
     return Guard(app, rules)
+
+
+class _PageFiles(StaticFiles):
+    """The page's files, asked for again at each visit: those of two versions do not fit together."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from seventy.engine.llm import LLM
-from seventy.engine.request import Event, Failed, Finished, Piece, QueueFull, Request, TooLong
+from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
@@ -36,6 +36,8 @@ class Answer:
         self._request: Request | None = None
         self._done = False
         self.finished: Finished | None = None
+        # Whether it has left the queue.
+        self.begun = False
 
     def submit(self, **options: Any) -> None:
         """Options as of engine.scheduler.Request. ApiError when it cannot be taken."""
@@ -68,6 +70,7 @@ class Answer:
             except TimeoutError:
                 yield None
                 continue
+            self.begun = self.begun or not (isinstance(event, Progress) and event.queued)
             if self._shown is not None and isinstance(event, Piece):
                 self._written += event.tokens
             if isinstance(event, Failed):

@@ -52,6 +52,8 @@ def timings(finished: Finished) -> dict[str, float]:
         "predicted_ms": round(1e3 * decode, 3),
         "predicted_per_second": round((finished.written_tokens - 1) / decode, 3) if decode > 0 else 0.0,
         "queued_ms": round(1e3 * finished.queued_seconds, 3),
+        "draft_n": finished.drafted_tokens,
+        "draft_n_accepted": finished.accepted_tokens,
     }
 
 
@@ -341,6 +343,22 @@ def check_bias(body: SamplingBody, tokenizer: Tokenizer) -> None:
         raise ApiError(400, f"logit_bias: token {wrong} is not in the vocabulary of {tokenizer.vocab_size}", None)
 
 
+async def complete(pool: ModelPool, request: HttpRequest, body: ChatBody) -> Response:
+    """Answer a conversation: an EventStream where `body.stream`, else the whole answer. Raises ApiError."""
+    async with pool.use(request, body.model) as backend:
+        prepared = await prepared_chat(backend, body)
+        choices = submit_choices(backend, body, prepared, request.state.user)
+    answers = [choice.answer for choice in choices]
+    head = {
+        "id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name,
+        "system_fingerprint": backend.fingerprint,
+    }  # fmt: skip
+    if body.stream:
+        return EventStream(_stream(head, choices, body), answers, headers=prepared.headers)
+    whole = await while_connected(request, answers, _whole(head, choices, bool(body.logprobs)))
+    return JSONResponse(whole, headers=prepared.headers)
+
+
 def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
@@ -348,18 +366,7 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/v1/chat/completions", tags=["OpenAI"])
     async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
         """An answer to a conversation."""
-        async with pool.use(request, body.model) as backend:
-            prepared = await prepared_chat(backend, body)
-            choices = submit_choices(backend, body, prepared, request.state.user)
-        answers = [choice.answer for choice in choices]
-        head = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": backend.name,
-            "system_fingerprint": backend.fingerprint,
-        }  # fmt: skip
-        if body.stream:
-            return EventStream(_stream(head, choices, body), answers, headers=prepared.headers)
-        whole = await while_connected(request, answers, _whole(head, choices, bool(body.logprobs)))
-        return JSONResponse(whole, headers=prepared.headers)
+        return await complete(pool, request, body)
 
     @routes.post("/apply-template", tags=["llama.cpp"])
     async def apply_template(request: HttpRequest, body: ChatBody) -> Response:

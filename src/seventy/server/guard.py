@@ -16,10 +16,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
 
-# Seen without a key: the page asks for one itself, and who watches a server needs none.
-_OPEN_PATHS = ("/", "/health", "/favicon.ico")
+# Seen without a key: the page asks for one itself, who watches a server needs none, and a code is as good as one.
+_OPEN_PATHS = ("/", "/health", "/favicon.ico", "/pair")
 _OPEN_FOLDER = "/page/"
 _MAX_HEADER_BYTES = 32 << 10
+# The page takes nothing from elsewhere, and what a model writes can do nothing in it; nothing else is shown at all.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", _POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+]
 # What proxies add; who comes through one may be anybody.
 _FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 
@@ -94,7 +104,7 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                extra = [(b"x-content-type-options", b"nosniff")]
+                extra = [*_ALWAYS]
                 if allowed and origin:
                     extra += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
                 message = {**message, "headers": [*message["headers"], *extra]}

@@ -1,5 +1,8 @@
 """What is here and how it goes: models, health, numbers, tokens."""
 
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -8,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import generate_latest
 from starlette.requests import Request as HttpRequest
 
+from seventy.hub.local import Local
 from seventy.server.backend import Backend
 from seventy.server.metrics import Metrics
 from seventy.server.pool import ModelPool
@@ -16,8 +20,22 @@ from seventy.server.served import ServedModel
 from seventy.version import __version__
 
 
-def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
+def router(
+    pool: ModelPool, metrics: Metrics, users: frozenset[str], expected: Callable[[Path], float | None]
+) -> APIRouter:
+    """`users` are the names of keys; `expected` says how many tokens a second a model should write here."""
     routes = APIRouter()
+
+    def about(model: ServedModel) -> dict[str, Any]:
+        try:
+            size = Local(model.path, "").nbytes
+        except OSError:
+            # Its file is gone; it is still listed, and says so when it is asked for.
+            size = 0
+        return {
+            "name": model.name, "state": model.state, "progress": model.share, "error": model.error, "size_bytes": size,
+            "expected_tokens_per_second": expected(model.path) if size else None,
+        }  # fmt: skip
 
     def card(model: ServedModel) -> dict[str, Any]:
         about: dict[str, Any] = {"id": model.name, "object": "model", "created": model.created, "owned_by": "seventy"}
@@ -52,11 +70,13 @@ def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
     @routes.get("/status", tags=["status"])
     async def status(request: HttpRequest, model: str | None = None) -> dict[str, Any]:
         """For the page: a model, the queue, speed and memory; what other models there are; who asks."""
-        chosen, memory = pool.find(model), psutil.virtual_memory()
+        chosen, memory, user = pool.find(model), psutil.virtual_memory(), request.state.user
+        models = await asyncio.to_thread(lambda: [about(each) for each in pool.models])
         body: dict[str, Any] = {
             "version": __version__, "model": chosen.name, "state": chosen.state, "what": chosen.what,
             "progress": chosen.share, "error": chosen.error, "parallel": 0, "waiting": pool.waiting,
-            "models": [_state(each) for each in pool.models], "owner": request.state.owner,
+            "models": models, "owner": request.state.owner, "user": user if user in users else None,
+            "users": sorted(users) if users and request.state.owner else [],
             "memory_used_bytes": psutil.Process().memory_info().rss, "memory_total_bytes": memory.total,
             "memory_available_bytes": memory.available,
         }  # fmt: skip
@@ -87,10 +107,6 @@ def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
             return {"content": await backend.apart(backend.llm.detokenize, body.tokens)}
 
     return routes
-
-
-def _state(model: ServedModel) -> dict[str, Any]:
-    return {"name": model.name, "state": model.state, "progress": model.share, "error": model.error}
 
 
 def _numbers(backend: Backend) -> dict[str, Any]:

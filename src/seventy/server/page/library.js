@@ -1,9 +1,10 @@
 // The models of the server: which there are, loading one, and for owners fetching another by its name.
 
 import * as api from "./api.js";
+import { $ } from "./dom.js";
+import { about } from "./top.js";
 import { words } from "./words.js";
 
-const $ = id => document.getElementById(id);
 // The download that runs in this page: an AbortController.
 let pulling = null;
 
@@ -35,6 +36,7 @@ function row(model, chosen) {
   const one = element("li", "", "");
   const share = model.state === "loading" ? ` ${Math.round(100 * model.progress)} %` : "";
   one.append(element("span", "name", model.name), element("span", "note", words().states[model.state] + share));
+  one.append(element("span", "about", about(model)));
   if (model.error) one.title = model.error;
   for (const [action, offered] of [["load", ["absent", "failed"].includes(model.state)], ["use", model.name !== chosen]]) {
     if (!offered) continue;
@@ -54,7 +56,7 @@ async function act(button, key, choose) {
   try {
     await api.load(model, key());
   } catch (error) {
-    say(error instanceof api.ServerError ? error.message : words().offline);
+    say(error instanceof api.ServerError ? error.message : words().errors.offline);
   }
 }
 
@@ -82,7 +84,7 @@ async function pull(key) {
     say(words().pulled(name));
   } catch (error) {
     if (error.name === "AbortError") say(words().pullStopped);
-    else say(error instanceof api.ServerError ? error.message : words().offline);
+    else say(error instanceof api.ServerError ? error.message : words().errors.offline);
   }
   pulling = null;
   $("pull-stop").hidden = true;

@@ -1,50 +1,130 @@
-// Conversations and settings, kept in this browser. A conversation is {id, title, changed, messages}.
+// Conversations, kept in this browser (IndexedDB), a database for each user; settings and drafts in localStorage.
+//
+// All conversations are in memory, too. Other tabs are told of every change, and what they say is merged.
 
-const CONVERSATION = "seventy.chat.";
+import { merge, upgraded } from "./tree.js";
 
-export function settings() {
-  try { return JSON.parse(localStorage.getItem("seventy.settings")) || {}; } catch { return {}; }
+const OLD = "seventy.chat.";
+const listeners = new Set();
+const channel = "BroadcastChannel" in window ? new BroadcastChannel("seventy") : null;
+let all = new Map();
+let database = null;
+let user = null;
+
+// Settings and drafts
+
+function stored(name) {
+  try { return JSON.parse(localStorage.getItem(name)); } catch { return null; }
 }
 
-export function saveSettings(value) {
-  localStorage.setItem("seventy.settings", JSON.stringify(value));
+function keep(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, JSON.stringify(value));
+  } catch { /* Full, or a window that keeps nothing: it lives as long as the page. */ }
+}
+
+export const settings = () => stored("seventy.settings") || {};
+export const saveSettings = value => keep("seventy.settings", value);
+/** What stands in the box of a conversation and was not sent. */
+export const draft = id => stored(`seventy.draft.${id}`) || "";
+export const saveDraft = (id, text) => keep(`seventy.draft.${id}`, text || null);
+
+// The database
+
+function done(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+async function opened(name) {
+  const request = indexedDB.open(name ? `seventy:${name}` : "seventy", 1);
+  request.onupgradeneeded = () => request.result.createObjectStore("conversations", { keyPath: "id" });
+  return done(request);
+}
+
+const within = (db, mode) => db.transaction("conversations", mode).objectStore("conversations");
+
+/** Opens a user's conversations, "" where nobody has a name; takes over those that were written before. */
+export async function open(name) {
+  if (name === user) return;
+  const before = user === "" ? [...all.values()] : [];
+  user = name;
+  all = new Map();
+  database?.close();
+  try {
+    database = await opened(name);
+    for (const data of await done(within(database, "readonly").getAll())) {
+      const one = upgraded(data);
+      if (one) all.set(one.id, one);
+    }
+  } catch {
+    database = null;
+  }
+  for (let at = localStorage.length - 1; at >= 0; at--) {
+    const key = localStorage.key(at);
+    if (!key?.startsWith(OLD)) continue;
+    const one = upgraded(stored(key));
+    if (one) await save(one);
+    localStorage.removeItem(key);
+  }
+  if (name && before.length) await adopt(before);
+}
+
+/** What was written before anybody gave a key belongs to the first who does. */
+async function adopt(conversations) {
+  for (const one of conversations) await save(one);
+  try {
+    const nobodys = await opened("");
+    await done(within(nobodys, "readwrite").clear());
+    nobodys.close();
+  } catch { /* They stay where they are, too. */ }
 }
 
 /** All conversations, the last changed first. */
-export function conversations() {
-  const all = [];
-  for (let i = 0; i < localStorage.length; i++) {
-    const key = localStorage.key(i);
-    if (!key.startsWith(CONVERSATION)) continue;
-    try { all.push(JSON.parse(localStorage.getItem(key))); } catch { /* Not one of ours. */ }
+export const conversations = () => [...all.values()].sort((a, b) => b.changed - a.changed);
+export const get = id => all.get(id);
+
+/** Keeps a conversation; whether there was room. `quiet` where no other tab need know. */
+export async function save(conversation, quiet = false) {
+  const known = all.get(conversation.id);
+  if (known && known !== conversation) Object.assign(conversation, merge(conversation, known));
+  all.set(conversation.id, conversation);
+  if (!database) return false;
+  try {
+    await done(within(database, "readwrite").put(JSON.parse(JSON.stringify(conversation))));
+  } catch {
+    return false;
   }
-  return all.sort((a, b) => b.changed - a.changed);
+  if (!quiet) channel?.postMessage({ user, id: conversation.id });
+  return true;
 }
 
-export function create() {
-  const id = Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
-  return { id, title: "", changed: Date.now(), messages: [] };
+export async function remove(id) {
+  all.delete(id);
+  saveDraft(id, "");
+  try { if (database) await done(within(database, "readwrite").delete(id)); } catch { /* Gone from here at least. */ }
+  channel?.postMessage({ user, id });
 }
 
-// Elements and passing states of messages are the page's own.
-const kept = (name, value) => ["element", "state", "speed"].includes(name) ? undefined : value;
+/** Calls with the id of a conversation that another tab changed or deleted. */
+export const onChange = listener => listeners.add(listener);
 
-/** Keeps a conversation; when there is no room the oldest others go. Returns whether any had to. */
-export function save(conversation) {
-  let removed = false;
-  for (;;) {
-    try {
-      localStorage.setItem(CONVERSATION + conversation.id, JSON.stringify(conversation, kept));
-      return removed;
-    } catch (error) {
-      const oldest = conversations().filter(one => one.id !== conversation.id).pop();
-      if (!oldest) throw error;
-      remove(oldest.id);
-      removed = true;
-    }
-  }
+/** Takes in what somebody else says of a conversation: what is here stays the same object. */
+export function takeIn(theirs) {
+  const mine = all.get(theirs.id);
+  if (!mine) all.set(theirs.id, theirs);
+  else Object.assign(mine, merge(mine, theirs), { leaf: mine.leaf ?? theirs.leaf });
+  return all.get(theirs.id);
 }
 
-export function remove(id) {
-  localStorage.removeItem(CONVERSATION + id);
-}
+channel?.addEventListener("message", async ({ data }) => {
+  if (data.user !== user || !database) return;
+  let theirs;
+  try { theirs = upgraded(await done(within(database, "readonly").get(data.id))); } catch { return; }
+  if (theirs) takeIn(theirs);
+  else all.delete(data.id);
+  for (const listener of listeners) listener(data.id);
+});

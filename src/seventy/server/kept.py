@@ -1,0 +1,244 @@
+"""Answers for the page, which go on while it is reloaded or its phone sleeps.
+
+Requests to the API stop when their client goes. The page's have a room of their own: an answer that nobody reads goes
+on for ALONE_SECONDS at most, one a user, and gives way to everyone who waits. What was written is kept, in memory only,
+until it was read to its end, for KEPT_SECONDS at most.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.requests import Request as HttpRequest
+from starlette.types import Message
+
+from seventy.server import chat
+from seventy.server.backend import Answer
+from seventy.server.errors import ApiError
+from seventy.server.fitting import fit
+from seventy.server.pool import ModelPool
+from seventy.server.schemas import ChatBody
+from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, Cancellable, EventStream, event
+
+ALONE_SECONDS = 600.0
+KEPT_SECONDS = 3600.0
+# A reload takes no longer; before that nothing is taken from anyone.
+GRACE_SECONDS = 5.0
+# Kept of one user, and of all; the oldest that nobody reads go first.
+_MAX_OF_USER, _MAX_OF_ALL = 8, 256
+_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_log = logging.getLogger("seventy.server")
+
+
+@dataclass(slots=True, eq=False)
+class KeptAnswer:
+    """An answer as a list of server-sent events, written by a task and read by any number of readers."""
+
+    user: str
+    pieces: list[bytes] = field(default_factory=list)
+    done: bool = False
+    readers: int = 0
+    # Whether somebody has read it to its end.
+    read_out: bool = False
+    alone_since: float = field(default_factory=time.monotonic)
+    sources: Sequence[Cancellable] = ()
+    task: asyncio.Task[None] | None = None
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has left the queue."""
+        return any(isinstance(source, Answer) and source.begun for source in self.sources)
+
+    def say(self, piece: bytes) -> None:
+        """Add an event for all readers."""
+        self.pieces.append(piece)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def stop(self, why: str) -> None:
+        """End it early, with a last event that says why; nothing where it has ended."""
+        if self.done or self.stopped:
+            return
+        self.say(event({"object": "answer.stopped", "reason": why}))
+        self._stopped.set()
+        for source in self.sources:
+            source.cancel()
+
+    def end(self) -> None:
+        """Say that nothing more comes."""
+        self.done = True
+        self.say(DONE)
+
+    async def follow(self, stream: EventStream) -> None:
+        """Take the events of a stream, to its end or until the answer is stopped."""
+        self.sources = stream.answers
+        try:
+            # It may have been stopped while it was being prepared.
+            if not self.stopped:
+                async for piece in stream.pieces:
+                    if piece not in (KEEP_ALIVE, DONE):
+                        self.say(piece)
+        finally:
+            for source in stream.answers:
+                source.cancel()
+
+    async def until_stopped(self) -> Message:
+        """An ASGI client that goes when the answer is stopped."""
+        await self._stopped.wait()
+        return {"type": "http.disconnect"}
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """All events from the first one on, as they come."""
+        at = 0
+        while True:
+            news = self._news
+            if at < len(self.pieces):
+                pieces, at = self.pieces[at:], len(self.pieces)
+                yield b"".join(pieces)
+            elif self.done:
+                self.read_out = True
+                return
+            else:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        await news.wait()
+                except TimeoutError:
+                    yield KEEP_ALIVE
+
+
+class _Reader:
+    """One reader of an answer, for as long as it is connected."""
+
+    def __init__(self, answer: KeptAnswer) -> None:
+        self._answer, self._reading = answer, True
+        answer.readers += 1
+
+    def cancel(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._answer.readers -= 1
+            self._answer.alone_since = time.monotonic()
+
+
+class AnswerRoom:
+    """The answers that are being written for pages, and those that were not read to their end yet."""
+
+    def __init__(self, pool: ModelPool) -> None:
+        self._pool = pool
+        self._answers: dict[tuple[str, str], KeptAnswer] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self, request: HttpRequest, id: str, body: ChatBody) -> KeptAnswer:
+        """Begin an answer; one of this id that the user has begun already is returned as it is."""
+        key = (request.state.user, id)
+        if key not in self._answers:
+            answer = self._answers[key] = KeptAnswer(request.state.user)
+            # It outlives the request, whose state says who asks.
+            lasting = HttpRequest(dict(request.scope), answer.until_stopped)
+            answer.task = asyncio.create_task(self._write(answer, lasting, body))
+            if self._watcher is None or self._watcher.done():
+                self._watcher = asyncio.create_task(self._watch())
+        return self._answers[key]
+
+    def find(self, user: str, id: str) -> KeptAnswer:
+        """An answer by its id. ApiError 404 where there is none of this user's."""
+        if (answer := self._answers.get((user, id))) is None:
+            raise ApiError(404, "there is no such answer, or no more", "answer_not_found")
+        return answer
+
+    def tidy(self) -> None:
+        """Stop what may not go on alone, and forget what was read or is old."""
+        now = time.monotonic()
+        alone = {answer: now - answer.alone_since for answer in self._answers.values() if not answer.readers}
+        running = [answer for answer in alone if not answer.done]
+        for answer in running:
+            later = any(other.user == answer.user and alone[other] < alone[answer] for other in running)
+            if alone[answer] > ALONE_SECONDS:
+                answer.stop("alone")
+            elif alone[answer] > GRACE_SECONDS and (later or self._others_wait(answer)):
+                answer.stop("gave_way")
+        for key, answer in list(self._answers.items()):
+            if answer.done and (alone.get(answer, 0.0) > KEPT_SECONDS or (answer.read_out and not answer.readers)):
+                del self._answers[key]
+        self._bound(alone)
+
+    def _bound(self, alone: dict[KeptAnswer, float]) -> None:
+        """Forget the oldest that nobody reads where they are too many."""
+        idle = [(key, answer) for key, answer in self._answers.items() if answer.done and answer in alone]
+        idle.sort(key=lambda item: alone[item[1]])
+        users: dict[str, int] = {}
+        for at, (key, answer) in enumerate(idle):
+            users[answer.user] = users.get(answer.user, 0) + 1
+            if at >= _MAX_OF_ALL or users[answer.user] > _MAX_OF_USER:
+                del self._answers[key]
+
+    def _others_wait(self, answer: KeptAnswer) -> bool:
+        """Whether a request waits that is not this one."""
+        waiting = sum(self._pool.look(lambda backend: backend.scheduler.statistics.queued)) + self._pool.waiting
+        return waiting > (0 if answer.begun else 1)
+
+    async def _watch(self) -> None:
+        while self._answers:
+            await asyncio.sleep(1.0)
+            self.tidy()
+
+    async def _write(self, answer: KeptAnswer, request: HttpRequest, body: ChatBody) -> None:
+        try:
+            async with self._pool.use(request, body.model) as backend:
+                fitted = await backend.apart(fit, backend, body)
+            answer.say(
+                event({"object": "answer.fitted", "left_out": fitted.left_out, "prompt_tokens": fitted.tokens,
+                       "context": fitted.context})
+            )  # fmt: skip
+            stream = await chat.complete(self._pool, request, fitted.body)
+            assert isinstance(stream, EventStream)
+            await answer.follow(stream)
+        except ApiError as error:
+            if not answer.stopped:
+                answer.say(event(error.body() | {"status": error.status}))
+        except Exception:
+            _log.exception("an answer for the page failed")
+            answer.say(event(ApiError(500, "the server failed at this request; its log says more").body()))
+        finally:
+            answer.end()
+
+
+def router(pool: ModelPool) -> APIRouter:
+    """The page's own way to ask: `/answers/ID`, where the page chooses the id."""
+    routes, room = APIRouter(tags=["page"]), AnswerRoom(pool)
+
+    def stream(answer: KeptAnswer) -> Response:
+        reader: Cancellable = _Reader(answer)
+        return EventStream(answer.read(), [reader])
+
+    @routes.post("/answers/{id}")
+    async def ask(request: HttpRequest, id: str, body: ChatBody) -> Response:
+        """Begin an answer that goes on when its reader goes, or read on in the one of this id."""
+        if not _ID.fullmatch(id):
+            raise ApiError(400, "an answer's id is 16 to 64 letters, digits, - and _", "invalid_value", "id")
+        streamed = body.model_copy(update={"stream": True, "n": 1})
+        return stream(room.start(request, id, streamed))
+
+    @routes.get("/answers/{id}")
+    async def read(request: HttpRequest, id: str) -> Response:
+        """An answer from its beginning, and on as it is written."""
+        return stream(room.find(request.state.user, id))
+
+    @routes.delete("/answers/{id}")
+    async def stop(request: HttpRequest, id: str) -> Response:
+        """End an answer; what was written stays."""
+        room.find(request.state.user, id).stop("stopped")
+        return Response(status_code=204)
+
+    return routes

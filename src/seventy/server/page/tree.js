@@ -1,0 +1,97 @@
+// A conversation is a tree of messages: editing and regenerating keep what was.
+//
+// {id, title, changed, leaf, start, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it has
+// them: files [{name, text}] of a question; thoughts, thoughtSeconds, end, error, used, context, model of an answer;
+// pending, the id by which the server knows an answer that is being written. `leaf` is the last message of the branch
+// that is shown, `start` the first message that the model still reads; those before it were left out.
+
+import { randomId } from "./dom.js";
+import { withFiles } from "./files.js";
+
+export function create() {
+  return { id: randomId(), title: "", changed: Date.now(), leaf: null, start: null, nodes: {} };
+}
+
+/** The messages of the branch that is shown, the first one first. */
+export function path(conversation) {
+  const nodes = [];
+  for (let node = conversation.nodes[conversation.leaf]; node; node = conversation.nodes[node.parent]) nodes.unshift(node);
+  return nodes;
+}
+
+/** Adds a message after another one, and shows it. */
+export function add(conversation, parent, role, content, more = {}) {
+  const node = { id: randomId(), parent: parent?.id ?? null, role, content, at: Date.now(), rev: 1, ...more };
+  conversation.nodes[node.id] = node;
+  conversation.leaf = node.id;
+  return node;
+}
+
+const byAge = (a, b) => a.at - b.at || (a.id < b.id ? -1 : 1);
+
+/** A message and what else was said in its place, the oldest first. */
+export function siblings(conversation, node) {
+  return Object.values(conversation.nodes).filter(one => one.parent === node.parent && one.role === node.role).sort(byAge);
+}
+
+/** Shows the branch of a message, as it went on last. */
+export function choose(conversation, node) {
+  for (let next = node; next; [next] = Object.values(conversation.nodes).filter(one => one.parent === node.id).sort(byAge).slice(-1)) {
+    node = next;
+  }
+  conversation.leaf = node.id;
+}
+
+const isFailed = node => node?.role === "assistant" && node.error && !node.content;
+
+/** Questions without an answer, and what came instead of one, are no part of what the model reads. */
+export function isLeftOut(nodes, at) {
+  return isFailed(nodes[at]) || (nodes[at].role === "user" && isFailed(nodes[at + 1]));
+}
+
+/** The messages that the model reads before it answers after `last`: [{node, message}]. */
+export function read(conversation, last) {
+  const nodes = path({ ...conversation, leaf: last?.id ?? null });
+  const kept = nodes.filter((_, at) => !isLeftOut(nodes, at));
+  const start = kept.findIndex(node => node.id === conversation.start);
+  return kept.slice(Math.max(0, start)).map(node => ({
+    node,
+    message: { role: node.role, content: node.role === "user" ? withFiles(node.content, node.files) : node.content },
+  }));
+}
+
+/** One conversation of two that grew apart: every message of both. The one that changed last says what is shown. */
+export function merge(mine, theirs) {
+  const newer = mine.changed >= theirs.changed ? mine : theirs;
+  const nodes = { ...theirs.nodes };
+  for (const node of Object.values(mine.nodes)) {
+    if (!nodes[node.id] || (nodes[node.id].rev || 0) <= (node.rev || 0)) nodes[node.id] = node;
+  }
+  return { ...newer, nodes };
+}
+
+/** A conversation as it was kept by earlier versions, a list of messages, or as it is; null for what is none. */
+export function upgraded(data) {
+  if (!data || typeof data.id !== "string") return null;
+  const plain = value => typeof value === "string" ? value : "";
+  if (!Array.isArray(data.messages)) {
+    const nodes = {};
+    for (const node of Object.values(data.nodes || {})) {
+      if (!["user", "assistant"].includes(node?.role) || typeof node.id !== "string") continue;
+      nodes[node.id] = { ...node, content: plain(node.content) };
+    }
+    const leaf = nodes[data.leaf] ? data.leaf : Object.keys(nodes).pop() ?? null;
+    return { ...data, title: plain(data.title), changed: Number(data.changed) || 0, leaf, start: data.start ?? null, nodes };
+  }
+  const conversation = { ...create(), id: data.id, title: plain(data.title), changed: Number(data.changed) || 0 };
+  let last = null;
+  data.messages.forEach((message, at) => {
+    if (!["user", "assistant"].includes(message?.role)) return;
+    const { role, content, thoughts, end, error } = message;
+    last = add(conversation, last, role, plain(content), {
+      id: `${data.id}.${at}`, at: conversation.changed + at,
+      ...(thoughts && { thoughts }), ...(end && { end }), ...(error && { error }),
+    });
+  });
+  return conversation;
+}
