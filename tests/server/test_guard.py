@@ -316,3 +316,11 @@ def test_a_port_that_is_taken_is_named() -> None:
             listen.bind("127.0.0.1", port)
     with pytest.raises(SeventyError, match=r"cannot listen on 203\.0\.113\.1"):
         listen.bind("203.0.113.1", 0)
+
+
+def test_every_answer_has_the_policy(guarded: Running) -> None:
+    for path in ("/", "/page/app.js", "/page/nothing", "/health", "/status", "/v1/models", "/nowhere"):
+        policy = guarded.client.get(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    wrong = guarded.client.get("/", headers={"Host": "evil.example"})
+    assert wrong.status_code == 403 and "content-security-policy" in wrong.headers

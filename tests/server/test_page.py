@@ -1,13 +1,16 @@
 """The page in a headless Chromium; the tests are skipped, and say so, where there is none."""
 
+import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Running
+from seventy.server.guard import Rules
+from tests.server.conftest import Running, serving
 
 selenium = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -43,7 +46,7 @@ def browser(width: int, height: int, language: str = "en-US") -> WebDriver:
 def page(small_model: Running) -> Iterator[WebDriver]:
     driver = browser(1200, 800)
     try:
-        driver.get(small_model.url)
+        visit(driver, small_model.url)
         yield driver
         said = [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         # The policy stops handlers and styles while DOMPurify looks at them: the second fence before the first.
@@ -56,9 +59,40 @@ def wait(page: WebDriver, condition: Callable[[WebDriver], object]) -> object:
     return WebDriverWait(page, 60, 0.05).until(condition)
 
 
+def visit(page: WebDriver, url: str) -> None:
+    page.get(url)
+    is_shown(page)
+
+
+def is_shown(page: WebDriver) -> None:
+    wait(page, lambda p: p.find_elements(By.CSS_SELECTOR, "#messages *"))
+
+
 def send(page: WebDriver, text: str) -> None:
+    wait(page, lambda p: p.find_element(By.ID, "send").is_displayed())
     page.find_element(By.ID, "input").send_keys(text)
     page.find_element(By.ID, "send").click()
+
+
+def settings(page: WebDriver, **values: object) -> None:
+    """Opens the page with these settings."""
+    page.execute_script("localStorage.setItem('seventy.settings', arguments[0])", json.dumps(values))
+    page.refresh()
+    is_shown(page)
+
+
+def bring(page: WebDriver, folder: Path, *messages: tuple[str, str]) -> None:
+    """Imports a conversation of (role, content)."""
+    path = folder / "chat.json"
+    said = [{"role": role, "content": content} for role, content in messages]
+    path.write_text(json.dumps([{"id": secrets.token_hex(8), "title": "brought", "changed": 1, "messages": said}]))
+    page.find_element(By.ID, "import-picker").send_keys(str(path))
+    wait(page, lambda p: p.find_elements(By.XPATH, "//button[text()='brought']"))
+    page.find_element(By.XPATH, "//button[text()='brought']").click()
+
+
+def click(page: WebDriver, text: str, at: int = -1) -> None:
+    page.find_elements(By.XPATH, f"//button[text()='{text}']")[at].click()
 
 
 def answers(page: WebDriver) -> list[str]:
@@ -108,18 +142,25 @@ def test_send_stream_stop_reload(page: WebDriver, small_model: Running) -> None:
     page.refresh()
     wait(page, lambda p: answers(p) == kept)
 
-    # Regenerate and edit.
+    # Regenerate and edit: what was stays, beside what is new.
     longest(5)
-    page.find_elements(By.XPATH, "//button[text()='Regenerate']")[0].click()
+    click(page, "Regenerate")
     wait(page, lambda p: is_done(p) and len(answers(p)) == 2 and answers(p)[1] != kept[1])
     assert answers(page)[0] == kept[0]
-    page.find_elements(By.XPATH, "//button[text()='Edit']")[0].click()
+    page.find_element(By.XPATH, "//button[@title='Earlier version']").click()
+    assert answers(page) == kept
+    click(page, "Edit", 0)
     area = page.find_element(By.CSS_SELECTOR, "article.user textarea")
     area.clear()
     area.send_keys("Say hello.")
     page.find_element(By.CSS_SELECTOR, "article.user .primary").click()
     wait(page, lambda p: is_done(p) and len(answers(p)) == 1 and answers(p)[0])
     assert page.find_element(By.CSS_SELECTOR, "article.user > .text").text == "Say hello."
+    assert "2/2" in page.find_element(By.CSS_SELECTOR, "article.user .actions").text
+    page.find_element(By.XPATH, "//button[@title='Earlier version']").click()
+    assert answers(page) == kept
+    page.find_element(By.XPATH, "//article[contains(@class,'user')]//button[@title='Later version']").click()
+    assert len(answers(page)) == 1
 
     # A second conversation, and back.
     page.find_element(By.ID, "new").click()
@@ -128,6 +169,7 @@ def test_send_stream_stop_reload(page: WebDriver, small_model: Running) -> None:
     wait(page, lambda p: is_done(p) and len(answers(p)) == 1 and answers(p)[0])
     assert len(page.find_elements(By.CSS_SELECTOR, ".chat")) == 2
     page.find_elements(By.CSS_SELECTOR, ".chat .title")[1].click()
+    shoot(page, "branches")
     assert page.find_element(By.CSS_SELECTOR, "article.user > .text").text == "Say hello."
 
 
@@ -137,6 +179,7 @@ def test_both_languages_and_both_colours(page: WebDriver) -> None:
     assert page.find_element(By.ID, "send").text == "发送"
     assert page.find_element(By.ID, "input").get_attribute("placeholder") == "想问点什么？"
     page.refresh()
+    is_shown(page)
     assert page.find_element(By.ID, "send").text == "发送"
     light = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     page.find_element(By.ID, "open-settings").click()
@@ -164,6 +207,7 @@ def test_what_a_model_writes_can_do_nothing(page: WebDriver, small_model: Runnin
         text,
     )
     page.refresh()
+    wait(page, answers)
     answer = page.find_element(By.CSS_SELECTOR, "article.assistant > .text")
     assert answer.find_element(By.TAG_NAME, "strong").text == "bold"
     assert answer.find_element(By.CSS_SELECTOR, ".code pre").text == "print(1)"
@@ -185,19 +229,26 @@ def test_a_phone_and_files(small_model: Running, tmp_path: Path) -> None:
     (tmp_path / "bad.bin").write_bytes(b"\0\1\2")
     page = browser(390, 844, "zh-CN")
     try:
-        page.get(small_model.url)
-        page.execute_script("localStorage.setItem('seventy.settings', '{\"max_tokens\": \"20\"}')")
-        page.refresh()
+        visit(page, small_model.url)
+        settings(page, max_tokens="20")
         assert page.find_element(By.ID, "send").text == "发送"
         assert not page.find_element(By.ID, "new").is_displayed() or page.find_element(By.ID, "side").rect["x"] < 0
         names = "\n".join(str(tmp_path / name) for name in ("note.txt", "gb.txt", "bad.bin"))
         page.find_element(By.ID, "picker").send_keys(names)
         wait(page, lambda p: len(p.find_elements(By.CSS_SELECTOR, ".chip")) == 2)
-        assert "bad.bin 不是文本文件" in page.find_element(By.ID, "messages").text
+        assert "bad.bin 中没有文本" in page.find_element(By.ID, "messages").text
         send(page, "What is in the file?")
         wait(page, lambda p: is_done(p) and answers(p))
-        shown = page.find_element(By.CSS_SELECTOR, "article.user > .text").text
-        assert shown == "note.txt\n```\nThe answer is 70.\n```\n\ngb.txt\n```\n中文\n```\n\nWhat is in the file?"
+        assert page.find_element(By.CSS_SELECTOR, "article.user > .text").text == "What is in the file?"
+        chips = page.find_elements(By.CSS_SELECTOR, "article.user .file")
+        assert [chip.text.split(" ·")[0] for chip in chips] == ["note.txt", "gb.txt"]
+        chips[1].click()
+        wait(page, lambda p: "中文" in chips[1].text)
+        sent = page.execute_async_script(
+            "const done = arguments[0]; import('/page/files.js').then(files => done(files.withFiles('What?', ["
+            "{name: 'note.txt', text: 'The answer is 70.'}, {name: 'gb.txt', text: '```'}])))"
+        )
+        assert sent == "note.txt\n```\nThe answer is 70.\n```\n\ngb.txt\n````\n```\n````\n\nWhat?"
         width = page.execute_script("return document.documentElement.scrollWidth")
         assert width <= 390
         shoot(page, "phone-zh")
@@ -206,3 +257,145 @@ def test_a_phone_and_files(small_model: Running, tmp_path: Path) -> None:
         shoot(page, "phone-zh-side")
     finally:
         page.quit()
+
+
+def test_nothing_is_lost(page: WebDriver, small_model: Running, tmp_path: Path) -> None:
+    # Reloaded in the middle of an answer: it is read on, and was asked once.
+    asked = small_model.backend.scheduler.statistics.requests
+    settings(page, max_tokens="400")
+    send(page, "Write a long story about a lighthouse keeper and her cat.")
+    wait(page, lambda p: answers(p) and len(answers(p)[0]) > 40)
+    page.refresh()
+    wait(page, lambda p: answers(p) and answers(p)[0])
+    assert page.find_element(By.ID, "stop").is_displayed()
+    # What is being edited outlives the answer that is written meanwhile, and a reload.
+    click(page, "Edit", 0)
+    area = page.find_element(By.CSS_SELECTOR, "article.user textarea")
+    area.send_keys(" Begin with the sea.")
+    page.find_element(By.ID, "input").send_keys("half a thought")
+    wait(page, is_done)
+    assert not page.find_elements(By.CSS_SELECTOR, "article .error")
+    assert area.get_attribute("value").endswith("Begin with the sea.")
+    assert small_model.backend.scheduler.statistics.requests == asked + 1
+    page.refresh()
+    wait(page, lambda p: p.find_elements(By.CSS_SELECTOR, "article.user textarea"))
+    area = page.find_element(By.CSS_SELECTOR, "article.user textarea")
+    assert area.get_attribute("value").endswith("Begin with the sea.")
+    assert page.find_element(By.ID, "input").get_attribute("value") == "half a thought"
+    shoot(page, "editing")
+    click(page, "Cancel", 0)
+    page.find_element(By.ID, "input").clear()
+
+    # A second page shows the answer while it is written, and stops it.
+    send(page, "Count from 1 to 1000, each number on a line.")
+    wait(page, lambda p: len(answers(p)) == 2 and answers(p)[1])
+    first = page.current_window_handle
+    page.switch_to.new_window("tab")
+    visit(page, small_model.url)
+    wait(page, lambda p: len(answers(p)) == 2 and answers(p)[1])
+    page.find_element(By.ID, "stop").click()
+    wait(page, is_done)
+    page.close()
+    page.switch_to.window(first)
+    wait(page, is_done)
+    assert "Stopped." in page.find_elements(By.CSS_SELECTOR, "article.assistant")[1].text
+    small_model.idle()
+
+
+def test_a_conversation_that_outgrew_its_context(page: WebDriver, small_model: Running, tmp_path: Path) -> None:
+    settings(page, max_tokens="8")
+    turns = [(role, f"{role} says {at}: " + "many words about the sea " * 12) for at in range(20)
+             for role in ("user", "assistant")]  # fmt: skip
+    bring(page, tmp_path, *turns)
+    send(page, "hello?")
+    wait(page, lambda p: is_done(p) and answers(p)[-1] and len(answers(p)) == 21)
+    assert not page.find_elements(By.CSS_SELECTOR, "article .error")
+    assert "no longer reads" in page.find_element(By.CSS_SELECTOR, ".horizon").text
+    share = page.find_element(By.CSS_SELECTOR, "#gauge meter").get_attribute("value")
+    assert 0.25 < float(share or 0) < 0.6
+    shoot(page, "context")
+
+    # What is too long is said before, fails by itself, and leaves the conversation as it was.
+    page.execute_script(
+        "const box = document.getElementById('input'); box.value = 'word '.repeat(5000);"
+        "box.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    wait(page, lambda p: "the context holds 2048" in p.find_element(By.ID, "too-long").text)
+    page.find_element(By.ID, "send").click()
+    wait(page, lambda p: is_done(p) and p.find_elements(By.CSS_SELECTOR, "article .error"))
+    assert "longer than the model's context" in page.find_element(By.CSS_SELECTOR, "article .error").text
+    shoot(page, "too-long")
+    send(page, "And now?")
+    wait(page, lambda p: is_done(p) and answers(p)[-1] and len(answers(p)) == 22)
+    assert not page.find_elements(By.CSS_SELECTOR, "article .error")
+
+    # The last exchange goes on in a conversation of its own.
+    click(page, "Continue in a new chat")
+    wait(page, lambda p: len(answers(p)) == 1)
+    page.find_element(By.ID, "search").send_keys("sea 13")
+    wait(page, lambda p: len(p.find_elements(By.CSS_SELECTOR, ".chat")) == 1)
+    page.find_element(By.ID, "search").send_keys(" nowhere")
+    wait(page, lambda p: not p.find_elements(By.CSS_SELECTOR, ".chat"))
+
+
+def test_math_code_tasks_and_tables(page: WebDriver, tmp_path: Path) -> None:
+    text = (
+        "Euler: $e^{i\\pi} = -1$, \\(a_1 * b_2\\), for $5 and $10.\n\n\\[\n\\int_0^1 x^2\n= \\frac13\n\\]\n\n"
+        "$$\\sum_{k=1}^n k$$\n\n- [x] done\n- [ ] open\n\n```python\ndef f(x):\n    return 'text'  # why\n```\n\n"
+        "| a | b |\n|---|---|\n| $x$ | 2 |\n\n$\\notacommand{x}$ and $\\href{javascript:alert(1)}{x}$"
+    )
+    bring(page, tmp_path, ("user", "q"), ("assistant", text))
+    wait(page, lambda p: len(p.find_elements(By.CSS_SELECTOR, ".math math")) >= 5)
+    wait(page, lambda p: p.find_elements(By.CSS_SELECTOR, ".hljs-keyword"))
+    answer = page.find_element(By.CSS_SELECTOR, "article.assistant > .text")
+    assert "for $5 and $10" in answer.text and "☑ done" in answer.text and "☐ open" in answer.text
+    assert answer.find_elements(By.CSS_SELECTOR, ".wide math")
+    html = answer.get_attribute("innerHTML") or ""
+    assert "<a " not in html and 'style="' not in html
+    shoot(page, "math")
+
+
+def test_keys_codes_and_two_users(smollm2: Path) -> None:
+    keys = {"anna": "secret-anna", "bo": "secret-bo"}
+    with serving(smollm2, context=512, rules=Rules(keys, owners=["bo"])) as server:
+        server.wait()
+        page, phone = browser(1200, 800), browser(390, 844)
+        try:
+            visit(page, server.url)
+            settings(page, max_tokens="5")
+            send(page, "Anna's question")
+            key = page.find_element(By.CSS_SELECTOR, "#key-dialog input")
+            wait(page, lambda p: key.is_displayed())
+            shoot(page, "key")
+            key.send_keys("wrong")
+            page.find_element(By.CSS_SELECTOR, "#key-dialog .primary").click()
+            wait(page, lambda p: "does not know" in p.find_element(By.ID, "key-error").text)
+            key.clear()
+            key.send_keys("secret-anna")
+            page.find_element(By.CSS_SELECTOR, "#key-dialog .primary").click()
+            # The question is sent after it.
+            wait(page, lambda p: is_done(p) and answers(p) and answers(p)[0])
+            # A code for the phone.
+            page.find_element(By.ID, "open-settings").click()
+            wait(page, lambda p: p.find_element(By.ID, "open-devices").is_displayed())
+            page.find_element(By.ID, "open-devices").click()
+            wait(page, lambda p: p.find_element(By.CSS_SELECTOR, "#device-code output").text)
+            code = page.find_element(By.CSS_SELECTOR, "#device-code output").text
+            shoot(page, "device")
+            page.find_element(By.CSS_SELECTOR, "#devices .primary").click()
+            phone.get(f"{server.url}/#pair={code}")
+            is_shown(phone)
+            wait(phone, lambda p: "secret-anna" in p.execute_script("return localStorage['seventy.settings'] || ''"))
+            assert "#" not in phone.current_url
+            # Bo's conversations in the same browser are Bo's.
+            settings(page, key="secret-bo", max_tokens="5")
+            wait(page, lambda p: not p.find_elements(By.CSS_SELECTOR, ".chat"))
+            send(page, "Bo's question")
+            wait(page, lambda p: is_done(p) and answers(p) and answers(p)[0])
+            titles = [one.text for one in page.find_elements(By.CSS_SELECTOR, ".chat .title")]
+            assert titles == ["Bo's question"]
+            settings(page, key="secret-anna", max_tokens="5")
+            wait(page, lambda p: p.find_element(By.CSS_SELECTOR, ".chat .title").text == "Anna's question")
+        finally:
+            page.quit()
+            phone.quit()

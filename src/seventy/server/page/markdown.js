@@ -14,6 +14,8 @@ const ALLOWED = {
   ],
   ALLOWED_ATTR: ["href", "class", "start", "align", "type", "checked", "disabled"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  // Else their values would have to be addresses.
+  ADD_URI_SAFE_ATTR: ["type", "start", "align"],
 };
 const marked = new Marked({ gfm: true, breaks: true, extensions: mathExtensions });
 // The blocks of an element's text, as they were written when they were drawn.

@@ -1,15 +1,16 @@
 // A conversation is a tree of messages: editing and regenerating keep what was.
 //
-// {id, title, changed, leaf, start, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it has
+// {id, title, changed, leaf, start, shown, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it has
 // them: files [{name, text}] of a question; thoughts, thoughtSeconds, end, error, used, context, model of an answer;
 // pending, the id by which the server knows an answer that is being written. `leaf` is the last message of the branch
-// that is shown, `start` the first message that the model still reads; those before it were left out.
+// that is shown, `start` the first message that the model still reads; those before it were left out. `shown` says of a
+// message which of those after it was shown last.
 
 import { randomId } from "./dom.js";
 import { withFiles } from "./files.js";
 
 export function create() {
-  return { id: randomId(), title: "", changed: Date.now(), leaf: null, start: null, nodes: {} };
+  return { id: randomId(), title: "", changed: Date.now(), leaf: null, start: null, shown: {}, nodes: {} };
 }
 
 /** The messages of the branch that is shown, the first one first. */
@@ -23,6 +24,7 @@ export function path(conversation) {
 export function add(conversation, parent, role, content, more = {}) {
   const node = { id: randomId(), parent: parent?.id ?? null, role, content, at: Date.now(), rev: 1, ...more };
   conversation.nodes[node.id] = node;
+  remember(conversation);
   conversation.leaf = node.id;
   return node;
 }
@@ -34,10 +36,17 @@ export function siblings(conversation, node) {
   return Object.values(conversation.nodes).filter(one => one.parent === node.parent && one.role === node.role).sort(byAge);
 }
 
-/** Shows the branch of a message, as it went on last. */
+function remember(conversation) {
+  for (const node of path(conversation)) conversation.shown[node.parent ?? ""] = node.id;
+}
+
+/** Shows the branch of a message, as it was shown last. */
 export function choose(conversation, node) {
-  for (let next = node; next; [next] = Object.values(conversation.nodes).filter(one => one.parent === node.id).sort(byAge).slice(-1)) {
+  remember(conversation);
+  for (let next = node; next;) {
     node = next;
+    const after = Object.values(conversation.nodes).filter(one => one.parent === node.id).sort(byAge);
+    next = after.find(one => one.id === conversation.shown[node.id]) ?? after.pop();
   }
   conversation.leaf = node.id;
 }
@@ -81,7 +90,8 @@ export function upgraded(data) {
       nodes[node.id] = { ...node, content: plain(node.content) };
     }
     const leaf = nodes[data.leaf] ? data.leaf : Object.keys(nodes).pop() ?? null;
-    return { ...data, title: plain(data.title), changed: Number(data.changed) || 0, leaf, start: data.start ?? null, nodes };
+    const changed = Number(data.changed) || 0;
+    return { ...create(), ...data, title: plain(data.title), changed, leaf, shown: { ...data.shown }, nodes };
   }
   const conversation = { ...create(), id: data.id, title: plain(data.title), changed: Number(data.changed) || 0 };
   let last = null;
