@@ -89,9 +89,11 @@ def no_fetching(name: str, progress: Any) -> Local:
 
 
 @contextlib.contextmanager
-def running(pool: ModelPool, rules: Rules | None = None, fetch: Fetch = no_fetching) -> Iterator[Running]:
+def running(
+    pool: ModelPool, rules: Rules | None = None, fetch: Fetch = no_fetching, page: app.PageOptions | None = None
+) -> Iterator[Running]:
     """A server of these models, on a free port of this machine."""
-    server = listen.Server(app.create(pool, rules or Rules(), fetch), grace_seconds=5)
+    server = listen.Server(app.create(pool, rules or Rules(), fetch, page), grace_seconds=5)
     listener = listen.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
@@ -113,7 +115,8 @@ def serving(
 ) -> Iterator[Running]:
     """A server of one model; `load` makes it in another way, told how far it is."""
     loads = Loads(context, parallel, queue, instead=options.pop("load", None))
-    with running(ModelPool([ServedModel(path.stem, path)], loads, **options), rules) as server:
+    page = options.pop("page", None)
+    with running(ModelPool([ServedModel(path.stem, path)], loads, **options), rules, page=page) as server:
         yield server
 
 

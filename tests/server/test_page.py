@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from seventy.server.app import PageOptions
 from seventy.server.guard import Rules
+from seventy.server.history import History
 from tests.server.conftest import Running, serving
 
 selenium = pytest.importorskip("selenium.webdriver")
@@ -355,9 +357,10 @@ def test_math_code_tasks_and_tables(page: WebDriver, tmp_path: Path) -> None:
     shoot(page, "math")
 
 
-def test_keys_codes_and_two_users(smollm2: Path) -> None:
+def test_keys_codes_and_two_users(smollm2: Path, tmp_path: Path) -> None:
     keys = {"anna": "secret-anna", "bo": "secret-bo"}
-    with serving(smollm2, context=512, rules=Rules(keys, owners=["bo"])) as server:
+    options = PageOptions(history=History(tmp_path / "history.db"))
+    with serving(smollm2, context=512, rules=Rules(keys, owners=["bo"]), page=options) as server:
         server.wait()
         page, phone = browser(1200, 800), browser(390, 844)
         try:
@@ -387,6 +390,15 @@ def test_keys_codes_and_two_users(smollm2: Path) -> None:
             is_shown(phone)
             wait(phone, lambda p: "secret-anna" in p.execute_script("return localStorage['seventy.settings'] || ''"))
             assert "#" not in phone.current_url
+            # The server keeps conversations here: the phone has them, and what it deletes is gone from both.
+            wait(phone, lambda p: p.execute_script("return document.querySelector('.chat .title')?.textContent"))
+            phone.execute_script("document.querySelector('.chat .title').click()")
+            wait(phone, answers)
+            assert answers(phone) == answers(page)
+            shoot(phone, "phone-history")
+            send(phone, "From the phone")
+            wait(phone, lambda p: is_done(p) and len(answers(p)) == 2 and answers(p)[1])
+            wait(page, lambda p: answers(p) == answers(phone))
             # Bo's conversations in the same browser are Bo's.
             settings(page, key="secret-bo", max_tokens="5")
             wait(page, lambda p: not p.find_elements(By.CSS_SELECTOR, ".chat"))
@@ -396,6 +408,9 @@ def test_keys_codes_and_two_users(smollm2: Path) -> None:
             assert titles == ["Bo's question"]
             settings(page, key="secret-anna", max_tokens="5")
             wait(page, lambda p: p.find_element(By.CSS_SELECTOR, ".chat .title").text == "Anna's question")
+            # Deleted here, it is gone from the phone.
+            page.execute_script("window.confirm = () => true; document.querySelector('.chat button[title]').click()")
+            wait(phone, lambda p: not p.find_elements(By.CSS_SELECTOR, ".chat"))
         finally:
             page.quit()
             phone.quit()

@@ -19,7 +19,7 @@ from seventy.engine.llm import LLM
 from seventy.engine.model import Progress
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
-from seventy.hub import local
+from seventy.hub import local, store
 from seventy.sizes import size
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ def serve(
         float | None, typer.Option(min=1, help="The longest an answer may take; no limit when not given.")
     ] = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running answers get to end at SIGTERM.")] = 30,
+    history: Annotated[
+        bool, typer.Option("--history", help="Keep users' conversations on this machine; for the names of --api-keys.")
+    ] = False,
+    history_days: Annotated[float, typer.Option(min=1, help="Days that --history keeps what nobody changes.")] = 365,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
     chat_template: session.ChatTemplate = None,
     pooling: Annotated[
@@ -84,6 +88,7 @@ def serve(
     # The server takes a second to import; other commands do without it.
     from seventy.server import app, listen
     from seventy.server.guard import Rules, is_loopback, read_keys
+    from seventy.server.history import History
     from seventy.server.keep_alive import keep_alive_seconds
     from seventy.server.pairing import Pairing
     from seventy.server.pool import ModelPool
@@ -91,6 +96,8 @@ def serve(
     keys, owners = read_keys(api_keys) if api_keys else ({}, set[str]())
     if api_key:
         keys["key"] = api_key
+    if history and not api_keys:
+        raise SeventyError("--history keeps conversations of users with a name: give --api-keys FILE")
     if not keys and not no_api_key and not is_loopback(host):
         raise SeventyError(
             f"listening on {host} lets everyone on the network in; give --api-key KEY (for example "
@@ -114,7 +121,8 @@ def serve(
     )
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body, owners=owners)
     pairing = Pairing(keys, _invitation.lan_address(host, listener.getsockname()[1]))
-    options = app.PageOptions(pairing, _expected_speed)
+    kept = History(store.folder().parent / "history.db", history_days) if history else None
+    options = app.PageOptions(pairing, _expected_speed, kept)
     server = listen.Server(app.create(pool, rules, unattended, options), grace)
 
     def watch() -> None:
@@ -146,6 +154,8 @@ def serve(
         asyncio.run(server.serve([listener]))
     finally:
         pool.close()
+        if kept:
+            kept.close()
     if pool.loads == 0 and served[0].error:
         raise SeventyError(served[0].error)
     sys.exit(0)

@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from seventy.server import chat, completions, embeddings, kept, library, ollama, pairing, share, status
+from seventy.server import chat, completions, embeddings, history, kept, library, ollama, pairing, share, status
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
+from seventy.server.history import History
 from seventy.server.library import Fetch
 from seventy.server.metrics import Metrics
 from seventy.server.pairing import Pairing
@@ -29,11 +30,12 @@ _log = logging.getLogger("seventy.server")
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """What the page has beyond the API: codes for further devices, and how many tokens a second a model should write
-    here, None where nobody knows."""
+    """What the page has beyond the API: codes for further devices, how many tokens a second a model should write here
+    (None where nobody knows), and where users with a key of their name keep conversations, if anywhere."""
 
     pairing: Pairing | None = None
     expected: Callable[[Path], float | None] = lambda path: None
+    history: History | None = None
 
 
 def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | None = None) -> ASGIApp:
@@ -45,7 +47,10 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
         app.include_router(module.router(pool))
     app.include_router(library.router(pool, fetch))
     app.include_router(share.router(pool))
-    app.include_router(status.router(pool, metrics, frozenset(rules.keys), options.expected))
+    users = frozenset(rules.keys)
+    days = options.history.days if options.history else None
+    app.include_router(status.router(pool, metrics, users, options.expected, days))
+    app.include_router(history.router(options.history, users))
     app.include_router(pairing.router(options.pairing or Pairing(rules.keys), frozenset(rules.owners)))
 
     @app.get("/", include_in_schema=False)

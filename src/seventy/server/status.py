@@ -21,9 +21,14 @@ from seventy.version import __version__
 
 
 def router(
-    pool: ModelPool, metrics: Metrics, users: frozenset[str], expected: Callable[[Path], float | None]
+    pool: ModelPool,
+    metrics: Metrics,
+    users: frozenset[str],
+    expected: Callable[[Path], float | None],
+    history_days: float | None = None,
 ) -> APIRouter:
-    """`users` are the names of keys; `expected` says how many tokens a second a model should write here."""
+    """`users` are the names of keys; `expected` says how many tokens a second a model should write here; conversations
+    are kept for `history_days`, or not at all."""
     routes = APIRouter()
 
     def about(model: ServedModel) -> dict[str, Any]:
@@ -77,6 +82,7 @@ def router(
             "progress": chosen.share, "error": chosen.error, "parallel": 0, "waiting": pool.waiting,
             "models": models, "owner": request.state.owner, "user": user if user in users else None,
             "users": sorted(users) if users and request.state.owner else [],
+            "history_days": history_days if user in users else None,
             "memory_used_bytes": psutil.Process().memory_info().rss, "memory_total_bytes": memory.total,
             "memory_available_bytes": memory.available,
         }  # fmt: skip

@@ -7,6 +7,7 @@ import { $ } from "./dom.js";
 import * as library from "./library.js";
 import * as side from "./side.js";
 import * as store from "./store.js";
+import * as sync from "./sync.js";
 import * as top from "./top.js";
 import * as tree from "./tree.js";
 import * as view from "./view.js";
@@ -128,7 +129,7 @@ side.connect({
   note: view.note,
 });
 
-dialogs.connect({ settings: () => settings, save: saveSettings, close: side.close });
+dialogs.connect({ settings: () => settings, save: saveSettings, close: side.close, forgetAll: sync.forgetAll });
 
 function chooseModel(model) {
   settings = { ...settings, model };
@@ -153,6 +154,7 @@ async function told(status) {
     store.saveSettings(settings);
     await begin();
   }
+  sync.told(status);
   top.showGauge(open);
 }
 
@@ -165,7 +167,7 @@ async function begin() {
   showOpen();
 }
 
-store.onChange(id => {
+function changedElsewhere(id) {
   const conversation = store.get(id);
   if (conversation) asking.resume(conversation);
   if (open.id === id) {
@@ -173,7 +175,10 @@ store.onChange(id => {
     else openConversation(store.conversations()[0] ?? tree.create());
   }
   side.show();
-});
+}
+
+store.onChange(changedElsewhere);
+sync.connect({ settings: () => settings, changed: changedElsewhere, note: view.note });
 
 function showAll() {
   translate();

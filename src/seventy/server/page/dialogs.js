@@ -5,7 +5,7 @@ import { $ } from "./dom.js";
 import * as top from "./top.js";
 import { words } from "./words.js";
 
-// Set by `connect`: settings(), save(settings), close().
+// Set by `connect`: settings(), save(settings), close(), forgetAll().
 let page = null;
 let asking = null;
 
@@ -77,6 +77,9 @@ function openSettings() {
   const status = top.status();
   $("who").textContent = status?.user ? words().signedIn(status.user) : "";
   $("open-devices").hidden = !status?.user;
+  const days = status?.history_days;
+  $("history-note").hidden = $("forget-all").hidden = !days;
+  if (days) $("history-note").textContent = words().historyNote(days);
   page.close();
   $("settings").showModal();
 }
@@ -118,6 +121,9 @@ export function connect(hooks) {
   $("open-settings").addEventListener("click", openSettings);
   $("settings").addEventListener("close", closeSettings);
   $("open-devices").addEventListener("click", openDevices);
+  $("forget-all").addEventListener("click", async () => {
+    if (confirm(words().forgetAsk)) await page.forgetAll();
+  });
   $("device-user").addEventListener("change", showCode);
   $("key-cancel").addEventListener("click", () => $("key-dialog").close());
 }

@@ -1,6 +1,6 @@
 // The list of conversations: open, search, delete, export and import.
 
-import { $, download, element, sign } from "./dom.js";
+import { $, download, element, randomId, sign } from "./dom.js";
 import { withFiles } from "./files.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
@@ -80,7 +80,11 @@ async function importFile(file) {
     const list = Array.isArray(data) ? data : data.conversations ?? [data];
     found = list.map(tree.upgraded).filter(one => one && Object.keys(one.nodes).length);
   } catch { /* No JSON: nothing was found. */ }
-  for (const one of found) await store.save(store.takeIn(one));
+  for (const one of found) {
+    // One that is not here may have been deleted: it comes back as another.
+    if (!store.get(one.id)) one.id = randomId();
+    await store.save(store.takeIn(one));
+  }
   page.note(found.length ? words().imported(found.length) : words().notImported(file.name));
   show();
 }

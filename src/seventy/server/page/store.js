@@ -2,10 +2,12 @@
 //
 // All conversations are in memory, too. Other tabs are told of every change, and what they say is merged.
 
-import { merge, upgraded } from "./tree.js";
+import { merge, path, upgraded } from "./tree.js";
 
 const OLD = "seventy.chat.";
 const listeners = new Set();
+// Told of what this page saved and deleted: {saved(conversation), removed(id)}.
+let keeper = null;
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("seventy") : null;
 let all = new Map();
 let database = null;
@@ -28,6 +30,9 @@ export const settings = () => stored("seventy.settings") || {};
 export const saveSettings = value => keep("seventy.settings", value);
 /** What stands in the box of a conversation and was not sent. */
 export const draft = id => stored(`seventy.draft.${id}`) || "";
+/** What a user's device knows of what the server keeps. */
+export const syncState = name => stored(`seventy.sync.${name}`) || { since: 0, revisions: {} };
+export const saveSyncState = (name, value) => keep(`seventy.sync.${name}`, value);
 export const saveDraft = (id, text) => keep(`seventy.draft.${id}`, text || null);
 
 // The database
@@ -87,11 +92,14 @@ async function adopt(conversations) {
 export const conversations = () => [...all.values()].sort((a, b) => b.changed - a.changed);
 export const get = id => all.get(id);
 
-/** Keeps a conversation; whether there was room. `quiet` where no other tab need know. */
-export async function save(conversation, quiet = false) {
+export const connectKeeper = one => { keeper = one; };
+
+/** Keeps a conversation; whether there was room. `quiet` where nobody else need know yet. */
+export async function save(conversation, quiet = false, isServers = false) {
   const known = all.get(conversation.id);
   if (known && known !== conversation) Object.assign(conversation, merge(conversation, known));
   all.set(conversation.id, conversation);
+  if (!quiet && !isServers) keeper?.saved(conversation);
   if (!database) return false;
   try {
     await done(within(database, "readwrite").put(JSON.parse(JSON.stringify(conversation))));
@@ -102,8 +110,9 @@ export async function save(conversation, quiet = false) {
   return true;
 }
 
-export async function remove(id) {
+export async function remove(id, isServers = false) {
   all.delete(id);
+  if (!isServers) keeper?.removed(id);
   saveDraft(id, "");
   try { if (database) await done(within(database, "readwrite").delete(id)); } catch { /* Gone from here at least. */ }
   channel?.postMessage({ user, id });
@@ -112,12 +121,17 @@ export async function remove(id) {
 /** Calls with the id of a conversation that another tab changed or deleted. */
 export const onChange = listener => listeners.add(listener);
 
-/** Takes in what somebody else says of a conversation: what is here stays the same object. */
+/** Takes in what somebody else says of a conversation: what is here stays the same object, and shows the same branch. */
 export function takeIn(theirs) {
   const mine = all.get(theirs.id);
-  if (!mine) all.set(theirs.id, theirs);
-  else Object.assign(mine, merge(mine, theirs), { leaf: mine.leaf ?? theirs.leaf });
-  return all.get(theirs.id);
+  if (!mine) {
+    all.set(theirs.id, theirs);
+    return theirs;
+  }
+  const merged = merge(mine, theirs);
+  const follows = leaf => path({ ...merged, leaf }).some(node => node.id === mine.leaf);
+  const leaf = !mine.leaf || follows(theirs.leaf) ? theirs.leaf : mine.leaf;
+  return Object.assign(mine, merged, { leaf });
 }
 
 channel?.addEventListener("message", async ({ data }) => {

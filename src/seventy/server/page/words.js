@@ -49,6 +49,9 @@ const WORDS = {
     noImages: name => `This model reads no images: ${name}.`, readingFile: name => `${name} ...`,
     removeFile: name => `Remove ${name}`, letters: n => n < 10_000 ? `${n} letters` : `${Math.round(n / 1000)}k letters`,
     removeAsk: title => `Delete "${title}"?`,
+    historyNote: days => `The server keeps your conversations for ${days} days, so that your other devices have them. Other users do not see them; the owner of the machine could read them.`,
+    forgetAll: "Delete all from the server", forgetAsk: "Delete all your conversations, from the server and from your devices?",
+    historyFull: "The server has no more room for your conversations: this one is kept in this browser only.",
     models: "Models", pull: "Fetch", pullName: "Fetch a model by its name", load: "Load", use: "Use",
     states: { absent: "not loaded", loading: "loading", ready: "loaded", leaving: "leaving", failed: "failed" },
     pulling: (done, total, speed, left) =>
@@ -105,6 +108,9 @@ const WORDS = {
     noImages: name => `此模型不能读图片：${name}。`, readingFile: name => `${name}……`,
     removeFile: name => `移除 ${name}`, letters: n => n < 10_000 ? `${n} 字` : `${Math.round(n / 1000)} 千字`,
     removeAsk: title => `删除“${title}”？`,
+    historyNote: days => `服务器会保存你的对话 ${days} 天，供你的其他设备使用。其他用户看不到，但这台机器的主人可以读取。`,
+    forgetAll: "从服务器全部删除", forgetAsk: "要从服务器和你的所有设备上删除全部对话吗？",
+    historyFull: "服务器上已没有空间保存你的对话：这个对话只保存在本浏览器中。",
     models: "模型", pull: "下载", pullName: "按名称下载模型", load: "加载", use: "使用",
     states: { absent: "未加载", loading: "加载中", ready: "已加载", leaving: "正在卸载", failed: "加载失败" },
     pulling: (done, total, speed, left) =>
