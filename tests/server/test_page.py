@@ -357,6 +357,37 @@ def test_math_code_tasks_and_tables(page: WebDriver, tmp_path: Path) -> None:
     shoot(page, "math")
 
 
+def pdf(text: bytes) -> bytes:
+    """A PDF of a page that shows a text of GBK, with a font that is not in it: its table of characters is wanted."""
+    content = b"BT /F 24 Tf 20 100 Td <" + text.hex().encode() + b"> Tj ET"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
+        b"<</Type/Font/Subtype/Type0/BaseFont/SimSun/Encoding/GBK-EUC-H/DescendantFonts[6 0 R]>>",
+        b"<</Type/Font/Subtype/CIDFontType0/BaseFont/SimSun/FontDescriptor 7 0 R"
+        b"/CIDSystemInfo<</Registry(Adobe)/Ordering(GB1)/Supplement 2>>>>",
+        b"<</Type/FontDescriptor/FontName/SimSun/Flags 4/FontBBox[0 -200 1000 900]/ItalicAngle 0/Ascent 800"
+        b"/Descent -200/CapHeight 700/StemV 80>>",
+    ]  # fmt: skip
+    out, places = b"%PDF-1.4\n", []
+    for number, each in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj" % number + each + b"endobj\n"
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    return out + head + table + b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(out))
+
+
+def test_the_text_of_a_pdf(page: WebDriver, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf("中文文本".encode("gbk")))
+    (tmp_path / "b.pdf").write_bytes(b"no pdf")
+    page.find_element(By.ID, "picker").send_keys(f"{tmp_path / 'a.pdf'}\n{tmp_path / 'b.pdf'}")
+    wait(page, lambda p: "There is no text in b.pdf" in p.find_element(By.ID, "messages").text)
+    text = page.execute_script("return JSON.parse(localStorage['seventy.draft.new']).files[0].text")
+    assert text == "中文文本"
+
+
 def test_keys_codes_and_two_users(smollm2: Path, tmp_path: Path) -> None:
     keys = {"anna": "secret-anna", "bo": "secret-bo"}
     options = PageOptions(history=History(tmp_path / "history.db"))
