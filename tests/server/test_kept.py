@@ -167,8 +167,11 @@ def test_the_oldest_turns_are_left_out(server: Running, turns: int, long: bool) 
 
 def test_a_question_that_is_too_long_fails_by_itself(server: Running) -> None:
     id = new_id()
-    begin(server, id, messages=[{"role": "user", "content": "word " * 4000}])
-    error = read(server, id)[-1]
+    before = [*QUESTION, {"role": "assistant", "content": "Hello!"}]
+    begin(server, id, messages=[*before, {"role": "user", "content": "word " * 4000}])
+    events = read(server, id)
+    error = events[-1]
+    assert events[0]["left_out"] == 0
     assert error["error"]["code"] == "context_length_exceeded" and error["status"] == 400
 
 

@@ -326,6 +326,10 @@ def test_a_conversation_that_outgrew_its_context(page: WebDriver, small_model: R
     page.find_element(By.ID, "send").click()
     wait(page, lambda p: is_done(p) and p.find_elements(By.CSS_SELECTOR, "article .error"))
     assert "longer than the model's context" in page.find_element(By.CSS_SELECTOR, "article .error").text
+    apart = "return [...document.querySelectorAll('article.apart')].length"
+    assert page.execute_script(apart) == 2
+    after = "return document.querySelectorAll('.horizon ~ article').length"
+    assert page.execute_script(after) > 4
     shoot(page, "too-long")
     send(page, "And now?")
     wait(page, lambda p: is_done(p) and answers(p)[-1] and len(answers(p)) == 22)

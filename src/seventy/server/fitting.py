@@ -52,7 +52,11 @@ def fit(backend: Backend, body: ChatBody) -> Fitted:
         else:
             low = middle + 1
     shorter = _from(body, first, starts[low])
-    return Fitted(shorter, starts[low] - first, _tokens(backend, shorter), context)
+    tokens = _tokens(backend, shorter)
+    if tokens >= context:
+        # The last question is too long by itself: it fails, and the conversation stays as it was.
+        return Fitted(body, 0, whole, context)
+    return Fitted(shorter, starts[low] - first, tokens, context)
 
 
 def _largest(messages: Sequence[Message]) -> int:

@@ -51,7 +51,7 @@ export function choose(conversation, node) {
   conversation.leaf = node.id;
 }
 
-const isFailed = node => node?.role === "assistant" && node.error && !node.content;
+const isFailed = node => node?.role === "assistant" && Boolean(node.error) && !node.content;
 
 /** Questions without an answer, and what came instead of one, are no part of what the model reads. */
 export function isLeftOut(nodes, at) {
