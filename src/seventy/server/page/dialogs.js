@@ -108,7 +108,9 @@ async function showCode() {
     box.querySelector("img").src = found.picture;
     box.querySelector("img").alt = words().qrCode(found.link);
     box.querySelector("output").textContent = found.code;
-    box.querySelector("p").textContent = words().codeNote(found.link.split("#")[0]);
+    const { origin, hostname } = new URL(found.link);
+    const isOnlyHere = ["127.0.0.1", "localhost", "[::1]"].includes(hostname);
+    box.querySelector("p").textContent = isOnlyHere ? words().onlyHere : words().codeNote(origin);
     box.hidden = false;
   } catch (error) {
     box.hidden = true;

@@ -70,7 +70,7 @@ export function update(conversation, node) {
 
 function hello() {
   const one = element("div", "hello");
-  one.append(element("h1", "", words().hello), element("p", "", words().helloNote));
+  one.append(element("h2", "", words().hello), element("p", "", words().helloNote));
   return one;
 }
 
