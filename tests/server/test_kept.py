@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from seventy import LLM
 from seventy.server import kept
 from seventy.server.guard import Rules
 from tests.server.conftest import Running, serving
@@ -173,6 +175,25 @@ def test_a_question_that_is_too_long_fails_by_itself(server: Running) -> None:
     error = events[-1]
     assert events[0]["left_out"] == 0
     assert error["error"]["code"] == "context_length_exceeded" and error["status"] == 400
+
+
+def test_asked_while_the_model_loads_it_may_be_asked_again(tiny: Path) -> None:
+    go_on = threading.Event()
+
+    def load(progress: Any) -> LLM:
+        go_on.wait(60)
+        return LLM(tiny, 1, 256)
+
+    with serving(tiny, load=load) as server:
+        id = new_id()
+
+        def ask() -> str:
+            return server.client.post(f"/answers/{id}", json=body(3)).text
+
+        assert "model_loading" in ask()
+        go_on.set()
+        server.wait()
+        assert '"content"' in ask()
 
 
 def test_ids_are_the_pages_own_and_no_guess(server: Running) -> None:

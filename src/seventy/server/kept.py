@@ -43,8 +43,9 @@ class KeptAnswer:
     pieces: list[bytes] = field(default_factory=list)
     done: bool = False
     readers: int = 0
-    # Whether somebody has read it to its end.
+    # Whether somebody has read it to its end, and whether it failed: asked again, it begins anew.
     read_out: bool = False
+    failed: bool = False
     alone_since: float = field(default_factory=time.monotonic)
     sources: Sequence[Cancellable] = ()
     task: asyncio.Task[None] | None = None
@@ -140,9 +141,9 @@ class AnswerRoom:
         self._watcher: asyncio.Task[None] | None = None
 
     def start(self, request: HttpRequest, id: str, body: ChatBody) -> KeptAnswer:
-        """Begin an answer; one of this id that the user has begun already is returned as it is."""
+        """Begin an answer; one of this id that the user has begun already, and did not fail, is returned as it is."""
         key = (request.state.user, id)
-        if key not in self._answers:
+        if key not in self._answers or self._answers[key].failed:
             answer = self._answers[key] = KeptAnswer(request.state.user)
             # It outlives the request, whose state says who asks.
             lasting = HttpRequest(dict(request.scope), answer.until_stopped)
@@ -205,9 +206,11 @@ class AnswerRoom:
             assert isinstance(stream, EventStream)
             await answer.follow(stream)
         except ApiError as error:
+            answer.failed = True
             if not answer.stopped:
                 answer.say(event(error.body() | {"status": error.status}))
         except Exception:
+            answer.failed = True
             _log.exception("an answer for the page failed")
             answer.say(event(ApiError(500, "the server failed at this request; its log says more").body()))
         finally:

@@ -82,6 +82,7 @@ function write(conversation, node, body) {
   running.set(conversation.id, mine);
   node.pending = mine.id;
   if (!body) node.rev = (node.rev || 0) + 1;
+  delete node.error;
   mine.over = follow(conversation, mine, body);
   return mine.over;
 }
@@ -95,7 +96,8 @@ async function follow(conversation, mine, body) {
   } catch (error) {
     fail(node, mine, error);
   }
-  delete node.pending;
+  // Where the server was not reached, it is asked again when the page is opened the next time.
+  if (node.error?.code !== "offline" || !node.content) delete node.pending;
   delete node.state;
   delete node.speed;
   if (running.get(conversation.id) === mine) running.delete(conversation.id);
@@ -147,10 +149,12 @@ function pause(milliseconds) {
     const over = () => {
       clearTimeout(timer);
       removeEventListener("online", over);
+      document.removeEventListener("visibilitychange", over);
       resolve();
     };
     const timer = setTimeout(over, milliseconds);
     addEventListener("online", over);
+    document.addEventListener("visibilitychange", over);
   });
 }
 

@@ -31,7 +31,7 @@ export const saveSettings = value => keep("seventy.settings", value);
 /** What stands in the box of a conversation and was not sent. */
 export const draft = id => stored(`seventy.draft.${id}`) || "";
 /** What a user's device knows of what the server keeps. */
-export const syncState = name => stored(`seventy.sync.${name}`) || { since: 0, revisions: {} };
+export const syncState = name => stored(`seventy.sync.${name}`) || { since: 0, revisions: {}, todo: {} };
 export const saveSyncState = (name, value) => keep(`seventy.sync.${name}`, value);
 export const saveDraft = (id, text) => keep(`seventy.draft.${id}`, text || null);
 

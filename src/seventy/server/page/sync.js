@@ -1,7 +1,8 @@
 // Conversations that the server keeps for a user, and those of this browser: made the same, where the server keeps any.
 //
 // Each conversation has a revision on the server. What changed there is fetched and merged; what changed here is sent
-// with the revision it was merged with, and merged once more where another device was first. Deleting wins.
+// with the revision it was merged with, and merged once more where another device was first. Deleting wins. What could
+// not be sent is remembered, and sent when the server is there again.
 
 import * as api from "./api.js";
 import * as store from "./store.js";
@@ -15,15 +16,15 @@ let page = null;
 let user = null;
 let state = null;
 let asked = 0;
-// What is to be sent, and the work that runs: one request at a time.
-const waiting = new Set();
+// The work that runs: one request at a time.
 let work = Promise.resolve();
+let timer = null;
 
 export function connect(hooks) {
   page = hooks;
   store.connectKeeper({
-    saved: conversation => { if (user !== null) send(conversation.id); },
-    removed: id => { if (user !== null) then(() => api.forget(page.settings().key, id)); },
+    saved: conversation => plan(conversation.id, "send"),
+    removed: id => plan(id, "forget"),
   });
 }
 
@@ -40,14 +41,40 @@ export function told(status) {
   const now = status?.history_days ? status.user : null;
   if (now !== user) {
     user = now;
-    waiting.clear();
     if (user === null) return;
     state = store.syncState(user);
     then(fetchChanges);
     // What was written before the server kept anything.
-    then(() => { for (const one of store.conversations()) if (!(one.id in state.revisions)) send(one.id); });
+    then(() => { for (const one of store.conversations()) if (!(one.id in state.revisions)) plan(one.id, "send"); });
   } else if (user !== null && Date.now() - asked > EVERY_MS) {
     then(fetchChanges);
+    then(carryOut);
+  }
+}
+
+/** What is to be done with a conversation: "send" or "forget". */
+function plan(id, what) {
+  if (user === null) return;
+  state.todo[id] = what;
+  store.saveSyncState(user, state);
+  clearTimeout(timer);
+  timer = setTimeout(() => then(carryOut), SEND_AFTER_MS);
+}
+
+async function carryOut() {
+  for (const [id, what] of Object.entries(state.todo)) {
+    // It may be planned once more meanwhile.
+    delete state.todo[id];
+    try {
+      if (what === "forget") await api.forget(page.settings().key, id);
+      else await send(id);
+    } catch (error) {
+      // What the server refuses, it would refuse again.
+      if (!(error instanceof api.ServerError)) state.todo[id] ??= what;
+      throw error;
+    } finally {
+      store.saveSyncState(user, state);
+    }
   }
 }
 
@@ -76,24 +103,16 @@ async function fetchOne(id) {
   page.changed(id);
 }
 
-function send(id) {
-  if (waiting.has(id)) return;
-  waiting.add(id);
-  setTimeout(() => then(() => sendOne(id)), SEND_AFTER_MS);
-}
-
-async function sendOne(id, again = true) {
-  waiting.delete(id);
+async function send(id, again = true) {
   const conversation = store.get(id);
   if (!conversation || !Object.keys(conversation.nodes).length) return;
   try {
     const found = await api.keepConversation(page.settings().key, id, state.revisions[id] || 0, conversation);
     state.revisions[id] = found.revision;
-    store.saveSyncState(user, state);
   } catch (error) {
     if (error.status !== 409 || !again) throw error;
     await fetchChanges();
-    await sendOne(id, false);
+    await send(id, false);
   }
 }
 
