@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from seventy import LLM
@@ -30,6 +31,7 @@ def server(tiny: Path) -> Iterator[Running]:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(kept, "LOOK_SECONDS", 0.02)
 
 
 def body(tokens: int = 600, **more: Any) -> dict[str, Any]:
@@ -49,7 +51,10 @@ def begin(server: Running, id: str, user: dict[str, str] = ANNA, pieces: int = 3
 
 
 def read(server: Running, id: str, user: dict[str, str] = ANNA) -> list[dict[str, Any]]:
-    response = server.client.get(f"/answers/{id}", headers=user)
+    return events_of(server.client.get(f"/answers/{id}", headers=user))
+
+
+def events_of(response: httpx.Response) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
     lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
     assert lines[-1] == "[DONE]"
@@ -75,8 +80,10 @@ def test_an_answer_goes_on_alone_and_is_read_from_its_beginning(server: Running)
     events = read(server, id)
     assert text(events) == whole["choices"][0]["message"]["content"]
     assert events[0]["object"] == "answer.fitted" and events[0]["left_out"] == 0 and events[0]["context"] == 1024
-    # Read to its end, it is forgotten.
-    until(lambda: server.client.get(f"/answers/{id}", headers=ANNA).status_code == 404)
+    # It is kept until the page says that it has it: what was sent need not have arrived.
+    assert read(server, id) == events
+    assert server.client.delete(f"/answers/{id}", headers=ANNA).status_code == 204
+    assert server.client.get(f"/answers/{id}", headers=ANNA).status_code == 404
     server.idle()
 
 
@@ -142,7 +149,7 @@ def test_requests_to_the_api_stop_when_their_client_goes(server: Running) -> Non
     assert server.backend.scheduler.statistics.cancelled == before + 1
 
 
-@pytest.mark.parametrize(("turns", "long"), [(40, False), (1, False), (40, True)])
+@pytest.mark.parametrize(("turns", "long"), [(40, False), (1, False), (40, True), (400, False)])
 def test_the_oldest_turns_are_left_out(server: Running, turns: int, long: bool) -> None:
     system = {"role": "system", "content": "Be brief."}
     history = [
@@ -152,9 +159,8 @@ def test_the_oldest_turns_are_left_out(server: Running, turns: int, long: bool) 
         )
     ]  # fmt: skip
     last = {"role": "user", "content": "And now? " * (80 if long else 1)}
-    id = new_id()
-    begin(server, id, tokens=4, messages=[system, *history, last], pieces=1)
-    events = read(server, id)
+    asked = body(4, messages=[system, *history, last])
+    events = events_of(server.client.post(f"/answers/{new_id()}", json=asked, headers=ANNA))
     fitted = events[0]
     assert text(events)
     if turns == 1:
@@ -168,10 +174,9 @@ def test_the_oldest_turns_are_left_out(server: Running, turns: int, long: bool) 
 
 
 def test_a_question_that_is_too_long_fails_by_itself(server: Running) -> None:
-    id = new_id()
     before = [*QUESTION, {"role": "assistant", "content": "Hello!"}]
-    begin(server, id, messages=[*before, {"role": "user", "content": "word " * 4000}])
-    events = read(server, id)
+    asked = body(messages=[*before, {"role": "user", "content": "word " * 4000}])
+    events = events_of(server.client.post(f"/answers/{new_id()}", json=asked, headers=ANNA))
     error = events[-1]
     assert events[0]["left_out"] == 0
     assert error["error"]["code"] == "context_length_exceeded" and error["status"] == 400

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seventy.engine.request import TooLong
 from seventy.server.backend import Backend
 from seventy.server.chat import prepare
 from seventy.server.schemas import ChatBody, Message
@@ -11,6 +12,7 @@ from seventy.server.schemas import ChatBody, Message
 _ANSWER_TOKENS = 1024
 # What a chat template may write around a message; below this no conversation can be too long.
 _FRAME_BYTES = 256
+_MANY = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def fit(backend: Backend, body: ChatBody) -> Fitted:
     first = next((at for at, message in enumerate(body.messages) if message.role not in ("system", "developer")), 0)
     starts = [at for at, message in enumerate(body.messages) if at > first and message.role == "user"]
     if not starts:
-        return Fitted(body, 0, whole, context)
+        return Fitted(body, 0, None, context)
     # The earliest start that is short enough; the last one in any case.
     low, high = 0, len(starts) - 1
     while low < high:
@@ -55,7 +57,7 @@ def fit(backend: Backend, body: ChatBody) -> Fitted:
     tokens = _tokens(backend, shorter)
     if tokens >= context:
         # The last question is too long by itself: it fails, and the conversation stays as it was.
-        return Fitted(body, 0, whole, context)
+        return Fitted(body, 0, None, context)
     return Fitted(shorter, starts[low] - first, tokens, context)
 
 
@@ -65,7 +67,11 @@ def _largest(messages: Sequence[Message]) -> int:
 
 
 def _tokens(backend: Backend, body: ChatBody) -> int:
-    return len(prepare(backend, body).ids)
+    """How many tokens the prompt has; _MANY where they are not even counted."""
+    try:
+        return len(prepare(backend, body).ids)
+    except TooLong:
+        return _MANY
 
 
 def _from(body: ChatBody, first: int, start: int) -> ChatBody:

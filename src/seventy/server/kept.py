@@ -2,7 +2,8 @@
 
 Requests to the API stop when their client goes. The page's have a room of their own: an answer that nobody reads goes
 on for ALONE_SECONDS at most, one a user, and gives way to everyone who waits. What was written is kept, in memory only,
-until it was read to its end, for KEPT_SECONDS at most.
+until the page says that it has it, for KEPT_SECONDS at most: a phone that sleeps may have read nothing of what was
+sent.
 """
 
 import asyncio
@@ -29,6 +30,8 @@ ALONE_SECONDS = 600.0
 KEPT_SECONDS = 3600.0
 # A reload takes no longer; before that nothing is taken from anyone.
 GRACE_SECONDS = 5.0
+# How often it is seen who reads and who waits.
+LOOK_SECONDS = 1.0
 # Kept of one user, and of all; the oldest that nobody reads go first.
 _MAX_OF_USER, _MAX_OF_ALL = 8, 256
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
@@ -43,8 +46,7 @@ class KeptAnswer:
     pieces: list[bytes] = field(default_factory=list)
     done: bool = False
     readers: int = 0
-    # Whether somebody has read it to its end, and whether it failed: asked again, it begins anew.
-    read_out: bool = False
+    # Asked again, it begins anew.
     failed: bool = False
     alone_since: float = field(default_factory=time.monotonic)
     sources: Sequence[Cancellable] = ()
@@ -64,6 +66,10 @@ class KeptAnswer:
     def say(self, piece: bytes) -> None:
         """Add an event for all readers."""
         self.pieces.append(piece)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all readers look for what is new."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -99,23 +105,14 @@ class KeptAnswer:
         await self._stopped.wait()
         return {"type": "http.disconnect"}
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """All events from the first one on, as they come."""
-        at = 0
-        while True:
-            news = self._news
-            if at < len(self.pieces):
-                pieces, at = self.pieces[at:], len(self.pieces)
-                yield b"".join(pieces)
-            elif self.done:
-                self.read_out = True
-                return
-            else:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        await news.wait()
-                except TimeoutError:
-                    yield KEEP_ALIVE
+    async def news(self) -> bool:
+        """Wait for something new; whether it came before a silent connection would be taken for dead."""
+        try:
+            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 class _Reader:
@@ -125,15 +122,29 @@ class _Reader:
         self._answer, self._reading = answer, True
         answer.readers += 1
 
+    async def events(self) -> AsyncIterator[bytes]:
+        """All events from the first one on, as they come."""
+        at, answer = 0, self._answer
+        while self._reading:
+            if at < len(answer.pieces):
+                pieces, at = answer.pieces[at:], len(answer.pieces)
+                yield b"".join(pieces)
+            elif answer.done:
+                return
+            elif not await answer.news():
+                yield KEEP_ALIVE
+
     def cancel(self) -> None:
+        """The reader has gone."""
         if self._reading:
             self._reading = False
             self._answer.readers -= 1
             self._answer.alone_since = time.monotonic()
+            self._answer.wake()
 
 
 class AnswerRoom:
-    """The answers that are being written for pages, and those that were not read to their end yet."""
+    """The answers that are being written for pages, and those that no page said to have yet."""
 
     def __init__(self, pool: ModelPool) -> None:
         self._pool = pool
@@ -158,8 +169,16 @@ class AnswerRoom:
             raise ApiError(404, "there is no such answer, or no more", "answer_not_found")
         return answer
 
+    def stop(self, user: str, id: str) -> None:
+        """End an answer; forget one that has ended. ApiError 404 where there is none of this user's."""
+        answer = self.find(user, id)
+        if answer.done:
+            del self._answers[user, id]
+        else:
+            answer.stop("stopped")
+
     def tidy(self) -> None:
-        """Stop what may not go on alone, and forget what was read or is old."""
+        """Stop what may not go on alone, and forget what is old."""
         now = time.monotonic()
         alone = {answer: now - answer.alone_since for answer in self._answers.values() if not answer.readers}
         running = [answer for answer in alone if not answer.done]
@@ -170,7 +189,7 @@ class AnswerRoom:
             elif alone[answer] > GRACE_SECONDS and (later or self._others_wait(answer)):
                 answer.stop("gave_way")
         for key, answer in list(self._answers.items()):
-            if answer.done and (alone.get(answer, 0.0) > KEPT_SECONDS or (answer.read_out and not answer.readers)):
+            if answer.done and alone.get(answer, 0.0) > KEPT_SECONDS:
                 del self._answers[key]
         self._bound(alone)
 
@@ -191,7 +210,7 @@ class AnswerRoom:
 
     async def _watch(self) -> None:
         while self._answers:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_SECONDS)
             self.tidy()
 
     async def _write(self, answer: KeptAnswer, request: HttpRequest, body: ChatBody) -> None:
@@ -222,8 +241,8 @@ def router(pool: ModelPool) -> APIRouter:
     routes, room = APIRouter(tags=["page"]), AnswerRoom(pool)
 
     def stream(answer: KeptAnswer) -> Response:
-        reader: Cancellable = _Reader(answer)
-        return EventStream(answer.read(), [reader])
+        reader = _Reader(answer)
+        return EventStream(reader.events(), [reader])
 
     @routes.post("/answers/{id}")
     async def ask(request: HttpRequest, id: str, body: ChatBody) -> Response:
@@ -240,8 +259,8 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.delete("/answers/{id}")
     async def stop(request: HttpRequest, id: str) -> Response:
-        """End an answer; what was written stays."""
-        room.find(request.state.user, id).stop("stopped")
+        """End an answer, what was written stays; of one that has ended, say that it need not be kept any longer."""
+        room.stop(request.state.user, id)
         return Response(status_code=204)
 
     return routes

@@ -102,6 +102,8 @@ async function follow(conversation, mine, body) {
   delete node.speed;
   if (running.get(conversation.id) === mine) running.delete(conversation.id);
   await save(conversation, node);
+  // The server need not keep it any longer.
+  if (!node.pending) api.stop(mine.id, page.settings().key).catch(() => {});
   page.ended(conversation, node);
 }
 
