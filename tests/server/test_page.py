@@ -264,7 +264,7 @@ def test_a_phone_and_files(small_model: Running, tmp_path: Path) -> None:
 def test_nothing_is_lost(page: WebDriver, small_model: Running, tmp_path: Path) -> None:
     # Reloaded in the middle of an answer: it is read on, and was asked once.
     asked = small_model.backend.scheduler.statistics.requests
-    settings(page, max_tokens="400")
+    settings(page, max_tokens="150")
     send(page, "Write a long story about a lighthouse keeper and her cat.")
     wait(page, lambda p: answers(p) and len(answers(p)[0]) > 40)
     page.refresh()
@@ -421,8 +421,9 @@ def test_keys_codes_and_two_users(smollm2: Path, tmp_path: Path) -> None:
             code = page.find_element(By.CSS_SELECTOR, "#device-code output").text
             shoot(page, "device")
             page.find_element(By.CSS_SELECTOR, "#devices .primary").click()
+            visit(phone, server.url)
+            settings(phone, max_tokens="5")
             phone.get(f"{server.url}/#pair={code}")
-            is_shown(phone)
             wait(phone, lambda p: "secret-anna" in p.execute_script("return localStorage['seventy.settings'] || ''"))
             assert "#" not in phone.current_url
             # The server keeps conversations here: the phone has them, and what it deletes is gone from both.

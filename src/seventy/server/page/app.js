@@ -180,6 +180,10 @@ function changedElsewhere(id) {
 store.onChange(changedElsewhere);
 sync.connect({ settings: () => settings, changed: changedElsewhere, note: view.note });
 
+async function pair() {
+  if (await dialogs.pairedByAddress() === false) view.note(words().wrongCode);
+}
+
 function showAll() {
   translate();
   $("language").textContent = otherLanguage();
@@ -195,5 +199,6 @@ showTheme();
 translate();
 $("language").textContent = otherLanguage();
 await begin();
-if (await dialogs.pairedByAddress() === false) view.note(words().wrongCode);
+await pair();
+addEventListener("hashchange", pair);
 top.watch();
