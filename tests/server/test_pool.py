@@ -182,7 +182,8 @@ def test_a_turn_ends_and_what_waited_in_it_is_answered_later(
         go_on.set()
         for each in work:
             each.result()
-        assert done == ["ada", "bob", "ada", "ada", "ada", "ada"]
+        # Had any but the first been answered in the first turn, ada would not have come again for them.
+        assert sorted(done) == ["ada"] * 5 + ["bob"] and done[0] == "ada"
         assert server.pool.loaded == ["ada", "bob", "ada"]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from seventy.errors import SeventyError
 from seventy.hub import store, sums, transfer
-from seventy.hub.local import Local
+from seventy.hub.local import of_path
 from seventy.hub.peer import Peer, _endpoint
 from seventy.server.guard import Rules
 from seventy.server.library import served
@@ -53,7 +53,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def serve(*paths: Path, rules: Rules | None = None) -> Any:
-    return running(ModelPool([served(Local(path, "")) for path in paths], Loads(512)), rules)
+    return running(ModelPool([served(of_path(path)) for path in paths], Loads(512)), rules)
 
 
 Run = Callable[..., Result]

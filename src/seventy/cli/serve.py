@@ -179,34 +179,30 @@ class _Loader:
 def _served(asked: list[str] | None, every: str | None, default: str | None, name: str | None) -> "list[ServedModel]":
     """The models to serve, the default first."""
     from seventy.server.library import served
+    from seventy.server.served import Roster
 
     if every not in (None, "all"):
         raise SeventyError(f"--models is all, for every model on this disk, not {every!r}; name some without it")
     names = asked or ([] if every else ["smollm2"])
     if name and (every or len(names) > 1):
         raise SeventyError("--name is for one model; several have the names of their files")
-    found = [served(_local(one), *([] if Path(one).expanduser().exists() else [one])) for one in names]
+    roster = Roster([])
+    for one in names:
+        path = session.locate(one)
+        roster.add(served(local.of_path(path), *([] if Path(one).expanduser().exists() else [one])))
     if name:
-        found[0].name = name
-    if every:
-        found += [served(model) for model in _runnable()]
-    unique = list({model.name: model for model in reversed(found)}.values())[::-1]
-    if not unique:
+        roster.default.name = name
+    for model in _runnable() if every else ():
+        roster.add(served(model))
+    if not roster.every:
         raise SeventyError("no model on this disk can be run; get one: seventy pull")
     if default:
-        first = next((model for model in unique if default == model.name or default in model.aliases), None)
+        first = roster.find(default)
         if first is None:
-            have = ", ".join(model.name for model in unique)
+            have = ", ".join(model.name for model in roster.every)
             raise SeventyError(f"--default {default!r} is none of the models that are served: {have}")
-        unique.sort(key=lambda model: model is not first)
-    return unique
-
-
-def _local(name: str) -> local.Local:
-    """A model by name or path, fetched when absent; what Ollama keeps has a name there and none as a file."""
-    path = session.locate(name)
-    stored = [] if path.suffix == ".gguf" else local.inventory().models
-    return next((model for model in stored if model.path == path), local.Local(path, "a file"))
+        roster.every.sort(key=lambda model: model is not first)
+    return roster.every
 
 
 def _runnable() -> list[local.Local]:

@@ -117,6 +117,20 @@ def resolve(text: str) -> Reference:
     raise unknown(text)
 
 
+def of_hubs(text: str) -> Packaged | Catalogued | Hosted | None:
+    """What a name means, where it means a model and no path or address; None for all else. It looks at no disk."""
+    text = text.strip()
+    if text in PACKAGED:
+        return Packaged(text)
+    try:
+        if hosted := _hosted(text):
+            return hosted
+        found = names.meaning(_of_ollama(text))
+    except SeventyError:
+        return None
+    return Catalogued(found.name, found.quant, found.implied) if found else None
+
+
 def unknown(text: str) -> SeventyError:
     """The error for a name that means nothing."""
     if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", text):
