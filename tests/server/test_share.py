@@ -114,6 +114,8 @@ def test_only_owners_get_files_and_only_of_what_is_served(home: Path, machine: M
             ("tiny", [{"path": tiny.name, "size": tiny.stat().st_size}])
         ]
         assert str(tiny.parent) not in json.dumps(listed)
+        server.pool.add(served(of_path(tiny.with_name("gone.gguf"))))
+        assert get("/files", headers=ANNA).json()["models"] == listed
         with pytest.raises(SeventyError, match=r"wants an API key.*here: --api-key KEY"):
             Peer(server.url).models()
         with pytest.raises(SeventyError, match="by an owner's key"):

@@ -37,8 +37,15 @@ class Wanted:
 
     @property
     def command(self) -> str | None:
-        """What gets it, or None where it has no name to get it by."""
-        return f"seventy pull {self.name.name}:{self.load.quant}" if self.name else None
+        """What gets it, or None where it has no name to get it by.
+
+        What was trained in MXFP4 is offered in that, not in Q4_K_M.
+        """
+        if self.name is None:
+            return None
+        quant = self.load.quant
+        usual = names.ollama_quant(self.name) if quant == names.OLLAMA_QUANT else quant
+        return f"seventy pull {self.name.name}:{usual}"
 
     def reason(self, machine: Machine | None = None) -> Reason | None:
         """Why seventy cannot run it (there); None where it can, or nothing is known but numbers."""

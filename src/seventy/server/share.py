@@ -125,7 +125,9 @@ def _cards(models: list[ServedModel]) -> list[dict[str, Any]]:
     found = []
     for model in models:
         local = model.origin or of_path(model.path)
-        if files := [{"path": _place(local, path), "size": path.stat().st_size} for path in local.files]:
+        # One whose file was deleted is left out.
+        there = [path for path in local.files if path.is_file()]
+        if files := [{"path": _place(local, path), "size": path.stat().st_size} for path in there]:
             found.append({
                 "name": model.name, "names": sorted({model.name, *model.aliases, *local.labels}),
                 "repository": local.repository or "", "quant": local.quant, "files": files,
