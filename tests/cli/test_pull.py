@@ -41,6 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def seventy(home: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["seventy", *arguments])
+        monkeypatch.setattr(sys, "stdin", None)
         code: object = 0
         try:
             main()
