@@ -77,6 +77,8 @@ def as_server(given: list[str]) -> None:
         template = str(sources() / "models" / "templates" / f"{own}.jinja")
     command = [sys.executable, "-m", "seventy", "serve", os.environ["SEVENTY_PEER_MODEL"], "--port", wish.port]
     command += ["--host", wish.host or "127.0.0.1", "--name", wish.alias or "peer"]
+    # Said, so that nothing is measured at each start.
+    command += ["--threads", str(len(os.sched_getaffinity(0)))]
     slots = wish.parallel or 1
     if wish.ctx_size:
         # A slot of llama.cpp's has its share of the context; here it is each answer's.
@@ -147,6 +149,7 @@ def main() -> None:
         os.environ |= {
             "LLAMA_SERVER_BIN_PATH": str(shim), "PYTHONPATH": str(source), "SEVENTY_PEER_MODEL": model,
             "SEVENTY_PEER_OPTIONS": "--think" if has_think else "", "SLOW_TESTS": "1",
+            "PORT": os.environ.get("PORT", "8081"),
         }  # fmt: skip
         os.chdir(tests)
         sys.path.insert(0, str(tests))

@@ -33,7 +33,7 @@ def test_a_stream_says_what_the_whole_answer_says(random_model: Running) -> None
     whole = random_model.chat("Hello", **GREEDY)
     chunks = events(random_model, messages=HELLO, **GREEDY, stream_options={"include_usage": True})
     assert said(chunks) == whole["choices"][0]["message"]["content"]
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
     assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] == 12
     assert all("usage" not in chunk for chunk in chunks[:-1])

@@ -23,6 +23,8 @@ from seventy.sizes import size
 if TYPE_CHECKING:
     from seventy.server.served import ServedModel
 
+_SWITCH_SECONDS = 0.0005
+
 
 def serve(
     models: Annotated[
@@ -56,7 +58,8 @@ def serve(
         bool, typer.Option("--insecure-no-api-key", help="Let the whole network in without a key.")
     ] = False,
     cors: Annotated[
-        list[str] | None, typer.Option(help="A site whose pages may use the server; may be given again, * for all.")
+        list[str] | None,
+        typer.Option(help="A site whose pages may use the server; localhost for this machine's, * for all."),
     ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name this server goes by; may be given again.")
@@ -69,6 +72,9 @@ def serve(
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running answers get to end at SIGTERM.")] = 30,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
     chat_template: session.ChatTemplate = None,
+    think: Annotated[
+        str | None, typer.Option(help="on or off: whether to think where a request does not say.")
+    ] = None,
     pooling: Annotated[
         str | None, typer.Option(help="Give embeddings from any model: the mean of its states, or the last.")
     ] = None,
@@ -95,6 +101,8 @@ def serve(
         )
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
+    if think not in (None, "on", "off"):
+        raise SeventyError(f"--think is on or off, not {think!r}")
     template = session.template(chat_template)
     try:
         stay = keep_alive_seconds(keep_alive) if keep_alive else math.inf
@@ -105,11 +113,13 @@ def serve(
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
-    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template)
+    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think)
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body, owners=owners)
+    # Threads that prepare requests give the interpreter to the engine's after this: it wants it between two tokens.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     server = listen.Server(app.create(pool, rules, unattended), grace)
 
     def watch() -> None:
@@ -158,6 +168,7 @@ class _Loader:
     kv: str
     draft: str
     template: str | None = None
+    think: str | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
         return least_and_full(path, self.context, self.parallel, self.kv)
@@ -169,11 +180,13 @@ class _Loader:
                 progress(what, done, total)
                 bars(what, done, total)
 
-            return LLM(
+            llm = LLM(
                 path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
                 parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, chat_template=self.template,
                 memory=memory, draft=self.draft,
             )  # fmt: skip
+            llm.chat_format.think = None if self.think is None else self.think == "on"
+            return llm
 
 
 def _served(asked: list[str] | None, every: str | None, default: str | None, name: str | None) -> "list[ServedModel]":

@@ -78,7 +78,8 @@ def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
         bos = llm.tokenizer.bos_id
         if body.add_special and llm.tokenizer.add_bos and bos is not None:
             ids = [bos, *ids]
-        return {"tokens": ids, "count": len(ids)}
+        tokens = [{"id": id, "piece": _piece(llm.tokenizer.token_bytes(id))} for id in ids] if body.with_pieces else ids
+        return {"tokens": tokens, "count": len(ids)}
 
     @routes.post("/detokenize", tags=["tokens"])
     async def detokenize(request: HttpRequest, body: DetokenizeBody, model: str | None = None) -> dict[str, str]:
@@ -91,6 +92,14 @@ def router(pool: ModelPool, metrics: Metrics) -> APIRouter:
 
 def _state(model: ServedModel) -> dict[str, Any]:
     return {"name": model.name, "state": model.state, "progress": model.share, "error": model.error}
+
+
+def _piece(data: bytes) -> str | list[int]:
+    """The text of a token, or its bytes where they are none."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return list(data)
 
 
 def _numbers(backend: Backend) -> dict[str, Any]:
