@@ -91,14 +91,14 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (OSError, MemoryError, RuntimeError) as error:
-        said = None if debug else trouble(error)
+        said = None if debug else _trouble(error)
         if said is None:
             raise
         print(f"seventy: {said}", file=sys.stderr)
         sys.exit(1)
 
 
-def trouble(error: BaseException) -> str | None:
+def _trouble(error: BaseException) -> str | None:
     """What the system could not do, as a sentence; None for an error that is no trouble of the system's."""
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, or take a smaller model or --context"
