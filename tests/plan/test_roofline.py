@@ -96,7 +96,8 @@ def test_four_ddr5_modules_to_buy_run_slower_than_printed() -> None:
     four = parse_dimms("4x16@6000")
     cpu = machine_from_parts("Ryzen 9 7950X", 1, four).cpu
     assert cpu is not None
-    assert machine_from_cpu(cpu, 1, four).mts == 6000, "an owner says what he sees"
+    assert machine_from_cpu(cpu, 1, four).mts == 3600, "more than any board lists for four"
+    assert machine_from_cpu(cpu, 1, parse_dimms("4x16@4800")).mts == 4800, "an owner says what he sees"
     assert machine_from_cpu(cpu, 1, four, printed=True).mts == 3600
     assert machine_from_cpu(cpu, 1, parse_dimms("2x32@6000"), printed=True).mts == 6000
 

@@ -115,7 +115,10 @@ def offer_json(offer: Offer, currency: str) -> dict[str, object]:
         "price_high": round(build.price_high, 2), "currency": currency, "without_price": build.blanks,
         "parts": [
             {
-                "part": part.label, "count": part.count, "each": part.price.each * part.factor if part.price else None,
+                "part": part.label, "count": part.count, "each": part.each and round(part.each, 2),
+                "low": round(part.bounds[0], 2), "high": round(part.bounds[1], 2),
+                "price_then": part.price.each if part.price else None, "factor": round(part.factor.mid, 3),
+                "inferred": part.price.inferred if part.price else None,
                 "date": part.price.date if part.price else None, "region": part.price.region if part.price else None,
                 "source": part.price.source if part.price else None,
                 "condition": part.price.condition if part.price else None, "months_stale": part.stale_months,

@@ -6,13 +6,13 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from seventy.catalog.prices import PriceBook
+from seventy.catalog.book import PriceBook
 from seventy.errors import SeventyError
 from seventy.plan.builds import short_cpu
 from seventy.plan.cost import Usage
-from seventy.plan.rank import Offer, front, order
+from seventy.plan.rank import Offer, front, unique
 from seventy.plan.shop import Plan
-from seventy.plan.show import best_text, census_text, headline, money, nearest_text, noise_word
+from seventy.plan.show import best_text, census_text, headline, money, nearest_text, noise_word, shown_builds
 from seventy.plan.words import number, say
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
@@ -105,7 +105,7 @@ def row(offer: Offer, on_front: bool, lang: str) -> str:
     build, cost = offer.build, offer.cost
     have, total = build.channels
     decode, about = build.prediction.decode, "~" if cost.estimated else ""
-    ranged = "~" if build.price_low != build.price_high else ""
+    ranged = "~" if build.uncertain else ""
     litres = build.platform.volume_l
     cells: list[tuple[str, object]] = [
         (build.platform.name, build.platform.name), (f"{build.sockets}x {short_cpu(build.cpu)}", build.cpu.name),
@@ -151,12 +151,13 @@ def report(
 
 def html(plan: Plan, lang: str) -> str:
     """The answer as one HTML file; where nothing meets the wishes, of what comes nearest."""
-    shown = sorted(plan.kept, key=order(plan.aim)) if plan.kept else list(plan.nearest)
+    shown = unique([*plan.ranked, *plan.front]) if plan.kept else list(plan.nearest)
     if not shown:
         raise SeventyError(say("n_none", lang))
     chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
     return report(
         say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
-        headline(plan.load, plan.book, lang), chosen, census_text(plan.census, len(plan.kept), plan.seconds, lang),
+        headline(plan.load, plan.book, lang, builds=shown_builds(plan)), chosen,
+        census_text(plan.census, len(plan.kept), plan.seconds, lang),
         plan.ranked or plan.nearest, shown, plan.front or front(shown), plan.usage, plan.book, lang,
     )  # fmt: skip
