@@ -34,9 +34,18 @@ def test_2000_dollar_epyc_on_r1() -> None:
 
 
 def test_6000_dollar_epyc_on_r1() -> None:
-    assert 6 <= speed("EPYC 9115", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode.mid <= 8
-    big = speed("EPYC 9334", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode
-    assert big.low <= 6 and big.high >= 8
+    """6 to 8 tok/s were published: what an owner reached who placed the pages, and more than most do."""
+    for cpu in ("EPYC 9115", "EPYC 9334"):
+        found = speed(cpu, "24x32@4800", "deepseek-r1", "Q8_0", sockets=2)
+        assert found.tuned is not None and found.tuned.low <= 8 and found.tuned.high >= 6
+        assert found.decode.mid < 6 < 2 * found.tuned.mid
+
+
+def test_fewer_threads_do_not_make_two_sockets_faster() -> None:
+    machine = machine_from_parts("E5-2680 v4", 2, parse_dimms("8x16@2400"))
+    load = catalogue_load("llama-3.3-70b", "Q4_K_M")
+    every = predict(machine, load).decode.mid
+    assert all(predict(machine, load, threads=threads).decode.mid <= every for threads in (1, 8, 14, 27))
 
 
 def test_mixture_reads_its_active_experts_only() -> None:

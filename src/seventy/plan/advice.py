@@ -43,7 +43,9 @@ def notes(offer: Offer, load: Load, wishes: Wishes, book: PriceBook, engine: str
     if engine == "seventy":
         found.append(("seventy_aim", {}))
     if build.sockets > 1:
-        found.append(("n_numa", {}))
+        tuned = build.prediction.tuned
+        found.append(("n_numa", {"default": build.prediction.decode.mid,
+                                 "tuned": tuned.mid if tuned else build.prediction.decode.mid}))  # fmt: skip
     if build.uncertain:
         found.append(("n_range", {"low": build.price_low, "high": build.price_high, "currency": book.currency}))
     if build.blanks:

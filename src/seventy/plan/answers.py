@@ -47,8 +47,9 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
     machine = found.machine
     return {
         "decode_tok_s": band_json(found.decode),
-        "prefill_tok_s": band_json(found.prefill),
-        "time_to_first_token_s": band_json(found.first_token_s),
+        "decode_tok_s_tuned": band_json(found.tuned) if found.tuned else None,
+        "prefill_tok_s": None if machine.guessed else band_json(found.prefill),
+        "time_to_first_token_s": None if machine.guessed else band_json(found.first_token_s),
         "bound": found.bound,
         "fits": found.fits,
         "reason": reason(found, lang),
@@ -91,6 +92,10 @@ def as_text(found: Prediction, lang: str) -> str:
     def line(key: str, band: Band, unit: str) -> str:
         return f"{say(key, lang)}: {number(band.mid)} {unit}  ({number(band.low)} - {number(band.high)})"
 
+    prompts = [line("p_prefill", found.prefill, say("p_unit", lang)),
+               line("p_first", found.first_token_s, say("p_prompt", lang))]  # fmt: skip
+    # Nothing is known of how a CPU multiplies that the catalogue lacks.
+    prompt_unknown = [f"{say('p_prefill', lang)}: {say('unknown', lang)}"]
     memory_values = {"needs": size(found.need.total), "room": size(machine.room_bytes or 0),
                      "have": size(machine.memory_bytes or 0), "context": max(found.context, USUAL_CONTEXT)}  # fmt: skip
     fit = say("needs" if machine.room_bytes is None else "fits" if found.fits else "no_fit", lang, memory_values)
@@ -98,9 +103,9 @@ def as_text(found: Prediction, lang: str) -> str:
         say("p_on", lang, {"model": found.load.name, "quant": found.load.quant, "machine": machine.name,
                            "memory": memory, "engine": found.engine, "context": found.context}),
         line("p_decode", found.decode, say("p_unit", lang)),
+        *([line("p_tuned", found.tuned, say("p_unit", lang))] if found.tuned else []),
         *([line("p_together", found.together, say("p_unit", lang))] if found.users > 1 else []),
-        line("p_prefill", found.prefill, say("p_unit", lang)),
-        line("p_first", found.first_token_s, say("p_prompt", lang)),
+        *(prompt_unknown if machine.guessed else prompts),
         f"{say('p_why', lang)}: {reason(found, lang)}",
         f"{say('p_memory', lang)}: {fit}",
     ])  # fmt: skip

@@ -51,8 +51,10 @@ class Build:
     @property
     def safe_price(self) -> float:
         """What to count on: where the price of a body or a CPU is inferred, the most it may be."""
-        return sum(part.bounds[1] if part.price is not None and part.price.inferred and part.price.category != "ram"
-                   else part.total or 0.0 for part in self.parts)  # fmt: skip
+        return sum(
+            part.bounds[1] if part.price is not None and part.price.inferred and part.price.category != "ram"
+            else part.total or 0.0 for part in self.parts
+        )  # fmt: skip
 
     @property
     def uncertain(self) -> list[Part]:
@@ -160,7 +162,7 @@ def enumerate_builds(
 _INFERRED_CPUS = 4
 
 
-def _priced_cpus(platform: Platform, cpus: Sequence[Cpu], book: PriceBook) -> list[tuple[Cpu, Part | None]]:
+def _priced_cpus(platform: Platform, cpus: Sequence[Cpu], book: PriceBook) -> Sequence[tuple[Cpu, Part | None]]:
     """The CPUs to look at: those that a source has a price for; else those priced abroad; else all others.
 
     Of CPUs whose price is inferred, a few of middling size: what is true of a price is least true of the largest.
@@ -171,7 +173,7 @@ def _priced_cpus(platform: Platform, cpus: Sequence[Cpu], book: PriceBook) -> li
     parts = [(cpu, book.part("cpu", cpu.name)) for cpu in fitting]
     sourced = [(cpu, part) for cpu, part in parts if part.price is not None and not part.price.inferred]
     if sourced:
-        return list(sourced)
+        return sourced
     abroad = [pair for pair in parts if book.abroad("cpu", pair[0].name)]
     by_size = sorted(abroad or parts, key=lambda pair: pair[0].cores * pair[0].all_core_ghz)
     first = max(0, (len(by_size) - _INFERRED_CPUS) // 2)

@@ -22,7 +22,8 @@ _DDR5_TWO_PER_CHANNEL_MOST_MTS = 4800
 class Machine:
     """What decides speed.
 
-    `kind` is the class whose share of peak bandwidth was measured: server, two sockets, desktop, mobile, apple, arm.
+    `kind` is the class whose share of peak bandwidth was measured (plan/calibration.py); `limited` says that chiplets
+    or links and not channels set the peak.
     `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
     measured read bandwidth that replaces the peak, `measured_int8_gops` a measured limit of int8 operations.
     `memory_bytes` is what its modules hold, or what the system says of a machine at hand; `room_bytes` what of it
@@ -49,6 +50,7 @@ class Machine:
     ssd_gbs: float = 3.0
     notes: tuple[tuple[str, dict[str, object]], ...] = ()
     dimms: Dimms | None = None
+    limited: bool = False
 
     def __post_init__(self) -> None:
         if self.sockets < 1 or self.cores < 1 or self.peak_gbs <= 0:
@@ -75,7 +77,7 @@ def kind_of(cpu: Cpu, sockets: int) -> str:
     if cpu.server_memory or (cpu.mem_channels > 2 and not cpu.soldered):
         return "server"
     if cpu.soldered or cpu.socket == "mobile" or cpu.socket.startswith(("FP", "FCBGA", "FL")):
-        return "mobile"
+        return "mobile AMD" if cpu.vendor == "AMD" else "mobile"
     return "desktop"
 
 
@@ -144,7 +146,8 @@ def machine_from_cpu(
         if channels < total:
             notes.append(("channels_empty", {"empty": total - channels, "total": total}))
     peak = peak_gbs(channels, mts)
-    if cpu.read_limit_gbs is not None and peak > cpu.read_limit_gbs * sockets:
+    limited = cpu.read_limit_gbs is not None and peak > cpu.read_limit_gbs * sockets
+    if cpu.read_limit_gbs is not None and limited:
         peak = cpu.read_limit_gbs * sockets
         notes.append(("links_limit", {"cpu": cpu.name, "gbs": peak}))
     return Machine(
@@ -153,6 +156,7 @@ def machine_from_cpu(
         ghz=cpu.all_core_ghz, isa=cpu.isa, microarch=cpu.microarch, channels=channels, channels_total=total, mts=mts,
         peak_gbs=peak, memory_bytes=dimms.nbytes if dimms else None, room_bytes=dimms.room_bytes if dimms else None,
         ssd_gbs=ssd_gbs, notes=tuple(notes), dimms=dimms,
+        limited=limited,
     )  # fmt: skip
 
 

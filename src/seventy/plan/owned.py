@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from seventy.catalog.cpus import Cpu, all_cpus
+from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform
 from seventy.catalog.prices import all_prices
 from seventy.errors import SeventyError
 from seventy.plan.builds import cpus_for
 from seventy.plan.described import Description, read
 from seventy.plan.machine import Machine, machine_from_parts
-from seventy.plan.memory import Dimms
+from seventy.plan.memory import Dimms, parse_dimms
 from seventy.plan.physics import Note, assumed
 
 _EXAMPLE = '"HP Z440 + E5-2680 v4 + 1x64@2400"'
@@ -71,3 +71,18 @@ def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:
     if known:
         return min(known, key=lambda cpu: priced[cpu.name])
     return sorted(fitting, key=lambda cpu: cpu.cores)[len(fitting) // 2]
+
+
+def machine_from_words(cpu: str, sockets: int, memory: str | None, ssd_gbs: float) -> Machine:
+    """The machine of `predict`: a CPU's name, or a whole machine in words; memory said apart goes before."""
+    dimms = parse_dimms(memory) if memory else None
+    exact, _ = find_cpu(cpu, all_cpus())
+    said = [] if exact else [each for each in read(cpu) if each.cpu or each.platform]
+    if len(said) > 1:
+        raise SeventyError(f"{cpu!r} are {len(said)} machines; predict takes one, plan --from several")
+    if not said:
+        return machine_from_parts(cpu, sockets, dimms, ssd_gbs=ssd_gbs)
+    one = replace(said[0], dimms=dimms or said[0].dimms, sockets=max(sockets, said[0].sockets or 1))
+    if one.dimms is None and one.platform is None:
+        return machine_from_parts(one.cpu_name, one.sockets or 1, None, ssd_gbs=ssd_gbs)
+    return replace(_owned(one, cpu).machine, ssd_gbs=ssd_gbs)

@@ -126,7 +126,7 @@ def _cpu_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterat
         other for other in all_cpus()
         if other.socket == cpu.socket and other.mem_type == cpu.mem_type and other.name != cpu.name
         and (other.microarch in takes if takes is not None else other.microarch == cpu.microarch)
-        and other.max_sockets >= sockets and (price := book.part("cpu", other.name).price) and not price.inferred
+        and other.max_sockets >= sockets and (row := book.part("cpu", other.name).price) and not row.inferred
     ]  # fmt: skip
     found = [(have.with_dimms(other, sockets, dimms), other) for other in rivals]
     if found:
