@@ -34,11 +34,11 @@ def test_2000_dollar_epyc_on_r1() -> None:
 
 
 def test_6000_dollar_epyc_on_r1() -> None:
-    """6 to 8 tok/s were published: what an owner reached who placed the pages, and more than most do."""
+    """6 to 8 tok/s were published: between what most reach and what an owner does who placed the pages."""
     for cpu in ("EPYC 9115", "EPYC 9334"):
         found = speed(cpu, "24x32@4800", "deepseek-r1", "Q8_0", sockets=2)
-        assert found.tuned is not None and found.tuned.low <= 8 and found.tuned.high >= 6
-        assert found.decode.mid < 6 < 2 * found.tuned.mid
+        assert found.tuned is not None and found.decode.mid <= 8 <= 8 * found.tuned.mid / 6
+        assert found.decode.high >= 6
 
 
 def test_fewer_threads_do_not_make_two_sockets_faster() -> None:

@@ -151,7 +151,8 @@ def enumerate_builds(
                         dimms = Dimms(count, gb, mts or None)
                         key = (cpu.name, sockets, float(count), mts)
                         if key not in predictions:
-                            machine = machine_from_cpu(with_memory(cpu, platform.mem_type), sockets, dimms, printed=True)
+                            here = with_memory(cpu, platform.mem_type)
+                            machine = machine_from_cpu(here, sockets, dimms, printed=True)
                             predictions[key] = predict(machine, load, context, engine, users=users)
                         census.builds.append(_build(platform, cpu, sockets, dimms, parts, predictions[key]))
     census.builds += _bundles(load, context, engine, book, platforms, users)
