@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from seventy.catalog import names
 from seventy.catalog.names import Name, all_names
@@ -37,18 +38,26 @@ class Suggestion:
         return self.name.title if self.seventy else f"{self.name.title} (llama.cpp)"
 
 
+@cache
+def _scored() -> tuple[tuple[Name, Quality, Load], ...]:
+    """The models with a published score and a known size."""
+    found = []
+    for name in all_names():
+        quality, model = quality_of(name.name), names.shape(name)
+        if quality is not None and QUANT in model.size_gb:
+            found.append((name, quality, catalogue_load(model.name, QUANT)))
+    return tuple(found)
+
+
 def suggestions(machine: Machine, engine: str, context: int = USUAL_CONTEXT) -> list[Suggestion]:
     """The models that fit and that no other one beats in both score and speed; the best score first.
 
     Models without a published score are not compared. Each stands once.
     """
     found = []
-    for name in all_names():
-        quality, model = quality_of(name.name), names.shape(name)
-        if quality is None or QUANT not in model.size_gb or why_not_model(engine, model, QUANT):
-            continue
-        load = catalogue_load(model.name, QUANT)
-        if not machine.holds(load.need(max(context, USUAL_CONTEXT))):
+    for name, quality, load in _scored():
+        model = names.shape(name)
+        if why_not_model(engine, model, QUANT) or not machine.holds(load.need(max(context, USUAL_CONTEXT))):
             continue
         prediction = predict(machine, load, context, engine)
         if prediction.decode.mid >= LEAST_TOK_S:

@@ -170,10 +170,10 @@ def unique(found: Sequence[Offer]) -> list[Offer]:
 
 
 def front(found: Sequence[Offer]) -> list[Offer]:
-    """The Pareto front: nothing is both cheaper and faster than these; cheapest first."""
+    """The Pareto front: nothing is both cheaper and faster than these by more than SAME_SPEED; cheapest first."""
     result: list[Offer] = []
     for offer in sorted(found, key=lambda offer: (offer.build.price, -offer.build.prediction.decode.mid)):
-        if not result or offer.build.prediction.decode.mid > result[-1].build.prediction.decode.mid * 1.005:
+        if not result or offer.build.prediction.decode.mid > result[-1].build.prediction.decode.mid * SAME_SPEED:
             result.append(offer)
     return result
 

@@ -78,6 +78,8 @@ def steps(have: Upgrade, book: PriceBook) -> list[Step]:
     if machine.cpu is not None and dimms is not None and not machine.cpu.soldered:
         found += _memory_steps(machine.cpu, dimms, have, book)
         found += _cpu_steps(machine.cpu, dimms, have, book)
+    if now.tuned is not None:
+        found.append(Step("u_tune", {}, replace(now, decode=now.tuned), (0.0, 0.0)))
     worth = [step for step in found if step.prediction.decode.mid > now.decode.mid * WORTH]
     return sorted(worth, key=lambda step: -step.prediction.decode.mid) + list(_model_steps(have, now))
 

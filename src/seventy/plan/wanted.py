@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seventy.catalog import names
 from seventy.catalog.metadata import released_metadata
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
-from seventy.catalog.names import Name
+from seventy.catalog.names import OLLAMA_QUANT, Name
 from seventy.catalog.quants import known_quant, quant_of, tensor_types
 from seventy.errors import SeventyError
 from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, resolve
@@ -100,10 +100,17 @@ def wanted(text: str, quant: str) -> Wanted:
         model = find_model(text)
         return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert))
     model = find_model(found.model)
-    load = catalogue_load(model.name, getattr(meaning, "quant", None) or quant)
+    load = catalogue_load(model.name, _quant_of(meaning, quant))
     if found.model != found.title:
         load = replace(load, name=found.title)
     return Wanted(load, names.architecture(found), bool(model.n_expert), found)
+
+
+def _quant_of(meaning: object, quant: str) -> str:
+    """The quant in a name, else the one asked for; one that a name only implies gives way to another that was asked."""
+    said = getattr(meaning, "quant", None)
+    implied = getattr(meaning, "implied", False) and quant != OLLAMA_QUANT
+    return quant if said is None or implied else said
 
 
 def of_file(file: "Source") -> Wanted:
