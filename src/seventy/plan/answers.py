@@ -145,11 +145,13 @@ def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
     """The answer of `seventy plan --json`; money in the snapshot's currency."""
     currency = plan.book.currency
     chosen = plan.ranked[0] if plan.ranked else None
+    dates = [part.price.date for part in chosen.build.parts if part.price] if chosen else []
     warned = notes(chosen, plan.load, plan.wishes, plan.book, plan.engine) if chosen else []
     return {
         "model": plan.load.name, "quant": plan.load.quant, "context": plan.context, "engine": plan.engine,
         "prices": {"region": plan.book.region, "currency": currency, "month": plan.book.month,
                    "ram_factor": plan.book.ram_factor},
+        "prices_of": {"oldest": min(dates, default=None), "newest": max(dates, default=None)},
         "usage": {"hours_per_day": plan.usage.hours_per_day, "tariff": plan.usage.tariff, "years": plan.usage.years},
         "looked_at": plan.census.looked_at, "too_small": plan.census.too_small, "unpriced": plan.census.unpriced,
         "priced": len(plan.census.builds), "within_limits": len(plan.kept), "seconds": round(plan.seconds, 2),

@@ -162,7 +162,7 @@ def _with_speed(item: _Item, text: str, items: Sequence[_Item]) -> _Item:
     for around in (text[item.end : after], text[item.start : item.end], text[before : item.start]):
         for match in _SPEED.finditer(around):
             clear = re.match(r"@|ddr|pc", match[0]) or re.search(r"[a-z]$", match[0])
-            if mts is None and (int(match[1]) in _MTS or (clear and 400 <= int(match[1]) <= 20000)):
+            if mts is None and (int(match[1]) in _MTS or (clear and 400 <= int(match[1]) <= 80000)):
                 mts = _transfers(int(match[1]))
     near = text[before:after]
     kind = re.search(r"(?<!lp)ddr([345])", near)
@@ -176,7 +176,7 @@ def _with_speed(item: _Item, text: str, items: Sequence[_Item]) -> _Item:
 
 def _transfers(speed: int) -> int:
     """MT/s of a number that may be MB/s, as in PC4-19200."""
-    return round(speed / 8) if speed >= 10000 else speed
+    return min(_MTS, key=lambda mts: abs(mts - speed / 8)) if speed >= 10000 else speed
 
 
 def _with_sockets(item: _Item, text: str) -> _Item:
