@@ -20,7 +20,7 @@ Z440 = ("HP Z440", "Intel Xeon E5-2680 v4", 1, "1x64")
         ("Z440", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
         ("双路E5 2680v4 256G内存 R730", "Dell PowerEdge R730", "Intel Xeon E5-2680 v4", 2, "8x32"),
         ("三条32G DDR4 2400 插在 Z640，两颗 E5-2690 v4", "HP Z640", "Intel Xeon E5-2690 v4", 2, "3x32@2400"),
-        ("Dell Precision 5810, E5-1650 v3, 4 sticks of 16 GB", "Dell Precision T5810", "Intel Xeon E5-1650 v3", 1, "4x16"),
+        ("Precision 5810, E5-1650 v3, 4 sticks of 16 GB", "Dell Precision T5810", "Intel Xeon E5-1650 v3", 1, "4x16"),
         ("X99 双路 2696v3 两颗 8条32G 2133", "Huananzhi X99-F8D (dual)", "Intel Xeon E5-2696 v3", 2, "8x32@2133"),
         ("9950X 128G RTX 3090 24GB", None, "AMD Ryzen 9 9950X", 1, "2x64"),
         ("5950X 4*32G 3200", None, "AMD Ryzen 9 5950X", 1, "4x32@3200"),

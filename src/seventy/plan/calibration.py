@@ -28,8 +28,8 @@ SHARES: Mapping[str, Share] = {
     "mobile": Share(0.57, 1.47),
     "mobile AMD": Share(0.6, 1.45),
     "limited": Share(0.81, 1.45),
-    "apple": Share(0.53, 1.45),
-    "arm": Share(0.46, 1.6),
+    "apple": Share(0.5, 1.45),
+    "arm": Share(0.52, 1.57),
     "measured": Share(0.85, 1.45),
 }
 # A barrier costs each thread of llama.cpp about this much per layer (about ten operations): the intercepts of
@@ -39,7 +39,7 @@ BARRIER_US_PER_THREAD_LAYER = 5.0
 # are: Core 2 (M073), Sandy Bridge (M074), 6 threads of an E5 v4 (M014); two Zen 4 cores do at least 12 (D001).
 DECODE_OPS_PER_CYCLE = {
     "sse": 0.8, "avx": 4.0, "avx2": 16.0, "avxvnni": 18.0, "avx512": 16.0, "avx512vnni": 22.0, "amx": 22.0,
-    "neon": 3.0, "dotprod": 5.0, "i8mm": 9.0,
+    "neon": 3.0, "dotprod": 12.0, "i8mm": 12.0,
 }  # fmt: skip
 # Weights of 2 and 3 bits take twice the arithmetic of 4 (M013 and M014, both on 6 threads of an E5-2680 v4).
 LOW_BIT_COST = 2.0

@@ -15,7 +15,7 @@ HOME_LITRES = 60
 # Speeds this close are the same: then what costs less over the years is better, then what is quieter.
 SAME_SPEED = 1.03
 # A step up the front makes sense while speed grows at least by this power of the price.
-WORTH_POWER = 0.6
+WORTH_POWER = 0.4
 
 
 @dataclass(frozen=True, slots=True)
