@@ -11,6 +11,7 @@ from seventy.bench.card import Card
 from seventy.bench.engine import WHOLE_PROBE_CACHES
 from seventy.bench.quants import quant_name
 from seventy.bench.run import Bench, Wish, needed
+from seventy.bench.share import paragraph
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers
 from seventy.bench.table import table
 from seventy.cli import _session as session
@@ -43,6 +44,7 @@ def bench(
     tune: Annotated[bool, typer.Option(help="Measure anew which threads, width and tiles are best, before.")] = False,
     verbose: session.Verbose = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="The roofline, as .svg or .png.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Print a paragraph to paste in a chat or a forum.")] = False,
     report: Annotated[Path | None, typer.Option(help="A result card (JSON) that others can compare.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result card on stdout.")] = False,
 ) -> None:
@@ -87,6 +89,8 @@ def bench(
             session.say(line)
     if plot_file:
         plot.write(card, plot_file, name)
+    if share:
+        print(paragraph(card, Path(name).stem))
     if report:
         cards.write(card, report)
 
