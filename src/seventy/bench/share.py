@@ -7,8 +7,6 @@ from typing import Any
 
 from seventy.bench.card import Card, Result
 from seventy.errors import SeventyError
-from seventy.plan.calibration import CALIBRATION
-from seventy.plan.words import language, number
 from seventy.sizes import size
 
 MOST_CHARACTERS = 200
@@ -26,8 +24,10 @@ def decoded(card: Card) -> Result | None:
     return min(found, key=lambda result: result.depth, default=None)
 
 
-def paragraph(card: Card, model: str, price: str = "", lang: str | None = None) -> str:
-    """Machine, price, model, speed, its share of the memory's limit and what plan predicts beside it.
+def paragraph(card: Card, model: str, share_reached: float, price: str = "", lang: str = "en") -> str:
+    """Machine, price, model, speed, its share of the memory's limit and the speed predicted beside it.
+
+    `share_reached` is the share of a measured bandwidth that machines reach (plan/calibration.py); `lang` is en or zh.
 
     Names give way where the whole would have more than 200 characters. Raises ValueError for a card without a decode.
     """
@@ -36,16 +36,15 @@ def paragraph(card: Card, model: str, price: str = "", lang: str | None = None) 
         raise ValueError("it holds no decode; measure with --decode-at 0")
     speeds = result.whole_model or result.tokens_per_second
     layers = card.model.whole_layers / card.model.layers if result.whole_model else 1.0
-    predicted = CALIBRATION.shares["measured"].share * card.memory_limit_gbs * 1e9 / (card.model.token_bytes * layers)
-    speak = language(lang)
+    predicted = share_reached * card.memory_limit_gbs * 1e9 / (card.model.token_bytes * layers)
     values = {
-        "memory": size(card.machine.memory_bytes), "price": (", " if speak == "en" else "，") + price if price else "",
-        "speed": number(speeds.median), "share": round(100 * result.memory_share(card.machine)),
-        "predicted": number(predicted), "version": card.seventy,
+        "memory": size(card.machine.memory_bytes), "price": (", " if lang == "en" else "，") + price if price else "",
+        "speed": f"{speeds.median:.3g}", "share": round(100 * result.memory_share(card.machine)),
+        "predicted": f"{predicted:.3g}", "version": card.seventy,
     }  # fmt: skip
-    room = MOST_CHARACTERS - len(_TEXTS[speak].format(machine="", model="", **values))
+    room = MOST_CHARACTERS - len(_TEXTS[lang].format(machine="", model="", **values))
     machine = card.machine.cpu[: max(8, room // 2)].strip()
-    return _TEXTS[speak].format(machine=machine, model=model[: max(8, room - len(machine))].strip(), **values)
+    return _TEXTS[lang].format(machine=machine, model=model[: max(8, room - len(machine))].strip(), **values)
 
 
 def picture(card: Card, model: str, path: Path, price: str = "") -> None:
@@ -63,7 +62,7 @@ def picture(card: Card, model: str, path: Path, price: str = "") -> None:
     share = result.memory_share(card.machine)
     figure: Any = importlib.import_module("matplotlib.figure").Figure(figsize=(5.4, 6.75), dpi=200, facecolor="#ffffff")
     lines = [
-        (0.86, 15, "#555555", model[:44]), (0.66, 64, "#0b62c4", number(speeds.median)),
+        (0.86, 15, "#555555", model[:44]), (0.66, 64, "#0b62c4", f"{speeds.median:.3g}"),
         (0.56, 18, "#222222", "tokens a second"), (0.44, 15, "#222222", f"{100 * share:.0f} % of what memory allows"),
         (0.30, 13, "#222222", card.machine.cpu[:52]),
         (0.24, 13, "#222222", size(card.machine.memory_bytes) + (f", {price}" if price else "")),

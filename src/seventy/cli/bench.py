@@ -18,6 +18,8 @@ from seventy.cli import _session as session
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.measure.profile import raise_limit
+from seventy.plan.calibration import CALIBRATION
+from seventy.plan.words import language
 from seventy.runtime.reservations import ledger
 from seventy.sizes import size
 
@@ -90,7 +92,7 @@ def bench(
     if plot_file:
         plot.write(card, plot_file, name)
     if share:
-        print(paragraph(card, Path(name).stem))
+        print(paragraph(card, Path(name).stem, CALIBRATION.shares["measured"].share, lang=language(None)))
     if report:
         cards.write(card, report)
 

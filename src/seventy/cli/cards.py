@@ -9,6 +9,8 @@ from seventy.bench import card as card_files
 from seventy.bench import compare
 from seventy.bench import share as share_as
 from seventy.errors import SeventyError
+from seventy.plan.calibration import CALIBRATION
+from seventy.plan.words import language
 
 
 def cards(
@@ -47,6 +49,6 @@ def cards(
 
 def _paragraph(card: card_files.Card, path: Path, price: str, lang: str | None) -> str:
     try:
-        return share_as.paragraph(card, path.stem, price, lang)
+        return share_as.paragraph(card, path.stem, CALIBRATION.shares["measured"].share, price, language(lang))
     except ValueError as error:
         raise SeventyError(f"{path} cannot be shared: {error}") from None

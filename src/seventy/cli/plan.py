@@ -44,7 +44,7 @@ def plan(
     tariff: Annotated[float | None, typer.Option(min=0, help="Price of a kWh.")] = None,
     years: Annotated[float, typer.Option(min=0.1, help="Years of use.")] = 3.0,
     best: Annotated[
-        str | None, typer.Option(help="sense (the default), speed, price, value, running-cost or quiet.")
+        str | None, typer.Option(help="sense, budget (the default with one), speed, price, value, running-cost, quiet.")
     ] = None,
     own_drive: Annotated[bool, typer.Option("--own-drive", help="An SSD is there already.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 8,
@@ -112,7 +112,7 @@ def plan(
             raise SeventyError(f"No price of electricity is known for {book.region}; give --tariff.")
         tariff = known.each
     own_cpus, own_platforms = own_parts(parts) if parts is not None else ([], [])
-    aim = "price" if target_tok_s is not None else best or "sense"
+    aim = "price" if target_tok_s is not None else best or ("budget" if budget is not None else "sense")
     wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
     usage = Usage(hours_per_day, tariff, years)
     found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms, users)

@@ -8,14 +8,17 @@ from seventy.errors import SeventyError
 from seventy.plan.builds import Build
 from seventy.plan.cost import Cost, Usage, cost_of
 
-# "sense" is what a friend would buy: the fastest before each further step costs more than it brings.
-AIMS = ("sense", "speed", "price", "value", "running-cost", "quiet")
+# "sense" is what a friend would buy: the fastest before each further step costs more than it brings; "budget" what he
+# would buy with money that is there to be spent.
+AIMS = ("sense", "budget", "speed", "price", "value", "running-cost", "quiet")
 PLACES = ("home", "office", "rack", "any")
 HOME_LITRES = 60
 # Speeds this close are the same: then what costs less over the years is better, then what is quieter.
 SAME_SPEED = 1.03
 # A step up the front makes sense while speed grows at least by this power of the price.
 WORTH_POWER = 0.4
+# With a budget a step may bring less, but nothing costs more than so many times what makes sense without one.
+BUDGET_POWER, BUDGET_MOST = 0.2, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def order(aim: str) -> Callable[[Offer], tuple[float, ...]]:
 
     def key(offer: Offer) -> tuple[float, ...]:
         build, speed = offer.build, offer.build.prediction.decode.mid
-        if aim in ("speed", "sense"):
+        if aim in ("speed", "sense", "budget"):
             return (-speed, build.price)
         if aim == "price":
             return (build.price, -speed)
@@ -120,7 +123,7 @@ def _noise(offer: Offer) -> float:
 def in_order(found: Sequence[Offer], aim: str) -> list[Offer]:
     """The offers in order of the aim; of those as fast as each other the cheapest over the years first."""
     ordered = sorted(found, key=order(aim))
-    if aim not in ("speed", "sense"):
+    if aim not in ("speed", "sense", "budget"):
         return ordered
     result: list[Offer] = []
     while ordered:
@@ -128,19 +131,26 @@ def in_order(found: Sequence[Offer], aim: str) -> list[Offer]:
         same = [offer for offer in ordered if offer.build.prediction.decode.mid >= least]
         result += sorted(same, key=lambda offer: (round(offer.cost.over_years), _noise(offer)))
         ordered = ordered[len(same) :]
-    if aim == "sense" and result:
-        chosen = sensible(result)
+    if aim in ("sense", "budget") and result:
+        chosen = sensible(result, aim == "budget")
         result = [chosen, *(offer for offer in result if offer is not chosen)]
     return result
 
 
-def sensible(found: Sequence[Offer]) -> Offer:
-    """The last offer of the front up to which every step brought more speed than its price."""
+def sensible(found: Sequence[Offer], budget: bool = False) -> Offer:
+    """The last offer of the front up to which every step brought speed enough for its price."""
     steps = front(found)
-    chosen = steps[0]
-    for offer in steps[1:]:
+    chosen = _climb(steps[0], steps, WORTH_POWER)
+    if not budget:
+        return chosen
+    most = BUDGET_MOST * chosen.build.price
+    return _climb(chosen, [offer for offer in steps if chosen.build.price < offer.build.price <= most], BUDGET_POWER)
+
+
+def _climb(chosen: Offer, steps: Sequence[Offer], power: float) -> Offer:
+    for offer in steps:
         faster = offer.build.prediction.decode.mid / chosen.build.prediction.decode.mid
-        if faster >= (offer.build.price / chosen.build.price) ** WORTH_POWER:
+        if faster >= (offer.build.price / chosen.build.price) ** power:
             chosen = offer
     return chosen
 
