@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from seventy.catalog.book import PriceBook
+from seventy.catalog.inflation import factor
 from seventy.catalog.own import own_parts, own_prices
 from seventy.catalog.platforms import all_platforms
-from seventy.catalog.prices import PriceBook, all_prices, months
+from seventy.catalog.prices import all_prices, months
 from seventy.errors import SeventyError
 
 
@@ -19,7 +21,7 @@ def test_every_price_has_region_currency_date_and_source() -> None:
 
 
 def test_regions_are_never_mixed() -> None:
-    book = PriceBook("CN", "2025-02")
+    book = PriceBook("CN", "2025-02", infer=False)
     assert book.currency == "CNY"
     assert {row.currency for _, _, row in book.modules("DDR4", "RDIMM")} == {"CNY"}
     assert book.part("cpu", "AMD EPYC 7742").price is None, "only a US price is known: it stays unknown here"
@@ -32,9 +34,39 @@ def test_the_nearest_price_in_time_is_taken() -> None:
     assert later.price is not None and later.price.each == 120
 
 
-def test_old_memory_prices_do_not_stand_beside_dearer_new_ones() -> None:
-    offers = PriceBook("US", "2026-09").modules("DDR5", "UDIMM")
-    assert offers and all(row.date.startswith("2026") for _, _, row in offers)
+def test_old_memory_prices_do_not_stand_beside_new_ones_of_their_size() -> None:
+    offers = PriceBook("US", "2026-09", infer=False).modules("DDR5", "UDIMM")
+    fresh = {gb for gb, _, row in offers if row.date.startswith("2026")}
+    assert {16, 32} <= fresh and all(row.date.startswith("2026") or gb not in fresh for gb, _, row in offers)
+
+
+def test_an_old_price_of_memory_is_carried_and_says_so() -> None:
+    book = PriceBook("CN", "2026-11")
+    row = next(row for gb, mts, row in book.modules("DDR4", "RDIMM") if (gb, mts) == (64, 2400))
+    part = book.line("64 GB", 4, row)
+    low, high = part.bounds
+    assert row.dimm_form == "LRDIMM" and row.date < "2026" and part.carried and not part.certain
+    assert 2 * 4 * row.each < low < (part.total or 0) < high < 10 * 4 * row.each
+    then = PriceBook("CN", "2025-02")
+    assert not then.line("64 GB", 4, row).carried and PriceBook("CN", "2026-11", 2.0).each(row) == 2 * row.each
+
+
+def test_the_index_rises_between_its_months_and_stays_after_the_last() -> None:
+    later = ("2025-02", "2025-10", "2025-12", "2026-02", "2027-02")
+    mids = [factor("DDR5 UDIMM", "CN", "2025-02", month).mid for month in later]
+    assert mids[0] == 1 and mids == sorted(mids) and mids[3] == mids[4] == pytest.approx(4.6)
+    assert factor("cases", "CN", "2020-01", "2026-01").mid == 1 and factor("SSD", "US", "2026-02", "2025-02").mid == 1
+
+
+def test_what_no_source_has_a_price_for_is_a_range_with_its_formula() -> None:
+    book = PriceBook("CN", "2026-11")
+    for category, item in ("platform", "HP Z840"), ("platform", "Supermicro H12SSL-i / -CT"), ("cpu", "AMD EPYC 7742"):
+        part = book.part(category, item)
+        assert part.price is not None and part.price.inferred and part.bounds[0] < part.bounds[1], item
+        assert part.price.region == "CN" and " x " in part.price.source, item
+    sizes = {gb: row for gb, _, row in book.modules("DDR4", "RDIMM")}
+    assert sizes[8].inferred and sizes[16].inferred and not sizes[64].inferred
+    assert book.part("cpu", "Intel Xeon E5-2680 v4").price.each == 62  # type: ignore[union-attr]
 
 
 def test_kits_are_divided_and_ranges_have_a_middle() -> None:

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from seventy import cli
 from seventy.bench.synthetic import find_shape, fitting_layers
+from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import all_cpus
 from seventy.catalog.platforms import all_platforms
-from seventy.catalog.prices import PriceBook
 from seventy.cli import _session, doctor, main, measure
 from seventy.errors import SeventyError
 from seventy.machine.smbios import Slot, Slots

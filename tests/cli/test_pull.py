@@ -41,6 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def seventy(home: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["seventy", *arguments])
+        monkeypatch.setattr(sys, "stdin", None)
         code: object = 0
         try:
             main()
@@ -86,6 +87,8 @@ def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ms:me/Own-GGUF:Q4_K_M", "me/Own-GGUF", "Q4_K_M"),
         ("ms:me/Own-GGUF/Own-Q8_0.gguf", "me/Own-GGUF", "Q8_0"),
         ("https://modelscope.cn/models/me/Own-GGUF:Q8_0", "me/Own-GGUF", "Q8_0"),
+        ("https://hf-mirror.com/me/Own-GGUF/tree/main/Q8_0", "me/Own-GGUF", "Q8_0"),
+        ("https://ollama.com/library/qwen3:8b", "unsloth/Qwen3-8B-GGUF", "Q4_K_M"),
     ],
 )
 def test_every_form_of_a_name_ends_in_the_right_file(
@@ -96,6 +99,20 @@ def test_every_form_of_a_name_ends_in_the_right_file(
     path = tmp_path / "models" / repository / f"{stem}-{quant}.gguf"
     assert (result.code, result.out) == (0, f"{path}\n"), result.err
     assert path.read_bytes() == models[quant]
+
+
+@pytest.mark.parametrize("where", ["hf:me/Zi-GGUF", "ms:me/Zi-GGUF", "https://hf.co/me/Zi-GGUF/blob/main", "ADDRESS"])
+def test_spaces_chinese_and_sub_folders(
+    seventy: Run, models: dict[str, bytes], hub: Hub, tmp_path: Path, where: str
+) -> None:
+    hub.add("me/Zi-GGUF").files["子 目录/千问 Q8_0.gguf"] = models["Q8_0"]
+    place = tmp_path / "models/me/Zi-GGUF/子 目录/千问 Q8_0.gguf"
+    if where == "ADDRESS":
+        where, place = f"{hub.url}/me/Zi-GGUF/resolve/main", tmp_path / "models/千问 Q8_0.gguf"
+    result = seventy("pull", f"{where}/子 目录/千问 Q8_0.gguf")
+    assert (result.code, result.out) == (0, f"{place}\n"), result.err
+    assert place.read_bytes() == models["Q8_0"]
+    assert seventy("models", "info", str(place)).code == 0
 
 
 def test_it_says_which_and_why_and_how_fast(seventy: Run, models: dict[str, bytes], small_machine: None) -> None:

@@ -82,6 +82,34 @@ def test_what_ollama_keeps_in_a_way_of_its_own_is_refused_by_name(home: Path, da
         local.find("tuned")
 
 
+def test_other_layouts_of_ollamas_store(home: Path, data: bytes) -> None:
+    root = home / ".ollama/models"
+    manifests = root / "manifests/registry.ollama.ai/library"
+    blob = stores.ollama(root, "qwen3:8b", data)
+    # As it wrote blobs at first.
+    blob.rename(blob.with_name(blob.name.replace("-", ":")))
+    assert local.find("qwen3:8b").read_bytes() == data
+    stores.ollama(root, "apart:latest", b"1", further=("tensor",))
+    stores.ollama(root, "far:cloud", b"2")
+    for name, kept, config in (("apart/latest", "tensor", None), ("far/cloud", "template", {"remote_host": "x.com"})):
+        manifest = json.loads((manifests / name).read_text())
+        manifest["layers"] = [layer for layer in manifest["layers"] if layer["mediaType"].endswith(kept)]
+        (manifests / name).write_text(json.dumps(manifest))
+        if config:
+            digest = manifest["config"]["digest"].replace(":", "-")
+            (root / "blobs" / digest).write_text(json.dumps(config))
+    with pytest.raises(SeventyError, match="apart:latest in Ollama cannot be used: Ollama keeps each of its tensors"):
+        local.find("apart")
+    with pytest.raises(SeventyError, match=r"far:cloud in Ollama cannot be used: it runs on x\.com, not here"):
+        local.find("far:cloud")
+
+
+def test_a_pipe_is_no_model(home: Path, folder: Path) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / "x.gguf")
+    assert labels() == {}
+
+
 def test_of_several_quants_the_one_nearest_to_four_bits(home: Path, data: bytes) -> None:
     for quant in ("Q8_0", "Q4_K_M", "Q2_K"):
         stores.lm_studio(home, "x/Qwen3-8B-GGUF", f"Qwen3-8B-{quant}.gguf", data + quant.encode())

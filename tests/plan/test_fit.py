@@ -23,9 +23,18 @@ def test_constants_are_fitted() -> None:
 def test_decode_errors_by_group_cross_validation() -> None:
     tested = fit.cross_validate(fit.known_cases(), fit.assumed_cases())
     assert len(tested) >= 70 and len({test.row.group for test in tested}) >= 20
-    assert median(test.error for test in tested) <= 0.20
-    assert sum(test.held for test in tested) / len(tested) >= 0.80
-    assert median(test.high / test.low for test in tested) <= 2.2
+    assert median(test.error for test in tested) <= 0.15
+    assert sum(test.held for test in tested) / len(tested) >= 0.85
+    assert median(test.high / test.low for test in tested) <= 2.11
+
+
+def test_prefill_errors_by_group_cross_validation() -> None:
+    tested = fit.cross_validate_prefill(fit.prefill_cases(all_measurements()))
+    servers = [test for test in tested if test.kind == "server"]
+    assert len(tested) >= 40 and median(test.error for test in tested) <= 0.28
+    assert sum(test.held for test in tested) / len(tested) >= 0.78
+    assert median(test.high / test.low for test in tested) <= 2.6
+    assert median(test.error for test in servers) <= 0.30
 
 
 def test_published_errors_are_what_the_code_gives() -> None:

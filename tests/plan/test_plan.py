@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import all_cpus
 from seventy.catalog.platforms import NOISE, all_platforms
-from seventy.catalog.prices import PriceBook
 from seventy.plan import show
 from seventy.plan.advice import notes
 from seventy.plan.answers import plan_json
@@ -19,7 +19,7 @@ from seventy.plan.rank import AIMS, Wishes
 from seventy.plan.shop import Plan, shop
 from seventy.plan.wanted import catalogue_load
 
-BOOK = PriceBook("CN", "2025-02")
+BOOK = PriceBook("CN", "2025-02", infer=False)
 USAGE = Usage(6.0, 0.55, 3.0)
 
 
@@ -52,8 +52,12 @@ def test_every_limit_is_kept() -> None:
 @pytest.mark.parametrize("aim", AIMS)
 def test_aims_order_the_offers(aim: str) -> None:
     ranked = planned(Wishes(), aim).ranked
+    speeds = [offer.build.prediction.decode.mid for offer in ranked]
+    if aim in ("speed", "sense", "budget"):
+        # What makes sense stands first; of the same speed the cheaper one over the years.
+        assert all(b <= a * 1.031 for a, b in pairwise(speeds[aim != "speed" :]))
+        return
     values = {
-        "speed": [-round(o.build.prediction.decode.mid, 2) for o in ranked],
         "price": [o.build.price for o in ranked],
         "value": [-o.build.prediction.decode.mid / o.build.price for o in ranked],
         "running-cost": [o.cost.million_tokens_electricity for o in ranked],
@@ -85,14 +89,28 @@ def test_one_stick_is_warned_about() -> None:
     warned = dict(notes(one, found.load, found.wishes, BOOK, "llama.cpp"))
     assert warned["n_channels"]["empty"] == 3
     assert warned["n_channels"]["then"] == pytest.approx(4 * warned["n_channels"]["now"], rel=0.05)  # type: ignore[operator]
-    assert "n_mixture" in warned
+    assert "n_model" in warned
 
 
 def test_a_loud_box_and_an_old_price_are_warned_about() -> None:
     found = planned(Wishes(budget=2600))
     offer = next(o for o in found.kept if o.build.platform.rack and o.build.oldest_months)
     warned = dict(notes(offer, found.load, found.wishes, BOOK, "llama.cpp"))
-    assert "n_loud" in warned and warned["n_stale"]["months"] == 24
+    assert "n_loud" in warned and any(part.carried for part in offer.build.parts)
+    now = PriceBook("CN", "2026-11")
+    late = planned(Wishes(budget=4000), book=now)
+    warned = dict(notes(late.ranked[0], late.load, late.wishes, now, "llama.cpp"))
+    assert warned["n_stale"]["months"] == 21 and "n_range" in warned
+
+
+def test_a_bill_with_old_prices_has_no_new_month_for_a_title() -> None:
+    now = PriceBook("CN", "2026-11")
+    found = planned(Wishes(budget=4000), book=now)
+    best = found.ranked[0].build
+    first = show.text(found, "en", 3)
+    assert best.oldest_months and "as of 2026-11" not in first and "of 2025-02 to" in first.splitlines()[0]
+    assert "! Old prices of memory are multiplied" in first
+    assert f"Best: {best.name}, {best.price_low:,.0f} - {best.price_high:,.0f} CNY" in first
 
 
 def test_electricity_of_the_articles_machines() -> None:
@@ -105,7 +123,7 @@ def test_electricity_of_the_articles_machines() -> None:
 
 
 def test_ram_factor_multiplies_memory_only() -> None:
-    dear = PriceBook("CN", "2025-02", ram_factor=4)
+    dear = PriceBook("CN", "2025-02", ram_factor=4, infer=False)
     now = next(o for o in planned(Wishes()).kept if o.build.name == "HP Z440 · Xeon E5-2680 v4 · 4x64@2400").build
     then = next(o for o in planned(Wishes(), book=dear).kept if o.build.name == now.name).build
     assert then.price - now.price == pytest.approx(3 * 4 * 275)
@@ -114,7 +132,7 @@ def test_ram_factor_multiplies_memory_only() -> None:
 def test_whole_enumeration_is_quick_and_says_how_many() -> None:
     began = time.perf_counter()
     found = planned(Wishes(max_watts=1e6))
-    assert found.census.looked_at > 50_000
+    assert found.census.looked_at > 3_000
     assert time.perf_counter() - began < 20, "one second on an idle desk; generous for a loaded one"
 
 

@@ -34,9 +34,18 @@ def test_2000_dollar_epyc_on_r1() -> None:
 
 
 def test_6000_dollar_epyc_on_r1() -> None:
-    assert 6 <= speed("EPYC 9115", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode.mid <= 8
-    big = speed("EPYC 9334", "24x32@4800", "deepseek-r1", "Q8_0", sockets=2).decode
-    assert big.low <= 6 and big.high >= 8
+    """6 to 8 tok/s were published: between what most reach and what an owner does who placed the pages."""
+    for cpu in ("EPYC 9115", "EPYC 9334"):
+        found = speed(cpu, "24x32@4800", "deepseek-r1", "Q8_0", sockets=2)
+        assert found.tuned is not None and found.decode.mid <= 8 <= 8 * found.tuned.mid / 6
+        assert found.decode.high >= 6
+
+
+def test_fewer_threads_do_not_make_two_sockets_faster() -> None:
+    machine = machine_from_parts("E5-2680 v4", 2, parse_dimms("8x16@2400"))
+    load = catalogue_load("llama-3.3-70b", "Q4_K_M")
+    every = predict(machine, load).decode.mid
+    assert all(predict(machine, load, threads=threads).decode.mid <= every for threads in (1, 8, 14, 27))
 
 
 def test_mixture_reads_its_active_experts_only() -> None:
@@ -96,7 +105,8 @@ def test_four_ddr5_modules_to_buy_run_slower_than_printed() -> None:
     four = parse_dimms("4x16@6000")
     cpu = machine_from_parts("Ryzen 9 7950X", 1, four).cpu
     assert cpu is not None
-    assert machine_from_cpu(cpu, 1, four).mts == 6000, "an owner says what he sees"
+    assert machine_from_cpu(cpu, 1, four).mts == 3600, "more than any board lists for four"
+    assert machine_from_cpu(cpu, 1, parse_dimms("4x16@4800")).mts == 4800, "an owner says what he sees"
     assert machine_from_cpu(cpu, 1, four, printed=True).mts == 3600
     assert machine_from_cpu(cpu, 1, parse_dimms("2x32@6000"), printed=True).mts == 6000
 

@@ -1,5 +1,6 @@
 """What runs a model: no speed of seventy for what seventy cannot run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from seventy.errors import SeventyError
 from seventy.formats import formats
 from seventy.gguf.file import GGUF
 from seventy.plan.machine import machine_from_parts
-from seventy.plan.runs import marked, why_not, why_not_file, why_not_model
+from seventy.plan.memory import parse_dimms
+from seventy.plan.models_front import suggestions
+from seventy.plan.runs import why_not, why_not_file, why_not_model
 from seventy.plan.wanted import wanted
 from tests.support.families import llama
 from tests.support.tiny import write_tiny
@@ -71,10 +74,11 @@ def test_a_speed_is_refused_in_both_languages(llama_only: None) -> None:
     ]
 
 
-def test_what_runs_only_elsewhere_is_marked(llama_only: None) -> None:
-    assert marked(find_model("qwen3-8b"), "Q4_K_M") == "Qwen3-8B (llama.cpp)"
-    assert marked(find_model("llama-3.3-70b"), "Q4_K_M") == "Llama-3.3-70B-Instruct"
-    assert marked(find_model("llama-3.3-70b"), "Q1_0") == "Llama-3.3-70B-Instruct (llama.cpp)"
+def test_what_runs_only_elsewhere_is_marked() -> None:
+    machine = machine_from_parts("EPYC 7702", 1, parse_dimms("8x64@3200"))
+    best = suggestions(machine, "llama.cpp")[0]
+    assert replace(best, seventy=False).title == f"{best.name.title} (llama.cpp)"
+    assert replace(best, seventy=True).title == best.name.title
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,8 @@ def test_what_runs_only_elsewhere_is_marked(llama_only: None) -> None:
         ("llama-3.3-70b", "Llama-3.3-70B-Instruct", "Q4_K_M", "seventy pull llama-3.3-70b:Q4_K_M"),
         ("qwen3:8b-q8_0", "Qwen3-8B", "Q8_0", "seventy pull qwen3-8b:Q8_0"),
         ("qwq", "QwQ-32B", "Q4_K_M", "seventy pull qwq-32b:Q4_K_M"),
+        ("gpt-oss-120b", "gpt-oss-120b", "Q4_K_M", "seventy pull gpt-oss-120b:MXFP4"),
+        ("gpt-oss:120b", "gpt-oss-120b", "MXFP4", "seventy pull gpt-oss-120b:MXFP4"),
         ("hf:unsloth/Qwen3-8B-GGUF:Q6_K", "Qwen3-8B", "Q6_K", "seventy pull qwen3-8b:Q6_K"),
         ("ms:x/Qwen3-8B-GGUF", "Qwen3-8B", "Q4_K_M", "seventy pull qwen3-8b:Q4_K_M"),
         ("smollm2", "SmolLM2-135M-Instruct", "Q4_1", None),

@@ -8,6 +8,7 @@ import pytest
 
 from seventy.errors import SeventyError
 from seventy.plan import here
+from seventy.plan.owned import owned
 from seventy.plan.roofline import guess_layers
 from seventy.plan.wanted import catalogue_load, gguf_load
 
@@ -96,5 +97,5 @@ def test_profile_is_used_and_a_broken_one_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_machine_from_text() -> None:
-    machine, dimms = here.machine_from_text("2x E5-2680 v4 + 4x16@2400")
-    assert machine.sockets == 2 and machine.channels == 4 and str(dimms) == "4x16@2400"
+    found = owned("2x E5-2680 v4 + 4x16@2400")[0]
+    assert (found.machine.sockets, found.machine.channels, str(found.dimms)) == (2, 4, "4x16@2400")

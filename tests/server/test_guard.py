@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import json
 import socket
@@ -90,7 +91,7 @@ def test_pages_of_other_sites_are_refused_unless_allowed(guarded: Running) -> No
     allowed = client.get("/v1/models", headers={**KEYED, "Origin": "https://ui.lan"})
     assert allowed.headers["access-control-allow-origin"] == "https://ui.lan"
     asked = {"Origin": "https://ui.lan", "Access-Control-Request-Method": "POST"}
-    assert client.options("/v1/models", headers=asked).status_code == 204
+    assert client.options("/v1/models", headers=asked).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -324,3 +325,31 @@ def test_every_answer_has_the_policy(guarded: Running) -> None:
         assert policy.startswith("default-src 'none'") and "unsafe" not in policy
     wrong = guarded.client.get("/", headers={"Host": "evil.example"})
     assert wrong.status_code == 403 and "content-security-policy" in wrong.headers
+
+
+def test_pages_of_this_machine_may_be_allowed_at_any_port(tiny: Path) -> None:
+    with serving(tiny, rules=Rules(origins=["localhost"])) as server:
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-stainless-os"}
+        for origin in ("http://localhost", "http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:3000"):
+            answer = server.client.options("/v1/chat/completions", headers={**asked, "Origin": origin})
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert answer.headers["access-control-allow-headers"] == "x-stainless-os"
+        for origin in ("http://evil.com", "http://notlocalhost", "http://localhost.evil.com", "null"):
+            assert server.client.options("/", headers={**asked, "Origin": origin}).status_code == 403
+
+
+def test_idle_connections_make_room(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tiny) as server, contextlib.ExitStack() as held:
+        monkeypatch.setattr(listen.PatientProtocol, "max_connections", 4)
+        address = server.url.removeprefix("http://").split(":")
+        for _ in range(20):
+            held.enter_context(socket.create_connection((address[0], int(address[1]))))
+            assert httpx.get(server.url + "/health").status_code in (200, 503)
+
+
+def test_what_the_loop_lacks_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    complain, loop = listen.Complaints(), asyncio.new_event_loop()
+    for _ in range(100):
+        complain(loop, {"message": "accept", "exception": OSError(24, "Too many open files")})
+    loop.close()
+    assert [record.getMessage() for record in caplog.records] == ["accept: Too many open files"]

@@ -62,7 +62,7 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 def text(events: list[dict[str, Any]]) -> str:
-    return "".join(choice["delta"].get("content", "") for event in events for choice in event.get("choices", ()))
+    return "".join(choice["delta"].get("content") or "" for event in events for choice in event.get("choices", ()))
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -98,6 +98,23 @@ def test_its_client_pulls_copies_and_deletes(
     assert names(server) == ["first"] and store.present() == [folder / "first.gguf"]
 
 
+def test_every_name_of_a_model_chooses_it(server: Running, hub: Hub, folder: Path, tmp_path: Path) -> None:
+    data = offer(hub, tmp_path)
+    hub.add("unsloth/Qwen3-8B-GGUF").files["Qwen3-8B-Q4_K_M.gguf"] = data + b"1"
+    # Another model whose file is called alike.
+    hub.add("you/Own-GGUF").files["Own-Q8_0.gguf"] = data + b"2"
+    for name in ("qwen3:8b", f"hf:{REPOSITORY}:Q8_0", "hf:you/Own-GGUF:Q8_0"):
+        assert server.client.post("/api/pull", json={"model": name, "stream": False}).status_code == 200
+    assert names(server) == ["first", "Qwen3-8B-Q4_K_M", "Own-Q8_0", "hf:you/Own-GGUF:Q8_0"]
+    find = server.pool.find
+    for name in ("qwen3-8b", "Qwen3-8B:Q4_K_M", "ollama:qwen3", "hf.co/unsloth/qwen3-8b-gguf", "qwen3"):
+        assert find(name, strict=True).name == "Qwen3-8B-Q4_K_M", name
+    assert find("https://huggingface.co/me/Own-GGUF", strict=True).path == folder / REPOSITORY / "Own-Q8_0.gguf"
+    assert find("hf:you/Own-GGUF", strict=True).path == folder / "you/Own-GGUF/Own-Q8_0.gguf"
+    for name in ("qwen3-8b:Q8_0", "hf:me/Own-GGUF:Q4_K_M", "qwen3:14b", str(folder / "first.gguf"), "./first.gguf"):
+        assert server.client.post("/api/show", json={"model": name}).status_code == 404, name
+
+
 def test_its_client_is_told_what_is_wrong(client: Any, hub: Hub, folder: Path, tmp_path: Path) -> None:
     ollama = pytest.importorskip("ollama")
     for call in (lambda: client.show("other"), lambda: client.delete("other"), lambda: client.copy("other", "x")):

@@ -182,8 +182,10 @@ def test_a_turn_ends_and_what_waited_in_it_is_answered_later(
         go_on.set()
         for each in work:
             each.result()
-        assert done == ["ada", "bob", "ada", "ada", "ada", "ada"]
-        assert server.pool.loaded == ["ada", "bob", "ada"]
+        assert sorted(done) == ["ada"] * 5 + ["bob"] and done[0] == "ada"
+        # Had the others been answered in the first turn, ada would not have come again for them. A machine so busy that
+        # bob's turn ends before his request has begun brings him once more.
+        assert server.pool.loaded[:3] == ["ada", "bob", "ada"]
 
 
 def test_a_client_that_goes_does_not_wait(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:

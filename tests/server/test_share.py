@@ -14,7 +14,7 @@ import pytest
 
 from seventy.errors import SeventyError
 from seventy.hub import store, sums, transfer
-from seventy.hub.local import Local
+from seventy.hub.local import of_path
 from seventy.hub.peer import Peer, _endpoint
 from seventy.server.guard import Rules
 from seventy.server.library import served
@@ -53,7 +53,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def serve(*paths: Path, rules: Rules | None = None) -> Any:
-    return running(ModelPool([served(Local(path, "")) for path in paths], Loads(512)), rules)
+    return running(ModelPool([served(of_path(path)) for path in paths], Loads(512)), rules)
 
 
 Run = Callable[..., Result]
@@ -114,6 +114,8 @@ def test_only_owners_get_files_and_only_of_what_is_served(home: Path, machine: M
             ("tiny", [{"path": tiny.name, "size": tiny.stat().st_size}])
         ]
         assert str(tiny.parent) not in json.dumps(listed)
+        server.pool.add(served(of_path(tiny.with_name("gone.gguf"))))
+        assert get("/files", headers=ANNA).json()["models"] == listed
         with pytest.raises(SeventyError, match=r"wants an API key.*here: --api-key KEY"):
             Peer(server.url).models()
         with pytest.raises(SeventyError, match="by an owner's key"):

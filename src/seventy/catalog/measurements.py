@@ -15,7 +15,8 @@ class Measurement:
     `group` is the person or project it comes from: no group stands on both sides of a cross-validation.
     `layout` says how the memory is known: stated by the source, fixed by the machine (soldered), measured (the source
     gives GB/s, kept in `bandwidth_gbs`), assumed (the most the CPU takes) or unknown. `exclude` is the reason why the
-    row is no test of a prediction, blank where it is one; `context` is the KV cache depth of the decode figure.
+    row is no test of a prediction, blank where it is one; `context` is the KV cache depth of the decode figure. `numa`
+    is "tuned" where the source placed pages or set the BIOS for two sockets, "default" where it says nothing of it.
     """
 
     id: str
@@ -43,12 +44,15 @@ class Measurement:
     source: str
     date: str
     notes: str
+    numa: str = ""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ValueError(f"{self.id}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
         if not self.source:
             raise ValueError(f"{self.id}: a measurement needs its source")
+        if self.numa not in ("", "tuned", "default"):
+            raise ValueError(f"{self.id}: numa {self.numa!r} is neither tuned nor default")
         if self.layout in ("stated", "fixed") and not (self.channels and self.mts):
             raise ValueError(f"{self.id}: layout {self.layout} without channels and MT/s")
         if self.layout == "measured" and not self.bandwidth_gbs:

@@ -30,8 +30,11 @@ def quant_of(file: str) -> str | None:
 
 
 def known_quant(text: str) -> str | None:
-    """The quant of this name in capitals, or None where it is the name of none."""
-    name = text.strip().upper()
+    """The quant of this name in capitals, or None where it is the name of none.
+
+    `i1-` before it only says that an importance matrix was used.
+    """
+    name = text.strip().upper().removeprefix("I1-")
     return name if _WHOLE.fullmatch(name) else None
 
 

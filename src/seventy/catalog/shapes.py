@@ -67,6 +67,9 @@ class Model:
             known = ", ".join(self.size_gb)
             raise SeventyError(f"No size is known for {self.name} as {quant}; known are {known}.")
         near = min(self.size_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - BITS_PER_WEIGHT[quant]))
+        if self.arch == "gpt-oss":
+            # Its experts are MXFP4 in every quant.
+            return self.size_gb[near]
         return self.size_gb[near] * BITS_PER_WEIGHT[quant] / BITS_PER_WEIGHT[near]
 
     def read_per_token(self, quant: str) -> float:

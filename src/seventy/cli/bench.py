@@ -11,12 +11,15 @@ from seventy.bench.card import Card
 from seventy.bench.engine import WHOLE_PROBE_CACHES
 from seventy.bench.quants import quant_name
 from seventy.bench.run import Bench, Wish, needed
+from seventy.bench.share import paragraph
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers
 from seventy.bench.table import table
 from seventy.cli import _session as session
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.measure.profile import raise_limit
+from seventy.plan.calibration import CALIBRATION
+from seventy.plan.words import language
 from seventy.runtime.reservations import ledger
 from seventy.sizes import size
 
@@ -43,6 +46,7 @@ def bench(
     tune: Annotated[bool, typer.Option(help="Measure anew which threads, width and tiles are best, before.")] = False,
     verbose: session.Verbose = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="The roofline, as .svg or .png.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Print a paragraph to paste in a chat or a forum.")] = False,
     report: Annotated[Path | None, typer.Option(help="A result card (JSON) that others can compare.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result card on stdout.")] = False,
 ) -> None:
@@ -87,6 +91,8 @@ def bench(
             session.say(line)
     if plot_file:
         plot.write(card, plot_file, name)
+    if share:
+        print(paragraph(card, Path(name).stem, CALIBRATION.shares["measured"].share, lang=language(None)))
     if report:
         cards.write(card, report)
 

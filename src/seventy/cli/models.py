@@ -99,7 +99,7 @@ def rm(
     here, _ = local.look(model)
     if here is None:
         raise SeventyError(f"model {model} is not here; seventy models lists what is")
-    if not here.path.is_relative_to(store.folder()):
+    if not store.is_ours(here.path):
         raise SeventyError(
             f"{here.path} is not ours but in {here.store}; delete it there, seventy only deletes what it fetched"
         )

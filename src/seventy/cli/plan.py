@@ -10,7 +10,7 @@ import typer
 from seventy.errors import SeventyError
 
 if TYPE_CHECKING:
-    from seventy.catalog.prices import PriceBook
+    from seventy.catalog.book import PriceBook
 
 REGION_OF = {"CNY": "CN", "USD": "US"}
 
@@ -24,6 +24,7 @@ def plan(
     weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
     weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens of context to hold in memory.")] = 4096,
+    users: Annotated[int, typer.Option(min=1, help="Users whose answers are written at once.")] = 1,
     engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
     budget: Annotated[float | None, typer.Option(min=1, help="The most to spend.")] = None,
     currency: Annotated[str | None, typer.Option(help="CNY or USD; chooses the region.")] = None,
@@ -38,14 +39,18 @@ def plan(
     max_litres: Annotated[float | None, typer.Option(help="The largest body.")] = None,
     min_tok_s: Annotated[float | None, typer.Option(help="The slowest decode.")] = None,
     target_tok_s: Annotated[float | None, typer.Option(help="The cheapest machine that decodes this fast.")] = None,
-    place: Annotated[str | None, typer.Option(help="home, office or rack.")] = None,
+    place: Annotated[str, typer.Option(help="home (quiet, no rack server), office, rack or any.")] = "home",
     hours_per_day: Annotated[float, typer.Option(min=0, max=24, help="Hours under load; on all day.")] = 6.0,
     tariff: Annotated[float | None, typer.Option(min=0, help="Price of a kWh.")] = None,
     years: Annotated[float, typer.Option(min=0.1, help="Years of use.")] = 3.0,
-    best: Annotated[str, typer.Option(help="speed, price, value, running-cost or quiet.")] = "speed",
+    best: Annotated[
+        str | None, typer.Option(help="sense, budget (the default with one), speed, price, value, running-cost, quiet.")
+    ] = None,
     own_drive: Annotated[bool, typer.Option("--own-drive", help="An SSD is there already.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 8,
-    from_: Annotated[str | None, typer.Option("--from", help='What you have: "E5-2680 v4 + 1x64@2400".')] = None,
+    from_: Annotated[
+        list[str] | None, typer.Option("--from", help='What you have: "HP Z440 + E5-2680 v4 + 1x64@2400".')
+    ] = None,
     here: Annotated[bool, typer.Option("--here", help="What to add to this machine.")] = False,
     models: Annotated[bool, typer.Option("--models", help="List the models of the catalogue.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
@@ -74,15 +79,22 @@ def plan(
     want.check(engine, speak)
     load, end = want.load, want.endings(engine, speak)
     book = _book(currency, region, date, ram_factor, prices)
-    if from_ is not None or here:
-        from seventy.plan import here as this
+    if from_ or here:
+        from seventy.plan.here import this_machine
+        from seventy.plan.owned import Owned, owned
         from seventy.plan.upgrade import Upgrade, as_json, as_text
 
-        machine, dimms = this.what_is_here() if from_ is None else this.machine_from_text(from_)
-        want.check(engine, speak, machine)
-        have = Upgrade(machine, dimms, load, context, engine)
-        print(json.dumps(as_json(have, book, speak) | {"get": want.command}, ensure_ascii=False, indent=2) if json_out
-              else "\n".join([as_text(have, book, speak), *end]))  # fmt: skip
+        machines = [each for text in from_ or [] for each in owned(text)]
+        machines += [Owned(this_machine(), this_machine().dimms)] if here else []
+        for each in machines:
+            want.check(engine, speak, each.machine)
+        have = [Upgrade(each, load, context, engine) for each in machines]
+        if json_out:
+            found_json = [as_json(each, book, speak) | {"get": want.command} for each in have]
+            said = found_json[0] if len(have) == 1 else {"machines": found_json}
+            print(json.dumps(said, ensure_ascii=False, indent=2))
+        else:
+            print("\n\n".join(as_text(each, book, speak) for each in have) + "".join(f"\n{line}" for line in end))
         return
 
     from seventy.catalog.own import own_parts
@@ -90,9 +102,9 @@ def plan(
     from seventy.plan.rank import AIMS, PLACES, Wishes
     from seventy.plan.shop import shop
 
-    if best not in AIMS:
+    if best is not None and best not in AIMS:
         raise SeventyError(f"--best {best!r} is none of {', '.join(AIMS)}.")
-    if place is not None and place not in PLACES:
+    if place not in PLACES:
         raise SeventyError(f"--place {place!r} is none of {', '.join(PLACES)}.")
     if tariff is None:
         known = book.electricity()
@@ -100,10 +112,10 @@ def plan(
             raise SeventyError(f"No price of electricity is known for {book.region}; give --tariff.")
         tariff = known.each
     own_cpus, own_platforms = own_parts(parts) if parts is not None else ([], [])
-    aim = "price" if target_tok_s is not None else best
+    aim = "price" if target_tok_s is not None else best or ("budget" if budget is not None else "sense")
     wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
     usage = Usage(hours_per_day, tariff, years)
-    found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms)
+    found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms, users)
     if html is not None:
         html.write_text(report.html(found, speak), encoding="utf-8")
         print(f"{html}", file=sys.stderr)
@@ -118,16 +130,16 @@ def plan(
 def _book(currency: str | None, region: str | None, date: str | None, ram_factor: float, prices: Path | None
           ) -> "PriceBook":  # fmt: skip
     """The prices to plan with; a currency chooses its region, and the two must agree."""
+    from seventy.catalog.book import REGIONS, PriceBook
     from seventy.catalog.own import own_prices
-    from seventy.catalog.prices import SNAPSHOTS, PriceBook
 
     if currency is not None and currency.upper() not in REGION_OF and prices is None:
         known = ", ".join(REGION_OF)
         raise SeventyError(f"There are no prices in {currency}; known are {known}; bring your own with --prices FILE.")
     where = (region or REGION_OF.get((currency or "CNY").upper(), "own")).upper()
-    money = (currency or SNAPSHOTS.get(where, ("CNY", ""))[0]).upper()
-    if where in SNAPSHOTS and money != SNAPSHOTS[where][0]:
-        raise SeventyError(f"The prices of {where} are in {SNAPSHOTS[where][0]}, not {money}; they are never mixed.")
+    money = (currency or REGIONS.get(where, ("CNY", ""))[0]).upper()
+    if where in REGIONS and money != REGIONS[where][0]:
+        raise SeventyError(f"The prices of {where} are in {REGIONS[where][0]}, not {money}; they are never mixed.")
     own = own_prices(prices, where, money) if prices is not None else []
     return PriceBook(where, date, ram_factor, own)
 

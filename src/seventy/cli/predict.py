@@ -16,7 +16,9 @@ def predict(
     file: Annotated[
         str | None, typer.Argument(help="A GGUF file or a model's name, instead of --model or --params.")
     ] = None,
-    cpu: Annotated[str | None, typer.Option(help="CPU name, as the box or /proc/cpuinfo says it.")] = None,
+    cpu: Annotated[
+        str | None, typer.Option(help="CPU, as the box says it; or a machine: HP Z440 + E5-2680 v4 + 4x16@2400.")
+    ] = None,
     sockets: Annotated[int, typer.Option(min=1, max=8, help="CPUs of this name.")] = 1,
     memory: Annotated[str | None, typer.Option(help="Modules x GB @ MT/s: 4x16@2400.")] = None,
     here: Annotated[bool, typer.Option("--here", help="This machine, as measured.")] = False,
@@ -37,8 +39,7 @@ def predict(
     """Predict decode and prefill speed of a model on a CPU machine: low, mid, high, and why."""
     from seventy.plan import answers, wanted
     from seventy.plan import here as this
-    from seventy.plan.machine import machine_from_parts
-    from seventy.plan.memory import parse_dimms
+    from seventy.plan.owned import machine_from_words
     from seventy.plan.roofline import predict as roofline
     from seventy.plan.words import language
 
@@ -56,8 +57,7 @@ def predict(
     if here:
         machine = this.this_machine()
     elif cpu is not None or memory is not None:
-        machine = machine_from_parts(cpu or "unknown CPU", sockets, parse_dimms(memory) if memory else None,
-                                     ssd_gbs=ssd_gbs)  # fmt: skip
+        machine = machine_from_words(cpu or "unknown CPU", sockets, memory, ssd_gbs)
     else:
         raise SeventyError("Which machine? Give --cpu NAME --memory 4x16@2400, or --here for this one.")
     speak = language(lang)

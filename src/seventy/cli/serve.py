@@ -25,6 +25,8 @@ from seventy.sizes import size
 if TYPE_CHECKING:
     from seventy.server.served import ServedModel
 
+_SWITCH_SECONDS = 0.0005
+
 
 def serve(
     models: Annotated[
@@ -58,7 +60,8 @@ def serve(
         bool, typer.Option("--insecure-no-api-key", help="Let the whole network in without a key.")
     ] = False,
     cors: Annotated[
-        list[str] | None, typer.Option(help="A site whose pages may use the server; may be given again, * for all.")
+        list[str] | None,
+        typer.Option(help="A site whose pages may use the server; localhost for this machine's, * for all."),
     ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name this server goes by; may be given again.")
@@ -75,6 +78,9 @@ def serve(
     history_days: Annotated[float, typer.Option(min=1, help="Days that --history keeps what nobody changes.")] = 365,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
     chat_template: session.ChatTemplate = None,
+    think: Annotated[
+        str | None, typer.Option(help="on or off: whether to think where a request does not say.")
+    ] = None,
     pooling: Annotated[
         str | None, typer.Option(help="Give embeddings from any model: the mean of its states, or the last.")
     ] = None,
@@ -105,6 +111,8 @@ def serve(
         )
     if pooling not in (None, "mean", "last"):
         raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
+    if think not in (None, "on", "off"):
+        raise SeventyError(f"--think is on or off, not {think!r}")
     template = session.template(chat_template)
     try:
         stay = keep_alive_seconds(keep_alive) if keep_alive else math.inf
@@ -115,11 +123,13 @@ def serve(
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
-    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template)
+    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think)
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
     rules = Rules(keys, [*(allow_host or ()), host], cors or (), max_body, owners=owners)
+    # Threads that prepare requests give the interpreter to the engine's after this: it wants it between two tokens.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     pairing = Pairing(keys, _invitation.lan_address(host, listener.getsockname()[1]))
     kept = History(store.folder().parent / "history.db", history_days) if history else None
     options = app.PageOptions(pairing, _expected_speed, kept)
@@ -192,6 +202,7 @@ class _Loader:
     kv: str
     draft: str
     template: str | None = None
+    think: str | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
         return least_and_full(path, self.context, self.parallel, self.kv)
@@ -203,44 +214,42 @@ class _Loader:
                 progress(what, done, total)
                 bars(what, done, total)
 
-            return LLM(
+            llm = LLM(
                 path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
                 parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, chat_template=self.template,
                 memory=memory, draft=self.draft,
             )  # fmt: skip
+            llm.chat_format.think = None if self.think is None else self.think == "on"
+            return llm
 
 
 def _served(asked: list[str] | None, every: str | None, default: str | None, name: str | None) -> "list[ServedModel]":
     """The models to serve, the default first."""
     from seventy.server.library import served
+    from seventy.server.served import Roster
 
     if every not in (None, "all"):
         raise SeventyError(f"--models is all, for every model on this disk, not {every!r}; name some without it")
     names = asked or ([] if every else ["smollm2"])
     if name and (every or len(names) > 1):
         raise SeventyError("--name is for one model; several have the names of their files")
-    found = [served(_local(one), *([] if Path(one).expanduser().exists() else [one])) for one in names]
+    roster = Roster([])
+    for one in names:
+        path = session.locate(one)
+        roster.add(served(local.of_path(path), *([] if Path(one).expanduser().exists() else [one])))
     if name:
-        found[0].name = name
-    if every:
-        found += [served(model) for model in _runnable()]
-    unique = list({model.name: model for model in reversed(found)}.values())[::-1]
-    if not unique:
+        roster.default.name = name
+    for model in _runnable() if every else ():
+        roster.add(served(model))
+    if not roster.every:
         raise SeventyError("no model on this disk can be run; get one: seventy pull")
     if default:
-        first = next((model for model in unique if default == model.name or default in model.aliases), None)
+        first = roster.find(default)
         if first is None:
-            have = ", ".join(model.name for model in unique)
+            have = ", ".join(model.name for model in roster.every)
             raise SeventyError(f"--default {default!r} is none of the models that are served: {have}")
-        unique.sort(key=lambda model: model is not first)
-    return unique
-
-
-def _local(name: str) -> local.Local:
-    """A model by name or path, fetched when absent; what Ollama keeps has a name there and none as a file."""
-    path = session.locate(name)
-    stored = [] if path.suffix == ".gguf" else local.inventory().models
-    return next((model for model in stored if model.path == path), local.Local(path, "a file"))
+        roster.every.sort(key=lambda model: model is not first)
+    return roster.every
 
 
 def _runnable() -> list[local.Local]:

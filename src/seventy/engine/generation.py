@@ -35,6 +35,11 @@ class Generation:
         self._decoder, self._stops = StreamDecoder(tokenizer), StopStrings(request.stops)
 
     @property
+    def stop(self) -> str:
+        """The stop string that ended the text, if one did."""
+        return self._stops.found
+
+    @property
     def room(self) -> int:
         """How many tokens it may still write."""
         return self._limit - self.written

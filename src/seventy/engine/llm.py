@@ -170,15 +170,24 @@ class LLM:
             if not messages:
                 return self._checked([int(id) for id in prompt if not isinstance(id, Mapping)])
             prompt = self.render(messages)
-        if (least := self.tokenizer.fewest(prompt)) >= self.context:
-            raise TooLong(
-                f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an answer "
-                f"after it; shorten the prompt or take a larger context"
-            )
+        self.check_length(prompt)
         return self._begun(self.tokenizer.encode(prompt, special=True))
+
+    def check_length(self, *texts: str) -> None:
+        """Raise TooLong for texts that can never fit together, without reading them: that takes seconds a megabyte."""
+        least = 0
+        for text in texts:
+            least += self.tokenizer.fewest(text, self.context - least)
+            if least >= self.context:
+                raise TooLong(
+                    f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an "
+                    f"answer after it; shorten the prompt or take a larger context",
+                    least, self.context,
+                )  # fmt: skip
 
     def infill_ids(self, before: str, after: str) -> list[int]:
         """The tokens that ask for what stands between two texts; special tokens in them are text."""
+        self.check_length(before, after)
         return self._begun(self.tokenizer.encode_infill(before, after))
 
     def _begun(self, ids: list[int]) -> list[int]:
@@ -235,8 +244,9 @@ class LLM:
         if len(ids) >= self.context:
             raise TooLong(
                 f"the prompt has {len(ids)} tokens, and the context of {self.context} has no room for an answer after "
-                f"it; shorten the prompt or take a larger context"
-            )
+                f"it; shorten the prompt or take a larger context",
+                len(ids), self.context,
+            )  # fmt: skip
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         stops = [stop] if isinstance(stop, str) else stop
         request = Request(ids, max_tokens, events.put, settings, stops, ignore_eos=ignore_eos)

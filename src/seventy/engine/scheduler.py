@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,8 @@ from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Pr
 from seventy.engine.sampler import TopK
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
-from seventy.text.grammar import ConstraintError
+from seventy.machine.topology import yield_to_others
+from seventy.text.grammar import Constraint, ConstraintError
 from seventy.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("seventy.engine")
@@ -37,6 +39,9 @@ _DAMAGED = (
     "the model's answer is not a number (NaN or infinity): its weights are damaged, or the file was made wrongly; "
     "get it again or take another quant"
 )
+# How long to wait for a mask when nothing else is to be done, before looking for requests that were cancelled.
+_HELD_SECONDS = 0.05
+_MASKS = ThreadPoolExecutor(2, "seventy-mask", initializer=yield_to_others)
 
 
 @dataclass(slots=True)
@@ -69,6 +74,9 @@ class _Task:
         self.request, self.sequence, self.generation, self.drafter = request, sequence, generation, drafter
         self.cached: int | None = None
         self.states: NDArray[np.float64] | None = None
+        # Logits whose token cannot be chosen yet: what its constraint allows is being found out beside the steps.
+        self.held: NDArray[np.float32] | None = None
+        self.mask: Future[None] | None = None
         self.decode_bytes = self.drafted = self.accepted = 0
         self.started = self.first = 0.0
 
@@ -158,8 +166,9 @@ class Scheduler:
         if n + request.writes > context:
             raise TooLong(
                 f"the prompt has {n} tokens, and the context of {context} has no room for an answer after it; shorten "
-                f"the prompt or start with a larger context"
-            )
+                f"the prompt or start with a larger context",
+                n, context,
+            )  # fmt: skip
         generation = Generation(request, self._tokenizer, self._top_k, context)
         drafter = self._drafter(generation.tokens) if self._drafter and request.writes else None
         task = _Task(request, self.model.new_sequence(), generation, drafter)
@@ -252,14 +261,19 @@ class Scheduler:
                 if self._closing:
                     self._deliver()
                     return
+            self._choose_held()
+            with self._lock:
                 self._admit()
                 batch = self._plan()
                 self._batch = [task for task, _ in batch]
                 self._count()
             if batch:
                 self._step(batch)
-            else:
-                self._deliver()
+                continue
+            self._deliver()
+            with self._lock:
+                if any(task.held is not None and task.mask and not task.mask.done() for task in self._running):
+                    self._lock.wait(_HELD_SECONDS)
 
     def _deliver(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -318,8 +332,9 @@ class Scheduler:
 
     def _plan(self) -> list[tuple[_Task, list[int]]]:
         """Who is in the next step, and with which tokens: those to read next, and drafts."""
-        decoding = [task for task in self._running if task.decoding]
-        reading = [task for task in self._running if not task.decoding]
+        ready = [task for task in self._running if task.held is None]
+        decoding = [task for task in ready if task.decoding]
+        reading = [task for task in ready if not task.decoding]
         batch = [(task, 1) for task in decoding]
         if reading:
             room = self._budget.prompt_rows(len(decoding))
@@ -357,7 +372,7 @@ class Scheduler:
     def _preempt(self, task: _Task) -> None:
         self._running.remove(task)
         task.sequence.close()
-        task.states = None
+        task.states = task.held = None
         self._waiting.setdefault(task.request.user, deque()).appendleft(task)
         self.statistics.preempted += 1
 
@@ -452,6 +467,10 @@ class Scheduler:
         if not generation.written:
             task.first = time.monotonic()
             self._outbox.append((task.request, self._progress(task, len(task.tokens))))
+        if (constraint := task.request.constraint) is not None and constraint.slow:
+            task.sequence.commit(tokens)
+            self._hold(task, constraint, logits[0])
+            return
         accepted = 0
         for row in logits:
             self._outbox.append((task.request, generation.write(row)))
@@ -469,6 +488,36 @@ class Scheduler:
                 self._finish(task, generation.reason)
         elif task.drafter:
             task.drafter.observe()
+
+    def _hold(self, task: _Task, constraint: Constraint, logits: NDArray[np.float32]) -> None:
+        """Let a task wait for what its constraint allows, which is found out beside the steps of the others."""
+        # Guesses are of no use to it: each would need a mask of its own.
+        task.drafter, task.held = None, logits.copy()
+        task.mask = _MASKS.submit(constraint.prepare)
+        task.mask.add_done_callback(lambda _: self._notify())
+
+    def _notify(self) -> None:
+        with self._lock:
+            self._lock.notify()
+
+    def _choose_held(self) -> None:
+        """Let the texts go on whose masks are there."""
+        for task in [task for task in self._running if task.held is not None and task.mask and task.mask.done()]:
+            logits, mask = task.held, task.mask
+            task.held = task.mask = None
+            assert logits is not None and mask is not None
+            try:
+                mask.result()
+                self._outbox.append((task.request, task.generation.write(logits)))
+                self.statistics.written_tokens += 1
+                if task.generation.reason:
+                    with self._lock:
+                        self._finish(task, task.generation.reason)
+            except Exception as error:
+                if not isinstance(error, SeventyError):
+                    _log.exception("a request failed")
+                with self._lock:
+                    self._fail(task, error)
 
     def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
         mean = task.request.pooling == "mean"
@@ -497,6 +546,7 @@ class Scheduler:
             reason, len(task.request.ids), task.cached or 0, task.generation.written,
             started - task.request.since, first - started, now - first,
             task.generation.cut_by, task.generation.end_token, task.decode_bytes, task.drafted, task.accepted,
+            task.generation.stop,
         )  # fmt: skip
         self._outbox.append((task.request, event))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from seventy.errors import SeventyError
 from seventy.version import __version__
@@ -27,6 +27,8 @@ Progress = Callable[[int, int | None], None]
 PAUSES_SECONDS = (0.5, 2.0, 5.0, 10.0)
 _CHUNK_BYTES = 1 << 18
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
+# Characters of an address that stand for themselves, or for what they part.
+_AS_IT_IS = "%/:?#[]@!$&'()*+,;=-._~"
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 
@@ -53,7 +55,9 @@ class Network:
         if parts.scheme not in ("http", "https", "file"):
             raise SeventyError(f"cannot download {url}: only http, https and file addresses work")
         host = parts.netloc.rpartition("@")[2]
-        request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
+        # What browsers show is not what goes over the wire: Chinese characters and spaces are written as %XX there.
+        path, query = quote(parts.path, safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)
+        request = urllib.request.Request(urlunsplit((parts.scheme, host, path, query, "")))
         request.add_header("User-Agent", f"seventy/{__version__}")
         request.add_header("Accept-Encoding", "identity")
         for name, value in headers.items():

@@ -44,7 +44,8 @@ class Offered:
 
 def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = None) -> Offered:
     """What is offered of a model, by the hub to take it from. Raises SeventyError that says what else to try."""
-    hubs = hubs or (HuggingFace(), ModelScope())
+    at = wanted.endpoint if isinstance(wanted, Hosted) else None
+    hubs = hubs or (HuggingFace(mirror=at), ModelScope(mirror=at))
     if isinstance(wanted, Hosted):
         return _hosted(wanted, next(hub for hub in hubs if hub.kind == wanted.hub))
     repositories = {"hf": wanted.name.hf_repositories, "ms": wanted.name.ms_repositories}

@@ -24,8 +24,9 @@ class HuggingFace:
     kind = "hf"
     title = "Hugging Face"
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    def __init__(self, endpoint: str | None = None, mirror: str | None = None) -> None:
+        """At `endpoint`; else at HF_ENDPOINT, else at `mirror`, else at the hub itself."""
+        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or mirror or DEFAULT_ENDPOINT).rstrip("/")
 
     def files(self, repository: str) -> list[RemoteFile]:
         _prepare()

@@ -255,24 +255,33 @@ def _of_manifest(root: Path, path: Path, parts: tuple[str, ...]) -> Iterator[Loc
         if isinstance(layer, dict) and isinstance(layer.get("digest"), str):
             kind = str(layer.get("mediaType", "")).removeprefix(_OLLAMA_LAYER)
             kinds.setdefault(kind, []).append(layer["digest"])
-    blobs = kinds.get("model", [])
-    if not blobs:
+    config = manifest.get("config")
+    details = _json(_blob(root, str(config.get("digest")))) if isinstance(config, dict) else None
+    details = details if isinstance(details, dict) else {}
+    blobs, problem = kinds.get("model", []), None
+    if not blobs and (tensors := kinds.get("tensor")):
+        blobs, problem = tensors[:1], "Ollama keeps each of its tensors in a file; pull the model by its name"
+    elif not blobs and details.get("remote_host"):
+        blobs, problem = [str(config["digest"])], f"it runs on {details['remote_host']}, not here"
+    elif not blobs:
         return
-    problem = None
-    if len(blobs) > 1:
+    elif len(blobs) > 1:
         problem = f"Ollama keeps it in {len(blobs)} files of its own; pull the model by its name"
     elif "adapter" in kinds:
         problem = "it has an adapter (LoRA), which seventy does not apply"
-    config = manifest.get("config")
-    details = _json(_blob(root, str(config.get("digest")))) if isinstance(config, dict) else None
-    quant = details.get("file_type") if isinstance(details, dict) else None
+    quant = details.get("file_type")
     repository = f"{owner}/{model}" if registry in ("hf.co", "huggingface.co") else None
     blob = _blob(root, blobs[0])
     yield Local(blob, "Ollama", (label,), repository, str(quant).upper() if quant else None, problem)
 
 
 def _blob(root: Path, digest: str) -> Path:
-    return root / "blobs" / re.sub(r"[^0-9a-z-]", "", digest.replace(":", "-"))
+    kind, _, value = digest.replace(":", "-").partition("-")
+    kind, value = (re.sub(r"[^0-9a-z]", "", part) for part in (kind, value))
+    # Ollama wrote a colon before 2024.
+    old = root / "blobs" / f"{kind}:{value}"
+    there = os.path.exists(old)  # noqa: PTH110 (Path.exists raises on EACCES)
+    return old if there else root / "blobs" / f"{kind}-{value}"
 
 
 def _lm_studio(notes: list[str]) -> Iterator[Local]:
@@ -313,6 +322,12 @@ def _llama_cpp(notes: list[str]) -> Iterator[Local]:
         yield _file(path, "llama.cpp")
 
 
+def of_path(path: Path) -> Local:
+    """The model of a file that somebody named: as the store it is in knows it, else by its name alone."""
+    stored = (model for model in inventory().models if model.path.absolute() == path.absolute())
+    return next(stored, None) or _file(path, "a file")
+
+
 def _file(path: Path, store: str, repository: str | None = None) -> Local:
     return Local(path, store, (), repository, quant_of(path.name) or quant_of(path.parent.name))
 
@@ -334,8 +349,8 @@ def _walk(root: Path, notes: list[str]) -> Iterator[Path]:
         # Unfinished downloads, .git, .locks and the like.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            # A link whose file is gone, or not fetched yet, is no model.
-            if os.path.exists(os.path.join(where, name)):  # noqa: PTH110, PTH118 (Path.exists raises on EACCES)
+            # A link whose file is gone, or not fetched yet, is no model; nor is a pipe.
+            if os.path.isfile(os.path.join(where, name)):  # noqa: PTH113, PTH118 (Path.is_file raises on EACCES)
                 yield Path(where, name)
 
 

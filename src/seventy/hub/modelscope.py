@@ -30,8 +30,9 @@ class ModelScope:
     kind = "ms"
     title = "ModelScope"
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        self.endpoint = (endpoint or os.environ.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    def __init__(self, endpoint: str | None = None, mirror: str | None = None) -> None:
+        """At `endpoint`; else at MODELSCOPE_ENDPOINT, else at `mirror`, else at the hub itself."""
+        self.endpoint = (endpoint or os.environ.get("MODELSCOPE_ENDPOINT") or mirror or DEFAULT_ENDPOINT).rstrip("/")
         self._network: Network | None = None
 
     def files(self, repository: str) -> list[RemoteFile]:

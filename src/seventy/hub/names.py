@@ -3,15 +3,16 @@
     llama-3.3-70b  qwen3:8b  deepseek-r1:70b  llama-3.3-70b:Q8_0  ollama:qwen3      names of catalog/data/names.csv
     hf:OWNER/REPO[:QUANT]  hf:OWNER/REPO/FILE.gguf  hf.co/OWNER/REPO[:QUANT]  https://huggingface.co/OWNER/REPO ...
     ms:OWNER/REPO[:QUANT]  ms:OWNER/REPO/FILE.gguf  https://modelscope.cn/models/OWNER/REPO ...
-    https://any.server/FILE.gguf                     ./FILE.gguf
+    https://ollama.com/library/qwen3:8b              https://any.server/FILE.gguf                     ./FILE.gguf
 
 It asks no network and looks at no disk but for a path's existence.
 """
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from seventy.catalog import names
 from seventy.catalog.names import Name
@@ -24,9 +25,22 @@ EXAMPLES = (
     "llama-3.3-70b, qwen3:8b, hf:OWNER/REPOSITORY:Q4_K_M, ms:OWNER/REPOSITORY:Q4_K_M, https://.../x.gguf or a path"
 )
 HUBS = {"hf": "Hugging Face", "ms": "ModelScope"}
-_HF_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com")
-_MS_HOSTS = ("modelscope.cn", "www.modelscope.cn", "modelscope.ai", "www.modelscope.ai")
-_REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+?)(?::(?P<quant>[\w.-]+)|/(?P<file>[^?#]+\.gguf))?/?")
+_HOSTS = {
+    "huggingface.co": "hf", "www.huggingface.co": "hf", "hf.co": "hf", "hf-mirror.com": "hf", "modelscope.cn": "ms",
+    "www.modelscope.cn": "ms", "modelscope.ai": "ms", "www.modelscope.ai": "ms",
+}  # fmt: skip
+# Hosts that are asked themselves where their address is given and no other endpoint is set.
+_MIRRORS = {
+    "hf-mirror.com": "https://hf-mirror.com", "modelscope.ai": "https://modelscope.ai",
+    "www.modelscope.ai": "https://www.modelscope.ai",
+}  # fmt: skip
+_OLLAMA_HOSTS = ("ollama.com", "www.ollama.com", "registry.ollama.ai")
+# What addresses of pages and files have between the repository and the file, with the revision.
+_TO_FILE = re.compile(r"(?P<repository>[^/]+/[^/]+)/(?:resolve|blob|raw|file/view)/[^/]+/(?P<file>.+)")
+_TO_FOLDER = re.compile(r"(?P<repository>[^/]+/[^/]+)/(?:tree/[^/]+(?:/(?P<folder>.*))?|[a-z-]+(?:/.*)?)")
+# Where an address names a file in its query: a file's panel on a page, and ModelScope's API.
+_FILE_FIELDS = ("show_file_info", "fileName", "FilePath")
+_REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+?)(?::(?P<tag>[^/?#]*)|/(?P<file>[^?#]+\.gguf))?/?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +61,16 @@ class Catalogued:
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """A repository on a hub (`hf` or `ms`), with a file or a quant where one was said."""
+    """A repository on a hub (`hf` or `ms`), with a file or a quant where one was said.
+
+    `endpoint` is the server to ask where none is set: the one that an address named.
+    """
 
     hub: str
     repository: str
     quant: str | None = None
     file: str | None = None
+    endpoint: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         tail = f":{self.quant}" if self.quant else f"/{self.file}" if self.file else ""
@@ -86,14 +104,31 @@ def resolve(text: str) -> Reference:
         return Packaged(text)
     if hosted := _hosted(text):
         return hosted
-    if text.startswith(("https://", "http://")):
+    text = _of_ollama(text)
+    if re.match(r"https?://", text, re.IGNORECASE):
         return Address(text)
+    if text.startswith("file://"):
+        return LocalFile(Path(unquote(urlsplit(text).path)))
     path = Path(text).expanduser()
     if text.startswith((".", "/", "~")) or text.lower().endswith(".gguf") or path.is_file():
         return LocalFile(path)
     if found := names.meaning(text):
         return Catalogued(found.name, found.quant, found.implied)
     raise unknown(text)
+
+
+def of_hubs(text: str) -> Packaged | Catalogued | Hosted | None:
+    """What a name means, where it means a model and no path or address; None for all else. It looks at no disk."""
+    text = text.strip()
+    if text in PACKAGED:
+        return Packaged(text)
+    try:
+        if hosted := _hosted(text):
+            return hosted
+        found = names.meaning(_of_ollama(text))
+    except SeventyError:
+        return None
+    return Catalogued(found.name, found.quant, found.implied) if found else None
 
 
 def unknown(text: str) -> SeventyError:
@@ -106,24 +141,44 @@ def unknown(text: str) -> SeventyError:
     return SeventyError(f"there is no model or file {text!r}; {like}{end}")
 
 
+def _of_ollama(text: str) -> str:
+    """`ollama:NAME` of an address in Ollama's library, and of that in other capitals; other texts as they are."""
+    host, _, rest = re.sub(r"^https?://", "", text, flags=re.IGNORECASE).partition("/")
+    if host.lower() in _OLLAMA_HOSTS and rest.startswith("library/"):
+        return f"ollama:{urlsplit(rest).path.removeprefix('library/').rstrip('/')}"
+    return re.sub(r"^ollama:", "ollama:", text, flags=re.IGNORECASE)
+
+
 def _hosted(text: str) -> Hosted | None:
+    """The repository that a text names by `hf:` or `ms:`, or by an address on a hub or a page of HF_ENDPOINT."""
     kind, _, rest = text.partition(":")
-    if kind in HUBS:
-        return _parse(kind, rest.lstrip("/"), text)
-    bare = re.sub(r"^https?://", "", text)
+    if kind.lower() in HUBS:
+        return _parse(kind.lower(), unquote(rest.lstrip("/")) if "%" in rest else rest.lstrip("/"), text)
+    bare = re.sub(r"^https?://", "", text, flags=re.IGNORECASE)
     host, _, rest = bare.partition("/")
-    if host in _HF_HOSTS:
-        return _parse("hf", _without_route(rest), text)
-    if host in _MS_HOSTS:
-        return _parse("ms", _without_route(rest.removeprefix("models/")), text)
-    return None
+    host, mirror = host.lower(), urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()
+    page = bare != text and host == mirror and not urlsplit(text).path.lower().endswith(".gguf")
+    hub = _HOSTS.get(host) or ("hf" if page else None)
+    if hub is None or not rest.strip("/"):
+        return None
+    found = _of_address(hub, rest, text)
+    return replace(found, endpoint=_MIRRORS.get(host))
 
 
-def _without_route(rest: str) -> str:
-    """OWNER/REPO/FILE of the path of a page or a file: what a browser's address has between is left out."""
-    path = unquote(urlsplit(f"//x/{rest}").path.lstrip("/"))
-    path = re.sub(r"^([^/]+/[^/]+)/(?:resolve|blob|file/view)/[^/]+/", r"\1/", path)
-    return re.sub(r"^([^/]+/[^/]+)/(?:tree/.*|files|summary)$", r"\1", path)
+def _of_address(hub: str, rest: str, text: str) -> Hosted:
+    """The repository of an address, with the file or the quant that a browser's address of a page says."""
+    parts = urlsplit(f"//x/{rest}")
+    path = unquote(parts.path).strip("/").removeprefix("api/v1/").removeprefix("models/")
+    repository = "/".join(path.split("/")[:2])
+    for name in _FILE_FIELDS:
+        for file in parse_qs(parts.query).get(name, ()):
+            return _parse(hub, f"{repository}/{file}", text)
+    if match := _TO_FILE.fullmatch(path):
+        return _parse(hub, f"{match['repository']}/{match['file']}", text)
+    if not path.lower().endswith(".gguf") and (match := _TO_FOLDER.fullmatch(path)):
+        quant = known_quant((match["folder"] or "").rpartition("/")[2])
+        return _parse(hub, f"{match['repository']}:{quant}" if quant else match["repository"], text)
+    return _parse(hub, path, text)
 
 
 def _parse(hub: str, rest: str, text: str) -> Hosted:
@@ -133,12 +188,13 @@ def _parse(hub: str, rest: str, text: str) -> Hosted:
             f"{text} is not like {hub}:OWNER/REPOSITORY, {hub}:OWNER/REPOSITORY:Q4_K_M or "
             f"{hub}:OWNER/REPOSITORY/FILE.gguf; copy the names from the model's page"
         )
-    quant = match["quant"]
-    if quant and quant.lower() == "latest":
-        quant = None
-    if quant and not known_quant(quant):
-        raise SeventyError(f"{quant!r} in {text} is no quant; they are called like Q4_K_M, Q8_0, IQ4_XS, UD-Q4_K_XL")
-    file = match["file"]
+    tag, file = match["tag"] or "", match["file"]
+    if tag.lower().endswith(".gguf"):
+        # As Ollama takes it, too.
+        tag, file = "", tag
+    quant = None if tag.lower() in ("", "latest") else known_quant(tag)
+    if quant is None and tag.lower() not in ("", "latest"):
+        raise SeventyError(f"{tag!r} in {text} is no quant; they are called like Q4_K_M, Q8_0, IQ4_XS, UD-Q4_K_XL")
     if file and (".." in file.split("/") or "\\" in file or "\0" in file):
         raise SeventyError(f"{text} has a path that leads out of the repository")
-    return Hosted(hub, match["repository"], known_quant(quant) if quant else None, file)
+    return Hosted(hub, match["repository"], quant, file)

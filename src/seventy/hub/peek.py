@@ -1,6 +1,7 @@
 """What is in a model on a hub before it is fetched: the header of its first file, by a few ranges."""
 
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from seventy.errors import SeventyError
 from seventy.gguf.header import MAX_HEADER_BYTES, Header
 from seventy.gguf.tensors import TensorInfo
+from seventy.hub.download import PAUSES_SECONDS
 from seventy.hub.listing import Interrupted, RemoteFile
+from seventy.hub.transfer import MAX_WAIT_SECONDS
 
 # Metadata alone; the vocabulary, which most headers hold, takes some megabytes.
 _FIRST_BYTES = 1 << 20
@@ -84,4 +87,5 @@ def _append(file: RemoteFile, copy: Any, end: int) -> None:
                 raise SeventyError(
                     f"{file.hub.title} does not give {file.name} ({error.reason}); try again, or another hub"
                 ) from None
+            time.sleep(min(error.wait_seconds or PAUSES_SECONDS[0], MAX_WAIT_SECONDS))
     raise SeventyError(f"{file.hub.title} gives {file.name} only in part; try again, or another hub")

@@ -41,6 +41,11 @@ def folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("seventy")) / "models"
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file lies in our folder, however its path is written."""
+    return path.parent.resolve().is_relative_to(folder().resolve())
+
+
 def place(file: RemoteFile) -> Path:
     """Where a file of a hub lies, or will."""
     return folder() / file.repository / file.path
@@ -212,7 +217,7 @@ def remove(paths: Sequence[Path]) -> int:
     """
     freed = 0
     for path in paths:
-        assert path.is_relative_to(folder()), path
+        assert is_ours(path), path
         status = path.lstat()
         try:
             path.unlink()

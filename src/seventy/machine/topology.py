@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import sys
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,3 +242,11 @@ def pin_thread(cpus: Collection[int]) -> Collection[int]:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     return before
+
+
+def yield_to_others() -> None:
+    """Let the calling thread run with lower priority than others, for good; nothing where the system cannot."""
+    with contextlib.suppress(OSError, AttributeError):
+        # Linux has a priority for each thread; elsewhere it would be that of the whole process.
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

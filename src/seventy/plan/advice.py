@@ -2,21 +2,26 @@
 
 from dataclasses import dataclass
 
-from seventy.catalog.models import all_models
-from seventy.catalog.prices import PriceBook
-from seventy.plan.builds import MODULE_GB, Build
+from seventy.catalog.book import PriceBook
+from seventy.catalog.traps import traps_of
+from seventy.plan.builds import Build
 from seventy.plan.machine import machine_from_cpu
-from seventy.plan.memory import Dimms
+from seventy.plan.memory import MODULE_GB, Dimms
+from seventy.plan.models_front import readable, suggestions
 from seventy.plan.rank import Offer, Wishes
 from seventy.plan.roofline import Load, Prediction, predict
-from seventy.plan.runs import marked, why_not_model
-from seventy.plan.wanted import catalogue_load
-from seventy.runtime.memory import USUAL_CONTEXT, fitting_positions
+from seventy.runtime.memory import fitting_positions
 from seventy.sizes import size
 
-# A mixture of experts worth naming must be a large model still, and this many times as fast.
-MIXTURE_PARAMS_B, MIXTURE_GAIN = 25, 3
+# Another model is named where it is this many times as fast.
+FASTER_MODEL = 2
 LONG_CONTEXT = 32768
+# A model that takes more than this of what is free for it leaves no room for anything else.
+TIGHT = 0.93
+# A used card that people name first, its memory's bandwidth (NVIDIA's specification) and size.
+GPU, GPU_GBS, GPU_GB = "RTX 3090 24GB", 936, 24
+# A machine that draws this much doing nothing should sleep.
+SLEEP_W = 90
 # The memory people dream of when they buy 64 GB.
 BIG_GB = 256
 # NVIDIA's rating of the P106-100 (120 W); owners measure about 10 W idle.
@@ -29,13 +34,19 @@ def notes(offer: Offer, load: Load, wishes: Wishes, book: PriceBook, engine: str
     """Warnings about a build, the most expensive mistake first."""
     build = offer.build
     found = [channel_note(build, load, engine), memory_note(build, load), noise_note(build, wishes)]
-    found += [mixture_note(build, load, engine), price_note(build, book)]
+    found += [model_note(build, load, engine), price_note(build, book)]
+    found += [tight_note(build, load), gpu_note(build, book), sleep_note(offer)]
     found += [note for note in build.prediction.machine.notes if note[0] in ("two_per_channel", "links_limit")]
+    forms = {row.dimm_form for part in build.parts if (row := part.price) is not None and row.category == "ram"}
+    found += [("n_trap", {"text": {"en": trap.en, "zh": trap.zh}})
+              for trap in traps_of(build.platform.name, build.platform.socket, forms)]
     if engine == "seventy":
         found.append(("seventy_aim", {}))
     if build.sockets > 1:
-        found.append(("n_numa", {}))
-    if build.price_low != build.price_high:
+        tuned = build.prediction.tuned
+        found.append(("n_numa", {"default": build.prediction.decode.mid,
+                                 "tuned": tuned.mid if tuned else build.prediction.decode.mid}))  # fmt: skip
+    if build.uncertain:
         found.append(("n_range", {"low": build.price_low, "high": build.price_high, "currency": book.currency}))
     if build.blanks:
         found.append(("n_blank", {"parts": ", ".join(build.blanks)}))
@@ -83,32 +94,45 @@ def noise_note(build: Build, wishes: Wishes) -> Note | None:
     return None
 
 
-def mixture_note(build: Build, load: Load, engine: str) -> Note | None:
-    """The largest mixture of experts that fits the same memory and is far faster."""
-    if load.mixture:
+def model_note(build: Build, load: Load, engine: str) -> Note | None:
+    """Another model that the machine runs several times as fast, by the best published score."""
+    faster = [each for each in suggestions(build.prediction.machine, engine)
+              if each.prediction.decode.mid >= FASTER_MODEL * build.prediction.decode.mid]  # fmt: skip
+    each = readable(faster)
+    if each is None:
         return None
-    best: tuple[float, Load, Prediction, str] | None = None
-    for model in all_models():
-        if not model.mixture or model.params_b < MIXTURE_PARAMS_B or "Q4_K_M" not in model.size_gb:
-            continue
-        if why_not_model(engine, model, "Q4_K_M"):
-            continue
-        candidate = catalogue_load(model.name, "Q4_K_M")
-        if candidate.need(USUAL_CONTEXT).total > build.dimms.room_bytes:
-            continue
-        found = predict(build.prediction.machine, candidate, USUAL_CONTEXT, engine)
-        gain = found.decode.mid / build.prediction.decode.mid
-        if gain >= MIXTURE_GAIN and (best is None or candidate.params_b > best[1].params_b):
-            best = (gain, candidate, found, marked(model, "Q4_K_M"))
-    if best is None:
+    return ("n_model", {"model": each.title, "quant": each.load.quant, "score": each.quality.score,
+                        "metric": each.quality.metric, "speed": each.prediction.decode.mid,
+                        "gain": each.prediction.decode.mid / build.prediction.decode.mid})  # fmt: skip
+
+
+def tight_note(build: Build, load: Load) -> Note | None:
+    """Little memory left beside the model."""
+    need, room = build.prediction.need.total, build.dimms.room_bytes
+    if need < TIGHT * room:
         return None
-    gain, candidate, found, name = best
-    return ("n_mixture", {"model": name, "params": candidate.params_b, "active": candidate.active_params_b,
-                          "speed": found.decode.mid, "gain": gain})  # fmt: skip
+    return ("n_tight", {"needs": size(need), "room": size(room), "have": size(build.dimms.nbytes)})
+
+
+def gpu_note(build: Build, book: PriceBook) -> Note | None:
+    """The honest alternative for the same money: a used card, where the build costs as much."""
+    card = book.part("gpu", GPU)
+    if card.price is None or build.price < card.bounds[1]:
+        return None
+    low, high = card.bounds
+    return ("n_gpu", {"card": GPU, "low": f"{low:,.0f}", "high": f"{high:,.0f}", "currency": book.currency,
+                      "gbs": GPU_GBS, "gb": GPU_GB})  # fmt: skip
+
+
+def sleep_note(offer: Offer) -> Note | None:
+    if offer.cost.idle_w < SLEEP_W:
+        return None
+    return ("n_sleep", {"idle": offer.cost.idle_w, "year": offer.cost.idle_per_year})
 
 
 def price_note(build: Build, book: PriceBook) -> Note | None:
-    old = [part for part in build.parts if part.stale_months]
+    """The oldest price that nothing carries to today."""
+    old = [part for part in build.parts if part.stale_months and not part.carried]
     if not old:
         return None
     worst = max(old, key=lambda part: part.stale_months)
@@ -140,12 +164,12 @@ def growth(build: Build, book: PriceBook) -> Growth:
     most = min(platform.max_mem_gb, platform.dimm_slots * max(sizes) or platform.max_mem_gb)
     cpu_price = book.part("cpu", build.cpu.name).price
     offers = sorted(
-        (BIG_GB / gb * row.each * book.ram_factor, f"{BIG_GB / gb:g}x{gb:g}@{mts}")
+        (BIG_GB / gb * book.each(row), f"{BIG_GB / gb:g}x{gb:g}@{mts}")
         for gb, mts, row in book.modules(platform.mem_type, platform.dimm_form)
         if BIG_GB % gb == 0 and BIG_GB / gb <= platform.dimm_slots
     )
     big = offers[0] if offers and most >= BIG_GB > build.dimms.total_gb else (None, "")
-    gpu = book.other("gpu").price
+    gpu = book.part("gpu", "P106-100 6GB").price
     has_slot = bool(platform.pcie_slots) and "none" not in platform.pcie_slots
     return Growth(
         max(0, platform.dimm_slots - build.dimms.count), most, platform.sockets > build.sockets,

@@ -47,8 +47,9 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
     machine = found.machine
     return {
         "decode_tok_s": band_json(found.decode),
-        "prefill_tok_s": band_json(found.prefill),
-        "time_to_first_token_s": band_json(found.first_token_s),
+        "decode_tok_s_tuned": band_json(found.tuned) if found.tuned else None,
+        "prefill_tok_s": None if machine.guessed else band_json(found.prefill),
+        "time_to_first_token_s": None if machine.guessed else band_json(found.first_token_s),
         "bound": found.bound,
         "fits": found.fits,
         "reason": reason(found, lang),
@@ -91,6 +92,10 @@ def as_text(found: Prediction, lang: str) -> str:
     def line(key: str, band: Band, unit: str) -> str:
         return f"{say(key, lang)}: {number(band.mid)} {unit}  ({number(band.low)} - {number(band.high)})"
 
+    prompts = [line("p_prefill", found.prefill, say("p_unit", lang)),
+               line("p_first", found.first_token_s, say("p_prompt", lang))]  # fmt: skip
+    # Nothing is known of how a CPU multiplies that the catalogue lacks.
+    prompt_unknown = [f"{say('p_prefill', lang)}: {say('unknown', lang)}"]
     memory_values = {"needs": size(found.need.total), "room": size(machine.room_bytes or 0),
                      "have": size(machine.memory_bytes or 0), "context": max(found.context, USUAL_CONTEXT)}  # fmt: skip
     fit = say("needs" if machine.room_bytes is None else "fits" if found.fits else "no_fit", lang, memory_values)
@@ -98,9 +103,9 @@ def as_text(found: Prediction, lang: str) -> str:
         say("p_on", lang, {"model": found.load.name, "quant": found.load.quant, "machine": machine.name,
                            "memory": memory, "engine": found.engine, "context": found.context}),
         line("p_decode", found.decode, say("p_unit", lang)),
+        *([line("p_tuned", found.tuned, say("p_unit", lang))] if found.tuned else []),
         *([line("p_together", found.together, say("p_unit", lang))] if found.users > 1 else []),
-        line("p_prefill", found.prefill, say("p_unit", lang)),
-        line("p_first", found.first_token_s, say("p_prompt", lang)),
+        *(prompt_unknown if machine.guessed else prompts),
         f"{say('p_why', lang)}: {reason(found, lang)}",
         f"{say('p_memory', lang)}: {fit}",
     ])  # fmt: skip
@@ -115,7 +120,10 @@ def offer_json(offer: Offer, currency: str) -> dict[str, object]:
         "price_high": round(build.price_high, 2), "currency": currency, "without_price": build.blanks,
         "parts": [
             {
-                "part": part.label, "count": part.count, "each": part.price.each * part.factor if part.price else None,
+                "part": part.label, "count": part.count, "each": part.each and round(part.each, 2),
+                "low": round(part.bounds[0], 2), "high": round(part.bounds[1], 2),
+                "price_then": part.price.each if part.price else None, "factor": round(part.factor.mid, 3),
+                "inferred": part.price.inferred if part.price else None,
                 "date": part.price.date if part.price else None, "region": part.price.region if part.price else None,
                 "source": part.price.source if part.price else None,
                 "condition": part.price.condition if part.price else None, "months_stale": part.stale_months,
@@ -137,11 +145,13 @@ def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
     """The answer of `seventy plan --json`; money in the snapshot's currency."""
     currency = plan.book.currency
     chosen = plan.ranked[0] if plan.ranked else None
+    dates = [part.price.date for part in chosen.build.parts if part.price] if chosen else []
     warned = notes(chosen, plan.load, plan.wishes, plan.book, plan.engine) if chosen else []
     return {
         "model": plan.load.name, "quant": plan.load.quant, "context": plan.context, "engine": plan.engine,
         "prices": {"region": plan.book.region, "currency": currency, "month": plan.book.month,
                    "ram_factor": plan.book.ram_factor},
+        "prices_of": {"oldest": min(dates, default=None), "newest": max(dates, default=None)},
         "usage": {"hours_per_day": plan.usage.hours_per_day, "tariff": plan.usage.tariff, "years": plan.usage.years},
         "looked_at": plan.census.looked_at, "too_small": plan.census.too_small, "unpriced": plan.census.unpriced,
         "priced": len(plan.census.builds), "within_limits": len(plan.kept), "seconds": round(plan.seconds, 2),

@@ -1,9 +1,9 @@
 """The article's machines and its CPU ranking, beside what the prediction says of them."""
 
 from seventy.catalog.article import Article, ArticleBuild, the_article
+from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
 from seventy.catalog.platforms import all_platforms
-from seventy.catalog.prices import PriceBook
 from seventy.plan.answers import band_json
 from seventy.plan.builds import Build, enumerate_builds
 from seventy.plan.cost import Usage, cost_of
@@ -98,7 +98,7 @@ def same_money_text(lang: str) -> str:
     """What the catalogue would have bought for the price of each of the article's builds, at the same prices."""
     article = the_article()
     load = catalogue_load(article.model, article.quant)
-    book = PriceBook("CN", article.date)
+    book = PriceBook("CN", article.date, infer=False)
     census = enumerate_builds(load, 4096, "llama.cpp", book, all_platforms(), all_cpus())
     own_drive = enumerate_builds(load, 4096, "llama.cpp", book, all_platforms(), all_cpus(), own_drive=True)
     lines = [say("a_same", lang)]

@@ -5,22 +5,19 @@ platforms that lack nothing but a price are named.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from seventy.catalog.cpus import Cpu
+from seventy.catalog.book import LATER_MONTHS, PriceBook
+from seventy.catalog.bundles import all_bundles
+from seventy.catalog.cpus import Cpu, all_cpus
 from seventy.catalog.platforms import Platform
-from seventy.catalog.prices import Part, PriceBook, PriceRow
+from seventy.catalog.prices import Part, PriceRow, months
 from seventy.errors import SeventyError
 from seventy.plan.machine import machine_from_cpu
-from seventy.plan.memory import Dimms
+from seventy.plan.memory import MODULE_GB, Dimms
+from seventy.plan.physics import with_memory
 from seventy.plan.roofline import Load, Prediction, predict
 
-# Sizes in GB that modules of a kind are made in.
-MODULE_GB = {
-    ("DDR3", "RDIMM"): (8, 16, 32), ("DDR3", "UDIMM"): (4, 8), ("DDR4", "RDIMM"): (8, 16, 32, 64, 128),
-    ("DDR4", "UDIMM"): (8, 16, 32), ("DDR4", "SODIMM"): (8, 16, 32), ("DDR5", "RDIMM"): (16, 32, 64, 96, 128),
-    ("DDR5", "UDIMM"): (16, 24, 32, 48, 64), ("DDR5", "SODIMM"): (16, 24, 32, 48),
-}  # fmt: skip
 # Parts that stand in a bill without a price: small, and boxed CPUs bring their own.
 MAY_BE_BLANK = ("cooler",)
 # Room on the drive beside the model: the system and a second model.
@@ -50,6 +47,19 @@ class Build:
     def blanks(self) -> list[str]:
         """Parts whose price nobody knows: the build's price is without them."""
         return [part.label for part in self.parts if part.price is None]
+
+    @property
+    def safe_price(self) -> float:
+        """What to count on: where the price of a body or a CPU is inferred, the most it may be."""
+        return sum(
+            part.bounds[1] if part.price is not None and part.price.inferred and part.price.category != "ram"
+            else part.total or 0.0 for part in self.parts
+        )  # fmt: skip
+
+    @property
+    def uncertain(self) -> list[Part]:
+        """Parts whose price is a range, was carried from an older month or inferred from a neighbour's."""
+        return [part for part in self.parts if part.price is not None and not part.certain]
 
     @property
     def oldest_months(self) -> int:
@@ -110,11 +120,11 @@ def layouts(platform: Platform, sockets: int) -> Iterator[tuple[int, float]]:
 
 def enumerate_builds(
     load: Load, context: int, engine: str, book: PriceBook, platforms: Sequence[Platform], cpus: Sequence[Cpu],
-    own_drive: bool = False,
+    own_drive: bool = False, users: int = 1,
 ) -> Census:  # fmt: skip
-    """Looks at every machine the catalogue can make for this model."""
+    """Looks at every machine the catalogue can make for this model and so many users at once."""
     census = Census()
-    need = load.need(context)
+    need = load.need(context, users)
     drive = None if own_drive else book.ssd(load.file_gb + DRIVE_SPARE_GB)
     predictions: dict[tuple[str, int, float, int], Prediction] = {}
     for platform in platforms:
@@ -123,8 +133,7 @@ def enumerate_builds(
         if platform.dimm_form != "soldered":
             for gb, mts, row in book.modules(platform.mem_type, platform.dimm_form):
                 modules.setdefault(gb, []).append((mts, row))
-        for cpu in cpus_for(platform, cpus):
-            cpu_part = None if platform.cpu else book.part("cpu", cpu.name)
+        for cpu, cpu_part in _priced_cpus(platform, cpus, book):
             for sockets in range(1, min(platform.sockets, cpu.max_sockets) + 1):
                 for count, gb in layouts(platform, sockets):
                     offers: Sequence[tuple[int, PriceRow | None]] = modules.get(gb) or [(0, None)]
@@ -142,27 +151,65 @@ def enumerate_builds(
                         dimms = Dimms(count, gb, mts or None)
                         key = (cpu.name, sockets, float(count), mts)
                         if key not in predictions:
-                            machine = machine_from_cpu(_with_memory_of(cpu, platform), sockets, dimms, printed=True)
-                            predictions[key] = predict(machine, load, context, engine)
+                            here = with_memory(cpu, platform.mem_type)
+                            machine = machine_from_cpu(here, sockets, dimms, printed=True)
+                            predictions[key] = predict(machine, load, context, engine, users=users)
                         census.builds.append(_build(platform, cpu, sockets, dimms, parts, predictions[key]))
+    census.builds += _bundles(load, context, engine, book, platforms, users)
     return census
 
 
-def _with_memory_of(cpu: Cpu, platform: Platform) -> Cpu:
-    """The CPU as it works on this platform: some take two kinds of memory."""
-    if cpu.mem_type == platform.mem_type or platform.dimm_form == "soldered":
-        return cpu
-    from dataclasses import replace
+# Where no CPU of a platform has a price of its own, so many of those with an inferred one are looked at.
+_INFERRED_CPUS = 4
 
-    second = next(part for part in cpu.mem_second.split(";") if part.startswith(platform.mem_type + "-"))
-    return replace(cpu, mem_type=platform.mem_type, mem_speed_mts=int(second.split("-")[-1]), mem_second="")
+
+def _priced_cpus(platform: Platform, cpus: Sequence[Cpu], book: PriceBook) -> Sequence[tuple[Cpu, Part | None]]:
+    """The CPUs to look at: those that a source has a price for; else those priced abroad; else all others.
+
+    Of CPUs whose price is inferred, a few of middling size: what is true of a price is least true of the largest.
+    """
+    fitting = cpus_for(platform, cpus)
+    if platform.cpu:
+        return [(cpu, None) for cpu in fitting]
+    parts = [(cpu, book.part("cpu", cpu.name)) for cpu in fitting]
+    sourced = [(cpu, part) for cpu, part in parts if part.price is not None and not part.price.inferred]
+    if sourced:
+        return sourced
+    abroad = [pair for pair in parts if book.abroad("cpu", pair[0].name)]
+    by_size = sorted(abroad or parts, key=lambda pair: pair[0].cores * pair[0].all_core_ghz)
+    first = max(0, (len(by_size) - _INFERRED_CPUS) // 2)
+    return by_size[first : first + _INFERRED_CPUS]
+
+
+def _bundles(
+    load: Load, context: int, engine: str, book: PriceBook, platforms: Sequence[Platform], users: int
+) -> list[Build]:
+    """Machines sold whole, in this region, that hold the model; a drive is added where theirs is too small."""
+    bodies, cpus = {body.name: body for body in platforms}, {cpu.name: cpu for cpu in all_cpus()}
+    need, found = load.need(context, users), []
+    for bundle in all_bundles():
+        platform, dimms = bodies.get(bundle.platform), Dimms(bundle.modules, bundle.module_gb, bundle.speed_mts)
+        here = bundle.region == book.region and months(bundle.date) <= months(book.month) + LATER_MONTHS
+        if platform is None or not here or need.total > dimms.room_bytes:
+            continue
+        cpu = with_memory(cpus[bundle.cpu], platform.mem_type)
+        label = f"{bundle.platform}, complete: {dimms} GB, {bundle.ssd_gb:g} GB SSD"
+        parts = [book.line(label, 1, bundle.row)]
+        if bundle.ssd_gb < load.file_gb + DRIVE_SPARE_GB:
+            parts.append(book.ssd(load.file_gb + DRIVE_SPARE_GB))
+        machine = machine_from_cpu(cpu, bundle.sockets, dimms, printed=True)
+        prediction = predict(machine, load, context, engine, users=users)
+        found.append(_build(platform, cpu, bundle.sockets, dimms, tuple(parts), prediction))
+    return found
 
 
 def _body_parts(platform: Platform, book: PriceBook) -> list[Part]:
     """The platform itself and what a bare board needs besides."""
     parts = [book.part("platform", platform.name)]
     if platform.bare_board:
-        parts += [book.other("case"), book.other("psu"), book.other("cooler")]
+        case = book.other("case")
+        parts += [case] if "PSU" in case.label else [case, book.other("psu")]
+        parts.append(book.other("cooler"))
     return parts
 
 
@@ -172,10 +219,11 @@ def _parts(
 ) -> tuple[Part, ...]:  # fmt: skip
     parts = list(body)
     if cpu_part is not None:
-        parts.append(Part(cpu_part.label, sockets, cpu_part.price, cpu_part.stale_months))
+        parts.append(replace(cpu_part, count=sockets))
     if platform.dimm_form != "soldered":
-        label = f"{platform.mem_type} {platform.dimm_form} {gb:g} GB" + (f" {mts}" if mts else "")
-        parts.append(book.ram_part(label, count, row))
+        form = "LRDIMM" if row is not None and row.dimm_form == "LRDIMM" else platform.dimm_form
+        label = f"{platform.mem_type} {form} {gb:g} GB" + (f" {mts}" if mts else "")
+        parts.append(book.line(label, count, row))
     if drive is not None and not (platform.dimm_form == "soldered" and platform.nvme == "built in"):
         parts.append(drive)
     return tuple(parts)
@@ -183,14 +231,9 @@ def _parts(
 
 def _build(platform: Platform, cpu: Cpu, sockets: int, dimms: Dimms, parts: tuple[Part, ...], prediction: Prediction
            ) -> Build:  # fmt: skip
-    price = low = high = 0.0
-    for part in parts:
-        total, row = part.total or 0.0, part.price
-        price += total
-        ranged = row is not None and row.ranged and row.low and row.high
-        scale = part.count * part.factor
-        low += row.low * scale if ranged and row and row.low else total
-        high += row.high * scale if ranged and row and row.high else total
+    price = sum(part.total or 0.0 for part in parts)
+    bounds = [part.bounds for part in parts]
+    low, high = sum(least for least, _ in bounds), sum(most for _, most in bounds)
     return Build(platform, cpu, sockets, dimms, parts, price, low, high, prediction)
 
 

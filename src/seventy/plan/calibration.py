@@ -4,9 +4,8 @@
 them to it); the others were read off the same measurements by hand and are explained in docs/prediction.md.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from seventy.plan.machine import Machine
 
@@ -21,12 +20,16 @@ class Share:
 
 # kind of machine -> share of peak, spread, from plan/fit.py.
 SHARES: Mapping[str, Share] = {
-    "server": Share(0.63, 1.45),
-    "two sockets": Share(0.45, 1.6),
-    "desktop": Share(0.77, 1.45),
-    "mobile": Share(0.57, 1.45),
-    "apple": Share(0.53, 1.45),
-    "arm": Share(0.46, 1.45),
+    "server": Share(0.62, 1.45),
+    "two sockets": Share(0.2, 1.6),
+    "two sockets tuned": Share(0.6, 1.45),
+    "desktop": Share(0.8, 1.45),
+    "desktop assumed": Share(0.74, 1.45),
+    "mobile": Share(0.57, 1.47),
+    "mobile AMD": Share(0.6, 1.45),
+    "limited": Share(0.81, 1.45),
+    "apple": Share(0.5, 1.45),
+    "arm": Share(0.52, 1.57),
     "measured": Share(0.85, 1.45),
 }
 # A barrier costs each thread of llama.cpp about this much per layer (about ten operations): the intercepts of
@@ -36,25 +39,58 @@ BARRIER_US_PER_THREAD_LAYER = 5.0
 # are: Core 2 (M073), Sandy Bridge (M074), 6 threads of an E5 v4 (M014); two Zen 4 cores do at least 12 (D001).
 DECODE_OPS_PER_CYCLE = {
     "sse": 0.8, "avx": 4.0, "avx2": 16.0, "avxvnni": 18.0, "avx512": 16.0, "avx512vnni": 22.0, "amx": 22.0,
-    "neon": 3.0, "dotprod": 5.0, "i8mm": 9.0,
+    "neon": 3.0, "dotprod": 12.0, "i8mm": 12.0,
 }  # fmt: skip
 # Weights of 2 and 3 bits take twice the arithmetic of 4 (M013 and M014, both on 6 threads of an E5-2680 v4).
 LOW_BIT_COST = 2.0
-# Operations per cycle and core of a prompt, llama.cpp since 2024, 4- to 8-bit weights, dense.
+# Operations per cycle and core of a prompt, dense models of 4 to 8 bits, read off the measurements by hand: llama.cpp
+# since 2024, and ik_llama.cpp, whose kernels repack every quant and do not use AMX.
 PREFILL_OPS_PER_CYCLE = {
-    "sse": 1.5, "avx": 5.0, "avx2": 24.0, "avxvnni": 27.0, "avx512": 24.0, "avx512vnni": 26.0, "amx": 40.0,
-    "neon": 4.0, "dotprod": 10.0, "i8mm": 16.0,
+    "llama.cpp": {
+        "sse": 1.5, "avx": 5.0, "avx2": 24.0, "avxvnni": 27.0, "avx512": 24.0, "avx512vnni": 26.0, "amx": 40.0,
+        "neon": 4.0, "dotprod": 10.0, "i8mm": 16.0,
+    },
+    "ik_llama.cpp": {
+        "sse": 1.5, "avx": 5.0, "avx2": 33.0, "avxvnni": 40.0, "avx512": 40.0, "avx512vnni": 65.0, "amx": 46.0,
+        "neon": 8.0, "dotprod": 20.0, "i8mm": 40.0,
+    },
 }  # fmt: skip
+# llama.cpp's own kernels without repacking: types that it multiplies as they lie (M099, M101).
+NOT_REPACKED, NOT_REPACKED_COST = ("IQ",), 0.55
 SLOW_CORES = {"Alder Lake-N": 0.4, "Zen": 0.6, "Zen+": 0.6, "Zen (Naples)": 0.6, "Jasper Lake": 0.5}
-PREFILL_MIXTURE = 0.45
+# Cores beyond these are worth this much of the others in a prompt: 128 of a Xeon 6980P against 64 (M037, M038).
+MANY_CORES, MANY_CORES_WORTH = 64, 0.35
+# Gathering the rows of an expert, and few rows for each, cost so much of the rate.
+PREFILL_MIXTURE = {"llama.cpp": 0.45, "ik_llama.cpp": 0.6}
 PREFILL_PER_EXTRA_SOCKET = 0.7
-# What the whole prefill side is scaled by, from plan/fit.py.
-PREFILL_SCALE = 1.07
-PREFILL_SPREAD = 1.6
-# What seventy aims at beside llama.cpp (docs/prediction.md); to be replaced by its own measurements.
-SEVENTY_PREFILL_AIM, SEVENTY_BARRIER_AIM = 1.7, 0.5
+# What the whole prefill side is scaled by, and the spread, from plan/fit.py.
+PREFILL_SCALE = {"llama.cpp": 1.1, "ik_llama.cpp": 1.14}
+PREFILL_SPREAD = 1.45
+# Rows of a prompt that share one reading of the weights.
+PREFILL_BATCH = 512
+# seventy beside llama.cpp, prompts of 512 tokens on the shapes of a 70B (docs/lab.md, 2026-11-25: 2.0 with AVX-512 VNNI
+# and with AVX2 on Zen 4, 2 cores), of mixtures (2026-11-27: 1.7 to 4.3, the middle). Elsewhere not measured.
+SEVENTY_PREFILL, SEVENTY_PREFILL_MIXTURE, SEVENTY_BARRIER_AIM = 2.0, 2.4, 0.5
 # GB/s one core can draw: ten to sixteen outstanding 64-byte lines over 60 to 100 ns.
-CORE_GBS = {"server": 9.0, "two sockets": 9.0, "desktop": 22.0, "mobile": 18.0, "apple": 25.0, "arm": 10.0}
+CORE_GBS = {"server": 9.0, "two sockets": 9.0, "two sockets tuned": 9.0, "desktop": 22.0, "mobile": 18.0,
+            "mobile AMD": 18.0, "apple": 25.0, "arm": 10.0}  # fmt: skip
+# Newer server cores draw more: 16 of an EPYC 9135 read 281 GB/s (H23).
+NEWER_CORE_GBS = {"Zen 5 (Turin)": 20.0, "Zen 4 (Genoa)": 14.0}
+
+
+def class_of(machine: Machine) -> str:
+    """The class whose share applies: measured, limited (by links, not channels), else the machine's kind.
+
+    Two sockets lose their time between the sockets, however much both can read.
+    """
+    if machine.sockets > 1:
+        return machine.kind
+    if machine.measured_gbs:
+        return "measured"
+    if machine.limited and machine.kind != "apple":
+        return "limited"
+    assumed = machine.kind == "desktop" and any(key == "memory_assumed" for key, _ in machine.notes)
+    return "desktop assumed" if assumed else machine.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +98,26 @@ class Calibration:
     """Everything the prediction takes from measurements."""
 
     shares: Mapping[str, Share]
-    prefill_scale: float = PREFILL_SCALE
+    prefill_scale: Mapping[str, float] = field(default_factory=lambda: PREFILL_SCALE)
     prefill_spread: float = PREFILL_SPREAD
 
     def bandwidth(self, machine: Machine, engine: str) -> Share:
         """Share and spread for a machine; wider for a CPU the catalogue does not know."""
-        # Two sockets lose their time between the sockets, however much both can read.
-        kind = "measured" if machine.measured_gbs and machine.sockets == 1 else machine.kind
+        kind = class_of(machine)
         found = self.shares.get(kind) or self.shares["server"]
         spread = found.spread * (1.25 if machine.guessed and machine.measured_gbs is None else 1.0)
         share = found.share
         if engine == "seventy" and kind == "two sockets":
-            # Each socket reads its own share of the weights; the aim is one socket's share, not measured yet.
-            share = math.sqrt(share * self.shares["server"].share)
+            # Each socket reads its own share of the weights; the aim is what tuned machines reach, not measured yet.
+            share = self.shares["two sockets tuned"].share
         return Share(min(share, 1.0), spread)
 
+    def tuned(self, machine: Machine) -> Share | None:
+        """What a machine of two sockets reaches whose owner placed its pages; None where there is one socket."""
+        return self.shares.get("two sockets tuned") if machine.kind == "two sockets" else None
+
     def core_gbs(self, machine: Machine) -> float:
-        return CORE_GBS.get(machine.kind, 9.0)
+        return NEWER_CORE_GBS.get(machine.microarch, CORE_GBS.get(machine.kind, 9.0))
 
     def barrier_us(self, engine: str) -> float:
         return BARRIER_US_PER_THREAD_LAYER * (SEVENTY_BARRIER_AIM if engine == "seventy" else 1.0)
@@ -87,15 +126,20 @@ class Calibration:
         per_cycle = DECODE_OPS_PER_CYCLE[machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
         return workers * machine.ghz * 1e9 * per_cycle / (LOW_BIT_COST if low_bit else 1.0)
 
-    def prefill_ops_per_s(self, machine: Machine, mixture: bool, engine: str) -> tuple[float, float]:
+    def prefill_ops_per_s(self, machine: Machine, mixture: bool, engine: str, quant: str = "") -> tuple[float, float]:
         """Operations per second of a prompt, and the spread."""
-        per_cycle = PREFILL_OPS_PER_CYCLE[machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
-        rate = machine.cores * machine.ghz * 1e9 * per_cycle * self.prefill_scale
+        kernels = "ik_llama.cpp" if engine == "ik_llama.cpp" else "llama.cpp"
+        per_cycle = PREFILL_OPS_PER_CYCLE[kernels][machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
+        each = machine.cores / machine.sockets
+        cores = machine.sockets * (min(each, MANY_CORES) + MANY_CORES_WORTH * max(0.0, each - MANY_CORES))
+        rate = cores * machine.ghz * 1e9 * per_cycle * self.prefill_scale[kernels]
         if mixture:
-            rate *= PREFILL_MIXTURE
+            rate *= PREFILL_MIXTURE[kernels]
+        if engine == "llama.cpp" and quant.upper().removeprefix("UD-").startswith(NOT_REPACKED) and not mixture:
+            rate *= NOT_REPACKED_COST
         rate *= PREFILL_PER_EXTRA_SOCKET ** (machine.sockets - 1)
         if engine == "seventy":
-            rate *= SEVENTY_PREFILL_AIM
+            rate *= SEVENTY_PREFILL_MIXTURE if mixture else SEVENTY_PREFILL
         if machine.measured_int8_gops is not None:
             rate = min(rate, machine.measured_int8_gops * 1e9)
         return rate, self.prefill_spread * (1.25 if machine.guessed else 1.0)

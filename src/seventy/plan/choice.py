@@ -81,18 +81,27 @@ def choose(offered: Sequence[Candidate], architecture: str, quant: str | None = 
         return _with_neighbours(same[0] if same else None, "q_asked", ordered)
     # What the engine can run, where it can run any of them.
     usable = [each for each in ordered if each.problem is None] or list(ordered)
-    base = min(usable, key=lambda each: _distance(each, architecture), default=None)
-    if base is None:
+    if not usable:
         return Choice(None, "q_none", None, None, ())
-    if base.fits:
-        larger = [
-            each for each in usable
-            if base.bits < each.bits <= MOST_BITS and each.fits and each.speed.mid >= FAST_ENOUGH
-            and architecture not in TRAINED_IN_MXFP4
-        ]  # fmt: skip
-        if larger:
-            return _with_neighbours(_largest(larger), "q_larger", usable)
-        return _with_neighbours(base, "q_four" if base.bits == 4 else "q_nearest", usable)
+    base = min(usable, key=lambda each: _distance(each, architecture))
+    return _at_least(base, usable, architecture) if base.fits else _below(base, usable)
+
+
+def _at_least(base: Candidate, usable: Sequence[Candidate], architecture: str) -> Choice:
+    """`base`, which fits, or the largest of more bits that fits and stays fast."""
+    trained = architecture in TRAINED_IN_MXFP4
+    larger = [each for each in usable if not trained and _better(each, base)]
+    if larger:
+        return _with_neighbours(_largest(larger), "q_larger", usable)
+    return _with_neighbours(base, "q_four" if base.bits == 4 else "q_nearest", usable)
+
+
+def _better(each: Candidate, base: Candidate) -> bool:
+    return base.bits < each.bits <= MOST_BITS and each.fits and each.speed.mid >= FAST_ENOUGH
+
+
+def _below(base: Candidate, usable: Sequence[Candidate]) -> Choice:
+    """The largest that fits where `base` does not; none is chosen below 3 bits."""
     smaller = [each for each in usable if each.load.file_gb < base.load.file_gb and each.fits]
     good = [each for each in smaller if each.bits >= LEAST_BITS]
     if good:

@@ -37,6 +37,7 @@ class Cost:
     over_years: float
     million_tokens: float
     million_tokens_electricity: float
+    idle_per_year: float
 
 
 def watts(build: Build) -> tuple[float, float, bool]:
@@ -66,4 +67,5 @@ def cost_of(build: Build, usage: Usage) -> Cost:
         idle, load, estimated, kwh, per_year, total,
         total / millions if millions else float("inf"),
         per_year * usage.years / millions if millions else float("inf"),
+        idle * (24 - usage.hours_per_day) / 1000 * DAYS * usage.tariff,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.catalog.measurements import Measurement, all_measurements
 from seventy.catalog.models import BITS_PER_WEIGHT, find_model
 from seventy.errors import SeventyError
-from seventy.plan.calibration import CALIBRATION, Calibration, Share
+from seventy.plan.calibration import CALIBRATION, Calibration, Share, class_of
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import peak_gbs
 from seventy.plan.roofline import Load, guess_layers, predict
@@ -74,14 +74,19 @@ def machine_of(row: Measurement) -> Machine | None:
         return None
     base = machine_from_cpu(cpu, min(row.sockets, cpu.max_sockets), None)
     peak = peak_gbs(row.channels, row.mts) if row.channels and row.mts else row.bandwidth_gbs or base.peak_gbs
+    limited = cpu.read_limit_gbs is not None and peak > cpu.read_limit_gbs * row.sockets
     if cpu.read_limit_gbs is not None:
         peak = min(peak, cpu.read_limit_gbs * row.sockets)
     cores = min(row.cores, base.cores) if row.cores else base.cores
-    return Machine(
-        base.name, cpu, base.kind, row.sockets, cores, base.ghz, base.isa, base.microarch,
-        row.channels or base.channels, base.channels_total, row.mts or base.mts, peak, None, None,
-        row.bandwidth_gbs,
-    )  # fmt: skip
+    return replace(
+        base, kind=_row_kind(row, base.kind), sockets=row.sockets, cores=cores, channels=row.channels or base.channels,
+        mts=row.mts or base.mts, peak_gbs=peak, measured_gbs=row.bandwidth_gbs, limited=limited,
+        notes=(("memory_assumed", {}),) if row.layout == "assumed" else (),
+    )
+
+
+def _row_kind(row: Measurement, kind: str) -> str:
+    return f"{kind} tuned" if kind == "two sockets" and row.numa == "tuned" else kind
 
 
 def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[tuple[Measurement, Machine, Load]]:
@@ -96,10 +101,6 @@ def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[tuple
     return found
 
 
-def kind_used(machine: Machine) -> str:
-    return "measured" if machine.measured_gbs and machine.sockets == 1 else machine.kind
-
-
 def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
     """Share of each class: the median over machines of each machine's median; spread: what holds 85 % of its rows."""
     by_kind: dict[str, dict[str, list[float]]] = {}
@@ -109,7 +110,7 @@ def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
             continue
         seconds = 1 / row.decode_tok_s - full.barrier_ms / 1e3
         share = full.memory_ms / 1e3 / max(seconds, 1e-4) * full.share
-        by_kind.setdefault(kind_used(machine), {}).setdefault(f"{row.group} {row.cpu}", []).append(min(share, 1.1))
+        by_kind.setdefault(class_of(machine), {}).setdefault(f"{row.group} {row.cpu}", []).append(min(share, 1.1))
     shares = {kind: median(median(found) for found in groups.values()) for kind, groups in by_kind.items()}
     everywhere = median(shares.values())
     shares = {kind: shares.get(kind, everywhere) for kind in CALIBRATION.shares}
@@ -118,8 +119,8 @@ def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
     groups_seen: dict[str, set[str]] = {}
     for row, machine, load in cases:
         expected = predict(machine, load, row.context or 0, threads=row.threads, calibration=flat).decode.mid
-        off.setdefault(kind_used(machine), []).append(abs(math.log(row.decode_tok_s / expected)))
-        groups_seen.setdefault(kind_used(machine), set()).add(row.group)
+        off.setdefault(class_of(machine), []).append(abs(math.log(row.decode_tok_s / expected)))
+        groups_seen.setdefault(class_of(machine), set()).add(row.group)
     overall = _quantile([value for values in off.values() for value in values])
     result = {}
     for kind, share in shares.items():
@@ -153,51 +154,63 @@ def cross_validate(
                     machine = replace(machine, measured_gbs=None)
                 found = predict(machine, load, row.context or 0, threads=row.threads, calibration=calibration)
                 band = found.decode
-                kind, measured = kind_used(machine), row.decode_tok_s
+                kind, measured = class_of(machine), row.decode_tok_s
                 tested.append(Tested(row, kind, band.mid, band.low, band.high, measured))
     return tested
 
 
+def kernels_of(row: Measurement) -> str | None:
+    """Whose prompt kernels a row ran: llama.cpp's of 2024 and later, ik_llama.cpp's, or None for others."""
+    if row.engine.startswith("ik_llama.cpp"):
+        return "ik_llama.cpp"
+    recent = row.date[:4].isdigit() and int(row.date[:4]) >= 2024
+    own = row.engine.startswith(("llama.cpp", "ollama", "LM Studio", "llamafile"))
+    return "llama.cpp" if own and recent else None
+
+
 def prefill_cases(rows: Iterable[Measurement]) -> list[tuple[Measurement, Machine, Load]]:
-    """Rows that test prefill: llama.cpp itself (not a fork), a build of 2024 or later; memory does not matter to it."""
+    """Rows that test prefill; memory matters little to it, so that its layout may be assumed."""
     found = []
     for row in rows:
-        ours = row.engine.startswith(("llama.cpp", "ollama", "LM Studio", "llamafile"))
-        recent = row.date[:4].isdigit() and int(row.date[:4]) >= 2024
-        if row.prefill_tok_s is None or not ours or not recent or row.exclude:
+        if row.prefill_tok_s is None or row.exclude or kernels_of(row) is None:
             continue
         cpu, _ = find_cpu(row.cpu, all_cpus())
         load = load_of(row)
         if cpu is None or load is None:
             continue
-        machine = machine_from_cpu(cpu, min(row.sockets, cpu.max_sockets), None)
+        machine = machine_of(row) or machine_from_cpu(cpu, min(row.sockets, cpu.max_sockets), None)
         cores = min(row.threads or row.cores or machine.cores, machine.cores)
         found.append((row, replace(machine, cores=cores), load))
     return found
 
 
-def fit_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> tuple[float, float]:
-    """One scale for all prefill rates, and the spread that holds 85 % of the rows."""
-    plain = Calibration({}, 1.0, 1.0)
-    ratios: dict[str, list[float]] = {}
+def fit_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> tuple[dict[str, float], float]:
+    """One scale for the prefill rates of each set of kernels, and the spread that holds 85 % of the rows."""
+    ratios: dict[str, dict[str, list[float]]] = {}
+    plain = Calibration(CALIBRATION.shares, {"llama.cpp": 1.0, "ik_llama.cpp": 1.0}, 1.0)
     for row, machine, load in cases:
-        rate, _ = plain.prefill_ops_per_s(machine, load.mixture, "llama.cpp")
-        ratios.setdefault(row.group, []).append((row.prefill_tok_s or 0) * 2e9 * load.active_params_b / rate)
-    scale = median(median(found) for found in ratios.values())
-    off = _quantile([abs(math.log(ratio / scale)) for found in ratios.values() for ratio in found])
-    return round(scale, 2), round(min(1.6, max(NARROWEST, math.exp(off))), 2)
+        kernels = kernels_of(row) or "llama.cpp"
+        expected = predict(machine, load, row.context or 0, kernels, calibration=plain).prefill.mid
+        ratios.setdefault(kernels, {}).setdefault(row.group, []).append((row.prefill_tok_s or 0) / expected)
+    scales = {kernels: median(median(found) for found in groups.values()) for kernels, groups in ratios.items()}
+    off = _quantile([abs(math.log(ratio / scales[kernels])) for kernels, groups in ratios.items()
+                     for found in groups.values() for ratio in found])  # fmt: skip
+    rounded = {"llama.cpp": 1.0, "ik_llama.cpp": 1.0} | {kernels: round(scale, 2) for kernels, scale in scales.items()}
+    return rounded, round(min(1.6, max(NARROWEST, math.exp(off))), 2)
 
 
 def cross_validate_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> list[Tested]:
     """As `cross_validate`, for prompts."""
     tested = []
     for group in sorted({row.group for row, _, _ in cases}):
-        scale, spread = fit_prefill([case for case in cases if case[0].group != group])
+        scales, spread = fit_prefill([case for case in cases if case[0].group != group])
+        calibration = Calibration(CALIBRATION.shares, scales, spread)
         for row, machine, load in cases:
             if row.group == group:
-                rate, _ = Calibration({}, scale, 1.0).prefill_ops_per_s(machine, load.mixture, "llama.cpp")
-                mid = rate / (2e9 * load.active_params_b)
-                tested.append(Tested(row, kind_used(machine), mid, mid / spread, mid * spread, row.prefill_tok_s or 0))
+                engine = kernels_of(row) or "llama.cpp"
+                mid = predict(machine, load, row.context or 0, engine, calibration=calibration).prefill.mid
+                kind = "server" if class_of(machine) in ("measured", "limited") else class_of(machine)
+                tested.append(Tested(row, kind, mid, mid / spread, mid * spread, row.prefill_tok_s or 0))
     return tested
 
 
@@ -234,7 +247,10 @@ def error_tables() -> str:
     lines += [_line("all", from_channels)]
     lines += ["", "Decode, layout assumed to be the CPU's most:", "", head, _line("all", assumed)]
     lines += [_line(kind, [t for t in assumed if t.kind == kind]) for kind in sorted({t.kind for t in assumed})]
-    lines += ["", "Prefill, llama.cpp builds of 2024 and later:", "", head, _line("all", prompts)]
+    lines += ["", "Prefill, llama.cpp builds of 2024 and later, and ik_llama.cpp:", "", head]
+    lines += [_line("all", prompts)]
+    for kernels in ("llama.cpp", "ik_llama.cpp"):
+        lines.append(_line(kernels, [t for t in prompts if kernels_of(t.row) == kernels]))
     laid_out = [t for t in prompts if t.row.known_layout]
     lines.append(_line("memory layout known", laid_out))
     lines += [_line(kind, [t for t in prompts if t.kind == kind]) for kind in sorted({t.kind for t in prompts})]

@@ -10,8 +10,8 @@ from typing import Any
 from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.errors import SeventyError
 from seventy.machine.memory import total_bytes
-from seventy.plan.machine import Machine, machine_from_cpu, machine_from_parts
-from seventy.plan.memory import Dimms, parse_dimms, peak_gbs
+from seventy.plan.machine import Machine, machine_from_cpu
+from seventy.plan.memory import peak_gbs
 from seventy.runtime.memory import room
 
 
@@ -92,19 +92,3 @@ def this_machine() -> Machine:
         base, name=name, cores=cores, memory_bytes=memory, room_bytes=room(memory), notes=notes,
         measured_gbs=measured, measured_int8_gops=int8, ssd_gbs=profile_number(profile, "disk_read_gbs") or 3.0,
     )  # fmt: skip
-
-
-def what_is_here() -> tuple[Machine, Dimms | None]:
-    """This machine for `plan --here`: its modules are not known to an ordinary user."""
-    return this_machine(), None
-
-
-def machine_from_text(text: str) -> tuple[Machine, Dimms | None]:
-    """Reads "2x E5-2680 v4 + 4x16@2400": CPUs and modules, for `plan --from`."""
-    parts = [part.strip() for part in re.split(r"[+,;]", text) if part.strip()]
-    if not parts:
-        raise SeventyError('--from needs a machine, as in --from "E5-2680 v4 + 1x64@2400".')
-    match = re.match(r"(\d)\s*[x×]\s+(.+)", parts[0])
-    sockets, cpu = (int(match.group(1)), match.group(2)) if match else (1, parts[0])
-    dimms = parse_dimms(parts[1]) if len(parts) > 1 else None
-    return machine_from_parts(cpu, sockets, dimms), dimms

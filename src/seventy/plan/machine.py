@@ -1,28 +1,34 @@
 """A machine as the prediction sees it: cores, clock, channels that hold memory, and how sure we are of each."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
+from seventy.catalog.platforms import Platform
 from seventy.errors import SeventyError
 from seventy.plan.memory import Dimms, channels_filled, modules_per_channel, peak_gbs
+from seventy.plan.physics import settle
 from seventy.runtime.memory import Need
 
 # Channels a socket is taken to have when nothing is known of the CPU: as many as it has modules.
 _GUESSED_CHANNELS = (1, 2, 3, 4, 6, 8, 12)
 # Two modules on a DDR5 desktop channel: board makers' tables allow 3600 (Zen 4, Raptor Lake) to 4800.
 _DDR5_TWO_PER_CHANNEL_MTS = 3600
+# What an owner may have set two of them to; more than this no maker lists, and it is taken for what is printed.
+_DDR5_TWO_PER_CHANNEL_MOST_MTS = 4800
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What decides speed.
 
-    `kind` is the class whose share of peak bandwidth was measured: server, two sockets, desktop, mobile, apple, arm.
+    `kind` is the class whose share of peak bandwidth was measured (plan/calibration.py); `limited` says that chiplets
+    or links and not channels set the peak.
     `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
     measured read bandwidth that replaces the peak, `measured_int8_gops` a measured limit of int8 operations.
     `memory_bytes` is what its modules hold, or what the system says of a machine at hand; `room_bytes` what of it
-    models may take, both None where memory is not known. `notes` are message keys with their values.
+    models may take, both None where memory is not known. `dimms` are its modules, where known; `notes` are message keys
+    with their values.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Machine:
     measured_int8_gops: float | None = None
     ssd_gbs: float = 3.0
     notes: tuple[tuple[str, dict[str, object]], ...] = ()
+    dimms: Dimms | None = None
+    limited: bool = False
 
     def __post_init__(self) -> None:
         if self.sockets < 1 or self.cores < 1 or self.peak_gbs <= 0:
@@ -69,7 +77,7 @@ def kind_of(cpu: Cpu, sockets: int) -> str:
     if cpu.server_memory or (cpu.mem_channels > 2 and not cpu.soldered):
         return "server"
     if cpu.soldered or cpu.socket == "mobile" or cpu.socket.startswith(("FP", "FCBGA", "FL")):
-        return "mobile"
+        return "mobile AMD" if cpu.vendor == "AMD" else "mobile"
     return "desktop"
 
 
@@ -89,7 +97,8 @@ def speed_of(
         notes.append(("memory_slowed", {"rated": rated, "cpu": cpu.name, "runs": max(alternatives)}))
         return max(alternatives), notes
     two_deep = modules_per_channel(dimms.count, sockets, cpu.mem_channels) > 1
-    guessed = dimms.mts is None or (printed and rated > _DDR5_TWO_PER_CHANNEL_MTS)
+    believed = _DDR5_TWO_PER_CHANNEL_MTS if printed else _DDR5_TWO_PER_CHANNEL_MOST_MTS
+    guessed = dimms.mts is None or rated > believed
     if guessed and two_deep and cpu.mem_type == "DDR5" and not cpu.server_memory:
         notes.append(("two_per_channel", {"runs": _DDR5_TWO_PER_CHANNEL_MTS}))
         return _DDR5_TWO_PER_CHANNEL_MTS, notes
@@ -97,13 +106,25 @@ def speed_of(
 
 
 def machine_from_parts(
-    cpu_name: str, sockets: int, dimms: Dimms | None, cpus: tuple[Cpu, ...] | None = None, ssd_gbs: float = 3.0
-) -> Machine:
-    """A machine from what is written on the box; an unknown CPU is guessed from its memory, never refused."""
+    cpu_name: str, sockets: int, dimms: Dimms | None, cpus: tuple[Cpu, ...] | None = None, ssd_gbs: float = 3.0,
+    platform: Platform | None = None,
+) -> Machine:  # fmt: skip
+    """A machine from what is written on the box; an unknown CPU is guessed from its memory, never refused.
+
+    Modules that cannot be are corrected (plan/physics.py) and the machine's notes say so.
+    """
+    counted = re.match(r"\s*(\d)\s*[x×*]\s+(?=\D)", cpu_name)
+    if counted:
+        # "2x E5-2680 v4" is how people write two of them.
+        cpu_name, sockets = cpu_name[counted.end() :], max(sockets, int(counted[1]))
     cpu, close = find_cpu(cpu_name, cpus if cpus is not None else all_cpus())
     if cpu is None:
         return _guessed(cpu_name, sockets, dimms, close, ssd_gbs)
-    return machine_from_cpu(cpu, sockets, dimms, ssd_gbs)
+    if dimms is None:
+        return machine_from_cpu(cpu, sockets, None, ssd_gbs)
+    here, settled, notes = settle(cpu, sockets, dimms, platform)
+    machine = machine_from_cpu(here, sockets, settled, ssd_gbs)
+    return replace(machine, notes=(*notes, *machine.notes))
 
 
 def machine_from_cpu(
@@ -125,7 +146,8 @@ def machine_from_cpu(
         if channels < total:
             notes.append(("channels_empty", {"empty": total - channels, "total": total}))
     peak = peak_gbs(channels, mts)
-    if cpu.read_limit_gbs is not None and peak > cpu.read_limit_gbs * sockets:
+    limited = cpu.read_limit_gbs is not None and peak > cpu.read_limit_gbs * sockets
+    if cpu.read_limit_gbs is not None and limited:
         peak = cpu.read_limit_gbs * sockets
         notes.append(("links_limit", {"cpu": cpu.name, "gbs": peak}))
     return Machine(
@@ -133,7 +155,8 @@ def machine_from_cpu(
         cpu=cpu, kind=kind_of(cpu, sockets), sockets=sockets, cores=_working_cores(cpu) * sockets,
         ghz=cpu.all_core_ghz, isa=cpu.isa, microarch=cpu.microarch, channels=channels, channels_total=total, mts=mts,
         peak_gbs=peak, memory_bytes=dimms.nbytes if dimms else None, room_bytes=dimms.room_bytes if dimms else None,
-        ssd_gbs=ssd_gbs, notes=tuple(notes),
+        ssd_gbs=ssd_gbs, notes=tuple(notes), dimms=dimms,
+        limited=limited,
     )  # fmt: skip
 
 
@@ -151,6 +174,8 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
         raise SeventyError(
             f"The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}"
         )
+    if dimms.whole:
+        dimms = replace(dimms, count=2 * sockets, gb=dimms.gb / (2 * sockets), whole=False)
     per_socket = max(1, dimms.count // sockets)
     consumer = sockets == 1 and re.search(r"\b(core|ryzen|pentium|celeron|athlon|n\d{2,3})\b", name.lower())
     most = 2 if consumer and "threadripper" not in name.lower() else 12
@@ -162,5 +187,5 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
     return Machine(
         name=name, cpu=None, kind=kind, sockets=sockets, cores=8 * sockets, ghz=3.0, isa="avx2", microarch="",
         channels=channels, channels_total=channels, mts=mts, peak_gbs=peak_gbs(channels, mts),
-        memory_bytes=dimms.nbytes, room_bytes=dimms.room_bytes, ssd_gbs=ssd_gbs, notes=tuple(notes),
+        memory_bytes=dimms.nbytes, room_bytes=dimms.room_bytes, ssd_gbs=ssd_gbs, notes=tuple(notes), dimms=dimms,
     )  # fmt: skip

@@ -7,20 +7,34 @@ from dataclasses import dataclass
 from seventy.errors import SeventyError
 from seventy.runtime import memory
 
+# Sizes in GB that modules of a kind are made in.
+MODULE_GB = {
+    ("DDR3", "RDIMM"): (4, 8, 16, 32), ("DDR3", "UDIMM"): (2, 4, 8), ("DDR3", "SODIMM"): (2, 4, 8),
+    ("DDR4", "RDIMM"): (8, 16, 32, 64, 128, 256), ("DDR4", "UDIMM"): (4, 8, 16, 32), ("DDR4", "SODIMM"): (4, 8, 16, 32),
+    ("DDR5", "RDIMM"): (16, 24, 32, 48, 64, 96, 128, 256), ("DDR5", "UDIMM"): (8, 16, 24, 32, 48, 64),
+    ("DDR5", "SODIMM"): (8, 16, 24, 32, 48, 64),
+}  # fmt: skip
+# The slowest and the fastest modules of a kind that are sold, MT/s.
+SOLD_MTS = {"DDR3": (800, 2400), "DDR4": (1600, 4800), "DDR5": (3200, 9600)}
+
 
 @dataclass(frozen=True, slots=True)
 class Dimms:
     """`count` equal modules of `gb` each, rated `mts` (None: at whatever the CPU is rated for).
 
-    `gb` is what is printed on a module; one of "64 GB" holds 2^36 bytes, 68.7e9.
+    `gb` is what is printed on a module; one of "64 GB" holds 2^36 bytes, 68.7e9. `kind` and `form` ("DDR4", "LRDIMM")
+    are blank where nobody said them. `whole` marks a total whose modules nobody named: count is 1, gb the total.
     """
 
     count: int
     gb: float
     mts: int | None
+    kind: str = ""
+    form: str = ""
+    whole: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= 1024:
+        if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= (8192 if self.whole else 1024):
             raise ValueError(f"{self.count} modules of {self.gb:g} GB cannot be right")
         if self.mts is not None and not 800 <= self.mts <= 12800:
             raise ValueError(f"{self.mts} MT/s is no memory speed")
@@ -44,12 +58,12 @@ class Dimms:
 
 
 def parse_dimms(text: str) -> Dimms:
-    """Reads "4x16@2400": modules, GB each, MT/s; "4x16" and plain "64" (one module) leave the speed open."""
+    """Read "4x16@2400": modules, GB each, MT/s. "4x16" leaves the speed open, plain "64" the modules, too."""
     match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*(?:GB?)?\s*(?:@\s*(\d+))?\s*", text, re.IGNORECASE)
     if match:
         count, gb, mts = match.groups()
         try:
-            return Dimms(int(count or 1), float(gb), int(mts) if mts else None)
+            return Dimms(int(count or 1), float(gb), int(mts) if mts else None, whole=count is None)
         except ValueError as error:
             raise SeventyError(f"--memory {text!r}: {error}; write modules x GB @ MT/s, as in 4x16@2400.") from None
     raise SeventyError(f"--memory {text!r} is not understood; write modules x GB @ MT/s, as in 4x16@2400.")

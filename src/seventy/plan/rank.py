@@ -3,14 +3,22 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seventy.catalog.platforms import NOISE
+from seventy.catalog.platforms import NOISE, Platform
 from seventy.errors import SeventyError
 from seventy.plan.builds import Build
 from seventy.plan.cost import Cost, Usage, cost_of
 
-AIMS = ("speed", "price", "value", "running-cost", "quiet")
-PLACES = ("home", "office", "rack")
+# "sense" is what a friend would buy: the fastest before each further step costs more than it brings; "budget" what he
+# would buy with money that is there to be spent.
+AIMS = ("sense", "budget", "speed", "price", "value", "running-cost", "quiet")
+PLACES = ("home", "office", "rack", "any")
 HOME_LITRES = 60
+# Speeds this close are the same: then what costs less over the years is better, then what is quieter.
+SAME_SPEED = 1.03
+# A step up the front makes sense while speed grows at least by this power of the price.
+WORTH_POWER = 0.4
+# With a budget a step may bring less, but nothing costs more than so many times what makes sense without one.
+BUDGET_POWER, BUDGET_MOST = 0.2, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +56,13 @@ def broken(build: Build, cost: Cost, wishes: Wishes) -> tuple[tuple[str, dict[st
         if most is not None and (value is None or value > most):
             found.append((key if value is not None else key + "_unknown", {"value": value or 0.0, "most": float(most)}))
 
-    limit("x_budget", build.price, wishes.budget)
+    limit("x_budget", build.safe_price, wishes.budget)
     limit("x_watts", cost.load_w, wishes.max_watts)
     limit("x_litres", platform.volume_l, wishes.max_litres)
     if wishes.min_tok_s is not None and build.prediction.decode.mid < wishes.min_tok_s:
         found.append(("x_speed", {"value": build.prediction.decode.mid, "least": float(wishes.min_tok_s)}))
     noise = platform.noise_class
-    loudest = "silent" if wishes.silent else "quiet" if wishes.quiet or wishes.place == "home" else (
-        "office" if wishes.place == "office" else None)  # fmt: skip
+    loudest = _loudest(platform, wishes)
     if loudest is not None and (not noise or NOISE.index(noise) > NOISE.index(loudest)):
         found.append(("x_noise" if noise else "x_noise_unknown", {"noise": noise, "most": loudest}))
     if wishes.place in ("home", "office") and platform.rack:
@@ -65,6 +72,18 @@ def broken(build: Build, cost: Cost, wishes: Wishes) -> tuple[tuple[str, dict[st
     if wishes.place == "rack" and not platform.rack:
         found.append(("x_not_rack", {}))
     return tuple(found)
+
+
+def _loudest(platform: Platform, wishes: Wishes) -> str | None:
+    """How loud a machine may be, None where that is left open."""
+    if wishes.silent:
+        return "silent"
+    if wishes.quiet:
+        return "quiet"
+    if wishes.place == "home":
+        # A board is as quiet as the case and the cooler that its owner buys.
+        return None if platform.kind == "board" else "quiet"
+    return "office" if wishes.place == "office" else None
 
 
 def offers(builds: Sequence[Build], wishes: Wishes, usage: Usage) -> list[Offer]:
@@ -83,37 +102,88 @@ def order(aim: str) -> Callable[[Offer], tuple[float, ...]]:
 
     def key(offer: Offer) -> tuple[float, ...]:
         build, speed = offer.build, offer.build.prediction.decode.mid
-        if aim == "speed":
-            return (-round(speed, 2), build.price)
+        if aim in ("speed", "sense", "budget"):
+            return (-speed, build.price)
         if aim == "price":
             return (build.price, -speed)
         if aim == "value":
             return (-speed / build.price, build.price)
         if aim == "running-cost":
             return (offer.cost.million_tokens_electricity, build.price)
-        noise = build.platform.noise_class
-        return (float(NOISE.index(noise)) if noise else 9.0, build.platform.noise_dba_idle or 99.0, -speed, build.price)
+        return (_noise(offer), build.platform.noise_dba_idle or 99.0, -speed, build.price)
 
     return key
 
 
+def _noise(offer: Offer) -> float:
+    noise = offer.build.platform.noise_class
+    return float(NOISE.index(noise)) if noise else 9.0
+
+
+def in_order(found: Sequence[Offer], aim: str) -> list[Offer]:
+    """The offers in order of the aim; of those as fast as each other the cheapest over the years first."""
+    ordered = sorted(found, key=order(aim))
+    if aim not in ("speed", "sense", "budget"):
+        return ordered
+    result: list[Offer] = []
+    while ordered:
+        least = ordered[0].build.prediction.decode.mid / SAME_SPEED
+        same = [offer for offer in ordered if offer.build.prediction.decode.mid >= least]
+        result += sorted(same, key=lambda offer: (round(offer.cost.over_years), _noise(offer)))
+        ordered = ordered[len(same) :]
+    if aim in ("sense", "budget") and result:
+        chosen = sensible(result, aim == "budget")
+        result = [chosen, *(offer for offer in result if offer is not chosen)]
+    return result
+
+
+def sensible(found: Sequence[Offer], budget: bool = False) -> Offer:
+    """The last offer of the front up to which every step brought speed enough for its price."""
+    steps = front(found)
+    chosen = _climb(steps[0], steps, WORTH_POWER)
+    if not budget:
+        return chosen
+    most = BUDGET_MOST * chosen.build.price
+    return _climb(chosen, [offer for offer in steps if chosen.build.price < offer.build.price <= most], BUDGET_POWER)
+
+
+def _climb(chosen: Offer, steps: Sequence[Offer], power: float) -> Offer:
+    for offer in steps:
+        faster = offer.build.prediction.decode.mid / chosen.build.prediction.decode.mid
+        if faster >= (offer.build.price / chosen.build.price) ** power:
+            chosen = offer
+    return chosen
+
+
 def best(found: Sequence[Offer], aim: str, per_platform: int = 1) -> list[Offer]:
-    """The offers in order of the aim, no more than so many of one platform."""
+    """The offers in order of the aim, so many of one platform at most, one of those that differ only in name."""
     result: list[Offer] = []
     seen: dict[str, int] = {}
-    for offer in sorted(found, key=order(aim)):
-        name = offer.build.platform.name
+    shown: set[tuple[object, ...]] = set()
+    for offer in in_order(found, aim):
+        build = offer.build
+        name = build.platform.name
+        inferred = build.parts[0].price is not None and build.parts[0].price.inferred
+        alike = (build.cpu.name, build.sockets, build.dimms, build.platform.kind, round(build.prediction.decode.mid, 3))
+        if inferred and alike in shown:
+            continue
+        shown.add(alike)
         seen[name] = seen.get(name, 0) + 1
         if seen[name] <= per_platform:
             result.append(offer)
     return result
 
 
+def unique(found: Sequence[Offer]) -> list[Offer]:
+    """The offers in their order, each once."""
+    return list({id(offer): offer for offer in found}.values())
+
+
 def front(found: Sequence[Offer]) -> list[Offer]:
-    """The Pareto front: nothing is both cheaper and faster than these; cheapest first."""
+    """The Pareto front: nothing is both cheaper and faster than these by more than SAME_SPEED; cheapest first."""
     result: list[Offer] = []
     for offer in sorted(found, key=lambda offer: (offer.build.price, -offer.build.prediction.decode.mid)):
-        if not result or offer.build.prediction.decode.mid > result[-1].build.prediction.decode.mid * 1.005:
+        if not result or offer.build.prediction.decode.mid > result[-1].build.prediction.decode.mid * SAME_SPEED:
             result.append(offer)
     return result
 

@@ -6,13 +6,13 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from seventy.catalog.prices import PriceBook
+from seventy.catalog.book import PriceBook
 from seventy.errors import SeventyError
 from seventy.plan.builds import short_cpu
 from seventy.plan.cost import Usage
-from seventy.plan.rank import Offer, front, order
+from seventy.plan.rank import Offer, front, unique
 from seventy.plan.shop import Plan
-from seventy.plan.show import best_text, census_text, headline, money, nearest_text, noise_word
+from seventy.plan.show import best_text, census_text, headline, money, nearest_text, noise_word, shown_builds
 from seventy.plan.words import number, say
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
@@ -101,11 +101,11 @@ def years_chart(offers: Sequence[Offer], book: PriceBook, lang: str) -> tuple[st
     return chart.svg(say("r_years", lang)), "".join(legend)
 
 
-def row(offer: Offer, on_front: bool, lang: str) -> str:
+def row(offer: Offer, on_front: bool, lang: str, labels: Sequence[str]) -> str:
     build, cost = offer.build, offer.cost
     have, total = build.channels
     decode, about = build.prediction.decode, "~" if cost.estimated else ""
-    ranged = "~" if build.price_low != build.price_high else ""
+    ranged = "~" if build.uncertain else ""
     litres = build.platform.volume_l
     cells: list[tuple[str, object]] = [
         (build.platform.name, build.platform.name), (f"{build.sockets}x {short_cpu(build.cpu)}", build.cpu.name),
@@ -118,7 +118,12 @@ def row(offer: Offer, on_front: bool, lang: str) -> str:
         (f"{litres:g}" if litres else say("unknown", lang), litres or 1e9),
         (noise_word(build.platform.noise_class, lang), build.platform.noise_class),
     ]  # fmt: skip
-    shown = "".join(f'<td data-value="{escape(str(value))}">{escape(text)}</td>' for text, value in cells)
+    classes = {0: "machine", 4: "price", 5: "speed"}
+    shown = "".join(
+        f'<td class="{classes.get(column, "")}" data-label="{escape(label)}" data-value="{escape(str(value))}">'
+        f"{escape(text)}</td>"
+        for column, (label, (text, value)) in enumerate(zip(labels, cells, strict=True))
+    )
     return f'<tr class="{"front" if on_front else ""}">{shown}</tr>'
 
 
@@ -131,6 +136,7 @@ def report(
     years, legend = years_chart(ranked[: len(LINES)], book, lang)
     heads = ("c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",
              "c_kwh", "c_years", "c_million", "c_litres", "c_noise")  # fmt: skip
+    labels = [say(key, lang, {"years": f"{usage.years:g}"}) for key in heads]
     best = {id(offer) for offer in front}
     paragraphs = [f'<p class="{"stale" if line.startswith("!") else "soft"}">{escape(line.lstrip("! "))}</p>'
                   for line in headline.splitlines()]  # fmt: skip
@@ -142,21 +148,21 @@ def report(
         best_title=escape(say("r_best", lang)),
         best="".join(f"<li>{escape(line.strip())}</li>" for line in best_lines.splitlines()),
         all_title=escape(say("r_all", lang)), sort_hint=escape(say("r_sort", lang) + " " + say("t_marks", lang)),
-        head="".join(f'<th><button type="button">{escape(say(key, lang, {"years": f"{usage.years:g}"}))}</button></th>'
-                     for key in heads),
-        rows="\n".join(row(offer, id(offer) in best, lang) for offer in shown[:MOST_ROWS]),
+        head="".join(f'<th><button type="button">{escape(label)}</button></th>' for label in labels),
+        rows="\n".join(row(offer, id(offer) in best, lang, labels) for offer in shown[:MOST_ROWS]),
         how=escape(say("r_how", lang)), census=escape(census.replace("\n", " ")),
     )  # fmt: skip
 
 
 def html(plan: Plan, lang: str) -> str:
     """The answer as one HTML file; where nothing meets the wishes, of what comes nearest."""
-    shown = sorted(plan.kept, key=order(plan.aim)) if plan.kept else list(plan.nearest)
+    shown = unique([*plan.ranked, *plan.front]) if plan.kept else list(plan.nearest)
     if not shown:
         raise SeventyError(say("n_none", lang))
     chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
     return report(
         say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
-        headline(plan.load, plan.book, lang), chosen, census_text(plan.census, len(plan.kept), plan.seconds, lang),
+        headline(plan.load, plan.book, lang, builds=shown_builds(plan)), chosen,
+        census_text(plan.census, len(plan.kept), plan.seconds, lang),
         plan.ranked or plan.nearest, shown, plan.front or front(shown), plan.usage, plan.book, lang,
     )  # fmt: skip

@@ -10,7 +10,7 @@ What it does not know: other load on the machine, thermal limits, BIOS snoop and
 import math
 from dataclasses import dataclass
 
-from seventy.plan.calibration import CALIBRATION, Calibration
+from seventy.plan.calibration import CALIBRATION, PREFILL_BATCH, Calibration
 from seventy.plan.machine import Machine
 from seventy.runtime.memory import USUAL_CONTEXT, Footprint, Need
 
@@ -94,7 +94,8 @@ class Prediction:
     """What to expect, and the figures it was made of.
 
     `decode` is of each of `users` texts that are written at once. `need` is of memory, at `context` or at what is usual
-    where that is longer. `bound` is memory, compute, barriers or ssd; `effective_gbs` the read bandwidth assumed,
+    where that is longer. `tuned` is what two sockets write whose owner placed the pages. `bound` is memory, compute,
+    barriers or ssd; `effective_gbs` the read bandwidth assumed,
     `peak_gbs` the peak of the channels that hold memory; times in milliseconds per step, which is a token of each text.
     """
 
@@ -113,6 +114,7 @@ class Prediction:
     effective_gbs: float
     peak_gbs: float
     share: float
+    tuned: Band | None
     memory_ms: float
     compute_ms: float
     barrier_ms: float
@@ -138,6 +140,8 @@ def predict(
     Each has its own text of `context` tokens.
     """
     workers = min(threads, machine.cores) if threads else machine.cores
+    # Fewer threads do not make two sockets faster: what they save in waiting they lose on the way between the sockets.
+    waiting = workers if machine.sockets == 1 else machine.cores
     bandwidth = calibration.bandwidth(machine, engine)
     peak = machine.measured_gbs or machine.peak_gbs
     effective = peak * bandwidth.share
@@ -147,11 +151,11 @@ def predict(
     kv_gb, read_gb = users * load.footprint.seen_bytes(context) / 1e9, load.step_gb(users)
     memory_s = (read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
-    rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine)
+    rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine, load.quant)
     decode_rate = calibration.decode_ops_per_s(machine, load.low_bit, workers)
     # Rows of several users are multiplied as those of a prompt are.
     compute_s = users * operations / (decode_rate if users == 1 else max(decode_rate, rate))
-    barrier_s = load.layers * workers * calibration.barrier_us(engine) * 1e-6
+    barrier_s = load.layers * waiting * calibration.barrier_us(engine) * 1e-6
     need = load.need(max(context, USUAL_CONTEXT), users)
     fits = machine.holds(need)
     ssd_s = 0.0
@@ -162,18 +166,24 @@ def predict(
     spread = bandwidth.spread if fits else max(bandwidth.spread, 2.0)
     decode = Band(1 / seconds / spread, 1 / seconds, 1 / seconds * min(spread, 2.0 if not fits else spread))
 
-    tokens_per_second = rate / operations
+    tuned = calibration.tuned(machine)
+    placed = None
+    if tuned is not None and users == 1:
+        faster_s = max(memory_s * bandwidth.share / tuned.share, compute_s) + barrier_s + ssd_s
+        placed = Band(1 / faster_s / tuned.spread, 1 / faster_s, 1 / faster_s * tuned.spread)
+    # A batch of a prompt reads all weights once.
+    tokens_per_second = 1 / (operations / rate + load.file_gb / effective / PREFILL_BATCH)
     if not fits:
         # A prompt reads each missing byte once per batch of 512 tokens.
         whole_s = ssd_s * load.read_gb / read_gb * load.params_b / load.active_params_b
-        tokens_per_second = 1 / (1 / tokens_per_second + whole_s / 512)
+        tokens_per_second = 1 / (1 / tokens_per_second + whole_s / PREFILL_BATCH)
     prefill = Band(tokens_per_second / prefill_spread, tokens_per_second, tokens_per_second * prefill_spread)
     parts = {"memory": memory_s, "compute": compute_s if compute_s > memory_s else 0.0, "barriers": barrier_s}
     bound = "ssd" if ssd_s > seconds / 2 else max(parts, key=lambda part: parts[part])
     return Prediction(
         machine=machine, load=load, engine=engine, context=context, users=users, decode=decode, prefill=prefill,
         first_token_s=prefill.inverse(PROMPT_TOKENS), bound=bound, fits=fits, need=need,
-        read_gb_per_step=read_gb + kv_gb, effective_gbs=effective, peak_gbs=peak, share=effective / peak,
+        read_gb_per_step=read_gb + kv_gb, effective_gbs=effective, peak_gbs=peak, share=effective / peak, tuned=placed,
         memory_ms=memory_s * 1e3, compute_ms=compute_s * 1e3, barrier_ms=barrier_s * 1e3, ssd_ms=ssd_s * 1e3,
     )  # fmt: skip
 

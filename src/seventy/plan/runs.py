@@ -74,11 +74,6 @@ def why_not_model(
     return why_not(engine, architecture or model.arch, types, bool(model.n_expert), machine)
 
 
-def marked(model: Model, quant: str) -> str:
-    """A model's name beside a speed of llama.cpp, with a mark where seventy cannot run it."""
-    return f"{model.name} (llama.cpp)" if why_not_model("seventy", model, quant) else model.name
-
-
 def why_not_file(file: Source, machine: Machine | None = None) -> Reason | None:
     """Why seventy cannot run an open file; None where nothing in its header speaks against it."""
     from seventy import models

@@ -4,19 +4,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
-from seventy.catalog.models import find_model
 from seventy.catalog.platforms import Platform, all_platforms
-from seventy.catalog.prices import PriceBook
 from seventy.plan.builds import Census, enumerate_builds
 from seventy.plan.cost import Usage
-from seventy.plan.rank import Offer, Wishes, best, front, nearest, offers
+from seventy.plan.models_front import Suggestion, suggestions
+from seventy.plan.rank import Offer, Wishes, best, front, nearest, offers, unique
 from seventy.plan.roofline import Load
-from seventy.plan.runs import has_kernels, why_not_model
+from seventy.plan.runs import has_kernels
 from seventy.plan.wanted import catalogue_load
 
-# What a person who cannot have the model they want might run instead, the largest first.
-SMALLER = ("qwen3-30b-a3b", "qwen3-14b", "llama-3.1-8b", "llama-3.2-3b")
+# A model small enough that every machine within the limits is among its builds.
+SMALLEST = "llama-3.2-3b"
+# Of the machines within the limits, so many with the most memory and with the most bandwidth are asked for models.
+_ASKED = 6
+# Slower than this no other model is offered for a model that nothing holds.
+ALTERNATIVE_TOK_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,14 @@ class Plan:
     ranked: tuple[Offer, ...]
     front: tuple[Offer, ...]
     nearest: tuple[Offer, ...]
-    smaller: Offer | None
+    instead: tuple[Offer, Suggestion] | None
     seconds: float
+    users: int = 1
 
 
 def shop(
     load: Load, context: int, engine: str, book: PriceBook, wishes: Wishes, usage: Usage, aim: str,
-    own_drive: bool = False, cpus: Sequence[Cpu] = (), platforms: Sequence[Platform] = (),
+    own_drive: bool = False, cpus: Sequence[Cpu] = (), platforms: Sequence[Platform] = (), users: int = 1,
 ) -> Plan:  # fmt: skip
     """Plans over the whole catalogue and a user's own parts (which replace catalogue parts of the same name)."""
     began = time.perf_counter()
@@ -50,27 +55,36 @@ def shop(
     if engine == "seventy":
         every_cpu = [cpu for cpu in every_cpu if has_kernels(cpu.isa)]
     every_platform = [*platforms, *(body for body in all_platforms() if body.name not in own_names)]
-    census = enumerate_builds(load, context, engine, book, every_platform, every_cpu, own_drive)
+    census = enumerate_builds(load, context, engine, book, every_platform, every_cpu, own_drive, users)
     priced = offers(census.builds, wishes, usage)
     kept = [offer for offer in priced if not offer.breaks]
     # With few platforms to choose from, several builds of each are worth seeing.
     per_platform = 1 if len({offer.build.platform.name for offer in kept}) >= 5 else 4
     close = [] if kept else nearest(priced)
-    smaller = None
+    instead = None
     if not kept:
-        # The smallest first: where even that finds nothing, the larger ones need no look.
-        for name in reversed(SMALLER):
-            other = catalogue_load(name, "Q4_K_M")
-            if other.file_gb >= load.file_gb:
-                break
-            if why_not_model(engine, find_model(name), "Q4_K_M"):
-                continue
-            again = enumerate_builds(other, context, engine, book, every_platform, every_cpu, own_drive)
-            found = best([offer for offer in offers(again.builds, wishes, usage) if not offer.breaks], aim)
-            if not found:
-                break
-            smaller = found[0]
+        other = catalogue_load(SMALLEST, "Q4_K_M")
+        again = enumerate_builds(other, context, engine, book, every_platform, every_cpu, own_drive)
+        every = offers(again.builds, wishes, usage)
+        within = [offer for offer in every if not {key for key, _ in offer.breaks} - {"x_speed"}]
+        instead = alternative(within, engine, context, wishes.min_tok_s or ALTERNATIVE_TOK_S)
     return Plan(
         load, context, engine, book, wishes, usage, aim, census, tuple(kept), tuple(best(kept, aim, per_platform)),
-        tuple(front(kept)), tuple(close), smaller, time.perf_counter() - began,
+        tuple(front(kept)), tuple(close), instead, time.perf_counter() - began, users,
     )  # fmt: skip
+
+
+def alternative(
+    within: Sequence[Offer], engine: str, context: int, least_tok_s: float
+) -> tuple[Offer, Suggestion] | None:
+    """The machine within the limits and the model with the best score that it runs at this speed; None if none does."""
+    most = sorted(within, key=lambda offer: (-offer.build.dimms.total_gb, -offer.build.prediction.decode.mid))[:_ASKED]
+    fastest = sorted(within, key=lambda offer: -offer.build.prediction.decode.mid)[:_ASKED]
+    found = [
+        (offer, each) for offer in unique([*most, *fastest])
+        for each in suggestions(offer.build.prediction.machine, engine, context)
+        if each.prediction.decode.mid >= least_tok_s
+    ]  # fmt: skip
+    if not found:
+        return None
+    return min(found, key=lambda pair: (-pair[1].quality.score, pair[0].build.price, -pair[1].prediction.decode.mid))

@@ -4,26 +4,36 @@ import datetime
 from collections.abc import Sequence
 
 from seventy.catalog.api_prices import api_prices_of
-from seventy.catalog.prices import Part, PriceBook, months
+from seventy.catalog.book import STALE_MONTHS, PriceBook
+from seventy.catalog.prices import Part, months
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
-from seventy.plan.builds import Census, short_cpu
+from seventy.plan.builds import Build, Census, short_cpu
 from seventy.plan.cost import Usage
 from seventy.plan.rank import Offer, Wishes
-from seventy.plan.roofline import Load
+from seventy.plan.roofline import PROMPT_TOKENS, Load, Prediction, predict
 from seventy.plan.shop import Plan
 from seventy.plan.tables import clip, table, terminal_width
 from seventy.plan.words import number, say
 from seventy.sizes import size
 
 
-def headline(load: Load, book: PriceBook, lang: str, today: datetime.date | None = None) -> str:
-    """Which model, which prices, and how old they are."""
+def headline(
+    load: Load, book: PriceBook, lang: str, today: datetime.date | None = None, builds: Sequence[Build] = ()
+) -> str:
+    """Which model, which prices, and how old they are: those of `builds` where some are shown."""
     today = today or datetime.date.today()
     age = today.year * 12 + today.month - 1 - months(book.month)
-    text = say("h_line", lang, {"model": load.name, "quant": load.quant, "size": size(1e9 * load.file_gb),
-                                "region": book.region, "currency": book.currency, "month": book.month})  # fmt: skip
+    values = {"model": load.name, "quant": load.quant, "size": size(1e9 * load.file_gb), "region": book.region,
+              "currency": book.currency, "month": book.month}  # fmt: skip
+    dates = sorted(part.price.date for build in builds for part in build.parts if part.price is not None)
+    old = bool(dates) and months(book.month) - months(dates[0]) > STALE_MONTHS
+    # A bill with an old price has no new month for a title.
+    text = say("h_carried", lang, {**values, "oldest": dates[0], "newest": dates[-1]}) if old else (
+        say("h_line", lang, values))  # fmt: skip
     if age >= 12:
         text += "\n" + say("h_stale", lang, {"age": age})
+    elif old:
+        text += "\n" + say("h_inflation", lang)
     if book.ram_factor != 1.0:
         text += "\n" + say("h_factor", lang, {"factor": book.ram_factor})
     return text
@@ -31,6 +41,13 @@ def headline(load: Load, book: PriceBook, lang: str, today: datetime.date | None
 
 def money(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else number(value)
+
+
+def price_range(build: Build) -> str:
+    """The price of a build, as a range where a part's price is one, was carried or inferred."""
+    if not build.uncertain:
+        return money(build.price)
+    return f"{money(build.price_low)} - {money(build.price_high)}"
 
 
 def noise_word(noise: str, lang: str) -> str:
@@ -45,7 +62,7 @@ def offer_cells(offer: Offer, lang: str) -> list[str]:
     about = "~" if cost.estimated else ""
     return [
         build.platform.name, f"{build.sockets}x {short_cpu(build.cpu)}", str(build.dimms), f"{have:g}/{total:g}",
-        f"{'~' if build.price_low != build.price_high else ''}{money(build.price)}"
+        f"{'~' if build.uncertain else ''}{money(build.price)}"
         f"{'+' if build.blanks else ''}{'*' if build.oldest_months else ''}",
         number(decode.mid), f"{number(decode.low)}-{number(decode.high)}", number(build.prediction.prefill.mid),
         f"{about}{cost.idle_w:.0f}/{cost.load_w:.0f}", f"{cost.kwh_per_day:.1f}", money(cost.over_years),
@@ -67,25 +84,36 @@ def offers_table(offers: Sequence[Offer], usage: Usage, lang: str, room: int | N
 
 
 def part_line(part: Part, currency: str, lang: str) -> str:
+    """A line of the bill: price now, where it comes from, and how it was carried or inferred."""
     row = part.price
-    if row is None or part.total is None:
+    if row is None or part.each is None:
         return f"  {part.count} x {part.label}: {say('d_no_price', lang)}"
-    price = (f"{money(row.low * part.factor)} - {money(row.high * part.factor)}"
-             if row.ranged and row.low and row.high else money(row.each * part.factor))  # fmt: skip
-    old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months else ""
+    low, high = (bound / part.count for bound in part.bounds)
+    price = money(part.each) if part.certain else f"{money(low)} - {money(high)}"
     condition = say("cond_" + row.condition, lang) + ", " if row.condition in ("new", "used") else ""
-    return f"  {part.count} x {part.label}: {price} {currency} ({condition}{row.date}, {clip(row.source, 70)}){old}"
+    said = f"{condition}{row.date}, {clip(row.source, 70)}"
+    if row.inferred:
+        said = say("d_inferred", lang, {"formula": row.source})
+    elif part.carried:
+        said += "; " + say("d_carried", lang, {"then": money(row.each), "factor": part.factor.mid,
+                                               "now": money(part.each), "currency": currency})  # fmt: skip
+    old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months and not part.carried else ""
+    return f"  {part.count} x {part.label}: {price} {currency} ({said}){old}"
 
 
 def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBook, engine: str, lang: str) -> str:
     """The chosen build in full."""
     build, cost, found = offer.build, offer.cost, offer.build.prediction
     have, total = build.channels
-    lines = [say("d_title", lang, {"name": build.name, "price": money(build.price), "currency": book.currency})]
+    lines = [say("d_title", lang, {"name": build.name, "price": price_range(build), "currency": book.currency,
+                                        "speed": found.decode.mid, "low": found.decode.low,
+                                        "high": found.decode.high})]
     lines += [part_line(part, book.currency, lang) for part in build.parts]
     lines.append(say("d_speed", lang, {
         "decode": found.decode.mid, "low": found.decode.low, "high": found.decode.high, "prefill": found.prefill.mid,
         "first": found.first_token_s.mid, "have": have, "total": total}))  # fmt: skip
+    if found.users > 1:
+        lines.append(household(found, lang))
     lines.append(say("d_power", lang, {
         "about": say("d_about", lang) if cost.estimated else "", "idle": cost.idle_w, "load": cost.load_w,
         "kwh": cost.kwh_per_day, "hours": usage.hours_per_day, "year": money(cost.electricity_per_year),
@@ -115,6 +143,33 @@ def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBo
                                          "load": P106_LOAD_W}))  # fmt: skip
     lines += ["! " + say(key, lang, values) for key, values in notes(offer, load, wishes, book, engine)]
     return "\n".join(lines)
+
+
+def household(found: Prediction, lang: str) -> str:
+    """What each of several users sees: alone, all writing, and all asking at once."""
+    alone = predict(found.machine, found.load, found.context, found.engine)
+    return say("d_users", lang, {
+        "users": found.users, "each": found.decode.mid, "low": found.decode.low, "high": found.decode.high,
+        "together": found.together.mid, "alone": alone.decode.mid, "first": found.first_token_s.mid,
+        "all_first": found.users * found.first_token_s.mid, "tokens": PROMPT_TOKENS})  # fmt: skip
+
+
+def boxes(plan: Plan, lang: str) -> list[str]:
+    """Several cheap machines, one for each user, where they cost no more than the one and each is faster."""
+    best = plan.ranked[0]
+    if plan.users < 2:
+        return []
+    found: list[tuple[Offer, float]] = []
+    for offer in plan.kept:
+        if offer.build.price * plan.users <= best.build.price * 1.05:
+            one = predict(offer.build.prediction.machine, plan.load, plan.context, plan.engine)
+            found.append((offer, one.decode.mid))
+    offer, speed = max(found, key=lambda pair: pair[1], default=(best, 0.0))
+    if speed <= best.build.prediction.decode.mid:
+        return [say("d_one_box", lang, {"users": plan.users})]
+    return [say("d_boxes", lang, {"users": plan.users, "name": offer.build.name, "speed": speed,
+                                  "price": money(offer.build.price * plan.users),
+                                  "currency": plan.book.currency})]  # fmt: skip
 
 
 def api_text(load: Load, book: PriceBook, lang: str) -> str:
@@ -155,7 +210,7 @@ def nearest_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
     lines = [say("n_title", lang)]
     for offer in offers:
         decode = offer.build.prediction.decode
-        lines.append(say("n_line", lang, {"name": offer.build.name, "price": money(offer.build.price),
+        lines.append(say("n_line", lang, {"name": offer.build.name, "price": price_range(offer.build),
                                           "currency": book.currency, "speed": decode.mid}))  # fmt: skip
         for key, values in offer.breaks:
             shown = dict(values)
@@ -168,9 +223,15 @@ def nearest_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
     return "\n".join(lines)
 
 
+def shown_builds(plan: Plan) -> list[Build]:
+    """The builds whose bills stand in the answer: the best, or those that come nearest."""
+    offers = plan.ranked[:1] or plan.nearest
+    return [offer.build for offer in offers]
+
+
 def text(plan: Plan, lang: str, top: int) -> str:
     """The answer of `seventy plan`."""
-    blocks = [headline(plan.load, plan.book, lang)]
+    blocks = [headline(plan.load, plan.book, lang, builds=shown_builds(plan))]
     if plan.ranked:
         shown = offers_table(plan.ranked[:top], plan.usage, lang)
         blocks.append(shown + "\n" + say("t_marks", lang) if set("~+*") & set(shown) else shown)
@@ -180,15 +241,16 @@ def text(plan: Plan, lang: str, top: int) -> str:
         blocks.append(nearest_text(plan.nearest, plan.book, lang))
     else:
         blocks.append(say("n_none", lang))
-    if plan.smaller is not None:
-        offer = plan.smaller
-        small = offer.build.prediction
-        blocks.append(say("n_smaller", lang, {
-            "model": small.load.name, "quant": small.load.quant, "speed": small.decode.mid, "name": offer.build.name,
-            "price": money(offer.build.price), "currency": plan.book.currency}))  # fmt: skip
+    if plan.instead is not None:
+        offer, model = plan.instead
+        blocks.append(say("n_instead", lang, {
+            "model": model.title, "quant": model.load.quant, "speed": model.prediction.decode.mid,
+            "metric": model.quality.metric, "score": model.quality.score, "name": offer.build.name,
+            "price": price_range(offer.build), "currency": plan.book.currency}))  # fmt: skip
     blocks.append(census_text(plan.census, len(plan.kept), plan.seconds, lang))
     return "\n\n".join(blocks)
 
 
 def best_text(plan: Plan, lang: str) -> str:
-    return detail(plan.ranked[0], plan.load, plan.wishes, plan.usage, plan.book, plan.engine, lang)
+    text = detail(plan.ranked[0], plan.load, plan.wishes, plan.usage, plan.book, plan.engine, lang)
+    return "\n".join([text, *boxes(plan, lang)])

@@ -1,178 +1,204 @@
-"""What to add to a machine one has: channels, faster modules, another CPU, a second one, another kind of model."""
+"""What to add to a machine one has: channels, faster or larger modules, a CPU, or another model instead.
 
-from dataclasses import dataclass
+Steps stay within what the platform takes where it is known: its sockets, its slots, its kind of module.
+"""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
-from seventy.catalog.models import all_models
-from seventy.catalog.prices import PriceBook
 from seventy.plan import answers
-from seventy.plan.builds import MODULE_GB, short_cpu
+from seventy.plan.builds import short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import Dimms
+from seventy.plan.models_front import suggestions
+from seventy.plan.owned import Owned
+from seventy.plan.physics import form_of, sizes_of, slots_of
 from seventy.plan.roofline import Load, Prediction, predict
-from seventy.plan.runs import marked, why_not_model
 from seventy.plan.tables import table
-from seventy.plan.wanted import catalogue_load
 from seventy.plan.words import number, say
 from seventy.sizes import size
 
 # A step that gains less than this is not worth a line.
 WORTH = 1.05
+# Other models that are named.
+_MODELS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What a person has and wants to run on it; `dimms` are None where nobody knows the modules."""
+    """What a person has and wants to run on it."""
 
-    machine: Machine
-    dimms: Dimms | None
+    owned: Owned
     load: Load
     context: int
     engine: str
 
+    @property
+    def machine(self) -> Machine:
+        return self.owned.machine
+
+    def with_machine(self, machine: Machine) -> Prediction:
+        return predict(machine, self.load, self.context, self.engine)
+
+    def with_dimms(self, cpu: Cpu, sockets: int, dimms: Dimms) -> Prediction:
+        return self.with_machine(machine_from_cpu(cpu, sockets, dimms, self.machine.ssd_gbs, printed=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to add: message key and values, what it gives, what it costs (None where no price is known)."""
+    """One thing to add: message key and values, what it gives, what it costs at least and at most (None: unknown)."""
 
     key: str
     values: dict[str, object]
     prediction: Prediction
-    price: float | None
+    price: tuple[float, float] | None
 
 
-def _form(cpu: Cpu) -> str:
-    return "RDIMM" if cpu.server_memory else "SODIMM" if cpu.socket.startswith(("FP", "FCBGA", "mobile")) else "UDIMM"
-
-
-def module_price(book: PriceBook, cpu: Cpu, gb: float, mts: int | None) -> float | None:
-    """The price of one module of this size and at least this speed."""
+def module_price(book: PriceBook, have: Owned, cpu: Cpu, gb: float, mts: int | None) -> tuple[float, float] | None:
+    """The least and the most that one module of this size and at least this speed costs."""
     offers = [
-        (speed, row.each * book.ram_factor)
-        for size, speed, row in book.modules(cpu.mem_type, _form(cpu))
-        if size == gb and speed >= (mts or 0)
+        (book.each(row), book.line("", 1, row).bounds)
+        for found_gb, speed, row in book.modules(cpu.mem_type, form_of(cpu, have.platform))
+        if found_gb == gb and speed >= (mts or 0)
     ]
-    return min(price for _, price in offers) if offers else None
+    return min(offers)[1] if offers else None
+
+
+def times(price: tuple[float, float] | None, count: int) -> tuple[float, float] | None:
+    return None if price is None else (price[0] * count, price[1] * count)
 
 
 def steps(have: Upgrade, book: PriceBook) -> list[Step]:
-    """What is worth adding, the greatest gain first."""
-    machine, dimms, load, context, engine = have.machine, have.dimms, have.load, have.context, have.engine
-    cpu = machine.cpu
-    now = predict(machine, load, context, engine)
+    """What is worth adding, the greatest gain first; other models last."""
+    machine, dimms = have.machine, have.owned.dimms
+    now = have.with_machine(machine)
     found: list[Step] = []
-    if cpu is not None and not cpu.soldered:
-        # Nobody knows the modules: one of about what the system shows.
-        modules = dimms or Dimms(1, max(1, round((machine.memory_bytes or 8 * 2**30) / 2**30)), None)
-        found += _memory_steps(cpu, machine, modules, load, context, engine, book)
-        if dimms is not None:
-            found += _cpu_steps(cpu, machine, dimms, load, context, engine, book)
-    found += _mixture_step(machine, load, context, engine)
+    if machine.cpu is not None and dimms is not None and not machine.cpu.soldered:
+        found += _memory_steps(machine.cpu, dimms, have, book)
+        found += _cpu_steps(machine.cpu, dimms, have, book)
+    if now.tuned is not None:
+        found.append(Step("u_tune", {}, replace(now, decode=now.tuned), (0.0, 0.0)))
     worth = [step for step in found if step.prediction.decode.mid > now.decode.mid * WORTH]
-    return sorted(worth, key=lambda step: -step.prediction.decode.mid)
+    return sorted(worth, key=lambda step: -step.prediction.decode.mid) + list(_model_steps(have, now))
 
 
-def _memory_steps(cpu: Cpu, machine: Machine, dimms: Dimms, load: Load, context: int, engine: str, book: PriceBook
-                  ) -> list[Step]:  # fmt: skip
-    found = []
-    total = round(cpu.mem_channels * machine.sockets)
-    need = load.need(context).total
+def _memory_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterator[Step]:
+    sockets, need = have.machine.sockets, have.load.need(have.context).total
+    channels, slots = round(cpu.mem_channels * sockets), slots_of(cpu, sockets, have.owned.platform)
 
     def step(key: str, new: Dimms, bought: int) -> Step:
-        price = module_price(book, cpu, new.gb, new.mts)
-        return Step(key, {"dimms": str(new)},
-                    predict(machine_from_cpu(cpu, machine.sockets, new, machine.ssd_gbs), load, context, engine),
-                    price * bought if price is not None else None)  # fmt: skip
+        price = times(module_price(book, have.owned, cpu, new.gb, new.mts), bought)
+        return Step(key, {"dimms": str(new)}, have.with_dimms(cpu, sockets, new), price)
 
-    if dimms.count < total and need <= Dimms(total, dimms.gb, None).room_bytes:
-        found.append(step("u_fill", Dimms(total, dimms.gb, dimms.mts), total - dimms.count))
+    full = replace(dimms, count=min(channels, slots))
+    if dimms.count < full.count and need <= full.room_bytes:
+        yield step("u_fill", full, full.count - dimms.count)
+    if dimms.count < full.count:
+        # Smaller modules in every channel, the old ones sold.
+        smaller = [step("u_replace", replace(full, gb=float(gb), mts=None), full.count)
+                   for gb in sizes_of(cpu, have.owned.platform)
+                   if gb < dimms.gb and need <= replace(full, gb=float(gb)).room_bytes]
+        yield from smaller[:1]
+    faster = replace(dimms, mts=cpu.mem_speed_mts)
     if (dimms.mts or cpu.mem_speed_mts) < cpu.mem_speed_mts and need <= dimms.room_bytes:
-        found.append(step("u_faster", Dimms(dimms.count, dimms.gb, cpu.mem_speed_mts), dimms.count))
+        yield step("u_faster", faster, dimms.count)
     if need > dimms.room_bytes:
-        for gb in MODULE_GB.get((cpu.mem_type, _form(cpu)), ()):
-            if need <= Dimms(total, gb, None).room_bytes:
-                found.append(step("u_more", Dimms(total, float(gb), dimms.mts), total))
-                break
-    return found
+        ways = [replace(dimms, count=count, gb=float(gb), mts=dimms.mts if gb == dimms.gb else None)
+                for gb in sizes_of(cpu, have.owned.platform) for count in (channels, 2 * channels) if count <= slots]
+        enough = [step("u_more", way, way.count - (dimms.count if way.gb == dimms.gb else 0))
+                  for way in ways if need <= way.room_bytes and (way.gb != dimms.gb or way.count > dimms.count)]
+        if enough:
+            yield min(enough, key=lambda each: sum(each.price) if each.price else float("inf"))
 
 
-def _cpu_steps(cpu: Cpu, machine: Machine, dimms: Dimms, load: Load, context: int, engine: str, book: PriceBook
-               ) -> list[Step]:  # fmt: skip
-    found = []
-    if machine.sockets == 1 and cpu.max_sockets > 1:
-        new = Dimms(max(dimms.count, round(2 * cpu.mem_channels)), dimms.gb, dimms.mts)
-        price, memory = book.part("cpu", cpu.name).total, module_price(book, cpu, dimms.gb, dimms.mts)
-        known = price is not None and memory is not None
-        found.append(Step(
-            "u_second", {"cpu": short_cpu(cpu), "dimms": str(new)},
-            predict(machine_from_cpu(cpu, 2, new), load, context, engine),
-            (price or 0) + (memory or 0) * (new.count - dimms.count) if known else None,
-        ))  # fmt: skip
+def _cpu_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterator[Step]:
+    sockets, platform = have.machine.sockets, have.owned.platform
+    room_for_two = platform.sockets > sockets if platform is not None else cpu.max_sockets > 1
+    if sockets == 1 and room_for_two and cpu.max_sockets > 1:
+        new = replace(dimms, count=max(dimms.count, round(2 * cpu.mem_channels)))
+        part, memory = book.part("cpu", cpu.name), module_price(book, have.owned, cpu, dimms.gb, dimms.mts)
+        more = times(memory, new.count - dimms.count)
+        price = None if part.price is None or more is None else (part.bounds[0] + more[0], part.bounds[1] + more[1])
+        key = "u_second" if platform is not None else "u_second_board"
+        yield Step(key, {"cpu": short_cpu(cpu), "dimms": str(new)}, have.with_dimms(cpu, 2, new), price)
+    takes = set(platform.microarchs.split(";")) if platform is not None else None
     rivals = [
         other for other in all_cpus()
         if other.socket == cpu.socket and other.mem_type == cpu.mem_type and other.name != cpu.name
-        and other.microarch.split("-")[-1] == cpu.microarch.split("-")[-1]
-        and other.max_sockets >= machine.sockets and book.part("cpu", other.name).total is not None
+        and (other.microarch in takes if takes is not None else other.microarch == cpu.microarch)
+        and other.max_sockets >= sockets and (row := book.part("cpu", other.name).price) and not row.inferred
     ]  # fmt: skip
-    best: Step | None = None
-    for other in rivals:
-        found_here = predict(machine_from_cpu(other, machine.sockets, dimms), load, context, engine)
-        if best is None or found_here.decode.mid > best.prediction.decode.mid:
-            price = book.part("cpu", other.name).total
-            best = Step("u_cpu", {"cpu": short_cpu(other)}, found_here, (price or 0) * machine.sockets)
-    return found + ([best] if best else [])
+    found = [(have.with_dimms(other, sockets, dimms), other) for other in rivals]
+    if found:
+        prediction, other = max(found, key=lambda pair: pair[0].decode.mid)
+        part = book.part("cpu", other.name, sockets)
+        yield Step("u_cpu", {"cpu": short_cpu(other)}, prediction, part.bounds)
 
 
-def _mixture_step(machine: Machine, load: Load, context: int, engine: str) -> list[Step]:
-    if load.mixture:
-        return []
-    best: Step | None = None
-    for model in all_models():
-        if not model.mixture or model.params_b < 25 or "Q4_K_M" not in model.size_gb:
-            continue
-        if why_not_model(engine, model, "Q4_K_M"):
-            continue
-        other = catalogue_load(model.name, "Q4_K_M")
-        if not machine.holds(other.need(context)):
-            continue
-        if best is None or model.params_b > best.prediction.load.params_b:
-            best = Step("u_mixture", {"model": marked(model, "Q4_K_M")}, predict(machine, other, context, engine), 0.0)
-    return [best] if best else []
+def _model_steps(have: Upgrade, now: Prediction) -> Iterator[Step]:
+    """Models that would run faster on the machine as it is, by score: no more than a few."""
+    faster = [each for each in suggestions(have.machine, have.engine, have.context)
+              if each.prediction.decode.mid > now.decode.mid * WORTH]  # fmt: skip
+    for each in faster[:_MODELS]:
+        values: dict[str, object] = {"model": each.title, "quant": each.load.quant, "score": each.quality.score,
+                                     "metric": each.quality.metric}  # fmt: skip
+        yield Step("u_model", values, each.prediction, (0.0, 0.0))
+
+
+def _price_text(price: tuple[float, float] | None, currency: str, lang: str) -> str:
+    if price is None:
+        return say("d_no_price", lang)
+    low, high = price
+    if high == 0:
+        return "-"
+    return f"{low:,.0f} {currency}" if low == high else f"{low:,.0f} - {high:,.0f} {currency}"
 
 
 def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
     """The steps as a table, and what to check before buying."""
-    now = predict(have.machine, have.load, have.context, have.engine)
+    now = have.with_machine(have.machine)
     found = steps(have, book)
-    memory = str(have.dimms or size(have.machine.memory_bytes or 0))
-    title = say("u_title", lang, {"name": have.machine.name, "memory": memory, "speed": now.decode.mid})
-    lines = [f"{have.load.name} {have.load.quant}", title, answers.reason(now, lang)]
+    memory = str(have.owned.dimms or size(have.machine.memory_bytes or 0))
+    name = have.machine.name
+    if have.owned.platform is not None:
+        name = f"{have.owned.platform.name} · {name}"
+    values = {"name": name, "memory": memory, "speed": now.decode.mid, "low": now.decode.low, "high": now.decode.high}
+    lines = [f"{have.load.name} {have.load.quant}", say("u_title", lang, values), answers.reason(now, lang)]
+    lines += ["! " + say(key, lang, values) for key, values in have.machine.notes]
     if not found:
         lines.append(say("u_nothing", lang))
     else:
-        rows = []
-        for step in found:
-            decode = step.prediction.decode
-            price = "-" if step.price == 0 else say("d_no_price", lang) if step.price is None else (
-                f"{step.price:,.0f} {book.currency}")  # fmt: skip
-            rows.append([say(step.key, lang, step.values), f"{number(decode.mid)} ({number(decode.low)}-"
-                         f"{number(decode.high)})", f"{decode.mid / now.decode.mid:.1f}x", price])  # fmt: skip
+        rows = [
+            [say(step.key, lang, step.values),
+             f"{number(step.prediction.decode.mid)} ({number(step.prediction.decode.low)}-"
+             f"{number(step.prediction.decode.high)})",
+             f"{step.prediction.decode.mid / now.decode.mid:.1f}x", _price_text(step.price, book.currency, lang)]
+            for step in found
+        ]  # fmt: skip
         lines.append(table([say(key, lang) for key in ("u_step", "u_then", "u_gain", "u_price")], rows, "lrrr"))
-    lines += [say(key, lang, values) for key, values in have.machine.notes]
+        lines.append(say("u_prices", lang, {"region": book.region, "month": book.month}))
     lines.append(say("u_settings", lang))
     return "\n".join(lines)
 
 
 def as_json(have: Upgrade, book: PriceBook, lang: str) -> dict[str, object]:
-    now = predict(have.machine, have.load, have.context, have.engine)
+    now = have.with_machine(have.machine)
+    platform = have.owned.platform
     return {
+        "platform": platform.name if platform is not None else None,
+        "memory": str(have.owned.dimms) if have.owned.dimms else None,
         "now": answers.as_json(now, lang),
+        "prices": {"region": book.region, "currency": book.currency, "month": book.month},
         "steps": [
             {
                 "step": say(step.key, lang, step.values), "kind": step.key.removeprefix("u_"),
                 "decode_tok_s": answers.band_json(step.prediction.decode),
-                "gain": round(step.prediction.decode.mid / now.decode.mid, 2), "price": step.price,
-                "currency": book.currency,
+                "gain": round(step.prediction.decode.mid / now.decode.mid, 2),
+                "price": None if step.price is None else round((step.price[0] * step.price[1]) ** 0.5, 2),
+                "price_low": step.price and round(step.price[0], 2),
+                "price_high": step.price and round(step.price[1], 2), "currency": book.currency,
             }
             for step in steps(have, book)
         ],

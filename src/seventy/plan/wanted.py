@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seventy.catalog import names
 from seventy.catalog.metadata import released_metadata
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
-from seventy.catalog.names import Name
+from seventy.catalog.names import OLLAMA_QUANT, Name
 from seventy.catalog.quants import known_quant, quant_of, tensor_types
 from seventy.errors import SeventyError
 from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, resolve
@@ -37,8 +37,15 @@ class Wanted:
 
     @property
     def command(self) -> str | None:
-        """What gets it, or None where it has no name to get it by."""
-        return f"seventy pull {self.name.name}:{self.load.quant}" if self.name else None
+        """What gets it, or None where it has no name to get it by.
+
+        What was trained in MXFP4 is offered in that, not in Q4_K_M.
+        """
+        if self.name is None:
+            return None
+        quant = self.load.quant
+        usual = names.ollama_quant(self.name) if quant == names.OLLAMA_QUANT else quant
+        return f"seventy pull {self.name.name}:{usual}"
 
     def reason(self, machine: Machine | None = None) -> Reason | None:
         """Why seventy cannot run it (there); None where it can, or nothing is known but numbers."""
@@ -93,10 +100,17 @@ def wanted(text: str, quant: str) -> Wanted:
         model = find_model(text)
         return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert))
     model = find_model(found.model)
-    load = catalogue_load(model.name, getattr(meaning, "quant", None) or quant)
+    load = catalogue_load(model.name, _quant_of(meaning, quant))
     if found.model != found.title:
         load = replace(load, name=found.title)
     return Wanted(load, names.architecture(found), bool(model.n_expert), found)
+
+
+def _quant_of(meaning: object, quant: str) -> str:
+    """The quant in a name, else the one asked for; one that a name only implies gives way to another that was asked."""
+    said = getattr(meaning, "quant", None)
+    implied = getattr(meaning, "implied", False) and quant != OLLAMA_QUANT
+    return quant if said is None or implied else said
 
 
 def of_file(file: "Source") -> Wanted:

@@ -14,7 +14,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from seventy.server import chat, completions, embeddings, history, kept, library, ollama, pairing, share, status
+from seventy.server import (
+    chat,
+    completions,
+    embeddings,
+    history,
+    kept,
+    library,
+    native,
+    ollama,
+    pairing,
+    share,
+    status,
+)
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
 from seventy.server.history import History
@@ -25,6 +37,15 @@ from seventy.server.pool import ModelPool
 from seventy.version import __version__
 
 _PAGE = Path(__file__).with_name("page")
+# What is here instead of what clients of others look for.
+_CHATS = "chats are at /v1/chat/completions and /api/chat"
+_FILES = "models are files, see seventy pull --help"
+_INSTEAD = {
+    "/v1/messages": _CHATS, "/v1/responses": _CHATS, "/responses": _CHATS,
+    "/v1/rerank": "vectors of texts are at /v1/embeddings", "/rerank": "vectors of texts are at /v1/embeddings",
+    "/infill": "/v1/completions and /api/generate take a suffix", "/api/create": _FILES, "/api/push": _FILES,
+    "/v1/": "docs/serving.md says what is", "/api/": "docs/serving.md says what is",
+}  # fmt: skip
 _log = logging.getLogger("seventy.server")
 
 
@@ -43,7 +64,7 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
     options = options or PageOptions()
     app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(pool)
-    for module in (chat, completions, embeddings, ollama, kept):
+    for module in (chat, completions, embeddings, native, ollama, kept):
         app.include_router(module.router(pool))
     app.include_router(library.router(pool, fetch))
     app.include_router(share.router(pool))
@@ -69,7 +90,9 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        said = {404: f"there is nothing at {request.url.path[:200]}", 405: "this address takes another method"}
+        path = request.url.path
+        instead = next((f"; {said}" for begin, said in _INSTEAD.items() if path.startswith(begin)), "")
+        said = {404: f"there is nothing at {path[:200]}{instead}", 405: "this address takes another method"}
         message = said.get(error.status_code, str(error.detail))
         return ApiError(error.status_code, message, None, None, error.headers).response(request.url.path)
 

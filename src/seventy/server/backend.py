@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,20 @@ from seventy.engine.llm import LLM
 from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
+from seventy.machine.topology import yield_to_others
 from seventy.server.errors import ApiError
 from seventy.text.grammar import Grammars
 from seventy.version import __version__
 
 _log = logging.getLogger("seventy.server")
+# What comes before an answer: it is not to slow down those that are being written.
+_PREPARING = ThreadPoolExecutor(8, "seventy-prepare", initializer=yield_to_others)
+
+
+def too_long(error: TooLong) -> ApiError:
+    """A prompt that cannot fit: OpenAI's code, with llama.cpp's type and numbers, as clients of either look for."""
+    more = {"type": "exceed_context_size_error", "n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context}
+    return ApiError(400, str(error), "context_length_exceeded", "messages", more=more)
 
 
 class Answer:
@@ -45,7 +55,7 @@ class Answer:
         try:
             self._scheduler.submit(request)
         except TooLong as error:
-            raise ApiError(400, str(error), "context_length_exceeded", "messages") from None
+            raise too_long(error) from None
         except QueueFull as error:
             raise ApiError(429, str(error), "queue_full", None, {"Retry-After": str(error.retry_after)}) from None
         except SeventyError as error:
@@ -134,8 +144,9 @@ class Backend:
     async def apart(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Work that takes its time (templates, tokens of long texts, grammars) beside the event loop."""
         try:
-            return await asyncio.to_thread(partial(work, *arguments, **options))
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(_PREPARING, partial(work, *arguments, **options))
         except TooLong as error:
-            raise ApiError(400, str(error), "context_length_exceeded", "messages") from None
+            raise too_long(error) from None
         except SeventyError as error:
             raise ApiError(400, str(error), "invalid_value") from None

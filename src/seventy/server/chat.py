@@ -150,8 +150,10 @@ def prepare(backend: Backend, body: ChatBody) -> Prepared:
     """Renders and reads the conversation, and makes the constraint. Takes time: not in the event loop."""
     chat = backend.llm.chat_format
     offered, wanted = _tools(body)
-    think = wanted_thinking(body)[0]
+    think = chat.thinking(wanted_thinking(body)[0])
     messages = plain_messages(body.messages)
+    # Before the template sees them: it would take seconds for what is too long anyway.
+    backend.llm.check_length(*(message["content"].strip() for message in messages))
     continued = _continued(body, messages)
     prompt = chat.prompt(messages, offered, _variables(chat, body))
     conventions, text = chat.conventions, prompt.text
@@ -211,7 +213,7 @@ def _variables(chat: ChatFormat, body: ChatBody) -> dict[str, Any]:
     given = dict(body.chat_template_kwargs or {})
     for name in ("add_generation_prompt", "documents", "bos_token", "eos_token"):
         given.pop(name, None)
-    variables = conventions.variables(think, effort) | given
+    variables = conventions.variables(think if effort else chat.thinking(think), effort) | given
     if not body.add_generation_prompt and not body.continue_final_message:
         variables["add_generation_prompt"] = False
     return variables | ({"documents": body.documents} if body.documents else {})
@@ -309,7 +311,7 @@ async def prepared_chat(backend: Backend, body: ChatBody) -> Prepared:
 def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: str) -> list[Choice]:
     """Takes a request into the queue, all of its choices or none."""
     llm = backend.llm
-    check_bias(body, llm.tokenizer)
+    bias = body.bias(llm.tokenizer)
     max_tokens = body.max_completion_tokens or body.max_tokens
     choices: list[Choice] = []
     try:
@@ -318,7 +320,7 @@ def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: s
             answer = backend.answer()
             answer.submit(
                 ids=prepared.ids, max_tokens=max_tokens, sampling=sampling(body, index), stops=body.stops(), user=user,
-                logit_bias=body.bias(), top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+                logit_bias=bias, top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 ignore_eos=body.ignore_eos, constraint=limit,
             )  # fmt: skip
             parallel = body.parallel_tool_calls is not False
@@ -336,11 +338,6 @@ def sampling(body: SamplingBody, index: int) -> Sampling:
     if options["seed"] is not None:
         options["seed"] = (options["seed"] + index) % (1 << 64)
     return Sampling(**options)
-
-
-def check_bias(body: SamplingBody, tokenizer: Tokenizer) -> None:
-    if wrong := next((id for id in body.bias() if id >= tokenizer.vocab_size), None):
-        raise ApiError(400, f"logit_bias: token {wrong} is not in the vocabulary of {tokenizer.vocab_size}", None)
 
 
 async def complete(pool: ModelPool, request: HttpRequest, body: ChatBody) -> Response:
@@ -368,6 +365,14 @@ def router(pool: ModelPool) -> APIRouter:
         """An answer to a conversation."""
         return await complete(pool, request, body)
 
+    @routes.post("/chat/completions/input_tokens", include_in_schema=False)
+    @routes.post("/v1/chat/completions/input_tokens", tags=["llama.cpp"])
+    async def input_tokens(request: HttpRequest, body: ChatBody) -> Response:
+        """How many tokens the prompt of a conversation has."""
+        async with pool.use(request, body.model) as backend:
+            prepared = await prepared_chat(backend, body)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": len(prepared.ids)})
+
     @routes.post("/apply-template", tags=["llama.cpp"])
     async def apply_template(request: HttpRequest, body: ChatBody) -> Response:
         """The prompt that a conversation becomes."""
@@ -388,7 +393,8 @@ async def _stream(head: dict[str, Any], choices: list[Choice], body: ChatBody) -
         )
 
     async def of(choice: Choice) -> AsyncIterator[bytes]:
-        yield chunk(choice, {"role": "assistant", "content": ""})
+        # No content yet: an empty text would be the beginning of one.
+        yield chunk(choice, {"role": "assistant", "content": None})
         async for delta in choice.deltas(body.return_progress, KEEP_ALIVE_SECONDS):
             if delta is None:
                 yield KEEP_ALIVE

@@ -12,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished, Piece, Score
 from seventy.server.backend import Answer, Backend
-from seventy.server.chat import check_bias, constraint, sampling, timings, usage
+from seventy.server.chat import constraint, sampling, timings, usage
 from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import CompletionBody
@@ -67,7 +67,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
         raise ApiError(400, "best_of other than n is not supported", None, "best_of")
     if body.echo and body.logprobs is not None:
         raise ApiError(400, "echo does not go with logprobs here; ask for one of them", None, "echo")
-    check_bias(body, llm.tokenizer)
+    bias = body.bias(llm.tokenizer)
     whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:
@@ -84,7 +84,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
                 answer = backend.answer()
                 answer.submit(
                     ids=ids, max_tokens=body.max_tokens or 16,
-                    sampling=sampling(body, index), stops=body.stops(), user=user, logit_bias=body.bias(),
+                    sampling=sampling(body, index), stops=body.stops(), user=user, logit_bias=bias,
                     top_logprobs=body.logprobs, ignore_eos=body.ignore_eos, constraint=limit,
                 )  # fmt: skip
                 texts.append(_Text(len(texts), answer, echo, 0))
@@ -111,7 +111,11 @@ def router(pool: ModelPool) -> APIRouter:
         }  # fmt: skip
         if body.stream:
             return EventStream(_stream(backend, head, texts, body), answers)
-        return JSONResponse(await while_connected(request, answers, _whole(backend, head, texts, body)))
+        whole = await while_connected(request, answers, _whole(backend, head, texts, body))
+        if not request.url.path.startswith("/v1/"):
+            # Clients of llama.cpp look for it there.
+            whole["content"] = whole["choices"][0]["text"]
+        return JSONResponse(whole)
 
     return routes
 

@@ -1,6 +1,7 @@
-"""/v1/embeddings: texts as vectors, from models made for it."""
+"""/v1/embeddings, and Ollama's /api/embed: texts as vectors, from models made for it."""
 
 import base64
+import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from starlette.requests import Request as HttpRequest
 from seventy.engine.request import Embedded
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
+from seventy.server.ollama import OllamaEmbedBody, OllamaOldEmbedBody
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import EmbeddingBody
 from seventy.server.streams import while_connected
@@ -29,6 +31,28 @@ def router(pool: ModelPool) -> APIRouter:
         async with pool.use(request, body.model) as backend:
             answers = await _open(backend, body, request.state.user)
         return JSONResponse(await while_connected(request, answers, _collect(backend.name, answers, body)))
+
+    @routes.post("/api/embed", tags=["Ollama"])
+    async def embed(request: HttpRequest, body: OllamaEmbedBody) -> Response:
+        """A vector of length 1 for each text, as Ollama answers."""
+        began = time.monotonic_ns()
+        wish = EmbeddingBody(input=body.input, dimensions=body.dimensions)
+        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
+            answers = await _open(backend, wish, request.state.user) if body.input else []
+        found = await while_connected(request, answers, _collect(backend.name, answers, wish))
+        return JSONResponse({
+            "model": backend.name, "embeddings": [one["embedding"] for one in found["data"]], "load_duration": 0,
+            "total_duration": time.monotonic_ns() - began, "prompt_eval_count": found["usage"]["prompt_tokens"],
+        })  # fmt: skip
+
+    @routes.post("/api/embeddings", tags=["Ollama"])
+    async def old_embeddings(request: HttpRequest, body: OllamaOldEmbedBody) -> Response:
+        """One text's vector, as older clients of Ollama ask for it."""
+        wish = EmbeddingBody(input=body.prompt)
+        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
+            answers = await _open(backend, wish, request.state.user)
+        found = await while_connected(request, answers, _collect(backend.name, answers, wish))
+        return JSONResponse({"embedding": found["data"][0]["embedding"]})
 
     return routes
 

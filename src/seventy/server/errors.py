@@ -8,6 +8,8 @@ from fastapi.responses import Response
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
+_OF_ANTHROPIC = {"server_error": "api_error", "exceed_context_size_error": "invalid_request_error"}
+
 
 class ApiError(Exception):
     """Ends the handling of a request; `code` is for programs, `message` for people."""
@@ -19,18 +21,26 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
+        """`more` are further fields of the error in OpenAI's shape, or other values of those it has."""
         super().__init__(message)
         self.status, self.message, self.code, self.param = status, message, code, param
-        self.headers = dict(headers or {})
+        self.headers, self.more = dict(headers or {}), dict(more or {})
 
     def body(self) -> dict[str, Any]:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code} | self.more}
 
     def response(self, path: str) -> Response:
-        """The answer to a request for this path: Ollama's errors are a text."""
-        body = json.dumps({"error": self.message} if path.startswith("/api/") else self.body()).encode()
+        """The answer to a request for this path: Ollama's errors are a text, Anthropic's have a type around them."""
+        shape = self.body()
+        if path.startswith("/api/"):
+            shape = {"error": self.message}
+        elif path.startswith("/v1/messages"):
+            kind = shape["error"]["type"]
+            shape = {"type": "error", "error": {"type": _OF_ANTHROPIC.get(kind, kind), "message": self.message}}
+        body = json.dumps(shape).encode()
         return Response(body, self.status, self.headers, media_type="application/json")
 
 

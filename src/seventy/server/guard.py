@@ -38,7 +38,7 @@ _FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", 
 class Rules:
     """`keys` are keys by the name of who has them; without any, every client may ask. `owners` are the names of those
     who may pull and delete models. `hosts` are further names this server goes by, `origins` other sites whose pages may
-    use it (CORS; `*` for all)."""
+    use it (CORS; `*` for all, `localhost` for those of this machine at any port)."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
     hosts: Collection[str] = ()
@@ -116,7 +116,7 @@ class Guard:
             self._check_host(headers.get("host"))
             self._check_origin(origin, headers.get("host", ""), allowed)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-                return await _preflight(send_guarded)
+                return await _preflight(headers.get("access-control-request-headers", ""), send_guarded)
             user = self._user(scope, headers)
             owner = user in self._rules.owners if self._digests else _is_here(scope, headers)
             scope.setdefault("state", {}).update(user=user, owner=owner)
@@ -129,10 +129,16 @@ class Guard:
         # before they send JSON to other sites is not relied on: the origin was checked.
         kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
         scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+        if scope["method"] == "HEAD":
+            # The same as GET; the protocol leaves the body out.
+            scope["method"] = "GET"
         await self._app(scope, _replay(body, receive), send_guarded)
 
     def _is_allowed(self, origin: str) -> bool:
-        return "*" in self._rules.origins or origin in self._rules.origins
+        if "*" in self._rules.origins or origin in self._rules.origins:
+            return True
+        parts = _split(origin) if "localhost" in self._rules.origins else None
+        return parts is not None and is_loopback(parts.hostname or "")
 
     def _check_host(self, host: str | None) -> None:
         """A name that an attacker's DNS points here is not one of ours (DNS rebinding); addresses cannot be."""
@@ -243,14 +249,15 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-async def _preflight(send: Send) -> None:
+async def _preflight(wanted: str, send: Send) -> None:
+    """Allow a page whose origin was checked the headers it wants: clients have many of their own."""
     headers = [
-        (b"access-control-allow-methods", b"GET, POST, DELETE"),
-        (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", wanted.encode("latin-1") or b"authorization, content-type, x-api-key"),
         (b"access-control-max-age", b"600"),
         (b"content-length", b"0"),
     ]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 

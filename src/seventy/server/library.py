@@ -178,7 +178,7 @@ def served(model: Local, *asked: str) -> ServedModel:
     """
     label = [model.label] if model.label != str(model.path) else []
     stem = SHARD.sub(r"\g<prefix>", model.path.name).removesuffix(".gguf")
-    return ServedModel(model.labels[0] if model.labels else stem, model.path, frozenset([*asked, *label]))
+    return ServedModel(model.labels[0] if model.labels else stem, model.path, frozenset([*asked, *label]), model)
 
 
 def _instant(seconds: float) -> str:
@@ -261,7 +261,7 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
         """Delete a model that seventy fetched; answers that run go on to their end."""
         check_owner(request)
         model = pool.find(body.wanted, strict=True)
-        if not model.path.is_relative_to(store.folder()):
+        if not store.is_ours(model.path):
             raise ApiError(403, f"{model.name!r} is not in seventy's own folder: delete it where it is", "not_ours")
         await _changing(store.remove, Local(model.path, "").files)
         for each in pool.models:

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import logging
+import math
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,10 +17,57 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seventy.errors import SeventyError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+MAX_CONNECTIONS = 1024
+# Descriptors for all that is no connection, and how many connections may wait to be accepted.
+_RESERVED, _WAITING = 44, 128
+COMPLAIN_EVERY_SECONDS = 60.0
+_log = logging.getLogger("seventy.server")
+
 HEADER_SECONDS = 20.0
 # A client that takes nothing for so long is given up; what was written for it waited in memory.
 STALLED_SECONDS = 60.0
 _MAX_HEADER_BYTES = 32 << 10
+
+
+class Complaints:
+    """What the event loop could not do, said once in a while: a server that lacks descriptors fails often."""
+
+    def __init__(self) -> None:
+        self._said = dict[str, float]()
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception handler of asyncio."""
+        error = context.get("exception")
+        if isinstance(error, OSError):
+            said = f"{context.get('message')}: {error.strerror or error}"
+            now = time.monotonic()
+            if now - self._said.get(said, -math.inf) >= COMPLAIN_EVERY_SECONDS:
+                self._said = {said: now}
+                _log.warning("%s", said)
+        else:
+            loop.default_exception_handler(context)
+
+
+def connections_at_once() -> int:
+    """How many connections there are descriptors for, after as many as may be were asked for."""
+    if resource is None:
+        return MAX_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + 2 * _RESERVED
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    # A few are in use, and models, templates and connections that are just being accepted want some.
+    return max(4, min(MAX_CONNECTIONS, soft - _RESERVED))
 
 
 class PatientProtocol(H11Protocol):
@@ -25,13 +75,29 @@ class PatientProtocol(H11Protocol):
 
     _header_timer: asyncio.TimerHandle | None = None
     _stalled_timer: asyncio.TimerHandle | None = None
+    # As many as there is room for.
+    max_connections = MAX_CONNECTIONS
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait_for_header()
+        if len(self.connections) > self.max_connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connection that was idle longest, or this one where every other is at work."""
+        idle = (each for each in self.connections if isinstance(each, PatientProtocol) and each.idle)
+        oldest = min(idle, key=lambda each: each._since, default=self)
+        oldest.transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request."""
+        return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._since = time.monotonic()
         if self.conn.their_state is h11.IDLE:
             self._wait_for_header()
         elif self._header_timer is not None:
@@ -55,12 +121,13 @@ class PatientProtocol(H11Protocol):
             self._stalled_timer = None
 
     def _wait_for_header(self) -> None:
+        self._since = time.monotonic()
         if self._header_timer is None:
             self._header_timer = self.loop.call_later(HEADER_SECONDS, self._no_header)
 
     def _no_header(self) -> None:
         self._header_timer = None
-        if self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete):
+        if self.idle:
             self.transport.close()
 
 
@@ -68,14 +135,27 @@ class Server(uvicorn.Server):
     """Serves until SIGTERM or Ctrl-C, or until `stop`; running answers may then take `grace_seconds` to end."""
 
     def __init__(self, app: ASGIApp, grace_seconds: float = 30.0, access_log: bool = False) -> None:
+        PatientProtocol.max_connections = room = connections_at_once()
         super().__init__(
             uvicorn.Config(
                 app, http=PatientProtocol, ws="none", lifespan="off", log_level="warning", access_log=access_log,
                 h11_max_incomplete_event_size=_MAX_HEADER_BYTES, timeout_graceful_shutdown=round(grace_seconds),
                 # Longer than clients keep an idle connection (httpx 5 s), else one closes what the other just uses.
-                timeout_keep_alive=30, server_header=False, limit_concurrency=1024, backlog=128,
+                timeout_keep_alive=30, server_header=False, limit_concurrency=room + 1,
+                # So many connections are accepted in one go, before the first of them can be closed again.
+                backlog=min(16, room),
             )
         )  # fmt: skip
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(Complaints())
+        await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            # Those that wait to be accepted may be more.
+            listener.listen(_WAITING)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -91,6 +91,21 @@ class Generate(_Answered):
     stream: bool = True
 
 
+class OllamaEmbedBody(_Answered):
+    model: str = ""
+    input: str | list[str] = Field(default_factory=list)
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    options: Options | None = None
+    keep_alive: KeepAlive = None
+
+
+class OllamaOldEmbedBody(_Answered):
+    model: str = ""
+    prompt: str
+    options: Options | None = None
+    keep_alive: KeepAlive = None
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 

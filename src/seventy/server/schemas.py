@@ -9,13 +9,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from seventy.server import fields
 from seventy.server.errors import ApiError
 from seventy.text.calls.arguments import literal
+from seventy.text.tokenizer import Tokenizer
 
 MAX_CHOICES, MAX_STOPS = 16, 16
+# A bias that no logit comes up to.
+_BANNED = -1e30
 TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 
@@ -192,8 +204,28 @@ class StructuredOutputs(Body):
             yield Form("json", None, f"{at}.json_object")
 
 
+def _bias(value: float) -> float:
+    if not value >= -100 and value != _BANNED:
+        raise ValueError("from -100 to 100, or false")
+    return value
+
+
+def _as_biases(value: Any) -> Any:
+    """OpenAI's object of biases, from it or from llama.cpp's list of pairs; false bans a token."""
+    if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        value = {str(key): bias for key, bias in value}
+    if isinstance(value, Mapping):
+        return {key: _BANNED if bias is False else bias for key, bias in value.items()}
+    return value
+
+
+Bias = Annotated[float, Field(le=100), AfterValidator(_bias)]
+
+
 class SamplingBody(SamplingOptions):
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[str, Bias] | None, BeforeValidator(_as_biases)] = Field(
+        None, description="What is added to logits, by token id or by a text whose tokens are meant; false bans them."
+    )
     ignore_eos: bool = False
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Limit = Field(None, validation_alias=AliasChoices("max_tokens", "n_predict"))
@@ -232,19 +264,19 @@ class SamplingBody(SamplingOptions):
         if self.structured_outputs is not None:
             yield from self.structured_outputs.forms()
 
-    @field_validator("logit_bias")
-    @classmethod
-    def _ids(cls, bias: dict[str, float] | None) -> dict[str, float] | None:
-        for key in bias or ():
-            if not (key.isascii() and key.isdigit() and len(key) < 10):
-                raise ValueError(f"{key[:40]!r} is no token id")
-        return bias
-
     def stops(self) -> list[str]:
         return self.stop or []
 
-    def bias(self) -> dict[int, float]:
-        return {int(key): value for key, value in (self.logit_bias or {}).items()}
+    def bias(self, tokenizer: Tokenizer) -> dict[int, float]:
+        """What is added to logits, by token id. ApiError for an id that is not in the vocabulary."""
+        biases: dict[int, float] = {}
+        for key, value in (self.logit_bias or {}).items():
+            ids = [int(key)] if key.isascii() and key.isdigit() and len(key) < 10 else tokenizer.encode(key)
+            if wrong := next((id for id in ids if id >= tokenizer.vocab_size), None):
+                said = f"logit_bias: token {wrong} is not in the vocabulary of {tokenizer.vocab_size}"
+                raise ApiError(400, said, "invalid_value", "logit_bias")
+            biases |= dict.fromkeys(ids, value)
+        return biases
 
 
 class StreamOptions(Body):
@@ -359,11 +391,23 @@ class EmbeddingBody(Body):
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
 
+class NativeBody(SamplingBody):
+    """llama.cpp's own /completion; the context is the limit of an answer where nothing else is said."""
+
+    model: str | None = None
+    prompt: Any
+    stream: bool = False
+    n_probs: Annotated[int, Field(ge=0, le=100)] = 0
+    return_tokens: bool = False
+    response_fields: list[str] | None = Field(None, description="Of the answer, these fields only; a/b is b of a.")
+
+
 class TokenizeBody(Body):
-    # No more: reading a megabyte takes seconds, in which Python does nothing else.
+    # No more: it is for looking at texts, and a megabyte takes a second.
     content: Annotated[str, Field(max_length=1 << 18, description="The text.")]
     add_special: bool = False
     parse_special: bool = True
+    with_pieces: bool = Field(False, description="Say each token's text beside its id, or its bytes where it has none.")
 
 
 class DetokenizeBody(Body):

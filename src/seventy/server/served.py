@@ -9,6 +9,8 @@ from pathlib import Path
 
 from seventy.engine.request import Failed, Finished, Request
 from seventy.errors import SeventyError
+from seventy.hub.local import Inventory, Local
+from seventy.hub.names import of_hubs
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
 
@@ -33,6 +35,8 @@ class ServedModel:
     name: str
     path: Path
     aliases: frozenset[str] = frozenset()
+    # What the disk says of it (hub/local.py).
+    origin: Local | None = None
     state: str = "absent"
     what: str = "starting"
     done: int = 0
@@ -177,10 +181,19 @@ class Roster:
         return models[0]
 
     def find(self, name: str) -> ServedModel | None:
-        """The model of this name, else the one with this alias."""
+        """The model of this name, else the one with this alias, else the one that such a name means on the hubs."""
         models, names = self.models, {name, name.removesuffix(":latest")}
-        called = (model for model in models if model.name in names)
-        return next(called, None) or next((model for model in models if names & model.aliases), None)
+        for model in models:
+            if model.name in names:
+                return model
+        for model in models:
+            if names & model.aliases:
+                return model
+        if wanted := of_hubs(name):
+            origins = [model.origin for model in models if model.origin]
+            found = Inventory(origins).find(name, wanted)
+            return next((model for model in models if found and model.origin is found), None)
+        return None
 
     def missing(self, name: str) -> ApiError:
         """What is said of a name of nothing here."""

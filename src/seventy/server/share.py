@@ -18,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 
 from seventy.errors import SeventyError
 from seventy.hub import sums
-from seventy.hub.local import Local, inventory
+from seventy.hub.local import Local, of_path
 from seventy.server.errors import ApiError
 from seventy.server.guard import check_owner
 from seventy.server.pool import ModelPool
@@ -122,11 +122,12 @@ async def _pieces(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
 
 def _cards(models: list[ServedModel]) -> list[dict[str, Any]]:
     """What another machine must know of them. Takes time: not in the event loop."""
-    here = {model.path: model for model in inventory().models}
     found = []
     for model in models:
-        local = here.get(model.path) or Local(model.path, "a file", quant=None)
-        if files := [{"path": _place(local, path), "size": path.stat().st_size} for path in local.files]:
+        local = model.origin or of_path(model.path)
+        # One whose file was deleted is left out.
+        there = [path for path in local.files if path.is_file()]
+        if files := [{"path": _place(local, path), "size": path.stat().st_size} for path in there]:
             found.append({
                 "name": model.name, "names": sorted({model.name, *model.aliases, *local.labels}),
                 "repository": local.repository or "", "quant": local.quant, "files": files,

@@ -104,7 +104,8 @@ def router(
         bos = llm.tokenizer.bos_id
         if body.add_special and llm.tokenizer.add_bos and bos is not None:
             ids = [bos, *ids]
-        return {"tokens": ids, "count": len(ids)}
+        tokens = [{"id": id, "piece": _piece(llm.tokenizer.token_bytes(id))} for id in ids] if body.with_pieces else ids
+        return {"tokens": tokens, "count": len(ids)}
 
     @routes.post("/detokenize", tags=["tokens"])
     async def detokenize(request: HttpRequest, body: DetokenizeBody, model: str | None = None) -> dict[str, str]:
@@ -113,6 +114,14 @@ def router(
             return {"content": await backend.apart(backend.llm.detokenize, body.tokens)}
 
     return routes
+
+
+def _piece(data: bytes) -> str | list[int]:
+    """The text of a token, or its bytes where they are none."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return list(data)
 
 
 def _numbers(backend: Backend) -> dict[str, Any]:

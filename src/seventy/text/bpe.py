@@ -1,6 +1,7 @@
 """Byte-pair encoding on the `tokenizers` library: over bytes, as GPT-2, Llama 3 and Qwen do it (`tokenizer.ggml.model`
 gpt2), and over characters, as Gemma 4 does it (gemma4)."""
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Any, cast
@@ -21,6 +22,10 @@ def _byte_characters() -> dict[str, int]:
 
 
 _BYTES = _byte_characters()
+# From so many characters on a text is read beside other Python threads; shorter ones take less than a millisecond.
+_LONG_TEXT = 1 << 10
+# The library would read a batch with threads of its own, which there is no use for: a batch here is one text.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class BytePairEncoder:
@@ -39,7 +44,7 @@ class BytePairEncoder:
         self._library.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
 
     def encode(self, text: str) -> list[int]:
-        return self._library.encode(text, add_special_tokens=False).ids
+        return _ids(self._library, text)
 
     @staticmethod
     def token_bytes(text: str) -> bytes:
@@ -65,7 +70,7 @@ class CharacterPairEncoder:
         for line in self._LINES.findall(text.replace(" ", SPACE)):
             newlines = self._newlines.get(line)
             if newlines is None:
-                output += self._library.encode(line, add_special_tokens=False).ids
+                output += _ids(self._library, line)
             else:
                 output.append(newlines)
         return output
@@ -74,6 +79,13 @@ class CharacterPairEncoder:
     def token_bytes(text: str) -> bytes:
         """The bytes a normal token stands for."""
         return text.replace(SPACE, " ").encode()
+
+
+def _ids(library: _Library, text: str) -> list[int]:
+    """The library's ids of a text. It lets other Python threads run meanwhile only where it is given a batch."""
+    if len(text) < _LONG_TEXT:
+        return library.encode(text, add_special_tokens=False).ids
+    return library.encode_batch([text], add_special_tokens=False)[0].ids
 
 
 def _library(ids: dict[str, int], merges: Iterable[str], **options: Any) -> _Library:

@@ -37,6 +37,8 @@ class ChatFormat:
         self._needs: Needs | None = None
         self._lock = Lock()
         self.note = ""
+        # Whether to think where nobody says so; None is as the model does.
+        self.think: bool | None = None
         own = metadata.get("tokenizer.chat_template")
         if given is not None:
             self._take(TEMPLATES.get(given, given))
@@ -78,6 +80,10 @@ class ChatFormat:
                 if self._needs.words:
                     self.conventions = replace(self.conventions, style=Hermes)
             return self._needs
+
+    def thinking(self, wanted: bool | None) -> bool | None:
+        """Whether to think, of what was asked."""
+        return self.think if wanted is None and self.conventions.thinks else wanted
 
     def prompt(
         self,

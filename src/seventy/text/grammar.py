@@ -23,6 +23,8 @@ from seventy.text.tokenizer import Tokenizer
 _MAX_ITEMS_IN_ROW, _MAX_ITEMS_OF_STEP = 400, 20_000
 # What all masks of an answer may cost: so many seconds of CPU time at once, and so many for each token.
 _SECONDS, _SECONDS_A_TOKEN = 1.0, 0.02
+# A mask that takes longer than this is no longer waited for by other answers.
+_SLOW_SECONDS = 0.001
 
 
 class ConstraintError(SeventyError):
@@ -34,8 +36,15 @@ class Constraint(Protocol):
 
     gone: Sequence[str]
 
+    @property
+    def slow(self) -> bool:
+        """Whether finding out what may come next takes so long that it is better done beside the steps."""
+
     def copy(self) -> "Constraint":
         """Another one for a text of its own, from where this one is."""
+
+    def prepare(self) -> None:
+        """Finds out what may come next, for `mask`; may be called by any thread."""
 
     def mask(self, logits: NDArray[np.float32]) -> None:
         """Makes every token impossible that may not come next."""
@@ -49,16 +58,27 @@ class _Matcher:
 
     def __init__(self, matcher: llguidance.LLMatcher, size: int, gone: Sequence[str] = ()) -> None:
         self._matcher, self._size, self.gone = matcher, size, gone
-        self._seconds = _SECONDS
+        self._seconds, self._last = _SECONDS, 0.0
+        self._prepared = False
         self._bits = np.zeros(-(-size // 32), np.int32)
 
     def copy(self) -> "_Matcher":
         return _Matcher(self._matcher.deep_copy(), self._size, self.gone)
 
-    def mask(self, logits: NDArray[np.float32]) -> None:
+    @property
+    def slow(self) -> bool:
+        return self._last > _SLOW_SECONDS
+
+    def prepare(self) -> None:
         began = time.thread_time()
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._check(began)
+        self._last, self._prepared = time.thread_time() - began, True
+        self._seconds -= self._last
+
+    def mask(self, logits: NDArray[np.float32]) -> None:
+        if not self._prepared:
+            self.prepare()
+        self._check()
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: len(logits)]
         logits[: len(allowed)][allowed == 0] = -np.inf
         logits[len(allowed) :] = -np.inf
@@ -66,11 +86,11 @@ class _Matcher:
     def accept(self, token: int) -> None:
         began = time.thread_time()
         self._matcher.consume_token(token)
-        self._seconds += _SECONDS_A_TOKEN
-        self._check(began)
+        self._prepared = False
+        self._seconds += _SECONDS_A_TOKEN - (time.thread_time() - began)
+        self._check()
 
-    def _check(self, began: float) -> None:
-        self._seconds -= time.thread_time() - began
+    def _check(self) -> None:
         if self._matcher.is_error():
             raise ConstraintError(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
         if self._seconds < 0:

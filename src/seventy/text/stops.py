@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Text that may be the beginning of a stop string is held back until it is known whether it is."""
+    """Text that may be the beginning of a stop string is held back until it is known whether it is.
+
+    `found` is the stop string that came, if one has.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
-        self._held = ""
+        self._held = self.found = ""
 
     def push(self, piece: str) -> tuple[str, bool]:
         """What may be shown now, and whether a stop string has come (it is not shown, nor what follows it)."""
@@ -18,7 +21,7 @@ class StopStrings:
         # The one that ends first has come first; of those that end together, the longest.
         found = min(((at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
         if found is not None:
-            self._held = ""
+            self._held, self.found = "", text[found[1] : found[0]]
             return text[: found[1]], True
         hold = max((self._overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - hold :]

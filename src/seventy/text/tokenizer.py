@@ -115,13 +115,21 @@ class Tokenizer:
         # Ends of words within one token, and the one that its own end may be.
         return 1 + max(len(_END_OF_WORD.findall(self.token_bytes(token))) for token in range(self.vocab_size))
 
-    def fewest(self, text: str) -> int:
-        """A number of tokens that this text has at least, found without reading it, which takes seconds a megabyte."""
+    def fewest(self, text: str, enough: int = 1 << 62) -> int:
+        """A number of tokens that this text has at least, found without reading it, which takes seconds a megabyte.
+
+        It does not look further once there are `enough`.
+        """
         data = text.encode("utf-8", "surrogatepass")
         fewest = len(data) // self._longest
-        if len(data) < _LONG_TEXT:
-            return fewest
-        return max(fewest, len(_END_OF_WORD.findall(data)) // self._most_words)
+        words = 0
+        # Pieces, because looking for a pattern holds the interpreter.
+        for at in range(0, len(data) if len(data) >= _LONG_TEXT else 0, _LONG_TEXT):
+            if fewest >= enough:
+                break
+            words += len(_END_OF_WORD.findall(data[at : at + _LONG_TEXT]))
+            fewest = max(fewest, words // self._most_words)
+        return fewest
 
     def is_control(self, token: int) -> bool:
         """Whether the token is never a piece of a text, but steers the model."""

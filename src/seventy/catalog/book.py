@@ -1,0 +1,150 @@
+"""A book of prices: one region and currency, one month; older prices are carried to it, missing ones inferred, marked.
+
+A price that a source gives for this region always goes first, a user's own before it. Where none does, the range of a
+neighbour stands in (catalog/inferred.py), and its source is the formula.
+"""
+
+import datetime
+from collections.abc import Iterable, Sequence
+
+from seventy.catalog.inferred import Market
+from seventy.catalog.inflation import UNCHANGED, Factor, factor, months
+from seventy.catalog.prices import Part, PriceRow, all_prices
+from seventy.errors import SeventyError
+
+# Regions with prices of enough parts: currency, and the month that most of its rows are of.
+REGIONS = {"CN": ("CNY", "2025-02"), "US": ("USD", "2026-09")}
+# A price later than this after the book's month is not used; one older than that is called stale.
+LATER_MONTHS, STALE_MONTHS = 6, 9
+# Memory and drives this much older than the book are carried to its month.
+CARRY_MONTHS = 3
+# Speed of a module whose row says none.
+USUAL_MTS = {"DDR3": 1600, "DDR4": 3200, "DDR5": 5600, "LPDDR5": 6400, "LPDDR5X": 7500}
+
+
+def this_month() -> str:
+    return f"{datetime.date.today():%Y-%m}"
+
+
+def _key(row: PriceRow) -> tuple[str, str]:
+    """CPUs and platforms are looked up by name, everything else by what it can do."""
+    return row.category, row.item if row.category in ("cpu", "platform", "gpu") else ""
+
+
+class PriceBook:
+    """The prices of one region for one month (this one unless `month` says another), a user's own before all.
+
+    `ram_factor` multiplies prices of memory instead of what the catalogue knows of them. With `infer=False` a part that
+    no source of the region has a price for has none.
+    """
+
+    def __init__(
+        self, region: str, month: str | None = None, ram_factor: float = 1.0,
+        own: Sequence[PriceRow] = (), rows: Iterable[PriceRow] | None = None, infer: bool = True,
+    ) -> None:  # fmt: skip
+        if region not in REGIONS and not any(row.region == region for row in own):
+            known = ", ".join(REGIONS)
+            raise SeventyError(f"There are no prices for region {region!r}; known are {known}, or bring your own "
+                               "with --prices FILE.")  # fmt: skip
+        if ram_factor <= 0:
+            raise SeventyError(f"--ram-factor {ram_factor:g} must be more than zero.")
+        self.region = region
+        own_here = [row for row in own if row.region == region]
+        self.currency = REGIONS[region][0] if region in REGIONS else own_here[0].currency
+        self.month = month or this_month()
+        if len(self.month) != 7 or not (self.month[:4] + self.month[5:]).isdigit() or self.month[5:] not in _MONTHS:
+            raise SeventyError(f"--date {self.month!r} is not a month; write it as 2025-02.")
+        self.ram_factor = ram_factor
+        at = months(self.month)
+        source = [row for row in (rows if rows is not None else all_prices()) if months(row.date) <= at + LATER_MONTHS]
+        usable = [row for row in source if row.region == region and row.currency == self.currency]
+        if not usable and not own_here:
+            oldest = min(row.date for row in all_prices() if row.region == region)
+            raise SeventyError(f"No price of region {region} is as old as {self.month}; the oldest is of {oldest}.")
+        self._rows: dict[tuple[str, str], list[PriceRow]] = {}
+        for row in sorted(usable, key=lambda row: abs(months(row.date) - at)):
+            self._rows.setdefault(_key(row), []).append(row)
+        self._own: dict[tuple[str, str], list[PriceRow]] = {}
+        for row in own_here:
+            self._own.setdefault(_key(row), []).append(row)
+        self._market = Market(source, region, self.currency, self.month) if infer else None
+
+    def _find(self, category: str, item: str = "") -> list[PriceRow]:
+        return self._own.get((category, item), []) + self._rows.get((category, item), [])
+
+    def stale(self, row: PriceRow | None) -> int:
+        """Months the row is older than the book, 0 where it is of its time."""
+        if row is None:
+            return 0
+        age = months(self.month) - months(row.date)
+        return age if age > STALE_MONTHS else 0
+
+    def factor(self, row: PriceRow | None) -> Factor:
+        """What carries a price to the book's month."""
+        if row is None:
+            return UNCHANGED
+        if row.category == "ram" and self.ram_factor != 1.0:
+            return Factor(self.ram_factor, self.ram_factor, self.ram_factor)
+        if not row.kind or row.confidence == "own" or months(self.month) - months(row.date) < CARRY_MONTHS:
+            return UNCHANGED
+        return factor(row.kind, self.region, row.date, self.month)
+
+    def line(self, label: str, count: int, row: PriceRow | None) -> Part:
+        """A line of a bill: the row's price carried to this month."""
+        return Part(label, count, row, self.stale(row), self.factor(row))
+
+    def each(self, row: PriceRow) -> float:
+        """The price of one piece, carried to this month."""
+        return row.each * self.factor(row).mid
+
+    def abroad(self, category: str, item: str) -> bool:
+        """Whether another market has a price of this very part."""
+        return self._market is not None and self._market.abroad(category, item) is not None
+
+    def part(self, category: str, item: str, count: int = 1) -> Part:
+        found = self._find(category, item)
+        row = found[0] if found else self._market.infer(category, item) if self._market else None
+        return self.line(item, count, row)
+
+    def modules(self, mem_type: str, form: str) -> list[tuple[float, int, PriceRow]]:
+        """The memory modules with a price: GB, MT/s, row; one row per size and speed, the nearest in time.
+
+        An old price does not stand beside a new one of the same size. Sizes that no source has a price for have a
+        range, from what other sizes of their kind cost a GB.
+        """
+        forms = ("RDIMM", "LRDIMM") if form == "RDIMM" else (form,)
+        found: dict[tuple[float, int], PriceRow] = {}
+        for row in self._find("ram"):
+            if row.mem_type != mem_type or row.dimm_gb is None or not set(forms) & set(row.dimm_form.split("|")):
+                continue
+            found.setdefault((row.dimm_gb, row.speed_mts or USUAL_MTS[mem_type]), row)
+        fresh = {gb for (gb, _), row in found.items() if not self.stale(row)}
+        kept = {key: row for key, row in found.items() if not self.stale(row) or key[0] not in fresh}
+        if self._market is not None:
+            kept |= self._market.other_sizes(mem_type, form, kept, lambda row: self.line("", 1, row).bounds)
+        return [(gb, mts, row) for (gb, mts), row in kept.items()]
+
+    def ssd(self, needed_gb: float) -> Part:
+        """The cheapest drive that holds this much."""
+        fitting = [row for row in self._find("ssd") if (row.capacity_gb or 0) >= needed_gb]
+        if not fitting:
+            return Part(f"SSD of {needed_gb:.0f} GB", 1, None)
+        fresh = [row for row in fitting if not self.stale(row)] or fitting
+        # A user's own drive comes before any other.
+        mine = [row for row in self._own.get(("ssd", ""), []) if row in fitting]
+        row = (mine or sorted(fresh, key=self.each))[0]
+        return self.line(row.item, 1, row)
+
+    def electricity(self) -> PriceRow | None:
+        """The region's price of a kWh."""
+        found = self._find("electricity")
+        return found[0] if found else None
+
+    def other(self, category: str) -> Part:
+        """Case, power supply or cooler: the nearest in time of its category."""
+        found = self._find(category)
+        row = found[0] if found else self._market.infer(category, "") if self._market else None
+        return self.line(row.item if row else category, 1, row)
+
+
+_MONTHS = {f"{month:02}" for month in range(1, 13)}

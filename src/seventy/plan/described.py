@@ -1,0 +1,337 @@
+"""Reads machines as people describe them: "Z440 + E5-2680 v4 一条64G", "HP Z440; E5-2680 v4; 1x64@2400".
+
+Platform, CPU and memory may stand in any order and in English or Chinese; several machines may follow each other. This
+says what is meant, not whether it can be: plan/physics.py does that.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
+
+from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
+from seventy.catalog.platforms import Platform, all_platforms
+from seventy.plan.memory import MODULE_GB, Dimms
+
+_DIGITS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10,
+           "十二": 12, "十六": 16, "二十四": 24, "单": 1, "双": 2}  # fmt: skip
+_NUMBERS = {"single": 1, "one": 1, "dual": 2, "two": 2, "pair of": 2, "three": 3, "quad": 4, "four": 4, "six": 6,
+            "eight": 8, "twelve": 12, "sixteen": 16}  # fmt: skip
+# Sums that people say without taking them apart, GB.
+_TOTALS = {4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288, 320, 384, 448, 512,
+           576, 640, 768, 896, 1024, 1152, 1280, 1536, 2048, 3072, 4096}  # fmt: skip
+_SIZES = {float(gb) for sizes in MODULE_GB.values() for gb in sizes}
+_MTS = {800, 1066, 1333, 1600, 1866, 2133, 2400, 2666, 2667, 2933, 3000, 3200, 3466, 3600, 3733, 3800, 4000, 4266,
+        4400, 4800, 5200, 5600, 6000, 6200, 6400, 6600, 6800, 7200, 7500, 7600, 8000, 8400, 8533}  # fmt: skip
+_GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*g(?:i?b)?(?![a-z0-9])"
+_KIND = (r"(?:[\s-]*(?:(?:lp)?ddr[345]x?|pc[345]|ecc|reg(?:istered)?|rdimm|lrdimm|udimm|so-?dimm|ram|memory|"
+         r"内存条?|服务器|的|of))*")  # fmt: skip
+_STICKS = r"(?:sticks?|modules?|dimms?|pieces?|条|根|片|张|块|个|枚)"
+# How modules are written, the clearest first; a pattern without a count means one, `total` a sum nobody took apart.
+_MEMORY = (
+    rf"(?<![\w.])(?P<n>\d{{1,2}})\s*[x×*]\s*{_GB}",
+    rf"{_GB}{_KIND}\s*[x×*]\s*(?P<n>\d{{1,2}})(?![\w])",
+    rf"(?<![\w.])(?P<n>\d{{1,2}})\s*(?:x|{_STICKS}){_KIND}\s*{_GB}",
+    rf"{_GB}{_KIND}(?:[\s,-]*(?P<mts>\d{{4}})(?:mhz|mt/s|t)?)?\s*(?P<n>\d{{1,2}})\s*{_STICKS}",
+    rf"(?<![\w.-])(?P<n>\d{{1,2}})\s+{_GB}{_KIND}\s*{_STICKS}",
+    rf"{_GB}{_KIND}\s*{_STICKS}",
+    r"(?<![\w.])(?P<n>\d{1,2})\s*[x×*]\s*(?P<gb>\d{1,3}(?:\.\d)?)(?![\w.-])(?!\s*(?:core|核|c\b))",
+    rf"(?P<total>){_GB}",
+)
+_NOT_MEMORY = re.compile(r"(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡|rtx|gtx|p106|\d090)\W*$")
+_NOT_MEMORY_AFTER = re.compile(r"\W*(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡)")
+_SPEED = re.compile(r"(?:@\s*|ddr[345]x?[\s-]*|pc[345][\s-]*)?(?<![\d.])(\d{3,5})\s*(?:mhz|mt/?s|t(?![a-z]))?")
+_BREAK = re.compile(r"\n|\bvs\.?(?![a-z])|\bversus\b|还是|对比|或者")
+# A name that is a CPU's though the catalogue lacks it.
+_CPU_LIKE = re.compile(r"(?:xeon|epyc|ryzen|core|threadripper|pentium|celeron|athlon|i[3579]|e[357]|gold|silver"
+                       r"|platinum|ultra)(?:[\s-]*(?!\d+\s*[x×*]|\d+g)[a-z0-9+]+){0,4}")  # fmt: skip
+# What people call platforms beside what is in their names.
+_OTHER_NAMES = {
+    "x99": "Huananzhi X99-F8 / X99-TF", "strixhalo": "Strix Halo mini PC 128GB (GMKtec EVO-X2 class)",
+    "framework desktop": "Strix Halo mini PC 128GB (GMKtec EVO-X2 class)", "b550": "Generic AM4 ATX/mATX (B450/B550)",
+    "b450": "Generic AM4 ATX/mATX (B450/B550)", "b650": "Generic AM5 ATX/mATX (B650/B850)",
+    "b850": "Generic AM5 ATX/mATX (B650/B850)", "h12ssl": "Supermicro H12SSL-i / -CT", "h11ssl": "Supermicro H11SSL-i",
+}  # fmt: skip
+_DUAL_X99 = "Huananzhi X99-F8D (dual)"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One machine as it was described. `cpu_name` is what was written, `sockets` None where nobody said."""
+
+    platform: Platform | None = None
+    cpu: Cpu | None = None
+    cpu_name: str = ""
+    sockets: int | None = None
+    dimms: Dimms | None = None
+    close: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return self.platform is None and not self.cpu_name and self.dimms is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """Something named in the text, and where; exactly one of the first three is set."""
+
+    start: int
+    end: int
+    platform: Platform | None = None
+    cpu: Cpu | None = None
+    dimms: Dimms | None = None
+    sockets: int | None = None
+
+
+def plain(text: str) -> str:
+    """The text in small letters, its full-width signs and number words as ASCII digits."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    for word in sorted(_DIGITS, key=len, reverse=True):
+        text = re.sub(rf"{word}(?=\s*(?:条|根|片|张|块|个|枚|颗|路))", f" {_DIGITS[word]}", text)
+    for word, number in _NUMBERS.items():
+        text = re.sub(rf"\b{word}(?=[\s-](?!channel))[\s-]", f"{number} ", text)
+    return re.sub(r"\ba (?=\d+\s*g)", "1 ", text)
+
+
+def read(text: str) -> list[Description]:
+    """Every machine a text describes; none where it names neither platform nor CPU nor memory."""
+    found: list[Description] = []
+    for part in _BREAK.split(plain(text)):
+        found += _machines(part)
+    return found
+
+
+def _machines(text: str) -> list[Description]:
+    items = _items(text)
+    if not any(item.cpu for item in items):
+        unknown = _unknown_cpu(text, items)
+        if unknown is not None:
+            return _with_unknown_cpu(text, items, *unknown)
+    return [_describe(group, text) for group in _groups(items)]
+
+
+def _items(text: str) -> list[_Item]:
+    """What the text names, in the order of the text."""
+    memory = list(_memory_items(text))
+    free = _blank(text, memory)
+    platforms = list(_named(free, _platform_names()))
+    free = _blank(free, platforms)
+    cpus = [_with_sockets(item, free) for item in _named(free, _cpu_names())]
+    items = sorted([*memory, *platforms, *cpus], key=lambda item: item.start)
+    return [item if item.dimms is None else _with_speed(item, text, items) for item in items]
+
+
+def _blank(text: str, items: Sequence[_Item]) -> str:
+    for item in items:
+        text = text[: item.start] + "\0" * (item.end - item.start) + text[item.end :]
+    return text
+
+
+def _memory_items(text: str) -> Iterator[_Item]:
+    taken: list[tuple[int, int]] = []
+    totals: list[_Item] = []
+    modules: list[_Item] = []
+    for pattern in _MEMORY:
+        for match in re.finditer(pattern, text):
+            start, end = match.span()
+            if any(start < b and end > a for a, b in taken):
+                continue
+            if _NOT_MEMORY.search(text[:start]) or _NOT_MEMORY_AFTER.match(text, end):
+                continue
+            values = match.groupdict()
+            count, gb, whole = int(values.get("n") or 1), float(values["gb"]), "total" in values
+            if not 1 <= count <= 64 or not (gb in _TOTALS if whole else gb in _SIZES):
+                continue
+            mts = int(values["mts"]) if values.get("mts") else None
+            taken.append((start, end))
+            (totals if whole else modules).append(_Item(start, end, dimms=Dimms(count, gb, mts, whole=whole)))
+    said = {item.dimms.total_gb for item in modules if item.dimms}
+    # "64 GB (2x32)" says the same twice.
+    yield from modules
+    yield from (item for item in totals if item.dimms and item.dimms.gb not in said)
+
+
+def _with_speed(item: _Item, text: str, items: Sequence[_Item]) -> _Item:
+    """The modules with the speed and the kind that stand beside them."""
+    before = max((other.end for other in items if other.end <= item.start), default=0)
+    after = min((other.start for other in items if other.start >= item.end), default=len(text))
+    assert item.dimms is not None
+    mts = item.dimms.mts
+    for around in (text[item.end : after], text[item.start : item.end], text[before : item.start]):
+        for match in _SPEED.finditer(around):
+            clear = re.match(r"@|ddr|pc", match[0]) or re.search(r"[a-z]$", match[0])
+            if mts is None and (int(match[1]) in _MTS or (clear and 400 <= int(match[1]) <= 80000)):
+                mts = _transfers(int(match[1]))
+    near = text[before:after]
+    kind = re.search(r"(?<!lp)ddr([345])", near)
+    form = re.search(r"lrdimm|rdimm|udimm|so-?dimm", near)
+    dimms = replace(
+        item.dimms, mts=mts, kind=f"DDR{kind[1]}" if kind else "",
+        form=form[0].replace("-", "").upper() if form else "",
+    )  # fmt: skip
+    return replace(item, dimms=dimms)
+
+
+def _transfers(speed: int) -> int:
+    """MT/s of a number that may be MB/s, as in PC4-19200."""
+    return min(_MTS, key=lambda mts: abs(mts - speed / 8)) if speed >= 10000 else speed
+
+
+def _with_sockets(item: _Item, text: str) -> _Item:
+    before = re.search(r"(\d)\s*(?:[x×*]|颗|路|个|块|sockets?|cpus?)?\s*(?:intel|amd)?\s*$", text[: item.start])
+    after = re.match(r"\s*(?:[x×*]\s*(\d)(?!\d|\s*[x×*g])|(\d)\s*(?:颗|路|个|块|sockets?|cpus?))", text[item.end :])
+    said = next((number for number in ((after and (after[1] or after[2])), before and before[1]) if number), None)
+    return replace(item, sockets=int(said)) if said and 1 <= int(said) <= 8 else item
+
+
+def _groups(items: Sequence[_Item]) -> list[list[_Item]]:
+    """Items that belong to one machine: it has one platform, one CPU; a second one begins another machine."""
+    groups: list[list[_Item]] = []
+    for index, item in enumerate(items):
+        current = groups[-1] if groups else []
+        following = items[index + 1] if index + 1 < len(items) else None
+        if not current or _conflicts(current, item, following):
+            groups.append([item])
+        else:
+            current.append(item)
+    return groups
+
+
+def _has(group: Sequence[_Item], item: _Item) -> bool:
+    return any((other.platform and item.platform) or (other.cpu and item.cpu) or (other.dimms and item.dimms)
+               for other in group)  # fmt: skip
+
+
+def _conflicts(group: Sequence[_Item], item: _Item, following: _Item | None) -> bool:
+    if not _has(group, item):
+        return False
+    if item.dimms is None:
+        return not any(other.cpu == item.cpu and other.platform == item.platform for other in group)
+    # A second set of modules is more of the same machine unless a CPU or platform of another one follows.
+    return following is not None and following.dimms is None and _has(group, following)
+
+
+def _describe(group: Sequence[_Item], text: str) -> Description:
+    platform = next((item.platform for item in group if item.platform), None)
+    cpus = [item for item in group if item.cpu]
+    cpu = cpus[0].cpu if cpus else None
+    if cpu is None and platform is not None and platform.cpu:
+        cpu = next(each for each in all_cpus() if each.name == platform.cpu)
+    sockets = max((item.sockets for item in cpus if item.sockets), default=None)
+    if sockets is None and len(cpus) > 1:
+        sockets = len(cpus)
+    if sockets is None and platform is not None and re.search(r"2\s*(?:路|sockets?|cpus?)", text):
+        sockets = 2
+    if sockets == 2 and platform is not None and platform.name == _OTHER_NAMES["x99"]:
+        platform = next(each for each in all_platforms() if each.name == _DUAL_X99)
+    dimms = _together([item.dimms for item in group if item.dimms])
+    return Description(platform, cpu, cpu.name if cpu else "", sockets, dimms)
+
+
+def _together(sets: Sequence[Dimms]) -> Dimms | None:
+    """One set of equal modules for all: as many, their mean size, the slowest speed."""
+    if len(sets) <= 1:
+        return sets[0] if sets else None
+    count, total = sum(each.count for each in sets), sum(each.total_gb for each in sets)
+    speeds = [each.mts for each in sets if each.mts]
+    return replace(sets[0], count=count, gb=total / count, mts=min(speeds, default=None), form="mixed", whole=False)
+
+
+def _unknown_cpu(text: str, items: Sequence[_Item]) -> tuple[str, int, int] | None:
+    """The name of a CPU that the catalogue lacks, and where it stands."""
+    free = _blank(text, items)
+    match = next((match for match in _CPU_LIKE.finditer(free) if re.search(r"\d{3}", match[0])), None)
+    if match is not None:
+        return match[0].strip(" -+"), match.start(), match.end()
+    if any(item.platform for item in items):
+        return None
+    # The first words that hold a letter and a long number.
+    for piece in re.finditer(r"[^\0;,+、，；\n]+", free):
+        name = piece[0].strip()
+        if re.search(r"[a-z]", name) and re.search(r"\d{3}|[a-z]+\d", name):
+            return name, piece.start(), piece.end()
+    return None
+
+
+def _with_unknown_cpu(text: str, items: Sequence[_Item], name: str, start: int, end: int) -> list[Description]:
+    count = re.match(r"(\d)\s*[x×*]?\s+(?=\D)", name)
+    said = _with_sockets(_Item(start, end), text).sockets
+    sockets, name = (int(count[1]), name[count.end() :]) if count else (said, name)
+    cpu, close = find_cpu(name, all_cpus())
+    first = _describe([item for item in items if not item.cpu], text)
+    return [replace(first, cpu=cpu, cpu_name=cpu.name if cpu else name, sockets=sockets, close=tuple(close))]
+
+
+
+def _named(text: str, names: dict[str, _Item]) -> Iterator[_Item]:
+    """Every name in the text, the longest first where they overlap."""
+    words = list(re.finditer(r"[a-z0-9+]+", text))
+    index = 0
+    while index < len(words):
+        for length in range(min(7, len(words) - index), 0, -1):
+            window = words[index : index + length]
+            key = "".join(word[0] for word in window)
+            whole = "\0" not in text[window[0].start() : window[-1].end()]
+            if key in names and (length == 1 or len(key) > 3) and whole:
+                yield replace(names[key], start=window[0].start(), end=window[-1].end())
+                index += length
+                break
+        else:
+            index += 1
+
+
+def _endings(words: Sequence[str]) -> Iterator[str]:
+    for index in range(len(words)):
+        yield "".join(words[index:])
+
+
+@cache
+def _cpu_names() -> dict[str, _Item]:
+    """CPUs by all that people call them: "intelxeone52680v4", "e52680v4", "2680v4", "8175m"."""
+    found: dict[str, set[str]] = {}
+    cpus = {cpu.name: cpu for cpu in all_cpus()}
+    for cpu in all_cpus():
+        for name in {cpu.name, re.sub(r"\(.*?\)", "", cpu.name)}:
+            words = re.findall(r"[a-z0-9+]+", name.lower())
+            shorter = [word for word in words if word != "pro"]
+            for key in {*_endings(words), *(_endings(shorter) if cpu.vendor == "AMD" else ())}:
+                if _tells(key, cpu):
+                    found.setdefault(key, set()).add(cpu.name)
+    own = {"".join(re.findall(r"[a-z0-9+]+", name.lower())): name for name in cpus}
+    return {
+        key: _Item(0, 0, cpu=cpus[own.get(key) or next(iter(names))])
+        for key, names in found.items() if len(names) == 1 or key in own
+    }  # fmt: skip
+
+
+def _tells(key: str, cpu: Cpu) -> bool:
+    """Whether a piece of a name can only mean a CPU."""
+    if not any(char.isdigit() for char in key):
+        return False
+    if key.isdigit():
+        return len(key) == 4 and int(key) not in _MTS and cpu.vendor in ("Intel", "AMD")
+    return len(key) >= 3 or cpu.vendor == "Apple"
+
+
+@cache
+def _platform_names() -> dict[str, _Item]:
+    """Platforms by their names, the pieces of them that hold a number, and what else people call them."""
+    found: dict[str, set[str]] = {}
+    platforms = {platform.name: platform for platform in all_platforms()}
+    cpu_names = _cpu_names()
+    for name in platforms:
+        words = re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"\bgen ?(\d+)", r"gen\1", name.lower()))
+        pieces = [word.replace("-", "") for word in words]
+        keys = {"".join(pieces[:end]) for end in range(2, len(pieces) + 1)} | {*pieces}
+        keys |= {f"{a}{b}" for a, b in pairwise(pieces)}
+        # "Precision T5810" is a Precision 5810, too.
+        keys |= {f"{maker}{piece[1:]}" for piece in pieces for maker in ("precision", "dell")
+                 if re.fullmatch(r"t\d{4}", piece)}  # fmt: skip
+        for key in keys:
+            if len(key) >= 3 and re.search(r"[a-z]\D*\d", key) and key not in cpu_names and "ddr" not in key:
+                found.setdefault(key, set()).add(name)
+    named = {key: next(iter(names)) for key, names in found.items() if len(names) == 1}
+    named |= {re.sub(r"\W", "", key): name for key, name in _OTHER_NAMES.items() if name in platforms}
+    return {key: _Item(0, 0, platform=platforms[name]) for key, name in named.items()}

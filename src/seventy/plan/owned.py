@@ -1,0 +1,88 @@
+"""The machines a person has, from words such as "Z440 + E5-2680 v4 + 4x16@2400", with what had to be assumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
+from seventy.catalog.platforms import Platform
+from seventy.catalog.prices import all_prices
+from seventy.errors import SeventyError
+from seventy.plan.builds import cpus_for
+from seventy.plan.described import Description, read
+from seventy.plan.machine import Machine, machine_from_parts
+from seventy.plan.memory import Dimms, parse_dimms
+from seventy.plan.physics import Note, assumed
+
+_EXAMPLE = '"HP Z440 + E5-2680 v4 + 1x64@2400"'
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A machine at hand: `platform` bounds its sockets and slots where it is known, `dimms` None where nobody knows."""
+
+    machine: Machine
+    dimms: Dimms | None
+    platform: Platform | None = None
+
+
+def owned(text: str) -> list[Owned]:
+    """Every machine a text describes. Raises SeventyError where it names no CPU and no platform."""
+    found = [each for each in read(text) if not each.empty]
+    if not found:
+        raise SeventyError(f"no machine is named in {text!r}; write platform, CPU and memory, as in {_EXAMPLE}")
+    return [_owned(each, text) for each in found]
+
+
+def _owned(said: Description, text: str) -> Owned:
+    notes: list[Note] = []
+    platform, name = said.platform, said.cpu_name
+    sockets = said.sockets or 1
+    if not name:
+        if platform is None:
+            raise SeventyError(f"{text!r} names no CPU and no platform; write both, as in {_EXAMPLE}")
+        cpu = usual_cpu(platform)
+        name = cpu.name
+        notes.append(("cpu_assumed", {"platform": platform.name, "cpu": cpu.name}))
+    if platform is not None and said.cpu is not None and said.cpu not in cpus_for(platform, all_cpus()):
+        notes.append(("cpu_misfit", {"platform": platform.name, "cpu": said.cpu.name, "socket": said.cpu.socket}))
+        platform = None
+    if platform is not None and sockets > platform.sockets:
+        notes.append(("platform_sockets", {"platform": platform.name, "sockets": platform.sockets}))
+        sockets = platform.sockets
+    dimms = said.dimms
+    cpu_known = next((cpu for cpu in all_cpus() if cpu.name == name), None)
+    if dimms is None and cpu_known is not None and not cpu_known.soldered:
+        dimms = assumed(cpu_known, sockets)
+        notes.append(("memory_unsaid", {"dimms": str(dimms)}))
+    if dimms is None and platform is not None and platform.dimm_form == "soldered":
+        dimms = Dimms(1, float(platform.max_mem_gb), None)
+    machine = machine_from_parts(name, sockets, dimms, platform=platform)
+    return Owned(replace(machine, notes=(*notes, *machine.notes)), machine.dimms, platform)
+
+
+def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:
+    """The CPU a platform is taken to have where nobody says: the cheapest with a price, else the middle by cores."""
+    fitting = cpus_for(platform, cpus if cpus is not None else all_cpus())
+    priced: dict[str, float] = {}
+    for row in all_prices():
+        if row.category == "cpu":
+            priced[row.item] = min(row.each, priced.get(row.item, row.each))
+    known = [cpu for cpu in fitting if cpu.name in priced]
+    if known:
+        return min(known, key=lambda cpu: priced[cpu.name])
+    return sorted(fitting, key=lambda cpu: cpu.cores)[len(fitting) // 2]
+
+
+def machine_from_words(cpu: str, sockets: int, memory: str | None, ssd_gbs: float) -> Machine:
+    """The machine of `predict`: a CPU's name, or a whole machine in words; memory said apart goes before."""
+    dimms = parse_dimms(memory) if memory else None
+    exact, _ = find_cpu(cpu, all_cpus())
+    said = [] if exact else [each for each in read(cpu) if each.cpu or each.platform]
+    if len(said) > 1:
+        raise SeventyError(f"{cpu!r} are {len(said)} machines; predict takes one, plan --from several")
+    if not said:
+        return machine_from_parts(cpu, sockets, dimms, ssd_gbs=ssd_gbs)
+    one = replace(said[0], dimms=dimms or said[0].dimms, sockets=max(sockets, said[0].sockets or 1))
+    if one.dimms is None and one.platform is None:
+        return machine_from_parts(one.cpu_name, one.sockets or 1, None, ssd_gbs=ssd_gbs)
+    return replace(_owned(one, cpu).machine, ssd_gbs=ssd_gbs)

@@ -1,0 +1,254 @@
+"""llama.cpp's own API, for its clients: /completion, and what they read of /props and /slots.
+
+Where a field of its answers says how that server works inside (slots, batches), it is left out here.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request as HttpRequest
+
+from seventy.engine.request import Finished, Piece, Score
+from seventy.server.backend import Answer, Backend
+from seventy.server.chat import constraint, sampling, timings
+from seventy.server.errors import ApiError
+from seventy.server.pool import ModelPool
+from seventy.server.schemas import NativeBody
+from seventy.server.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
+from seventy.text.grammar import Constraint
+from seventy.text.tokenizer import Tokenizer
+
+_MAX_PROMPTS, _MAX_ID = 64, 1 << 31
+
+
+@dataclass(slots=True)
+class _Text:
+    """One answer on its way; `settings` are what it was asked with."""
+
+    index: int
+    prompt: str
+    answer: Answer
+    settings: dict[str, Any]
+    written: str = ""
+    tokens: list[int] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        self.written += piece.text
+        self.tokens += piece.tokens
+        self.scores += piece.scores
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_ID
+
+
+def _prompts(prompt: Any) -> tuple[list[list[int | str]], bool]:
+    """Prompts as lists of texts and token ids, and whether several were asked for."""
+    if isinstance(prompt, list) and prompt and any(_is_id(part) for part in prompt):
+        # Ids, and texts between them, of one prompt.
+        return [_parts(prompt)], False
+    if isinstance(prompt, list):
+        if not 1 <= len(prompt) <= _MAX_PROMPTS:
+            said = f"from 1 to {_MAX_PROMPTS} prompts can be sent at once, not {len(prompt)}"
+            raise ApiError(400, said, "invalid_value", "prompt")
+        return [_parts(one) for one in prompt], True
+    return [_parts(prompt)], False
+
+
+def _parts(prompt: Any) -> list[int | str]:
+    if isinstance(prompt, dict) and isinstance(prompt.get("prompt_string"), str):
+        if prompt.get("multimodal_data"):
+            raise ApiError(400, "this model reads text only", "unsupported_content", "prompt.multimodal_data")
+        return [prompt["prompt_string"]]
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt, list) and prompt and all(_is_id(part) or isinstance(part, str) for part in prompt):
+        return list(prompt)
+    raise ApiError(400, "prompt: give a text, token ids, both in a list, or a list of such", "invalid_value", "prompt")
+
+
+def _ids(backend: Backend, parts: list[int | str]) -> list[int]:
+    """Token ids of a prompt. Takes time: not in the event loop."""
+    llm = backend.llm
+    if all(isinstance(part, int) for part in parts):
+        return llm.prompt_ids([part for part in parts if isinstance(part, int)])
+    llm.check_length(*(part for part in parts if isinstance(part, str)))
+    if isinstance(parts[0], str):
+        ids = llm.prompt_ids(parts[0]) if parts[0] else []
+        parts = parts[1:]
+    else:
+        ids = []
+    for part in parts:
+        ids += [part] if isinstance(part, int) else llm.tokenize(part, special=True)
+    return llm.prompt_ids(ids)
+
+
+async def _open(backend: Backend, body: NativeBody, prompts: list[list[int | str]], user: str) -> list[_Text]:
+    if body.seed is None:
+        body.seed = secrets.randbits(32)
+    bias = body.bias(backend.llm.tokenizer)
+    whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
+    texts: list[_Text] = []
+    try:
+        for parts in prompts:
+            ids = await backend.apart(_ids, backend, parts)
+            shown = "".join(part if isinstance(part, str) else backend.llm.detokenize([part]) for part in parts)
+            for index in range(body.n or 1):
+                answer, chosen = backend.answer(), sampling(body, index)
+                answer.submit(
+                    ids=ids, max_tokens=body.max_tokens, sampling=chosen, stops=body.stops(), user=user,
+                    logit_bias=bias, top_logprobs=body.n_probs or None, ignore_eos=body.ignore_eos,
+                    constraint=whole.copy() if whole else None,
+                )  # fmt: skip
+                settings = {
+                    "n_predict": -1 if body.max_tokens is None else body.max_tokens, "seed": chosen.seed,
+                    "temperature": chosen.temperature, "top_k": chosen.top_k, "top_p": chosen.top_p,
+                    "min_p": chosen.min_p, "repeat_penalty": chosen.repeat_penalty,
+                    "repeat_last_n": chosen.penalty_window, "presence_penalty": chosen.presence_penalty,
+                    "frequency_penalty": chosen.frequency_penalty, "stop": body.stops(), "n_probs": body.n_probs,
+                    "ignore_eos": body.ignore_eos, "stream": body.stream, "grammar": body.grammar or "",
+                }  # fmt: skip
+                texts.append(_Text(len(texts), shown, answer, settings))
+    except BaseException:
+        for text in texts:
+            text.answer.cancel()
+        raise
+    return texts
+
+
+def _probabilities(scores: list[Score], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    def one(token: int, logprob: float) -> dict[str, Any]:
+        data = tokenizer.token_bytes(token)
+        # JSON has no infinity: what cannot come is very unlikely.
+        shown = {"id": token, "token": data.decode("utf-8", "replace"), "bytes": list(data)}
+        return shown | {"logprob": max(logprob, -9999.0)}
+
+    return [one(score.token, score.logprob) | {"top_logprobs": [one(*top) for top in score.top]} for score in scores]
+
+
+def _end(backend: Backend, text: _Text, finished: Finished) -> dict[str, Any]:
+    """What is said when an answer has ended."""
+    eos = "eos" if finished.end_token is not None else "word" if finished.stop else "none"
+    return {
+        "index": text.index, "stop": True, "model": backend.name,
+        "tokens_predicted": finished.written_tokens, "tokens_evaluated": finished.prompt_tokens,
+        "generation_settings": text.settings, "prompt": text.prompt, "has_new_line": "\n" in text.written,
+        "truncated": False, "stop_type": "limit" if finished.reason == "length" else eos,
+        "stopping_word": finished.stop, "tokens_cached": finished.prompt_tokens + finished.written_tokens,
+        "timings": timings(finished),
+    }  # fmt: skip
+
+
+async def _whole(backend: Backend, text: _Text, body: NativeBody) -> dict[str, Any]:
+    async for item in text.answer.events():
+        if isinstance(item, Piece):
+            text.add(item)
+    assert text.answer.finished is not None
+    end = _end(backend, text, text.answer.finished)
+    answer = {"content": text.written, "tokens": text.tokens if body.return_tokens else []} | end
+    if body.n_probs:
+        answer["completion_probabilities"] = _probabilities(text.scores, backend.llm.tokenizer)
+    if body.response_fields:
+        answer = {name: value for name in body.response_fields for value in _found(answer, name)}
+    return answer
+
+
+def _found(answer: dict[str, Any], name: str) -> list[Any]:
+    """The value that a/b of an answer has, if there is one."""
+    value: Any = answer
+    for part in name.split("/"):
+        if not isinstance(value, dict) or part not in value:
+            return []
+        value = value[part]
+    return [value]
+
+
+async def _stream(backend: Backend, texts: list[_Text], body: NativeBody) -> AsyncIterator[bytes]:
+    async def of(text: _Text) -> AsyncIterator[bytes]:
+        async for item in text.answer.events(KEEP_ALIVE_SECONDS):
+            if item is None:
+                yield KEEP_ALIVE
+            elif isinstance(item, Piece) and (item.text or item.tokens):
+                text.add(item)
+                said = {"index": text.index, "content": item.text, "tokens": list(item.tokens), "stop": False}
+                if item.scores and body.n_probs:
+                    said["completion_probabilities"] = _probabilities(list(item.scores), backend.llm.tokenizer)
+                yield event(said)
+            elif isinstance(item, Finished):
+                yield event({"content": "", "tokens": []} | _end(backend, text, item))
+
+    async for data in merged([of(text) for text in texts]):
+        yield data
+
+
+def router(pool: ModelPool) -> APIRouter:
+    routes = APIRouter(tags=["llama.cpp"])
+
+    @routes.post("/completion")
+    async def completion(request: HttpRequest, body: NativeBody) -> Response:
+        """What a text goes on with, as llama.cpp's server answers."""
+        prompts, several = _prompts(body.prompt)
+        async with pool.use(request, body.model) as backend:
+            texts = await _open(backend, body, prompts, request.state.user)
+        answers = [text.answer for text in texts]
+        if body.stream:
+            return EventStream(_stream(backend, texts, body), answers)
+
+        async def all_of_them() -> list[dict[str, Any]]:
+            return [await _whole(backend, text, body) for text in texts]
+
+        results = await while_connected(request, answers, all_of_them())
+        return JSONResponse(results if several or len(results) > 1 else results[0])
+
+    @routes.get("/props")
+    async def props(model: str | None = None) -> dict[str, Any]:
+        """What a model was loaded with; of one that is not loaded, its name."""
+        chosen = pool.find(model)
+        about: dict[str, Any] = {"model_alias": chosen.name, "model_path": chosen.path.name, "is_sleeping": False}
+        about |= {"modalities": {"vision": False, "audio": False}}
+        for more in pool.look(_props, chosen):
+            about |= more
+        return about
+
+    @routes.get("/slots")
+    async def slots(model: str | None = None) -> list[dict[str, Any]]:
+        """As many as answers can be written at once, and how many of them are; nothing of what they say."""
+        return [slot for found in pool.look(_slots, pool.find(model)) for slot in found]
+
+    return routes
+
+
+def _props(backend: Backend) -> dict[str, Any]:
+    llm, tokenizer = backend.llm, backend.llm.tokenizer
+
+    def text(token: int | None) -> str:
+        return "" if token is None else tokenizer.token_text(token)
+
+    return {
+        "default_generation_settings": {"n_ctx": llm.context, "params": sampling_defaults()},
+        "total_slots": backend.scheduler.parallel, "build_info": backend.fingerprint,
+        "chat_template": llm.chat_format.source, "bos_token": text(tokenizer.bos_id),
+        "eos_token": text(tokenizer.eos_id),
+    }  # fmt: skip
+
+
+def sampling_defaults() -> dict[str, Any]:
+    """What a request gets that says nothing."""
+    chosen = sampling(NativeBody.model_validate({"prompt": ""}), 0)
+    return {
+        "temperature": chosen.temperature, "top_k": chosen.top_k, "top_p": chosen.top_p, "min_p": chosen.min_p,
+        "repeat_penalty": chosen.repeat_penalty, "repeat_last_n": chosen.penalty_window, "seed": chosen.seed,
+    }  # fmt: skip
+
+
+def _slots(backend: Backend) -> list[dict[str, Any]]:
+    busy = backend.scheduler.statistics.running
+    return [
+        {"id": slot, "n_ctx": backend.llm.context, "is_processing": slot < busy}
+        for slot in range(backend.scheduler.parallel)
+    ]

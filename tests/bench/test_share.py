@@ -1,0 +1,28 @@
+"""A card in a paragraph that fits a chat message."""
+
+from dataclasses import replace
+
+import pytest
+
+from seventy.bench.card import Card
+from seventy.bench.share import MOST_CHARACTERS, decoded, paragraph
+
+
+@pytest.mark.parametrize("lang, unit", [("en", "tok/s"), ("zh", "词元/秒")])
+def test_it_says_machine_price_speed_and_share(card: Card, lang: str, unit: str) -> None:
+    said = paragraph(card, "llama-3.3-70b-Q4_K_M", 0.85, "2052 CNY", lang)
+    result = decoded(card)
+    assert result is not None and len(said) <= MOST_CHARACTERS
+    assert card.machine.cpu[:8] in said and "2052 CNY" in said and unit in said and "llama-3.3-70b-Q4_K_M"[:8] in said
+    assert f"{round(100 * result.memory_share(card.machine))}" in said
+
+
+def test_long_names_give_way(card: Card) -> None:
+    said = paragraph(replace(card, machine=replace(card.machine, cpu="x" * 80)), "m" * 300, 0.85, "1 USD", "en")
+    assert len(said) <= MOST_CHARACTERS and said.endswith(card.seventy)
+
+
+def test_a_card_without_a_decode_cannot_be_shared(card: Card) -> None:
+    prompts = tuple(result for result in card.results if result.what != "decode")
+    with pytest.raises(ValueError, match="no decode"):
+        paragraph(replace(card, results=prompts), "m", 0.85)

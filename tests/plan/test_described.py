@@ -1,0 +1,94 @@
+"""Machines as people describe them, and what can really be of what they say."""
+
+import pytest
+
+from seventy.errors import SeventyError
+from seventy.plan.described import read
+from seventy.plan.memory import parse_dimms
+from seventy.plan.owned import machine_from_words, owned
+
+Z440 = ("HP Z440", "Intel Xeon E5-2680 v4", 1, "1x64")
+
+
+@pytest.mark.parametrize(
+    "text, platform, cpu, sockets, memory",
+    [
+        ("HP Z440; E5-2680 v4; 1x64@2400", "HP Z440", "Intel Xeon E5-2680 v4", 1, "1x64@2400"),
+        ("Z440 with E5-2680 v4 and one 64GB stick", *Z440),
+        ("Z440 + E5-2680 v4 一条64G", *Z440),
+        ("64G内存条，2680v4，惠普Z440", *Z440),
+        ("Z440", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("双路E5 2680v4 256G内存 R730", "Dell PowerEdge R730", "Intel Xeon E5-2680 v4", 2, "8x32"),
+        ("三条32G DDR4 2400 插在 Z640，两颗 E5-2690 v4", "HP Z640", "Intel Xeon E5-2690 v4", 2, "3x32@2400"),
+        ("Precision 5810, E5-1650 v3, 4 sticks of 16 GB", "Dell Precision T5810", "Intel Xeon E5-1650 v3", 1, "4x16"),
+        ("X99 双路 2696v3 两颗 8条32G 2133", "Huananzhi X99-F8D (dual)", "Intel Xeon E5-2696 v3", 2, "8x32@2133"),
+        ("9950X 128G RTX 3090 24GB", None, "AMD Ryzen 9 9950X", 1, "2x64"),
+        ("5950X 4*32G 3200", None, "AMD Ryzen 9 5950X", 1, "4x32@3200"),
+        ("SER8 64GB", "Beelink SER8 (8845HS/8745HS)", "AMD Ryzen 7 8845HS", 1, "2x32"),
+        ("64GB (2x32) 5600 Ryzen 7 8845HS", None, "AMD Ryzen 7 8845HS", 1, "2x32@5600"),
+        ("E5-2680 v4 2x32@2400 + 2x16@2400", None, "Intel Xeon E5-2680 v4", 1, "4x24@2400"),
+        ("2 x Xeon Gold 6138, 12x16GB PC4-21300", None, "Intel Xeon Gold 6138", 2, "12x16@2666"),
+        ("12900K 4x16@3600", None, "Intel Core i9-12900K", 1, "4x16@3600"),
+    ],
+)  # fmt: skip
+def test_platform_cpu_and_memory_in_any_order(
+    text: str, platform: str | None, cpu: str, sockets: int, memory: str
+) -> None:
+    found = owned(text)
+    assert len(found) == 1
+    one = found[0]
+    assert one.platform is None if platform is None else one.platform and one.platform.name == platform
+    assert one.machine.cpu is not None and one.machine.cpu.name == cpu
+    assert (one.machine.sockets, str(one.dimms)) == (sockets, memory)
+
+
+@pytest.mark.parametrize(
+    "text, count",
+    [
+        ("R730 2x E5-2697 v4 8x32 2400; Z440 2680v4 4x64; 7950X 2x32", 3),
+        ("Z440 + E5-2680 v4 + 64G vs 7950X + 64GB", 2),
+        ("7950x 64gb and 5600g 32gb", 2),
+        ("Z440 2680v4 四条16G 还是 SER8 64G", 2),
+        ("HP Z440; E5-2680 v4; 1x64@2400", 1),
+    ],
+)
+def test_several_machines_follow_each_other(text: str, count: int) -> None:
+    assert len(owned(text)) == count
+
+
+@pytest.mark.parametrize("text", ["", "a nice computer", "64GB", "pc with 16 cores and 64gb"])
+def test_a_text_without_a_machine_is_asked_for_one(text: str) -> None:
+    with pytest.raises(SeventyError, match="as in"):
+        owned(text)
+
+
+@pytest.mark.parametrize(
+    "cpu, memory, dimms, mts, note",
+    [
+        ("Ryzen 9 7950X", "4x48@6000", "4x48@6000", 3600, "two_per_channel"),
+        ("Ryzen 9 5950X", "2x32@6000", "2x32@3200", 3200, "memory_speed"),
+        ("Ryzen 9 5950X", "128GB", "4x32", 3200, "memory_spread"),
+        ("Ryzen 9 5950X", "1x128@3200", "4x32@3200", 3200, "memory_size"),
+        ("Ryzen 9 5950X", "8x16@3200", "4x16@3200", 3200, "memory_slots"),
+        ("E5-2680 v4", "4x24@2400", "4x24@2400", 2400, "memory_pairs"),
+        ("E5-2680 v4", "4x16@3200", "4x16@3200", 2400, "memory_slowed"),
+        ("Core i9-12900K", "2x32@6000", "2x32@6000", 6000, ""),
+        ("Core i9-12900K", "2x32@3200", "2x32@3200", 3200, ""),
+    ],
+)
+def test_impossible_memory_is_corrected_and_said(cpu: str, memory: str, dimms: str, mts: int, note: str) -> None:
+    machine = machine_from_words(cpu, 1, memory, 3.0)
+    assert (str(machine.dimms), machine.mts) == (dimms, mts)
+    assert {key for key, _ in machine.notes} - {"channels_empty", "links_limit"} == ({note} if note else set())
+
+
+def test_two_of_a_cpu_in_its_name_are_two_sockets() -> None:
+    assert machine_from_words("2x E5-2680 v4", 1, "8x16@2400", 3.0).sockets == 2
+    one = machine_from_words("Z440 + 2x E5-2680 v4", 1, "8x16@2400", 3.0)
+    assert one.sockets == 1 and "platform_sockets" in {key for key, _ in one.notes}
+    assert parse_dimms("64").whole and not parse_dimms("1x64").whole
+
+
+def test_soldered_memory_is_what_the_machine_has() -> None:
+    found = read("MacBook M2 Max 96GB")[0]
+    assert found.cpu is not None and found.cpu.soldered and found.dimms is not None and found.dimms.total_gb == 96

@@ -1,0 +1,95 @@
+"""Questions as people ask them (docs/questions.md has thirty), and what an expert would want of the answers."""
+
+import json
+import sys
+
+import pytest
+
+from seventy.cli import main
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Ask":
+    return Ask(monkeypatch, capsys)
+
+
+class Ask:
+    """Runs `seventy plan` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        monkeypatch.setenv("COLUMNS", "140")
+        monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+    def __call__(self, *arguments: str) -> str:
+        self.monkeypatch.setattr(sys, "argv", ["seventy", "plan", *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        return self.capsys.readouterr().out
+
+    def json(self, *arguments: str) -> dict:  # type: ignore[type-arg]
+        return json.loads(self(*arguments, "--json"))
+
+
+NOW = ("--date", "2026-11")
+
+
+def test_one_stick_in_a_z440(ask: Ask) -> None:
+    said = ask("--from", "Z440 + E5-2680 v4 一条64G", "--lang", "zh", *NOW)
+    assert "插满所有通道：4x64" in said and "4x16（旧条卖掉）" in said and "第二颗" not in said
+    assert "Qwen3.5-35B-A3B" in said
+
+
+def test_two_sockets_are_tuned_before_anything_is_bought(ask: Ask) -> None:
+    steps = ask.json("--from", "R730 2x E5-2697 v4 8x32 2400", "--model", "qwen3-235b-a22b", *NOW)["steps"]
+    assert steps[0]["kind"] == "tune" and steps[0]["price"] == 0 and steps[0]["gain"] > 1.5
+
+
+def test_three_machines_in_one_answer(ask: Ask) -> None:
+    found = ask.json("--from", "R730 2x E5-2697 v4 8x32; Z440 2680v4 4x64; 7950X 2x32", *NOW)["machines"]
+    assert [each["platform"] for each in found] == ["Dell PowerEdge R730", "HP Z440", None]
+
+
+def test_r1_in_128_gb_is_no_good_and_says_what_is(ask: Ask) -> None:
+    found = ask.json("--from", "5950X 128G", "--model", "deepseek-r1:671b", *NOW)
+    assert found["now"]["fits"] is False and found["now"]["bound"] == "ssd"
+    assert any("Qwen3.5-122B-A10B" in step["step"] for step in found["steps"])
+
+
+def test_300_dollars_buy_no_70b_but_a_model_worth_having(ask: Ask) -> None:
+    said = ask("--budget", "300", "--currency", "USD", *NOW)
+    assert "Nothing meets all of this" in said and "Within the same limits: Qwen3.5-35B-A3B" in said
+
+
+def test_5000_yuan_buy_no_r1(ask: Ask) -> None:
+    said = ask("--budget", "5000", "--model", "deepseek-r1:671b", "--lang", "zh", *NOW)
+    assert "没有完全符合的" in said and "同样的条件可以跑：Qwen3.5-122B-A10B" in said
+
+
+def test_20000_yuan_for_r1_fill_eight_channels(ask: Ask) -> None:
+    best = ask.json("--budget", "20000", "--model", "deepseek-r1:671b", *NOW)["builds"][0]
+    assert (best["sockets"], best["channels"]) == (1, 8) and best["price_high"] > best["price"] > best["price_low"]
+
+
+def test_a_new_month_bills_no_old_stick_at_its_old_price(ask: Ask) -> None:
+    found = ask.json("--budget", "3500", *NOW)
+    memory = next(part for part in found["builds"][0]["parts"] if part["part"].startswith("DDR4"))
+    assert memory["factor"] > 2 or memory["inferred"]
+    assert found["prices_of"]["oldest"] == "2025-02"
+
+
+def test_nobody_without_a_budget_is_sent_to_a_mac_for_20000(ask: Ask) -> None:
+    best = ask.json(*NOW)["builds"][0]
+    assert best["price"] < 8000 and best["noise"] in ("quiet", "silent", "office", None)
+
+
+def test_a_household_sees_each_users_speed_and_first_token(ask: Ask) -> None:
+    said = ask("--budget", "8000", "--model", "gpt-oss-120b", "--users", "3", "--lang", "zh", *NOW)
+    assert "3 人同时用：每人" in said and "所有人同时提问时" in said and "偏紧" in said
+
+
+def test_thirty_questions_are_in_the_docs() -> None:
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "questions.md").read_text(encoding="utf-8")
+    assert text.count("\n| ") - 1 >= 30
