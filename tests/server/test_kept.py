@@ -90,10 +90,12 @@ def test_an_answer_goes_on_alone_and_is_read_from_its_beginning(server: Running)
 def test_another_users_answer_is_none(server: Running) -> None:
     id = new_id()
     begin(server, id)
-    for ask in (server.client.get, server.client.delete):
-        assert ask(f"/answers/{id}", headers=BO).status_code == 404
+    assert server.client.delete(f"/answers/{id}", headers=BO).status_code == 204
+    assert server.client.get(f"/answers/{id}", headers=BO).status_code == 404
     assert server.client.get(f"/answers/{id}").status_code == 401
-    assert text(read(server, id))
+    # Nor could the other one stop it.
+    events = read(server, id)
+    assert text(events) and not [event for event in events if event["object"] == "answer.stopped"]
 
 
 def test_asked_twice_it_is_one_answer(server: Running) -> None:

@@ -170,11 +170,11 @@ class AnswerRoom:
         return answer
 
     def stop(self, user: str, id: str) -> None:
-        """End an answer; forget one that has ended. ApiError 404 where there is none of this user's."""
-        answer = self.find(user, id)
-        if answer.done:
+        """End an answer; forget one that has ended; nothing where there is none of this user's."""
+        answer = self._answers.get((user, id))
+        if answer is not None and answer.done:
             del self._answers[user, id]
-        else:
+        elif answer is not None:
             answer.stop("stopped")
 
     def tidy(self) -> None:

@@ -80,8 +80,7 @@ function bodyOf(conversation, question) {
 function write(conversation, node, body) {
   const mine = { node, id: node.pending || randomId(), controller: new AbortController(), stopped: false };
   running.set(conversation.id, mine);
-  node.pending = mine.id;
-  if (!body) node.rev = (node.rev || 0) + 1;
+  node.pending = node.answer = mine.id;
   delete node.error;
   mine.over = follow(conversation, mine, body);
   return mine.over;

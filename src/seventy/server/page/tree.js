@@ -2,7 +2,7 @@
 //
 // {id, title, changed, leaf, start, shown, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it has
 // them: files [{name, text}] of a question; thoughts, thoughtSeconds, end, error, used, context, model of an answer;
-// pending, the id by which the server knows an answer that is being written. `leaf` is the last message of the branch
+// answer, the id by which the server knows it, and pending, the same while it is being written. `leaf` is the last message of the branch
 // that is shown, `start` the first message that the model still reads; those before it were left out. `shown` says of a
 // message which of those after it was shown last.
 
@@ -69,12 +69,21 @@ export function read(conversation, last) {
   }));
 }
 
+/** The later of two states of a message. Of one answer, read by two pages, it is what is finished, then what is longer. */
+function later(a, b) {
+  if (a.answer && a.answer === b.answer) {
+    if (Boolean(a.pending) !== Boolean(b.pending)) return a.pending ? b : a;
+    if (a.content.length !== b.content.length) return a.content.length > b.content.length ? a : b;
+  }
+  return (a.rev || 0) >= (b.rev || 0) ? a : b;
+}
+
 /** One conversation of two that grew apart: every message of both. The one that changed last says what is shown. */
 export function merge(mine, theirs) {
   const newer = mine.changed >= theirs.changed ? mine : theirs;
   const nodes = { ...theirs.nodes };
   for (const node of Object.values(mine.nodes)) {
-    if (!nodes[node.id] || (nodes[node.id].rev || 0) <= (node.rev || 0)) nodes[node.id] = node;
+    nodes[node.id] = nodes[node.id] ? later(node, nodes[node.id]) : node;
   }
   return { ...newer, nodes };
 }
