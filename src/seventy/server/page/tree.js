@@ -1,10 +1,10 @@
 // A conversation is a tree of messages: editing and regenerating keep what was.
 //
-// {id, title, changed, leaf, start, shown, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it has
-// them: files [{name, text}] of a question; thoughts, thoughtSeconds, end, error, used, context, model of an answer;
-// answer, the id by which the server knows it, and pending, the same while it is being written. `leaf` is the last message of the branch
-// that is shown, `start` the first message that the model still reads; those before it were left out. `shown` says of a
-// message which of those after it was shown last.
+// {id, title, changed, leaf, start, shown, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it
+// has them: files [{name, text}] of a question; thoughts, thoughtSeconds, end, error, used, context, model of an answer;
+// answer, the id by which the server knows it, and pending, the same while it is being written. `leaf` is the last
+// message of the branch that is shown, `start` the first message that the model still reads; those before it were left
+// out. `shown` says of a message which of those after it was shown last.
 
 import { randomId } from "./dom.js";
 import { withFiles } from "./files.js";
