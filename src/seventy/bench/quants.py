@@ -27,6 +27,7 @@ _ATTENTION_OUTPUTS = {
     "Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S",
     "IQ3_XXS": "IQ3_S", "IQ3_M": "Q4_K",
 }  # fmt: skip
+_FLOATS = ("ffn_gate_inp", "ssm_conv1d", "shortconv.conv")
 _OTHER_NAMES = {"MXFP4": "MXFP4_MOE"}
 # With eight experts attention is small beside them: 128 MB more of Mixtral 8x7B for attn_k and attn_v.
 _EIGHT = 8
@@ -62,8 +63,11 @@ def more_bits(layer: int, layers: int) -> bool:
 
 def tensor_type(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mixed) -> str:
     """The type of a tensor ("attn_v.weight", "ffn_down_exps.weight", "token_embd.weight") of this layer."""
-    if not name.endswith(".weight") or len(shape) < 2 or name.startswith(("ffn_gate_inp", "ssm_conv1d")):
+    if not name.endswith(".weight") or len(shape) < 2 or name.startswith(_FLOATS):
         return "F32"
+    # As converters write it: it is not quantised.
+    if name == "per_layer_model_proj.weight":
+        return "BF16"
     # Trained so: no file has them otherwise.
     if model.architecture == "gpt-oss" and name.endswith("_exps.weight"):
         return "MXFP4"
@@ -76,6 +80,8 @@ def _wanted(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mi
         return "F16"
     if quant == "MXFP4_MOE":
         return "MXFP4" if len(shape) > 2 else "Q8_0"
+    # The embeddings of layers have what the embedding has.
+    name = "token_embd.weight" if name == "per_layer_token_embd.weight" else name
     if name == ("token_embd.weight" if model.tied else "output.weight"):
         if quant == "Q8_0" or shape[-1] % 256:
             return "Q8_0"
