@@ -2,9 +2,11 @@
 
 usage: python benchmarks/layers.py MODEL QUANT PYTHON [REPEATS]   (gemma-4-26b-a4b Q4_K_M /tmp/llama/bin/python)
 
-Each part is a file of its own with random weights: some layers of one kind beside a small vocabulary, and one layer
-beside the true one. Both engines read it by turns (`seventy bench --against`); the whole model's time is the sum of the
-parts' medians, each layer as often as there are layers of its kind. Needs gguf (the test extra) and 2 GB in TMPDIR.
+Three files with random weights: three layers of the common kind and one of the rare one beside a small vocabulary, one
+layer of each (llama.cpp ends where a kind has none), and these beside the true vocabulary. Both engines read them by
+turns (`seventy bench --against`); what a layer of each kind and the head take are differences of medians, and the whole
+model's time is their sum, each layer as often as there are layers of its kind. Needs gguf (the test extra) and 2 GB in
+TMPDIR.
 """
 
 import json
@@ -21,10 +23,9 @@ from tests.support.shapes import write_whole
 from seventy.bench.quants import quant_name
 from seventy.bench.synthetic import Shape, Synthetic, _by_size, find_shape
 
-# Of the vocabulary, so many tokens beside layers: next to nothing. A part has so many layers.
-SMALL, LAYERS = 512, 3
+# Of the vocabulary, so many tokens beside layers: next to nothing.
+SMALL = 512
 TASKS = ["--prefill", "512", "--users", "4", "--decode-at", "0", "--tokens", "16"]
-ENGINES = ("seventy", "llama.cpp")
 Times = dict[str, tuple[float, float]]
 
 
@@ -37,12 +38,13 @@ def kinds(shape: Shape, quant: str) -> list[list[int]]:
 
 
 def part(shape: Shape, quant: str, layers: Sequence[int], vocabulary: int | None) -> Synthetic:
-    """These layers, all of one kind, and a vocabulary; whatever rule says which layer is of which kind."""
+    """These layers, of which the last is of the rare kind, and a vocabulary."""
     prefix = f"{shape.architecture}."
     changed = {f"{prefix}vocab_size": vocabulary} if vocabulary else {}
-    period = shape.metadata.get(f"{prefix}full_attention_interval")
-    if period:
-        changed[f"{prefix}full_attention_interval"] = 1 if (layers[0] + 1) % period == 0 else shape.layers + 1
+    if f"{prefix}full_attention_interval" in shape.metadata:
+        changed[f"{prefix}full_attention_interval"] = len(layers)
+        # llama.cpp wants them, for images.
+        changed[f"{prefix}rope.dimension_sections"] = (11, 11, 10, 0)
     alike = Shape(shape.name, {**shape.metadata, **changed}, shape._present, shape._of_layers)
     return Synthetic(alike, quant, layers)
 
@@ -65,23 +67,20 @@ def measure(source: Synthetic, python: str, repeats: int) -> Times:
 
 def main(name: str, quant: str, python: str, repeats: int = 3) -> None:
     shape, quant = find_shape(name), quant_name(quant)
-    whole, total = shape.whole(quant), dict.fromkeys(("prefill", "decode", "batch"), (0.0, 0.0))
-    first: Times = {}
-
-    def show(what: str, times: Times, count: int) -> None:
-        for task, (ours, theirs) in times.items():
-            total[task] = total[task][0] + count * ours, total[task][1] + count * theirs
-            print(f"{what:36} {count:3} x {task:8} {1e3 * ours:9.3f} {1e3 * theirs:9.3f} ms {theirs / ours:6.2f}", flush=True)
-
-    groups = sorted(kinds(shape, quant), key=len, reverse=True)
-    for layers in groups:
-        some = _by_size(whole, layers, min(LAYERS, len(layers)))
-        times = measure(part(shape, quant, some, SMALL), python, repeats)
-        times = {task: (ours / len(some), theirs / len(some)) for task, (ours, theirs) in times.items()}
-        first = first or times
-        show(f"layers like {layers[0]} ({type(whole.caches[layers[0]]).__name__})", times, len(layers))
-    head = measure(part(shape, quant, groups[0][:1], None), python, repeats)
-    show("head", {task: (head[task][0] - first[task][0], head[task][1] - first[task][1]) for task in head}, 1)
+    common, rare = sorted(kinds(shape, quant), key=len, reverse=True)
+    some, one = _by_size(shape.whole(quant), common, 3), common[len(common) // 2]
+    many = measure(part(shape, quant, [*some, rare[0]], SMALL), python, repeats)
+    few = measure(part(shape, quant, [one, rare[0]], SMALL), python, repeats)
+    with_head = measure(part(shape, quant, [one, rare[0]], None), python, repeats)
+    total = {}
+    for task in few:
+        layer = [(many[task][side] - few[task][side]) / 2 for side in (0, 1)]
+        other = [few[task][side] - layer[side] for side in (0, 1)]
+        head = [with_head[task][side] - few[task][side] for side in (0, 1)]
+        parts = (("common layers", len(common), layer), ("rare layers", len(rare), other), ("head", 1, head))
+        for what, count, (ours, theirs) in parts:
+            print(f"{task:8} {count:3} {what:14} {1e3 * ours:9.3f} {1e3 * theirs:9.3f} ms {theirs / ours:6.2f}")
+        total[task] = [sum(count * times[side] for _, count, times in parts) for side in (0, 1)]
     for task, tokens in (("prefill", 512), ("decode", 1), ("batch", 4)):
         ours, theirs = total[task]
         print(f"{name} {task}: {tokens / ours:.2f} / {tokens / theirs:.2f} tok/s, {theirs / ours:.2f}")

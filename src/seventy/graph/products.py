@@ -114,7 +114,7 @@ class Products(Operations):
         self._head_numbers: NDArray[np.int32] | None = None
         # Of each layer with experts: how many it read, and how many bytes one has.
         self._experts: list[tuple[NDArray[np.int32], int]] = []
-        # 1 for each row, and for each row of logits, with something in it that is no number.
+        # 1 for each row, and for each row of logits, with something in it that is no number; 0 before a step.
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
