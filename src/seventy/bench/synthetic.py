@@ -163,7 +163,11 @@ def _choose_listed(whole: "Synthetic", count: int) -> list[int]:
             for kind, layers in by_kind.items()
             if not isinstance(spec := whole.caches[layers[0]], Shared) or taken[whole.kind(spec.layer)]
         ]
-        kind = max(possible, key=lambda kind: number * len(by_kind[kind]) / whole.shape.layers - taken[kind])
+        # One of each, where there are enough, and then the kind that is furthest behind its share.
+        lacking = [kind for kind in possible if not taken[kind] and count >= len(by_kind)]
+        kind = max(
+            lacking or possible, key=lambda kind: number * len(by_kind[kind]) / whole.shape.layers - taken[kind]
+        )
         taken[kind] += 1
     return sorted(layer for kind, layers in by_kind.items() for layer in _by_size(whole, layers, taken[kind]))
 
@@ -244,7 +248,8 @@ class Synthetic:
     def kind(self, layer: int) -> Hashable:
         """What layers that differ in nothing but their tensors' types have in common."""
         shapes = frozenset((_split(info.name)[1], info.shape) for info in self._of_layer[layer])
-        return shapes, self.caches[layer]
+        cache = self.caches[layer]
+        return shapes, ("shared", self.caches[cache.layer]) if isinstance(cache, Shared) else cache
 
     def packed_bytes(self, layer: int) -> int:
         """Memory of the tensors of a layer."""

@@ -59,7 +59,8 @@ def released_metadata(model: Model) -> dict[str, Any]:
     for entry in _entries(model):
         keys |= dict(_flat(entry.get("keys", {})))
     # One group of layers stands for all where a list is shorter than they are.
-    lists = {key: _repeated(value, keys["block_count"]) for key, value in keys.items() if isinstance(value, list)}
+    layers = keys.get("block_count", 0)
+    lists = {key: _repeated(value, layers) for key, value in keys.items() if layers and isinstance(value, list)}
     named = {f"{model.arch}.{key}": value for key, value in (keys | lists).items()}
     return {"general.architecture": model.arch} | named
 

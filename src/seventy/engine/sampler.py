@@ -146,13 +146,13 @@ class TopK:
         return total
 
 
-def _in_order(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def _in_order(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int32]:
     """These indices, the largest logit first, of equals the first: as one sort of whole numbers, which is fastest."""
     # One zero, and of the bits of floats what is larger the earlier it comes.
     bits = (logits[ids] + np.float32(0)).view(np.uint32)
     bits = np.where(bits >> 31, bits, 0x7FFFFFFF - bits).astype(np.uint64)
     keys = np.sort(bits << np.uint64(32) | ids.astype(np.uint64))
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
 
 
 class Sampler:
