@@ -75,7 +75,7 @@ def panels_function(module: Module, format: Format) -> Function:
     # Vectors of 512 bits unpack most formats as fast as the L2 delivers (docs/lab.md).
     prompt = _prompt_function(module, format, tiles) if module.isa.lanes < 16 or format.slow else None
     f = module.function("panels", _parameters(format), internal=True)
-    c = _Call(format, *f.arguments[:10], f.arguments[10:])
+    c = _call_of(f, format)
 
     def multiply_all() -> None:
         half = zero = f.constant(i64, 0)
@@ -148,6 +148,11 @@ class _Call:
         )  # fmt: skip
 
 
+def _call_of(f: Function, format: Format) -> _Call:
+    panels, n_panels, blocks, rows, outputs, stride, biased, biases, add, columns, *bases = f.arguments
+    return _Call(format, panels, n_panels, blocks, rows, outputs, stride, biased, biases, add, columns, bases)
+
+
 def _prompt_blocks(c: _Call) -> Value:
     """How many blocks a prompt's tiles go over at a time; 0 where nothing is kept."""
     return c.prompt_columns.maximum(MOST_PROMPT_COLUMNS if c.format.slow else 0) // c.format.block
@@ -178,7 +183,7 @@ def _prompt_function(module: Module, format: Format, tiles: dict[int, Function])
     # Of floats nothing is kept.
     kept_tile = tile_function(module, format, widest, slots) if slots else None
     f = module.function("prompt", _parameters(format), internal=True)
-    c = _Call(format, *f.arguments[:10], f.arguments[10:])
+    c = _call_of(f, format)
     step = _prompt_blocks(c)
     kept = f.memory(MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
     sums = f.memory(_SUMS_BYTES)
