@@ -52,7 +52,7 @@ class Fit:
     prediction: Prediction
 
 
-def _say(key: str, lang: str, values: dict[str, object]) -> str:
+def _sentence(key: str, lang: str, values: dict[str, object]) -> str:
     shown = {name: number(value) if isinstance(value, float) else value for name, value in values.items()}
     return _TEXTS[key][LANGUAGES.index(lang)].format(**shown)
 
@@ -63,8 +63,8 @@ def loss_text(quant: str, params_b: float, lang: str = "en") -> str | None:
         return None
     loss = loss_of(quant, params_b)
     if loss is None:
-        return _say("unknown", lang, {"quant": quant})
-    return _say("texts" if loss.mmlu is None else "answers", lang, _values(loss))
+        return _sentence("unknown", lang, {"quant": quant})
+    return _sentence("texts" if loss.mmlu is None else "answers", lang, _values(loss))
 
 
 def _values(loss: QuantLoss) -> dict[str, object]:
@@ -104,7 +104,7 @@ def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, conte
     lines = [losses[0]] if losses[0] else []
     if fit:
         speed, load = fit.prediction.decode, fit.prediction.load
-        lines.append(_say("fits", lang, {
+        lines.append(_sentence("fits", lang, {
             "quant": fit.quant, "size": size(1e9 * load.file_gb), "mid": speed.mid, "low": speed.low,
             "high": speed.high, "needs": size(fit.prediction.need.total), "context": max(context, USUAL_CONTEXT),
         }))  # fmt: skip
