@@ -129,8 +129,8 @@ def plan(
         about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}
         print(json.dumps(answers.plan_json(found, speak, top) | about, ensure_ascii=False, indent=2))
     else:
-        few = low_bits.endings(want, engine, speak, None, context)
-        print("\n".join([show.text(found, speak, top), "", *few, *end]).rstrip())
+        costs = low_bits.endings(want, engine, speak, None, context)
+        print("\n".join([show.text(found, speak, top), "", *costs, *end]).rstrip())
 
 
 def _book(currency: str | None, region: str | None, date: str | None, ram_factor: float, prices: Path | None

@@ -8,7 +8,7 @@ from seventy.errors import SeventyError
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Prediction, predict
 from seventy.plan.wanted import Wanted, catalogue_load
-from seventy.plan.words import LANGUAGES, number
+from seventy.plan.words import say
 from seventy.runtime.memory import USUAL_CONTEXT
 from seventy.sizes import size
 
@@ -19,29 +19,6 @@ ORDER = (
 )  # fmt: skip
 # A quant of so many bits is as good as the whole model to most: nothing is said of it.
 _HARMLESS_BITS = 4
-_TEXTS = {
-    "answers": (
-        "{quant} costs quality: {model} answers {mmlu} % of MMLU's questions right with it, {best} % with {best_quant} "
-        "({source}, {date}).",
-        "{quant} 会降低质量：{model} 的 MMLU 正确率为 {mmlu}%，{best_quant} 为 {best}%（{source}，{date}）。",
-    ),
-    "texts": (
-        "{quant} costs quality: with it {model} has a KL divergence of {kl} from its 16-bit weights and a perplexity "
-        "of {perplexity} instead of {whole} ({source}, {date}); larger models lose less.",
-        "{quant} 会降低质量：{model} 与 16 位权重的 KL 散度为 {kl}，困惑度从 {whole} 升到 {perplexity}"
-        "（{source}，{date}）；模型越大损失越小。",
-    ),
-    "unknown": (
-        "{quant} has fewer than four bits a weight; nobody is known to have published what that costs in quality.",
-        "{quant} 每个权重不足四位；未见公开的质量损失数据。",
-    ),
-    "fits": (
-        "What fits here: {quant}, {size}, about {mid} tok/s ({low} to {high}), needs {needs} with a context of "
-        "{context}; --quant {quant} says more.",
-        "本机装得下的是 {quant}：{size}，约 {mid} 词元/秒（{low} 到 {high}），上下文 {context} 时需要 {needs}；"
-        "详见 --quant {quant}。",
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +29,14 @@ class Fit:
     prediction: Prediction
 
 
-def _sentence(key: str, lang: str, values: dict[str, object]) -> str:
-    shown = {name: number(value) if isinstance(value, float) else value for name, value in values.items()}
-    return _TEXTS[key][LANGUAGES.index(lang)].format(**shown)
-
-
 def loss_text(quant: str, params_b: float, lang: str = "en") -> str | None:
     """What the quant costs in quality, in a sentence with its source; None for one of four bits or more."""
     if not known_quant(quant) or nominal_bits(quant) >= _HARMLESS_BITS:
         return None
     loss = loss_of(quant, params_b)
     if loss is None:
-        return _sentence("unknown", lang, {"quant": quant})
-    return _sentence("texts" if loss.mmlu is None else "answers", lang, _values(loss))
+        return say("loss_unknown", lang, {"quant": quant})
+    return say("loss_texts" if loss.mmlu is None else "loss_answers", lang, _values(loss))
 
 
 def _values(loss: QuantLoss) -> dict[str, object]:
@@ -104,7 +76,7 @@ def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, conte
     lines = [losses[0]] if losses[0] else []
     if fit:
         speed, load = fit.prediction.decode, fit.prediction.load
-        lines.append(_sentence("fits", lang, {
+        lines.append(say("fits_quant", lang, {
             "quant": fit.quant, "size": size(1e9 * load.file_gb), "mid": speed.mid, "low": speed.low,
             "high": speed.high, "needs": size(fit.prediction.need.total), "context": max(context, USUAL_CONTEXT),
         }))  # fmt: skip
