@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, default=HERE.parent.parent)
     parser.add_argument("--report", type=Path)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--external", action="store_true", help="a server that runs already, on the port PORT")
     wish = parser.parse_args()
     tests = sources() / "tools" / "server" / "tests"
     with tempfile.TemporaryDirectory() as folder:
@@ -151,6 +152,8 @@ def main() -> None:
             "SEVENTY_PEER_OPTIONS": "--think" if has_think else "", "SLOW_TESTS": "1",
             "PORT": os.environ.get("PORT", "8081"),
         }  # fmt: skip
+        if wish.external:
+            os.environ["DEBUG_EXTERNAL"] = "1"
         os.chdir(tests)
         sys.path.insert(0, str(tests))
         import pytest

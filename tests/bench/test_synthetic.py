@@ -119,6 +119,13 @@ def test_types_of_experts() -> None:
         ("Q4_K_M", "attn_k.weight", plain, mixtral, "Q8_0"),
         ("Q4_K_M", "attn_v.weight", plain, mixtral, "Q8_0"),
         ("Q4_K_M", "attn_output.weight", plain, mixtral, "Q5_K"),
+        ("IQ3_XXS", "attn_output.weight", plain, mixtral, "Q5_K"),
+        ("IQ2_M", "attn_output.weight", plain, mixtral, "Q5_K"),
+        ("IQ2_M", "attn_k.weight", plain, mixtral, "Q4_K"),
+        ("IQ2_M", "attn_v.weight", plain, mixtral, "Q4_K"),
+        ("IQ2_XXS", "attn_v.weight", plain, Mixed("qwen3moe", 48, 1, 128, tied=False), "Q4_K"),
+        ("IQ3_XXS", "ffn_down_exps.weight", experts, air, "IQ4_NL"),
+        ("Q2_K", "ffn_down_exps.weight", experts, air, "Q4_0"),
     ]:
         assert tensor_type(quant, name, shape, 0, model) == kind, (quant, name)
     assert quant_name("mxfp4") == "MXFP4_MOE"
@@ -135,6 +142,11 @@ def test_what_mixtures_of_1_to_3_bits_hold() -> None:
     assert kinds("IQ2_XXS", 10, 1) == ("Q2_K", "Q5_K", "IQ2_XXS", "Q2_K", "IQ2_XXS", "IQ2_XXS", "IQ2_XXS")
     assert kinds("IQ1_S", 10, 8) == ("Q2_K", "Q5_K", "IQ1_S", "Q4_K", "IQ2_XXS", "IQ1_S", "IQ1_S")
     assert kinds("IQ3_XXS", 10, 1) == ("IQ3_S", "Q5_K", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ3_XXS", "IQ3_XXS")
+    assert kinds("IQ3_XS", 9, 8) == ("IQ3_S", "Q6_K", "IQ3_XXS", "Q5_K", "IQ3_S", "IQ3_S", "IQ3_S")
+    assert kinds("IQ3_XS", 10, 1) == ("IQ3_S", "Q6_K", "IQ3_XXS", "IQ3_S", "IQ3_S", "IQ3_XXS", "IQ3_S")
+    assert kinds("IQ3_M", 10, 8) == ("IQ3_S", "Q6_K", "IQ3_S", "Q5_K", "Q4_K", "IQ3_S", "IQ3_S")
+    assert kinds("Q2_K_S", 9, 8) == ("Q2_K", "Q6_K", "Q2_K", "Q5_K", "Q2_K", "Q2_K", "Q4_K")
+    assert kinds("Q3_K_L", 10, 8) == ("Q3_K", "Q6_K", "Q3_K", "Q5_K", "Q5_K", "Q3_K", "Q5_K")
     narrow = tensor_type("IQ2_M", "ffn_down.weight", (8192, 29568), 11, Mixed("llama", 80, 8, 0, tied=False))
     assert narrow == "IQ4_NL"
 
@@ -160,7 +172,7 @@ def test_chosen_layers_are_of_every_kind(name: str) -> None:
         assert len(set(layers)) == count and len(made.caches) == count
         assert [made.kind(place) for place in range(count)] == [whole.kind(layer) for layer in layers]
         # Of fewer layers than stand between two of one kind, that kind may be missing.
-        if count >= shape.metadata.get(f"{shape.architecture}.full_attention_interval", 1):
+        if count >= max(shape.metadata.get(f"{shape.architecture}.full_attention_interval", 1), len(kinds)):
             assert {whole.kind(layer) for layer in layers} == kinds
 
 

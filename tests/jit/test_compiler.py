@@ -34,7 +34,7 @@ ALL = [
     *(Kernel("seventy.kernels.latent:build", (5, 96, 64, kv)) for kv in KV_KINDS),
     *(Kernel("seventy.kernels.latent_store:build", (5, 64, 32, 32, kv)) for kv in KV_KINDS),
     Kernel("seventy.kernels.scale:build", (True, True)),
-    Kernel("seventy.kernels.scale:build_of_experts"),
+    Kernel("seventy.kernels.scale:build_of_experts", (True,)),
     *(Kernel("seventy.kernels.route:build", (8, 2, scoring, True, 4, 2)) for scoring in get_args(Scoring)),
     Kernel("seventy.kernels.combine:build", (2, True, True)),
     Kernel("seventy.kernels.combine:build", (2, False, False, False)),

@@ -123,6 +123,18 @@ def test_a_prompt_goes_over_some_columns_at_a_time(format: Format, prompt_column
             assert np.array_equal(product(isa, format, x[i : i + 1], blocks, 20, **alone), together[i : i + 1])
 
 
+def test_more_rows_than_sums_are_kept_of(isa: Isa) -> None:
+    # 2048 rows of one panel, 1024 of two that are claimed together, and more.
+    format = by_name("TQ1_0")
+    for n, chunk in (1025, 2), (2050, 3):
+        x, blocks, _ = case(format, n, 40, 1)
+        bias, start = np.ones(40, np.float32), np.full((n, 40), 2, np.float32)
+        got = product(isa, format, x, blocks, 40, chunk=chunk, bias=bias, start=start)
+        check(got, twins.matmul(x, blocks, format, 40) + 3)
+        alone = product(isa, format, x[1000:1001], blocks, 40, bias=bias, start=start[:1])
+        assert np.array_equal(got[1000:1001], alone)
+
+
 @pytest.mark.parametrize("format", [f for f in formats().values() if f.block == 32], ids=lambda f: f.name)
 def test_rows_that_are_no_multiple_of_256_columns(format: Format, isa: Isa) -> None:
     for n in (1, 8 * tile_widths(isa.lanes)[0]):

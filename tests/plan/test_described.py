@@ -28,6 +28,10 @@ Z440 = ("HP Z440", "Intel Xeon E5-2680 v4", 1, "1x64")
         ("64GB (2x32) 5600 Ryzen 7 8845HS", None, "AMD Ryzen 7 8845HS", 1, "2x32@5600"),
         ("E5-2680 v4 2x32@2400 + 2x16@2400", None, "Intel Xeon E5-2680 v4", 1, "4x24@2400"),
         ("2 x Xeon Gold 6138, 12x16GB PC4-21300", None, "Intel Xeon Gold 6138", 2, "12x16@2666"),
+        ("Z440+E5-2680v4+64Gx1", *Z440),
+        ("Ryzen 5 5600, 32GB RAM (2x16), RTX 3060 12GB", None, "AMD Ryzen 5 5600", 1, "2x16"),
+        ("z440s with a xeon 2680v4, ram 64", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("32GB DDR3 E5-2650 v2", None, "Intel Xeon E5-2650 v2", 1, "4x8"),
         ("12900K 4x16@3600", None, "Intel Core i9-12900K", 1, "4x16@3600"),
     ],
 )  # fmt: skip

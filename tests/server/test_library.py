@@ -134,7 +134,8 @@ def test_its_client_is_told_what_is_wrong(client: Any, hub: Hub, folder: Path, t
     assert store.present() == [folder / "first.gguf"]
 
 
-@pytest.mark.parametrize("name", ["./first.gguf", "/etc/passwd", "~/x.gguf", "https://example.org/x.gguf", "SOURCE"])
+@pytest.mark.parametrize("name", ["./first.gguf", "/etc/passwd", "~/x.gguf", "https://example.org/x.gguf", "SOURCE",
+                                  "file:///etc/passwd"])  # fmt: skip
 def test_only_names_of_hubs_are_pulled(open_server: Running, hub: Hub, tiny: Path, name: str) -> None:
     name = name.replace("SOURCE", str(tiny))
     answer = open_server.client.post("/api/pull", json={"model": name, "stream": False})

@@ -11,7 +11,7 @@ from seventy.bench.synthetic import Shape, Synthetic, find_shape
 
 _ADD = {
     bool: gguf.GGUFWriter.add_bool, int: gguf.GGUFWriter.add_uint32, float: gguf.GGUFWriter.add_float32,
-    str: gguf.GGUFWriter.add_string,
+    str: gguf.GGUFWriter.add_string, list: gguf.GGUFWriter.add_array, tuple: gguf.GGUFWriter.add_array,
 }  # fmt: skip
 
 

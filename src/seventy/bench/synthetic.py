@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seventy import models
 from seventy.bench.quants import Mixed, quant_name, tensor_type
-from seventy.cache.spec import CacheSpec
+from seventy.cache.spec import CacheSpec, Shared
 from seventy.catalog.metadata import released
 from seventy.catalog.models import find_model
 from seventy.engine.footprint import footprint
@@ -33,16 +33,25 @@ _TILE_BLOCKS = 7919
 # More layers do not make an extrapolation better, they only take longer.
 _ENOUGH_LAYERS = 16
 _DENSE_FIRST = "leading_dense_block_count"
+_SHARED_LAST = "attention.shared_kv_layers"
 
 
 class Shape:
     """A model's numbers as its released file has them, without the file.
 
-    `present` are the tensors it has of those that its architecture may have or lack; of a layer without `blk.N.`.
+    `present` are the tensors it has of those that its architecture may have or lack; of a layer without `blk.N.`. Those
+    in `of_layers` only some layers have.
     """
 
-    def __init__(self, name: str, metadata: Mapping[str, Any], present: frozenset[str]) -> None:
-        self.name, self.metadata, self.present = name, metadata, present
+    def __init__(
+        self,
+        name: str,
+        metadata: Mapping[str, Any],
+        present: frozenset[str],
+        of_layers: Mapping[str, Sequence[bool]] | None = None,
+    ) -> None:
+        self.name, self.metadata = name, metadata
+        self._present, self._of_layers = present, of_layers or {}
         self.architecture = str(metadata["general.architecture"])
         self.layers, self.context = int(self._number("block_count")), int(self._number("context_length"))
         heads = self._number("attention.head_count")
@@ -53,14 +62,34 @@ class Shape:
         self._whole: dict[str, Synthetic] = {}
 
     def _number(self, key: str) -> int:
-        return int(self.metadata.get(f"{self.architecture}.{key}", 0))
+        """What the metadata say, of layers that differ the largest; 0 where they say nothing."""
+        value = self.metadata.get(f"{self.architecture}.{key}", 0)
+        return int(max(value) if isinstance(value, list) else value)
+
+    @property
+    def listed(self) -> bool:
+        """Whether the metadata say of each layer of which kind it is, and not a rule for all."""
+        return any(isinstance(value, list) for value in self.metadata.values())
+
+    def has(self, name: str, layers: Sequence[int]) -> bool:
+        """Whether a model of these of its layers has a tensor that its architecture may have or lack."""
+        number, plain = _split(name)
+        some = self._of_layers.get(plain)
+        return plain in self._present if number is None or some is None else some[layers[number]]
 
     def of_layers(self, layers: Sequence[int]) -> dict[str, Any]:
         """The metadata of a model of these of its layers."""
-        changed = {"block_count": len(layers)}
+        changed = {
+            key: [value[layer] for layer in layers] if isinstance(value, list) else value
+            for key, value in self.metadata.items()
+        }
+        changed[f"{self.architecture}.block_count"] = len(layers)
         if dense := self._number(_DENSE_FIRST):
-            changed[_DENSE_FIRST] = sum(layer < dense for layer in layers)
-        return dict(self.metadata) | {f"{self.architecture}.{key}": value for key, value in changed.items()}
+            changed[f"{self.architecture}.{_DENSE_FIRST}"] = sum(layer < dense for layer in layers)
+        if shared := self._number(_SHARED_LAST):
+            sharing = sum(layer >= self.layers - shared for layer in layers)
+            changed[f"{self.architecture}.{_SHARED_LAST}"] = sharing
+        return changed
 
     def tensor(self, quant: str, layers: Sequence[int], name: str, shape: tuple[int, ...]) -> TensorInfo:
         """A tensor of a model of these of its layers, as llama.cpp's mixture `quant` has it."""
@@ -95,7 +124,7 @@ def find_shape(name: str) -> Shape:
         )
     found = released(model)
     models.find(model.arch).config(found.metadata)
-    return Shape(model.name, found.metadata, found.tensors)
+    return Shape(model.name, found.metadata, found.tensors, found.of_layers)
 
 
 def choose_layers(shape: Shape, quant: str, count: int) -> list[int]:
@@ -107,6 +136,8 @@ def choose_layers(shape: Shape, quant: str, count: int) -> list[int]:
     if count == shape.layers:
         return list(range(count))
     whole = shape.whole(quant)
+    if shape.listed:
+        return _choose_listed(whole, count)
     dense = int(shape.metadata.get(f"{shape.architecture}.{_DENSE_FIRST}", 0))
     first = min(max(1, round(count * dense / shape.layers)), dense, count - 1)
     # Any layers, as long as so many of them are dense.
@@ -118,6 +149,27 @@ def choose_layers(shape: Shape, quant: str, count: int) -> list[int]:
         for place, layer in zip(places, _by_size(whole, layers, len(places)), strict=True):
             chosen[place] = layer
     return chosen
+
+
+def _choose_listed(whole: "Synthetic", count: int) -> list[int]:
+    """`count` layers where any layer may stand anywhere; none without those whose keys and values it attends to."""
+    by_kind: dict[Hashable, list[int]] = {}
+    for layer in range(whole.shape.layers):
+        by_kind.setdefault(whole.kind(layer), []).append(layer)
+    taken = dict.fromkeys(by_kind, 0)
+    for number in range(1, count + 1):
+        possible = [
+            kind
+            for kind, layers in by_kind.items()
+            if not isinstance(spec := whole.caches[layers[0]], Shared) or taken[whole.kind(spec.layer)]
+        ]
+        # One of each, where there are enough, and then the kind that is furthest behind its share.
+        lacking = [kind for kind in possible if not taken[kind] and count >= len(by_kind)]
+        kind = max(
+            lacking or possible, key=lambda kind: number * len(by_kind[kind]) / whole.shape.layers - taken[kind]
+        )
+        taken[kind] += 1
+    return sorted(layer for kind, layers in by_kind.items() for layer in _by_size(whole, layers, taken[kind]))
 
 
 def _by_size(whole: "Synthetic", layers: list[int], count: int) -> list[int]:
@@ -175,7 +227,7 @@ class Synthetic:
         weights = Outline(
             self,
             lambda name, shape: self.shape.tensor(self.quant, self.layers, name, shape),
-            lambda name: _split(name)[1] in self.shape.present,
+            lambda name: self.shape.has(name, self.layers),
         )
         self.program: Program = outline(self.metadata, weights)
         self.tensors = weights.tensors
@@ -196,7 +248,8 @@ class Synthetic:
     def kind(self, layer: int) -> Hashable:
         """What layers that differ in nothing but their tensors' types have in common."""
         shapes = frozenset((_split(info.name)[1], info.shape) for info in self._of_layer[layer])
-        return shapes, self.caches[layer]
+        cache = self.caches[layer]
+        return shapes, ("shared", self.caches[cache.layer]) if isinstance(cache, Shared) else cache
 
     def packed_bytes(self, layer: int) -> int:
         """Memory of the tensors of a layer."""

@@ -26,11 +26,12 @@ _NEEDED = ("block_count", "embedding_length", "vocab_size", "context_length", "a
 class Released:
     """A model's GGUF metadata, and the tensors it has of those that its architecture may have or lack.
 
-    Tensors of a layer are named without `blk.N.`.
+    Tensors of a layer are named without `blk.N.`; those `of_layers` some layers have.
     """
 
     metadata: Mapping[str, Any]
     tensors: frozenset[str]
+    of_layers: Mapping[str, tuple[bool, ...]]
 
 
 def released(model: Model) -> Released:
@@ -41,7 +42,13 @@ def released(model: Model) -> Released:
     tensors = {name for entry in _entries(model) for name in entry.get("tensors", ())}
     if model.name not in _data()["tied"]:
         tensors.add("output.weight")
-    return Released(metadata, frozenset(tensors))
+    layers = metadata[f"{model.arch}.block_count"]
+    of_layers = {
+        name: tuple(_repeated(flags, layers))
+        for entry in _entries(model)
+        for name, flags in entry.get("tensors_of_layers", {}).items()
+    }
+    return Released(metadata, frozenset(tensors), of_layers)
 
 
 def released_metadata(model: Model) -> dict[str, Any]:
@@ -51,8 +58,15 @@ def released_metadata(model: Model) -> dict[str, Any]:
     keys |= {key: int(row[column]) for key, column in _COLUMNS.items() if row[column]}
     for entry in _entries(model):
         keys |= dict(_flat(entry.get("keys", {})))
-    named = {f"{model.arch}.{key}": value for key, value in keys.items()}
+    # One group of layers stands for all where a list is shorter than they are.
+    layers = keys.get("block_count", 0)
+    lists = {key: _repeated(value, layers) for key, value in keys.items() if layers and isinstance(value, list)}
+    named = {f"{model.arch}.{key}": value for key, value in (keys | lists).items()}
     return {"general.architecture": model.arch} | named
+
+
+def _repeated(group: list[Any], layers: int) -> list[Any]:
+    return [group[layer % len(group)] for layer in range(layers)]
 
 
 def _entries(model: Model) -> list[Mapping[str, Any]]:

@@ -58,7 +58,7 @@ def plan(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Say what to buy: whole machines ranked by predicted tokens per second."""
-    from seventy.plan import answers, report, show, wanted
+    from seventy.plan import answers, low_bits, report, show, wanted
     from seventy.plan.words import language
 
     speak = language(lang)
@@ -90,11 +90,16 @@ def plan(
             want.check(engine, speak, each.machine)
         have = [Upgrade(each, load, context, engine) for each in machines]
         if json_out:
-            found_json = [as_json(each, book, speak) | {"get": want.command} for each in have]
+            found_json = [
+                as_json(each, book, speak) | low_bits.fit_json(want, engine, each.machine, context)
+                | {"get": want.command} for each in have
+            ]  # fmt: skip
             said = found_json[0] if len(have) == 1 else {"machines": found_json}
             print(json.dumps(said, ensure_ascii=False, indent=2))
         else:
-            print("\n\n".join(as_text(each, book, speak) for each in have) + "".join(f"\n{line}" for line in end))
+            few = [low_bits.endings(want, engine, speak, each.machine, context) for each in have]
+            texts = ["\n".join([as_text(each, book, speak), *lines]) for each, lines in zip(have, few, strict=True)]
+            print("\n\n".join(texts) + "".join(f"\n{line}" for line in end))
         return
 
     from seventy.catalog.own import own_parts
@@ -124,7 +129,8 @@ def plan(
         about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}
         print(json.dumps(answers.plan_json(found, speak, top) | about, ensure_ascii=False, indent=2))
     else:
-        print("\n".join([show.text(found, speak, top), "", *end]).rstrip())
+        costs = low_bits.endings(want, engine, speak, None, context)
+        print("\n".join([show.text(found, speak, top), "", *costs, *end]).rstrip())
 
 
 def _book(currency: str | None, region: str | None, date: str | None, ram_factor: float, prices: Path | None

@@ -37,7 +37,7 @@ def predict(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Predict decode and prefill speed of a model on a CPU machine: low, mid, high, and why."""
-    from seventy.plan import answers, wanted
+    from seventy.plan import answers, low_bits, wanted
     from seventy.plan import here as this
     from seventy.plan.owned import machine_from_words
     from seventy.plan.roofline import predict as roofline
@@ -65,9 +65,11 @@ def predict(
     found = roofline(machine, want.load, context, engine, threads, users=users)
     if json_out:
         reason = want.reason(machine)
-        about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}
+        about = low_bits.fit_json(want, engine, machine, context, users)
+        about |= {"seventy_cannot": reason and reason.text(speak), "get": want.command}
         print(json.dumps(answers.as_json(found, speak) | about, ensure_ascii=False, indent=2))
         return
-    print("\n".join([answers.as_text(found, speak), *want.endings(engine, speak, machine)]))
+    few = low_bits.endings(want, engine, speak, machine, context, users)
+    print("\n".join([answers.as_text(found, speak), *few, *want.endings(engine, speak, machine)]))
     for warning in answers.warnings(found, speak):
         print(warning, file=sys.stderr)

@@ -109,6 +109,8 @@ class _Inputs:
     def write(self, batch: Sequence[Segment]) -> int:
         """Write a step's rows; return how many bytes of the cache they read."""
         row = output = cache_bytes = 0
+        self._program.bad_rows.fill(0)
+        self._program.bad_outputs.fill(0)
         for i, each in enumerate(batch):
             n, n_pages, end = len(each.tokens), len(each.pages), each.start + len(each.tokens)
             assert end <= n_pages * PAGE, f"{end} positions in {n_pages} pages"

@@ -27,6 +27,8 @@ _SIGNATURE_OF_MASS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, cty
 _LOWEST = float(np.finfo(np.float32).min)
 # Where all tokens take part, these are looked at first: nearly always the one that is drawn is among them.
 _FIRST = 128
+# So many are sorted rather than looked for.
+_FEW = 20_000
 NO_NUMBERS = "the model gave no number for any token (NaN): its file is damaged; get it again"
 
 
@@ -99,9 +101,9 @@ class TopK:
         """The index of the largest, the first of equals; None where no logit is a number."""
         return int(self._indices[0]) if self._find(logits, 1) else None
 
-    def mass(self, logits: NDArray[np.float32], largest: float, scale: float = 1.0) -> float:
-        """Return the sum of e**((logit - largest) * scale) over all logits (kernels/mass.py)."""
-        return float(self._masses(logits, largest, scale, np.array([_LOWEST], np.float32))[0])
+    def mass(self, logits: NDArray[np.float32], largest: float, scale: float = 1.0, low: float = _LOWEST) -> float:
+        """Return the sum of e**((logit - largest) * scale) over all logits from `low` on (kernels/mass.py)."""
+        return float(self._masses(logits, largest, scale, np.array([low], np.float32))[0])
 
     def reach(
         self, logits: NDArray[np.float32], largest: float, scale: float, target: float
@@ -122,10 +124,12 @@ class TopK:
                 low = bounds[at]
             elif low == _LOWEST:
                 break
+            # No more than so many have that sum together.
+            if float(sums[at]) - above <= _FEW * math.exp(max(-700.0, (float(low) - largest) * scale)):
+                break
             top = np.float32(largest) if np.isinf(high) else high
             bounds = top - (top - low) * np.arange(1, _PARTS + 1, dtype=np.float32) / np.float32(_PARTS)
-        ids = np.flatnonzero((logits >= low) & (logits < high))
-        ids = ids[np.argsort(-logits[ids], kind="stable")]
+        ids = _in_order(logits, np.flatnonzero((logits >= low) & (logits < high)))
         sums = above + np.cumsum(np.exp((logits[ids].astype(np.float64) - largest) * scale))
         at = min(int(np.searchsorted(sums, target)), len(ids) - 1)
         return float(logits[ids[at]]), int(ids[at]), float(sums[at])
@@ -140,6 +144,15 @@ class TopK:
         self._sums[parts](logits.ctypes.data, n, numbers.ctypes.data, sums.ctypes.data)
         total: NDArray[np.float64] = sums.sum(axis=0, dtype=np.float64)
         return total
+
+
+def _in_order(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int32]:
+    """These indices, the largest logit first, of equals the first: as one sort of whole numbers, which is fastest."""
+    # One zero, and of the bits of floats what is larger the earlier it comes.
+    bits = (logits[ids] + np.float32(0)).view(np.uint32)
+    bits = np.where(bits >> 31, bits, 0x7FFFFFFF - bits).astype(np.uint64)
+    keys = np.sort(bits << np.uint64(32) | ids.astype(np.uint64))
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
 
 
 class Sampler:
@@ -179,38 +192,58 @@ class Sampler:
         values, tokens = self._top_k(logits, s.top_k or _FIRST)
         if not len(tokens):
             raise SeventyError(NO_NUMBERS)
-        scores = values.astype(np.float64)
-        weights = np.exp(scores - scores[0])
-        # What is left out of them: nothing, where top-k says how many take part.
-        total = float(weights.sum()) if s.top_k else self._top_k.mass(logits, scores[0])
-        keep, whole = len(weights), bool(s.top_k) or len(weights) < _FIRST
-        if s.top_p < 1:
-            reached = int(np.searchsorted(np.cumsum(weights) / total, s.top_p)) + 1
-            keep, whole = min(keep, reached), whole or reached <= keep
-        if s.min_p > 0:
-            likely = int(np.count_nonzero(weights >= s.min_p))
-            keep, whole = min(keep, likely), whole or likely < len(weights)
-        if not whole:
-            return self._pick_of_many(logits, float(scores[0]), total)
-        scores = scores[: max(1, keep)]
-        share = np.cumsum(np.exp((scores - scores[0]) / s.temperature))
+        largest = float(values[0])
+        total = None if s.top_k else self._top_k.mass(logits, largest)
+        keep = self._kept(values, total)
+        if keep is None and total is not None:
+            low, last = self._least(logits, largest, total)
+            # A little lower, so that rounding leaves none out.
+            ids = np.flatnonzero(logits >= np.float32(low - 1e-3))
+            if len(ids) > _FEW:
+                return self._pick_of_many(logits, largest, low, last)
+            tokens = _in_order(logits, ids)
+            values = logits[tokens]
+            keep = self._kept(values, total)
+        scores = values[: len(values) if keep is None else keep].astype(np.float64)
+        share = np.cumsum(np.exp((scores - largest) / s.temperature))
         return int(tokens[np.searchsorted(share, self._random.random() * share[-1], side="right")])
 
-    def _pick_of_many(self, logits: NDArray[np.float32], largest: float, total: float) -> int:
-        """The next token where more take part than were looked at; `total` is the sum of all their weights."""
-        s, scale = self.sampling, 1 / self.sampling.temperature
-        low, last = (largest + math.log(s.min_p) if s.min_p > 0 else -math.inf), len(logits)
-        if s.top_p < 1:
-            found, index, _ = self._top_k.reach(logits, largest, 1.0, s.top_p * total)
-            low, last = (found, index) if found >= low else (low, last)
-        if low > -math.inf:
-            # Those that are less likely take no part, nor equals behind the last one.
-            logits = np.where(logits >= np.float32(low), logits, np.float32(-np.inf))
-            behind = logits[last + 1 :]
-            behind[behind == np.float32(low)] = -np.inf
+    def _least(self, logits: NDArray[np.float32], largest: float, total: float) -> tuple[float, int]:
+        """The least logit that takes part, and the last index with it that does; `total` is the sum of all weights."""
+        s = self.sampling
+        low, last = (largest + math.log(s.min_p) if s.min_p > 0 else _LOWEST), len(logits)
+        wanted = s.top_p * total
+        if s.top_p < 1 and (low == _LOWEST or self._top_k.mass(logits, largest, low=low) >= wanted):
+            low, last, _ = self._top_k.reach(logits, largest, 1.0, wanted)
+        return low, last
+
+    def _pick_of_many(self, logits: NDArray[np.float32], largest: float, low: float, last: int) -> int:
+        """The next token of those from `low` on, of equals up to the index `last`, without sorting them."""
+        logits = np.where(logits >= np.float32(low), logits, np.float32(-np.inf))
+        behind = logits[last + 1 :]
+        behind[behind == np.float32(low)] = -np.inf
+        scale = 1 / self.sampling.temperature
         part = self._top_k.mass(logits, largest, scale)
-        _, token, _ = self._top_k.reach(logits, largest, scale, self._random.random() * part)
-        return token
+        return self._top_k.reach(logits, largest, scale, self._random.random() * part)[1]
+
+    def _kept(self, values: NDArray[np.float32], total: float | None) -> int | None:
+        """How many of the largest logits take part; None where more than these may.
+
+        `total` is the sum of all weights, None where those of these are all that count.
+        """
+        s, n = self.sampling, len(values)
+        scores = values.astype(np.float64)
+        weights = np.exp(scores - scores[0])
+        keep = n + 1
+        if s.top_p < 1:
+            share = np.cumsum(weights) / (weights.sum() if total is None else total)
+            keep = int(np.searchsorted(share, s.top_p)) + 1
+        if s.min_p > 0:
+            likely = int(np.count_nonzero(weights >= s.min_p))
+            keep = min(keep, likely if likely < n else n + 1)
+        if keep > n:
+            return n if total is None or n < _FIRST else None
+        return max(1, keep)
 
     def _penalize(self, logits: NDArray[np.float32]) -> None:
         s, counts = self.sampling, self._counts

@@ -145,7 +145,10 @@ class Header:
                 f"get a file in a quantisation of llama.cpp's, IQ2_M or Q4_K_M say"
             )
         if type not in GGML_TYPES:
-            raise self._broken(f"has {shown(name)} in the unknown type {type}")
+            raise SeventyError(
+                f"{self._path} has {shown(name)} in the unknown type {type}: it is broken, or made by another program "
+                f"or a later one; get it again, or a file in a quantisation of llama.cpp's, Q4_K_M say"
+            )
         known = GGML_TYPES[type]
         elements = prod(shape)
         if not 0 < elements < 1 << 62:

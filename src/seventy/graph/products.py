@@ -114,7 +114,7 @@ class Products(Operations):
         self._head_numbers: NDArray[np.int32] | None = None
         # Of each layer with experts: how many it read, and how many bytes one has.
         self._experts: list[tuple[NDArray[np.int32], int]] = []
-        # 1 for each row, and for each row of logits, with something in it that is no number.
+        # 1 for each row, and for each row of logits, with something in it that is no number; 0 before a step.
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
@@ -457,10 +457,6 @@ class Products(Operations):
         bias: NDArray[np.float32] | None,
     ) -> None:
         """into[slot] = x[inputs[slot]] times the matrix of the slot's expert, plus its bias."""
-        if bias is not None and matrix.scale is not None:
-            # The product is multiplied by the factor with the bias in it.
-            bias = bias / matrix.scale[: len(bias), None]
-            self._constants.append(bias)
         made = self._made(x, matrix.format.activation, one_by_one=True)
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
@@ -479,18 +475,19 @@ class Products(Operations):
             starts=routes.starts,
             output=into.memory,
             output_stride=into.stride,
-            bias=0 if bias is None else bias.ctypes.data,
+            bias=0 if bias is None or matrix.scale is not None else bias.ctypes.data,
             weight_bytes=matrix.nbytes // matrix.experts * routes.used,
         )
         if matrix.scale is not None:
             self._add(
-                Kernel("seventy.kernels.scale:build_of_experts"),
+                Kernel("seventy.kernels.scale:build_of_experts", (bias is not None,)),
                 scale.ARGUMENTS,
                 reads=(into.memory, *routes.memory),
                 writes=(into.memory,),
                 stride=into.stride,
                 factors=matrix.scale.ctypes.data,
                 output=into.memory,
+                bias=0 if bias is None else bias.ctypes.data,
                 active=routes.active.ctypes.data,
                 starts=routes.starts,
             )

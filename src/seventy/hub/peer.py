@@ -179,7 +179,10 @@ def _model(entry: Any) -> PeerModel:
     if not files:
         raise ValueError("a model without files")
     quant = str(entry["quant"]) if entry["quant"] else None
-    return PeerModel(str(entry["name"]), tuple(map(str, entry["names"])), str(entry["repository"]), quant, files)
+    model = PeerModel(str(entry["name"]), tuple(map(str, entry["names"])), str(entry["repository"]), quant, files)
+    if not all(text.isprintable() for text in (model.name, quant or "", *(path for path, _ in files))):
+        raise ValueError("characters that would steer a terminal")
+    return model
 
 
 def _sum_of(model: PeerModel, number: int) -> str:
@@ -189,9 +192,10 @@ def _sum_of(model: PeerModel, number: int) -> str:
 def _message(body: bytes) -> str | None:
     """What a server of ours says of an error."""
     try:
-        return str(json.loads(body)["error"]["message"])
+        said = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return None
+    return "".join(char for char in said if char.isprintable())[:500]
 
 
 def _reason(error: BaseException) -> str:

@@ -6,8 +6,9 @@ in the cache too. One row reads two panels side by side: memory gives more to a 
 token's sum is built in the same order whatever the tile, so a row's result does not depend on its company.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 from seventy.formats import PANEL, Format, by_name
 from seventy.formats.description import Fields
@@ -23,10 +24,11 @@ ARGUMENTS = (
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it.
 MOST_PROMPT_COLUMNS = 4096
-# Of formats that unpack slowly tiles always share what was unpacked, at least so many columns of it.
-_SLOW_COLUMNS = 1024
-# Unpacking weights once costs what a few tiles save.
-_PROMPT_TILES = 8
+# The sums of some panels' products with all rows of a prompt: with what is kept, and the inputs of some columns, they
+# should lie in an L2.
+_SUMS_BYTES = 1 << 17
+# Unpacking weights once costs what a few tiles save; fewer of formats that unpack slowly.
+_PROMPT_TILES, _SLOW_PROMPT_TILES = 8, 3
 
 
 def prompt_columns(lanes: int) -> tuple[int, ...]:
@@ -39,8 +41,8 @@ def build(module: Module, format_name: str) -> None:
 
     The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
     added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
-    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept, which formats that
-    unpack slowly take for 1024). Threads claim panels of their NUMA node first.
+    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept). Formats that
+    unpack slowly take MOST_PROMPT_COLUMNS whatever it says. Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
     panels = panels_function(module, format)
@@ -66,63 +68,158 @@ def panels_function(module: Module, format: Format) -> Function:
     and bytes from row to row, whether they have a bias and where, whether to add to the output, the columns that a
     prompt's tiles go over at a time, and where each section of the rows' activations begins.
     """
-    kind, widths = KINDS[format.activation], tile_widths(module.isa.lanes)
-    slots: list[Type] = []
-    # Vectors of 512 bits unpack most formats as fast as the L2 delivers (docs/lab.md).
-    keep = _keep(module, format, slots) if module.isa.lanes < 16 or format.slow else None
+    widths = tile_widths(module.isa.lanes)
     tiles = {width: tile_function(module, format, width) for width in widths}
     # A turn that is shorter than a block of 256 columns gains nothing.
     side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
-    parameters = [pointer, i64, i64, i64, pointer, i64, i64, pointer, i64, i64, *(pointer for _ in kind.sections)]
-    f = module.function("panels", parameters, internal=True)
-    panels, n_panels, all_blocks, rows, outputs, stride, biased, biases, add, prompt_columns, *bases = f.arguments
-    columns = all_blocks * format.block
-    prompt_blocks = prompt_columns.maximum(_SLOW_COLUMNS if format.slow else 0) // format.block
-    is_prompt = (rows >= _PROMPT_TILES * widths[0]) & (prompt_blocks > 0)
-    step = is_prompt.select(prompt_blocks, all_blocks)
-    if slots:
-        prompt_tile = tile_function(module, format, widths[0], slots)
-        memory = f.memory(MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
+    # Vectors of 512 bits unpack most formats as fast as the L2 delivers (docs/lab.md).
+    prompt = _prompt_function(module, format, tiles) if module.isa.lanes < 16 or format.slow else None
+    f = module.function("panels", _parameters(format), internal=True)
+    c = _call_of(f, format)
 
-    def tile_at(tile: Function, width: int, row: Value, panel: Value, start: Value, *more: Value) -> None:
-        """The rows from `row` on times the blocks from `start` on."""
-        weights = panels + (panel * all_blocks + start) * format.panel_block
+    def multiply_all() -> None:
+        half = zero = f.constant(i64, 0)
+        if side_by_side:
+            half = c.rows.eq(1).select(c.n_panels // 2, zero)
+            with f.loop(half) as panel:
+                c.tile(side_by_side, 1, zero, panel, c.output(panel), c.stride, zero, c.blocks, half)
+        with f.loop(half * 2, c.n_panels) as panel:
+            for width, row in _tiles(f, c.rows, widths):
+                c.tile(tiles[width], width, row, panel, c.output(panel, row), c.stride, zero, c.blocks)
+
+    if prompt:
+        few = (_SLOW_PROMPT_TILES if format.slow else _PROMPT_TILES) * widths[0]
+        is_prompt = (c.rows >= few) & (_prompt_blocks(c) > 0)
+        with f.when(is_prompt):
+            f.call(prompt.name, None, *f.arguments)
+        with f.when(is_prompt.eq(0)):
+            multiply_all()
+    else:
+        multiply_all()
+    return f
+
+
+def _parameters(format: Format) -> list[Type]:
+    sections = KINDS[format.activation].sections
+    return [pointer, i64, i64, i64, pointer, i64, i64, pointer, i64, i64, *(pointer for _ in sections)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The arguments of `panels_function`."""
+
+    format: Format
+    panels: Value
+    n_panels: Value
+    blocks: Value
+    rows: Value
+    outputs: Value
+    stride: Value
+    biased: Value
+    biases: Value
+    add: Value
+    prompt_columns: Value
+    bases: Sequence[Value]
+
+    def output(self, panel: Value, row: Value | int = 0) -> Value:
+        """Where a panel's columns of a row's output are."""
+        return self.outputs + self.stride * row + panel * (4 * PANEL)
+
+    def weights(self, panel: Value, block: Value) -> Value:
+        return self.panels + (panel * self.blocks + block) * self.format.panel_block
+
+    def tile(
+        self, tile: Function, width: int, row: Value, panel: Value, output: Value, stride: Value, start: Value,
+        step: Value, *more: Value,
+    ) -> None:  # fmt: skip
+        """Multiply the rows from `row` on by up to `step` blocks from `start` on.
+
+        Where `start` is not 0, what is at `output` is the sum of the blocks before.
+        """
+        format, columns = self.format, self.blocks * self.format.block
         inputs = [
             base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
-            for base, covered in zip(bases, kind.sections, strict=True)
+            for base, covered in zip(self.bases, KINDS[format.activation].sections, strict=True)
         ]
-        output = outputs + row * stride + panel * (4 * PANEL)
-        has_bias, bias = start.eq(0).select(biased, 0), biases + panel * (4 * PANEL)
-        accumulate = start.eq(0).select(add, 1)
-        blocks = (all_blocks - start).minimum(step)
-        f.call(tile.name, None, weights, blocks, output, stride, has_bias, bias, accumulate, *inputs, *more)
+        first = start.eq(0)
+        row.function.call(
+            tile.name, None, self.weights(panel, start), (self.blocks - start).minimum(step), output, stride,
+            first.select(self.biased, 0), self.biases + panel * (4 * PANEL), first.select(self.add, 1), *inputs, *more,
+        )  # fmt: skip
 
-    half = zero = f.constant(i64, 0)
-    if side_by_side:
-        half = rows.eq(1).select(n_panels // 2, zero)
-        with f.loop(half) as panel:
-            tile_at(side_by_side, 1, zero, panel, zero, half)
-    with f.loop(0, all_blocks, step) as start, f.loop(half * 2, n_panels) as panel:
-        done = f.variable(i64, 0)
 
-        def multiply_by(tile: Function, width: int, kept: Value | None = None) -> None:
-            """As many tiles of this width as there are rows left for."""
-            end = done.get() + (rows - done.get()) // width * width
-            with f.loop(done.get(), end, width) as row:
-                # Of each block of the next panel, the i-th tile asks for the i-th line.
-                following = (panel + 1) * all_blocks + start
-                line = panels + following * format.panel_block + row * (64 // width)
-                tile_at(tile, width, row, panel, start, *((kept, line) if kept else ()))
-            done.set(end)
+def _call_of(f: Function, format: Format) -> _Call:
+    panels, n_panels, blocks, rows, outputs, stride, biased, biases, add, columns, *bases = f.arguments
+    return _Call(format, panels, n_panels, blocks, rows, outputs, stride, biased, biases, add, columns, bases)
 
-        if keep and slots:
-            with f.when(is_prompt):
-                weights = panels + (panel * all_blocks + start) * format.panel_block
-                f.call(keep.name, None, weights, (all_blocks - start).minimum(step), memory)
-                multiply_by(prompt_tile, widths[0], memory)
-        for width in widths:
-            multiply_by(tiles[width], width)
+
+def _prompt_blocks(c: _Call) -> Value:
+    """How many blocks a prompt's tiles go over at a time; 0 where nothing is kept."""
+    return c.prompt_columns.maximum(MOST_PROMPT_COLUMNS if c.format.slow else 0) // c.format.block
+
+
+def _tiles(f: Function, rows: Value, widths: Sequence[int]) -> Iterator[tuple[int, Value]]:
+    """Every tile's width and first row: as many of each width, the widest first, as there are rows left for.
+
+    What follows in the body of a loop over this is written into a loop of the function.
+    """
+    done = f.variable(i64, 0)
+    for width in widths:
+        end = done.get() + (rows - done.get()) // width * width
+        with f.loop(done.get(), end, width) as row:
+            yield width, row
+        done.set(end)
+
+
+def _prompt_function(module: Module, format: Format, tiles: dict[int, Function]) -> Function:
+    """Writes `prompt`, which is as `panels`, for many tiles: they share what is made of the weights.
+
+    Some columns of some panels at a time. Their sums lie close together meanwhile, not a row of the output apart: so
+    they stay in the cache from one part of the columns to the next.
+    """
+    slots: list[Type] = []
+    keep = _keep(module, format, slots)
+    widest = max(tiles)
+    # Of floats nothing is kept.
+    kept_tile = tile_function(module, format, widest, slots) if slots else None
+    f = module.function("prompt", _parameters(format), internal=True)
+    c = _call_of(f, format)
+    step = _prompt_blocks(c)
+    kept = f.memory(MOST_PROMPT_COLUMNS // format.block * (PANEL // _lanes(module)) * _kept_bytes(slots))
+    sums = f.memory(_SUMS_BYTES)
+    # More rows than that are a step of no prompt that we know of, and right all the same.
+    together = f.constant(i64, _SUMS_BYTES // (4 * PANEL)) // c.rows
+    direct = together.eq(0)
+    group = direct.select(c.n_panels, together)
+    with f.loop(0, c.n_panels, group) as first:
+        some = (c.n_panels - first).minimum(group)
+        target, stride = direct.select(c.output(first), sums), direct.select(c.stride, some * (4 * PANEL))
+        with f.when((direct.eq(0)) & (c.add > 0)):
+            _copy(f, c.output(first), c.stride, sums, stride, c.rows, some)
+        with f.loop(0, c.blocks, step) as start, f.loop(some) as i:
+            panel = first + i
+            if kept_tile:
+                f.call(keep.name, None, c.weights(panel, start), (c.blocks - start).minimum(step), kept)
+            for width, row in _tiles(f, c.rows, tuple(tiles)):
+                output = target + row * stride + i * (4 * PANEL)
+                if kept_tile and width == widest:
+                    # Of each block of the next panel, the i-th tile asks for the i-th line.
+                    line = c.weights(panel + 1, start) + row * (64 // width)
+                    c.tile(kept_tile, width, row, panel, output, stride, start, step, kept, line)
+                else:
+                    c.tile(tiles[width], width, row, panel, output, stride, start, step)
+        with f.when(direct.eq(0)):
+            _copy(f, sums, stride, c.output(first), c.stride, c.rows, some)
     return f
+
+
+def _copy(
+    f: Function, source: Value, source_stride: Value, target: Value, target_stride: Value, rows: Value, panels: Value
+) -> None:
+    """Copies some panels' columns of all rows."""
+    with f.loop(rows) as row, f.loop(panels) as panel:
+        column = panel * (4 * PANEL)
+        f.store(f.load(f32 * PANEL, source + row * source_stride, column), target + row * target_stride, column)
 
 
 def _lanes(module: Module) -> int:

@@ -27,15 +27,20 @@ def build(module: Module, biased: bool, add: bool) -> None:
             f.store(y, target, i)
 
 
-def build_of_experts(module: Module) -> None:
-    """output[slot] *= factors[expert of the slot]; `active` and `starts` are as in kernels/route.py."""
+def build_of_experts(module: Module, biased: bool) -> None:
+    """output[slot] *= factors[expert of the slot], plus the expert's row of `bias` where there is one.
+
+    `active` and `starts` are as in kernels/route.py, rows as in `build`.
+    """
     k = Kernel(module, ARGUMENTS)
     f, vector = k.f, f32 * _LANES
     with k.claim(f.load(i32, k("active", pointer)).to(i64)) as which:
         expert = f.load(i32, k("active", pointer), which * 4 + 4).to(i64)
         factor = f.load(f32, k("factors", pointer), expert * 4).splat(_LANES)
+        bias = k("bias", pointer) + expert * k("stride")
         first, last = (f.load(i32, k("starts", pointer), which * 4 + 4 * i).to(i64) for i in (0, 1))
         with f.loop(first, last) as slot:
             row = k("output", pointer) + slot * k("stride")
             with f.loop(f.constant(i64, 0), k("stride"), 4 * _LANES) as i:
-                f.store(f.load(vector, row, i) * factor, row, i)
+                y = f.load(vector, row, i) * factor
+                f.store(y + f.load(vector, bias, i) if biased else y, row, i)

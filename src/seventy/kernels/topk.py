@@ -1,6 +1,7 @@
 """The largest of many logits, in order; of equals the first."""
 
-from seventy.jit.build import Function, Module, Value
+from seventy.jit.build import Function, Module, Value, Variable
+from seventy.jit.simd import max_lanes
 from seventy.jit.types import f32, i32, i64, pointer
 
 CHUNK = 256
@@ -15,7 +16,7 @@ def build(module: Module) -> None:
     logits are as before when it returns. The maximum of each chunk is kept, so that each of the k takes one look at
     the maxima and one at a chunk.
     """
-    first_max = _first_max(module)
+    first_max, maximum = _first_max(module), _maximum(module)
     f = module.function("kernel", [pointer, i64, i64, pointer, pointer, pointer], i64)
     logits, n, k, values, indices, maxima = f.arguments
     place = f.memory(8, 8)
@@ -25,7 +26,8 @@ def build(module: Module) -> None:
         return f.call(first_max.name, f32, address, length, place)
 
     def chunk_maximum(chunk: Value) -> Value:
-        return look(logits + chunk * (4 * CHUNK), (n - chunk * CHUNK).minimum(CHUNK))
+        length = (n - chunk * CHUNK).minimum(CHUNK)
+        return f.call(maximum.name, f32, logits + chunk * (4 * CHUNK), length)
 
     with f.loop(chunks) as chunk:
         f.store(chunk_maximum(chunk), maxima, chunk * 4)
@@ -35,7 +37,7 @@ def build(module: Module) -> None:
         best = look(maxima, chunks)
         loop.leave_if((best > _LOWEST).eq(0))
         chunk = f.load(i64, place)
-        chunk_maximum(chunk)
+        look(logits + chunk * (4 * CHUNK), (n - chunk * CHUNK).minimum(CHUNK))
         index = chunk * CHUNK + f.load(i64, place)
         f.store(best, values, found.get() * 4)
         f.store(index.to(i32), indices, found.get() * 4)
@@ -45,6 +47,31 @@ def build(module: Module) -> None:
     with f.loop(found.get()) as i:
         f.store(f.load(f32, values, i * 4), logits + f.load(i32, indices, i * 4).to(i64) * 4)
     f.ret(found.get())
+
+
+def _maximum(module: Module) -> Function:
+    """f32 maximum(x f32[n], n): the largest."""
+    f = module.function("maximum", [pointer, i64], f32, internal=True)
+    x, n = f.arguments
+    best = [f.variable(f32 * _LANES, _LOWEST) for _ in range(4)]
+    many, whole = (n // size * size for size in (len(best) * _LANES, _LANES))
+
+    def meet(variable: Variable, value: Value) -> None:
+        # Not maximum(): NaN counts as none.
+        variable.set((value > variable.get()).select(value, variable.get()))
+
+    with f.loop(0, many, len(best) * _LANES) as i:
+        for j, variable in enumerate(best):
+            meet(variable, f.load(f32 * _LANES, x, i * 4 + 4 * _LANES * j))
+    with f.loop(many, whole, _LANES) as i:
+        meet(best[0], f.load(f32 * _LANES, x, i * 4))
+    for variable in best[1:]:
+        meet(best[0], variable.get())
+    top = f.variable(f32, max_lanes(best[0].get()))
+    with f.loop(whole, n) as i:
+        meet(top, f.load(f32, x, i * 4))
+    f.ret(top.get())
+    return f
 
 
 def _first_max(module: Module) -> Function:

@@ -20,7 +20,6 @@ def config(metadata: Mapping[str, Any]) -> Config:
         query_norm="head if present",
         feed_forward_norm="post_attention_norm",
         experts=Mixture(scoring="sigmoid", by_file=True),
-        scales=False,
     )
 
 

@@ -43,6 +43,12 @@ DECODE_OPS_PER_CYCLE = {
 }  # fmt: skip
 # Weights of 2 and 3 bits take twice the arithmetic of 4 (M013 and M014, both on 6 threads of an E5-2680 v4).
 LOW_BIT_COST = 2.0
+# seventy's own, by the beginnings of quants' names: with AVX-512 VNNI, whose CPUs look bytes up in registers, and on
+# all others. One row in cache on a Zen 4 core beside what DECODE_OPS_PER_CYCLE has (docs/lab.md, 2026-11-27).
+SEVENTY_LOW_BIT_COST = {
+    "IQ1_S": (1.9, 1.5), "IQ1_M": (2.1, 2.4), "IQ2_XXS": (1.2, 2.4), "IQ2_XS": (1.4, 2.4), "IQ2_": (1.6, 2.4),
+    "IQ3_XXS": (1.5, 3.1), "IQ3_": (1.8, 3.1), "Q2_": (1.0, 1.0), "Q3_": (1.0, 1.0),
+}  # fmt: skip
 # Operations per cycle and core of a prompt, dense models of 4 to 8 bits, read off the measurements by hand: llama.cpp
 # since 2024, and ik_llama.cpp, whose kernels repack every quant and do not use AMX.
 PREFILL_OPS_PER_CYCLE = {
@@ -122,9 +128,13 @@ class Calibration:
     def barrier_us(self, engine: str) -> float:
         return BARRIER_US_PER_THREAD_LAYER * (SEVENTY_BARRIER_AIM if engine == "seventy" else 1.0)
 
-    def decode_ops_per_s(self, machine: Machine, low_bit: bool, workers: int) -> float:
+    def decode_ops_per_s(self, machine: Machine, quant: str, low_bit: bool, workers: int, engine: str) -> float:
         per_cycle = DECODE_OPS_PER_CYCLE[machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
-        return workers * machine.ghz * 1e9 * per_cycle / (LOW_BIT_COST if low_bit else 1.0)
+        cost = LOW_BIT_COST
+        if engine == "seventy":
+            found = (costs for name, costs in SEVENTY_LOW_BIT_COST.items() if quant.startswith(name))
+            cost = next(found, (cost, cost))[machine.isa not in ("avx512vnni", "amx")]
+        return workers * machine.ghz * 1e9 * per_cycle / (cost if low_bit else 1.0)
 
     def prefill_ops_per_s(self, machine: Machine, mixture: bool, engine: str, quant: str = "") -> tuple[float, float]:
         """Operations per second of a prompt, and the spread."""

@@ -25,7 +25,7 @@ _TOTALS = {4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 112, 128, 144, 160, 192
 _SIZES = {float(gb) for sizes in MODULE_GB.values() for gb in sizes}
 _MTS = {800, 1066, 1333, 1600, 1866, 2133, 2400, 2666, 2667, 2933, 3000, 3200, 3466, 3600, 3733, 3800, 4000, 4266,
         4400, 4800, 5200, 5600, 6000, 6200, 6400, 6600, 6800, 7200, 7500, 7600, 8000, 8400, 8533}  # fmt: skip
-_GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*g(?:i?b)?(?![a-z0-9])"
+_GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*g(?:i?b)?(?:(?![a-z0-9])|(?=x\d))"
 _KIND = (r"(?:[\s-]*(?:(?:lp)?ddr[345]x?|pc[345]|ecc|reg(?:istered)?|rdimm|lrdimm|udimm|so-?dimm|ram|memory|"
          r"内存条?|服务器|的|of))*")  # fmt: skip
 _STICKS = r"(?:sticks?|modules?|dimms?|pieces?|条|根|片|张|块|个|枚)"
@@ -39,8 +39,10 @@ _MEMORY = (
     rf"{_GB}{_KIND}\s*{_STICKS}",
     r"(?<![\w.])(?P<n>\d{1,2})\s*[x×*]\s*(?P<gb>\d{1,3}(?:\.\d)?)(?![\w.-])(?!\s*(?:core|核|c\b))",
     rf"(?P<total>){_GB}",
+    r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,4})(?![\w.])",
 )
-_NOT_MEMORY = re.compile(r"(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡|rtx|gtx|p106|\d090)\W*$")
+_NOT_MEMORY = re.compile(r"(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡|p106"
+                         r"|(?:rtx|gtx|rx|arc|tesla|radeon|\d0[679]0)\s*\w*(?:\s+(?:ti|super|xt))?)\W*$")  # fmt: skip
 _NOT_MEMORY_AFTER = re.compile(r"\W*(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡)")
 _SPEED = re.compile(r"(?:@\s*|ddr[345]x?[\s-]*|pc[345][\s-]*)?(?<![\d.])(\d{3,5})\s*(?:mhz|mt/?s|t(?![a-z]))?")
 _BREAK = re.compile(r"\n|\bvs\.?(?![a-z])|\bversus\b|还是|对比|或者")
@@ -180,7 +182,8 @@ def _transfers(speed: int) -> int:
 
 
 def _with_sockets(item: _Item, text: str) -> _Item:
-    before = re.search(r"(\d)\s*(?:[x×*]|颗|路|个|块|sockets?|cpus?)?\s*(?:intel|amd)?\s*$", text[: item.start])
+    leading = r"(?<![a-z0-9])(\d)\s*(?:[x×*]|颗|路|个|块|sockets?|cpus?)?\s*(?:intel|amd)?\s*$"
+    before = re.search(leading, text[: item.start])
     after = re.match(r"\s*(?:[x×*]\s*(\d)(?!\d|\s*[x×*g])|(\d)\s*(?:颗|路|个|块|sockets?|cpus?))", text[item.end :])
     said = next((number for number in ((after and (after[1] or after[2])), before and before[1]) if number), None)
     return replace(item, sockets=int(said)) if said and 1 <= int(said) <= 8 else item
@@ -267,12 +270,13 @@ def _with_unknown_cpu(text: str, items: Sequence[_Item], name: str, start: int, 
 
 def _named(text: str, names: dict[str, _Item]) -> Iterator[_Item]:
     """Every name in the text, the longest first where they overlap."""
-    words = list(re.finditer(r"[a-z0-9+]+", text))
+    words = list(re.finditer(r"[a-z0-9]+\+?(?![a-z0-9])|[a-z0-9]+", text))
     index = 0
     while index < len(words):
         for length in range(min(7, len(words) - index), 0, -1):
             window = words[index : index + length]
             key = "".join(word[0] for word in window)
+            key = key if key in names else key.removesuffix("s")
             whole = "\0" not in text[window[0].start() : window[-1].end()]
             if key in names and (length == 1 or len(key) > 3) and whole:
                 yield replace(names[key], start=window[0].start(), end=window[-1].end())

@@ -16,6 +16,7 @@ from seventy.hub.names import Catalogued, Hosted
 from seventy.hub.peek import RemoteHeader, peek
 from seventy.hub.transfer import Say
 from seventy.plan.choice import FAST_ENOUGH, LEAST_BITS, Candidate, Choice, candidates, choose
+from seventy.plan.low_bits import loss_text
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load
 from seventy.plan.runs import Reason, why_not_file
@@ -125,10 +126,11 @@ def _nothing(
         return SeventyError(f"{offered} has no {quant} of {title}; it has: {have}")
     if choice.smaller:
         least = choice.smaller
+        loss = loss_text(least.quant, least.load.params_b)
         return TooFewBits(
             f"{title} does not fit here with {LEAST_BITS} bits or more ({_need(choice.larger, machine)}); fewer bits "
             f"write noticeably worse: if you want that, ask for it: {offered}:{least.quant} "
-            f"({size(1e9 * least.load.file_gb)}). A smaller model is usually better",
+            f"({size(1e9 * least.load.file_gb)}). {loss + ' ' if loss else ''}A smaller model is usually better",
             least.quant,
         )
     smallest = choice.larger
@@ -164,6 +166,8 @@ def _lines(
         f"context of {context} tokens ({_room(machine)}{'' if chosen.fits else ': too little'})"
     )
     lines.append(f"why: {_WHY[choice.why].format(quant=chosen.quant)}")
+    if loss := loss_text(chosen.quant, chosen.load.params_b):
+        lines.append(f"note: {loss}")
     for label, other in (("smaller", choice.smaller), ("larger", choice.larger)):
         if other:
             lines.append(f"{label}: {_other(other)}")

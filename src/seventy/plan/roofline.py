@@ -10,6 +10,7 @@ What it does not know: other load on the machine, thermal limits, BIOS snoop and
 import math
 from dataclasses import dataclass
 
+from seventy.catalog.quants import plain
 from seventy.plan.calibration import CALIBRATION, PREFILL_BATCH, Calibration
 from seventy.plan.machine import Machine
 from seventy.runtime.memory import USUAL_CONTEXT, Footprint, Need
@@ -54,7 +55,7 @@ class Load:
 
     @property
     def low_bit(self) -> bool:
-        return self.quant.upper().removeprefix("UD-").startswith(LOW_BIT)
+        return plain(self.quant).startswith(LOW_BIT)
 
     def step_gb(self, rows: int) -> float:
         """GB of the weights that a step reads which carries one token each of so many texts.
@@ -152,7 +153,7 @@ def predict(
     memory_s = (read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
     rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine, load.quant)
-    decode_rate = calibration.decode_ops_per_s(machine, load.low_bit, workers)
+    decode_rate = calibration.decode_ops_per_s(machine, plain(load.quant), load.low_bit, workers, engine)
     # Rows of several users are multiplied as those of a prompt are.
     compute_s = users * operations / (decode_rate if users == 1 else max(decode_rate, rate))
     barrier_s = load.layers * waiting * calibration.barrier_us(engine) * 1e-6

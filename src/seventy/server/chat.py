@@ -193,6 +193,9 @@ def _tools(body: ChatBody) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def _continued(body: ChatBody, messages: list[dict[str, Any]]) -> str | None:
     """The text that the answer is to go on from, taken out of the messages; None where it begins anew."""
     last = body.messages[-1]
+    if body.continue_final_message and body.add_generation_prompt and "add_generation_prompt" in body.model_fields_set:
+        said = "add_generation_prompt and continue_final_message exclude each other; leave one of them out"
+        raise ApiError(400, said, "invalid_value", "add_generation_prompt")
     if not (body.continue_final_message or last.prefix):
         return None
     if last.role != "assistant" or last.tool_calls:

@@ -37,6 +37,14 @@ TEMPLATES = {
     ),
     "zephyr": _TURN + "<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n" + _PROMPT + "<|assistant|>\n{% endif %}",
     "phi3": _TURN + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n" + _PROMPT + "<|assistant|>\n{% endif %}",
+    "command-r": (
+        "{{ bos_token }}"
+        + _TURN
+        + "<|START_OF_TURN_TOKEN|><|{{ {'user': 'USER', 'assistant': 'CHATBOT'}.get(m.role, 'SYSTEM') }}_TOKEN|>"
+        "{{ m.content | trim }}<|END_OF_TURN_TOKEN|>"
+        + _PROMPT
+        + "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"
+    ),
     "vicuna": (
         _TURN + "{% if m.role == 'system' %}{{ m.content }}\n\n{% elif m.role == 'user' %}USER: {{ m.content }}\n"
         "{% else %}ASSISTANT: {{ m.content }}{{ eos_token }}\n{% endif %}" + _PROMPT + "ASSISTANT:{% endif %}"
@@ -52,6 +60,7 @@ TEMPLATES = {
 # The first whose token a vocabulary has.
 _MARKS = {
     "<|im_start|>": "chatml",
+    "<|START_OF_TURN_TOKEN|>": "command-r",
     "<|start_header_id|>": "llama3",
     "<start_of_turn>": "gemma",
     "[INST]": "llama2",

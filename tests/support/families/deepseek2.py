@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.families.common import Array, Model, attend, rotate, yarn_length
-from tests.support.families.writer import Writer
+from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, EXPERTS = 256, 4, 8
 
@@ -40,7 +40,7 @@ TWINS = {"NextN": (GLM | {"nextn": 1}, GLM)}
 def write(
     path: Path,
     seed: int = 0,
-    format: str = "F32",
+    format: Types = "F32",
     architecture: str = "deepseek2",
     layers: int = 3,
     dense: int = 1,

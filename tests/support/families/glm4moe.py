@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families.common import Array, Model, attend, rotate
-from tests.support.families.writer import Writer
+from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS = 256, 6, 2, 64, 8
 
@@ -18,7 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
 def write(
     path: Path,
     seed: int = 0,
-    format: str = "F32",
+    format: Types = "F32",
     layers: int = 3,
     nextn: int = 0,
     width: int = 160,
@@ -32,9 +32,10 @@ def write(
     fused_qkv: bool = False,
     fused_gate_up: bool = False,
     tied: bool = False,
+    scales: bool = False,
 ) -> Path:
     """A model of so many layers, the first without experts, and `nextn` further blocks that are not run."""
-    with Writer(path, "glm4moe", seed, format) as w:
+    with Writer(path, "glm4moe", seed, format, scales) as w:
         w.keys({
             "block_count": layers + nextn, "nextn_predict_layers": nextn, "embedding_length": HIDDEN,
             "context_length": 2048, "feed_forward_length": 320, "expert_feed_forward_length": width,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.families.common import Array, Model, attend, rotate, sigmoid
-from tests.support.families.writer import Writer
+from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS = 256, 8, 2, 64, 8
 
@@ -20,7 +20,7 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"array": ({"pattern":
 def write(
     path: Path,
     seed: int = 0,
-    format: str = "F32",
+    format: Types = "F32",
     layers: int = 3,
     width: int = 160,
     window: int = 48,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families.common import Array, Model, attend, rotate
-from tests.support.families.writer import Writer
+from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS = 256, 4, 2, 64, 8
 
@@ -18,7 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
 def write(
     path: Path,
     seed: int = 0,
-    format: str = "F32",
+    format: Types = "F32",
     layers: int = 3,
     width: int = 160,
     fused_qkv: bool = False,

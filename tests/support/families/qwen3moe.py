@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families.common import Array, Model, attend, rotate
-from tests.support.families.writer import Writer
+from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS = 256, 4, 2, 96, 8
 
@@ -19,7 +19,7 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"expert arrays": ({"e
 def write(
     path: Path,
     seed: int = 0,
-    format: str = "F32",
+    format: Types = "F32",
     layers: int = 3,
     width: int = 128,
     fused_qkv: bool = False,
@@ -28,6 +28,7 @@ def write(
     arrays: bool = False,
     expert_arrays: bool = False,
     yarn: float | None = None,
+    used: int = 2,
 ) -> Path:
     """`width` is that of an expert, `yarn` a factor; with `arrays` and `expert_arrays` these are arrays."""
 
@@ -42,7 +43,7 @@ def write(
             "attention.head_count": of_layers(HEADS), "attention.head_count_kv": of_layers(KV_HEADS),
             "attention.key_length": HEAD_DIM, "attention.value_length": HEAD_DIM,
             "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 10000.0,
-            "expert_count": EXPERTS, "expert_used_count": of_layers(2, expert_arrays),
+            "expert_count": EXPERTS, "expert_used_count": of_layers(used, expert_arrays),
         })  # fmt: skip
         w.yarn(yarn)
         w.embedding_and_head(HIDDEN, EXPERTS, tied)

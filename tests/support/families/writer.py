@@ -1,6 +1,6 @@
 """Write tiny GGUF files with random weights, of any architecture and tensor type."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,15 +10,19 @@ import gguf
 from tests.support.tiny import add_tokenizer
 
 Array = np.ndarray
+# A tensor type for all matrices, or each one's by the first of these parts that its name has; "" is part of any.
+Types = str | Mapping[str, str]
 
 # The half-precision factors in a block of the types that gguf-py cannot quantise: their offsets, and how many times the
 # first factor each is, so that a row's weights have a mean near zero. Where not listed, one factor at 0.
 _HALVES = {
     "Q2_K": {80: 1.0, 82: 1.5}, "Q3_K": {108: 1.0}, "Q4_K": {0: 1.0, 2: 7.5}, "Q5_K": {0: 1.0, 2: 15.5},
-    "Q6_K": {208: 1.0},
+    "Q6_K": {208: 1.0}, "TQ1_0": {52: 1.0}, "TQ2_0": {64: 1.0},
 }  # fmt: skip
 # What llama.cpp writes instead where a row is not a multiple of 256.
-_SMALL = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+_SMALL = {
+    "Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
+}  # fmt: skip
 
 
 def _kind(format: str, columns: int) -> gguf.GGMLQuantizationType:
@@ -42,6 +46,10 @@ def _random_blocks(kind: gguf.GGMLQuantizationType, shape: tuple[int, ...], std:
                 nibble = fields[:, i // 2] >> (i % 2 * 4) & 15
                 blocks[:, at] = blocks[:, at] & 15 | nibble << 4
             return
+        if kind.name == "NVFP4":
+            # Factors of 8 bits and no sign, of 16 weights each: the nearest from below.
+            blocks[:, :4] = np.searchsorted(_ue4m3(), np.abs(factors), side="right")[:, None] - 1
+            return
         for offset, times in _HALVES.get(kind.name, {0: 1.0}).items():
             blocks[:, offset : offset + 2] = (factors * times).astype(np.float16)[:, None].view(np.uint8)
 
@@ -51,13 +59,21 @@ def _random_blocks(kind: gguf.GGMLQuantizationType, shape: tuple[int, ...], std:
     return blocks.reshape(*shape[:-1], -1)
 
 
+def _ue4m3() -> Array:
+    """The factors of NVFP4 in ascending order: 0 to 448 and not 0x7F, which is 0 again."""
+    blocks = np.zeros((127, 36), np.uint8)
+    blocks[:, 0], blocks[:, 4] = np.arange(127), 2
+    return gguf.dequantize(blocks, gguf.GGMLQuantizationType.NVFP4)[:, 0]
+
+
 class Writer:
     """Writes one random GGUF; 2-D and 3-D matrices are in `format`, all else in F32.
 
-    With `scales`, every matrix of which llama.cpp reads a `.scale` companion gets one that is not 1.
+    With `scales`, every matrix of which llama.cpp reads a `.scale` companion gets one that is not 1, and where it is
+    NVFP4 an `.input_scale`, too, which no CPU has a use for.
     """
 
-    def __init__(self, path: Path, architecture: str, seed: int, format: str, scales: bool = False) -> None:
+    def __init__(self, path: Path, architecture: str, seed: int, format: Types, scales: bool = False) -> None:
         self.path, self.format, self.scales = path, format, scales
         self.rng = np.random.default_rng(seed)
         self._file = gguf.GGUFWriter(str(path), architecture)
@@ -100,7 +116,13 @@ class Writer:
         if scaled and self.scales:
             scale = self.rng.uniform(0.6, 1.4, shape[0] if len(shape) == 3 else 1)
             self.add(name.replace(".weight", ".scale"), scale)
+            if self._kind(name, shape[-1]).name == "NVFP4":
+                self.add(name.replace(".weight", ".input_scale"), 100 * scale)
         self.store(name, self.rng.standard_normal(shape) * std)
+
+    def _kind(self, name: str, columns: int) -> gguf.GGMLQuantizationType:
+        types = {"": self.format} if isinstance(self.format, str) else self.format
+        return _kind(next(type for part, type in types.items() if part in name), columns)
 
     def store(self, name: str, values: Array, exact: bool = False) -> None:
         """Values in the file's format; where `gguf` cannot quantise to it, random ones of the same size.
@@ -108,7 +130,7 @@ class Writer:
         With `exact` these values in Q8_0 instead.
         """
         values = np.ascontiguousarray(values, np.float32)
-        kind = _kind(self.format, values.shape[-1])
+        kind = self._kind(name, values.shape[-1])
         try:
             data = gguf.quantize(values, kind)
         except NotImplementedError:

@@ -152,12 +152,12 @@ class Config:
     """The numbers of a model, as its GGUF's metadata gives them.
 
     `feed_forward` are the widths of each layer's feed-forward, 0 where all layers have experts instead. After the
-    layers a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `scales` says
-    whether products are multiplied by the `.scale` of their matrix. `shapes` and `windows` are the keys and values of
-    each layer, and how many positions it sees, None where it sees all. With `latent`, there is one key for all heads;
-    where the model is `indexed`, an indexer chooses keys, which changes nothing up to `context`. With `delta_net` or
-    `convolution`, some layers have that instead of attention. What `gated` attention makes is multiplied by the sigmoid
-    of as many numbers. The last `shared_kv` layers have no keys and values of their own (`kv_layer`).
+    layers a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `shapes` and
+    `windows` are the keys and values of each layer, and how many positions it sees, None where it sees all. With
+    `latent`, there is one key for all heads; where the model is `indexed`, an indexer chooses keys, which changes
+    nothing up to `context`. With `delta_net` or `convolution`, some layers have that instead of attention. What `gated`
+    attention makes is multiplied by the sigmoid of as many numbers. The last `shared_kv` layers have no keys and values
+    of their own (`kv_layer`).
 
     Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
     None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
@@ -180,7 +180,6 @@ class Config:
     feed_forward_norm: str
     experts: Experts | None
     further_blocks: int
-    scales: bool
     windows: tuple[int | None, ...]
     latent: Latent | None = None
     indexed: bool = False
@@ -214,7 +213,8 @@ class Config:
         """Whether the main pass may have a use for the tensor of this name."""
         if self.indexed and ".indexer." in tensor:
             return False
-        if tensor.endswith(".scale") and not self.scales:
+        # For activations of four bits, which no CPU multiplies: llama.cpp reads it and uses it on GPUs only.
+        if tensor.endswith(".input_scale"):
             return False
         block = re.match(r"blk\.(\d+)\.", tensor)
         if block is None:
@@ -234,7 +234,6 @@ def read(
     query_norm: QueryNorm = "none",
     feed_forward_norm: str = "ffn_norm",
     experts: Mixture | None = None,
-    scales: bool = True,
     window_period: int = 0,
     shape_by_window: bool = False,
     temperature: bool = False,
@@ -287,7 +286,6 @@ def read(
         feed_forward_norm=feed_forward_norm,
         experts=mixture,
         further_blocks=further,
-        scales=scales,
         windows=windows,
         temperature=_temperature(m, rotary) if temperature else None,
         logit_cap=m.number("final_logit_softcapping") if m.raw("final_logit_softcapping") else 0.0,

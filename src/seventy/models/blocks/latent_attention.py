@@ -58,7 +58,6 @@ def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture, index
         feed_forward_norm="ffn_norm",
         experts=mixture,
         further_blocks=further,
-        scales=False,
         windows=(None,) * (blocks - further),
         latent=latent,
         indexed=indexed,

@@ -1,0 +1,102 @@
+"""Quants below four bits: which one makes a model fit a machine, and what it costs in quality by published figures."""
+
+from dataclasses import dataclass
+
+from seventy.catalog.quant_loss import QuantLoss, loss_of
+from seventy.catalog.quants import known_quant, nominal_bits
+from seventy.errors import SeventyError
+from seventy.plan.machine import Machine
+from seventy.plan.roofline import Prediction, predict
+from seventy.plan.wanted import Wanted, catalogue_load
+from seventy.plan.words import say
+from seventy.runtime.memory import USUAL_CONTEXT
+from seventy.sizes import size
+
+# llama.cpp's mixtures from the largest on; of two of one size the better one.
+ORDER = (
+    "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "IQ3_M", "IQ3_XXS", "IQ2_M", "IQ2_XS", "IQ2_XXS", "IQ1_M",
+    "IQ1_S",
+)  # fmt: skip
+# A quant of so many bits is as good as the whole model to most: nothing is said of it.
+_HARMLESS_BITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A quant of the wanted model that fits, and what to expect of it."""
+
+    quant: str
+    prediction: Prediction
+
+
+def loss_text(quant: str, params_b: float, lang: str = "en") -> str | None:
+    """What the quant costs in quality, in a sentence with its source; None for one of four bits or more."""
+    if not known_quant(quant) or nominal_bits(quant) >= _HARMLESS_BITS:
+        return None
+    loss = loss_of(quant, params_b)
+    if loss is None:
+        return say("loss_unknown", lang, {"quant": quant})
+    return say("loss_texts" if loss.mmlu is None else "loss_answers", lang, _values(loss))
+
+
+def _values(loss: QuantLoss) -> dict[str, object]:
+    return {
+        "quant": loss.quant, "model": loss.model, "kl": loss.kl, "perplexity": loss.perplexity,
+        "whole": loss.whole_perplexity, "mmlu": loss.mmlu, "best": loss.best_mmlu, "best_quant": loss.best_quant,
+        "source": loss.source, "date": loss.date,
+    }  # fmt: skip
+
+
+def fitting(want: Wanted, machine: Machine, engine: str, context: int, users: int = 1) -> Fit | None:
+    """The largest quant of a model of the catalogue that fits where the wanted one does not; None if none does.
+
+    None, too, where the wanted one fits, or nobody knows the machine's memory or the model's other sizes.
+    """
+    if machine.room_bytes is None or want.name is None or want.architecture == "gpt-oss":
+        return None
+    if predict(machine, want.load, context, engine, users=users).fits:
+        return None
+    for quant in ORDER:
+        try:
+            load = catalogue_load(want.name.model, quant)
+        except SeventyError:
+            return None
+        if load.file_gb >= want.load.file_gb:
+            continue
+        found = predict(machine, load, context, engine, users=users)
+        if found.fits:
+            return Fit(quant, found)
+    return None
+
+
+def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, context: int, users: int = 1) -> list[str]:
+    """What an answer says of few bits: what the wanted quant costs, and which one fits where it does not."""
+    fit = fitting(want, machine, engine, context, users) if machine else None
+    losses = [loss_text(quant, want.load.params_b, lang) for quant in [want.load.quant, *([fit.quant] if fit else [])]]
+    lines = [losses[0]] if losses[0] else []
+    if fit:
+        speed, load = fit.prediction.decode, fit.prediction.load
+        lines.append(say("fits_quant", lang, {
+            "quant": fit.quant, "size": size(1e9 * load.file_gb), "mid": speed.mid, "low": speed.low,
+            "high": speed.high, "needs": size(fit.prediction.need.total), "context": max(context, USUAL_CONTEXT),
+        }))  # fmt: skip
+        lines += [losses[1]] if losses[1] else []
+    return lines
+
+
+def fit_json(want: Wanted, engine: str, machine: Machine | None, context: int, users: int = 1) -> dict[str, object]:
+    """The same as numbers."""
+    fit = fitting(want, machine, engine, context, users) if machine else None
+
+    def loss(quant: str) -> dict[str, object] | None:
+        found = loss_of(quant, want.load.params_b) if loss_text(quant, want.load.params_b) else None
+        return _values(found) if found else None
+
+    fits = None
+    if fit:
+        speed = fit.prediction.decode
+        fits = {
+            "quant": fit.quant, "file_gb": fit.prediction.load.file_gb, "need_bytes": fit.prediction.need.total,
+            "decode_tok_s": {"low": speed.low, "mid": speed.mid, "high": speed.high}, "quality_loss": loss(fit.quant),
+        }  # fmt: skip
+    return {"quality_loss": loss(want.load.quant), "fitting_quant": fits}
