@@ -233,7 +233,7 @@ def write_state(cache: PrefixCache, sequence: Sequence, tokens: list[int], commi
     for at in range(start, len(whole)):
         mark = hash(tuple(whole[: at + 1])) & 0xFFFFFFFF
         cache.memory.layer(1).view(np.uint32)[:, sequence.pages[at // PAGE], at % PAGE] = mark
-    old, new = sequence.states
+    old, new, _, _ = sequence.states
     states = cache.states.memory.reshape(-1, cache.states.nbytes).view(np.uint32)
     assert new != EMPTY and new != old
     assert states[old, 0] == states[old, 16] == (hash(tuple(sequence.tokens)) & 0xFFFFFFFF if start else 0)

@@ -3,18 +3,20 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from seventy import LLM, SeventyError
-from seventy.engine.drafts import MAX_DRAFT, Drafter, Governor, Lookup
+from seventy.engine.drafts import Drafter, Drafts
+from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.request import Piece
 from seventy.engine.scheduler import Scheduler
 from seventy.gguf.file import GGUF
 from seventy.text.grammar import Grammars
 from tests.engine.test_scheduler import VARIED, Asked, alone, prompt
-from tests.support.families import gpt_oss
+from tests.support.families import gpt_oss, qwen35, qwen35moe
 from tests.support.tiny import write_tiny
 
 SAMPLINGS = {
@@ -52,15 +54,15 @@ class Texts:
         # A prompt may be of several texts: then the drafter is right for one of them.
         return next((text for text in self.whole if text[: len(tokens)] == list(tokens)), list(tokens))
 
-    def right(self, tokens: Sequence[int]) -> Drafter:
+    def right(self, tokens: Sequence[int], user: str) -> Drafter:
         text = self._at(tokens)
         return Told(tokens, lambda at, n: (text[at : at + n] + [0] * n)[:n])
 
-    def wrong(self, tokens: Sequence[int]) -> Drafter:
+    def wrong(self, tokens: Sequence[int], user: str) -> Drafter:
         text = self._at(tokens)
         return Told(tokens, lambda at, n: [(token + 1) % 256 for token in (text[at : at + n] + [0] * n)[:n]])
 
-    def mixed(self, tokens: Sequence[int]) -> Drafter:
+    def mixed(self, tokens: Sequence[int], user: str) -> Drafter:
         text, of = self._at(tokens), self._random
 
         def guess(at: int, n: int) -> list[int]:
@@ -79,7 +81,7 @@ def loaded(tiny: Path) -> Iterator[LLM]:
 @pytest.fixture
 def scheduler(loaded: LLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
     loaded.model.cache.forget()
-    scheduler = Scheduler(loaded.model, loaded.tokenizer, loaded.top_k, parallel=4)
+    scheduler = Scheduler(loaded.model, loaded.tokenizer, loaded.top_k, parallel=4, drafts=Drafts())
     always(scheduler, monkeypatch)
     yield scheduler
     scheduler.close()
@@ -88,10 +90,16 @@ def scheduler(loaded: LLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Schedule
 def always(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let steps carry every draft there is, whether it pays or not."""
 
-    def share(chances: Sequence[Sequence[float]], room: int) -> list[int]:
-        return [min(len(each), room // len(chances)) for each in chances]
+    def share(offers: Sequence[Offer], room: int, pass_seconds: float = 0.0) -> list[int]:
+        return [min(len(each.chances), room // len(offers)) for each in offers]
 
-    monkeypatch.setattr(scheduler._governor, "share", share)
+    governor = scheduler.drafts.governor
+    for _ in range(3):
+        governor.record(1, 1, 1, 1.0)
+    monkeypatch.setattr("seventy.engine.drafts._READING_SHARE", 1e9)
+    monkeypatch.setattr(governor, "share", share)
+    monkeypatch.setattr(governor, "ready", lambda texts: texts > 0)
+    monkeypatch.setattr(Governor, "for_reading", 1e9)
 
 
 @pytest.mark.parametrize("kind", ["right", "wrong", "mixed", "lookup"])
@@ -101,7 +109,8 @@ def test_the_text_is_the_one_without_drafts(name: str, kind: str, loaded: LLM, s
     prompts = [prompt(i, 7 + 13 * i) for i in range(6)]
     expected = [alone(loaded, ids, 90, **sampling) for ids in prompts]
     texts.whole = [ids + tokens for ids, tokens in zip(prompts, expected, strict=True)]
-    scheduler._drafter = Lookup if kind == "lookup" else getattr(texts, kind)
+    if kind != "lookup":
+        scheduler.drafts.make_lookup = getattr(texts, kind)
     loaded.model.cache.forget()
     for ids, tokens in zip(prompts, expected, strict=True):
         asked = Asked(scheduler, ids, 90, sampling=sampling)
@@ -128,9 +137,10 @@ def test_under_load_and_without_pages_too(kind: str, tiny: Path, monkeypatch: py
         expected = [alone(llm, ids, 200, **each) for ids, each in zip(prompts, samplings, strict=True)]
         texts.whole = [ids + tokens for ids, tokens in zip(prompts, expected, strict=True)]
         llm.model.cache.forget()
-        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, parallel=6)
+        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, parallel=6, drafts=Drafts())
         always(scheduler, monkeypatch)
-        scheduler._drafter = Lookup if kind == "lookup" else getattr(texts, kind)
+        if kind != "lookup":
+            scheduler.drafts.make_lookup = getattr(texts, kind)
         try:
             asked = [
                 Asked(scheduler, ids, 200, user=str(i), sampling=samplings[i]) for i, ids in enumerate(prompts)
@@ -158,7 +168,7 @@ def test_stops_ends_grammars_and_scores_are_those_without(loaded: LLM, scheduler
         {"top_logprobs": 3, "logit_bias": {77: 3.0, 78: -2.0}},
         {"ignore_eos": False, "logit_bias": {257: 4.0}},
     ]
-    off = Scheduler(loaded.model, loaded.tokenizer, loaded.top_k, draft="off")
+    off = Scheduler(loaded.model, loaded.tokenizer, loaded.top_k)
     try:
         for case in cases:
             def ask(of: Scheduler, case: dict[str, object] = case) -> Asked:
@@ -171,7 +181,7 @@ def test_stops_ends_grammars_and_scores_are_those_without(loaded: LLM, scheduler
             texts = Texts()
             texts.whole = [ids + plain.tokens]
             for drafter in (texts.right, texts.mixed, texts.wrong):
-                scheduler._drafter = drafter
+                scheduler.drafts.make_lookup = drafter
                 drafted = ask(scheduler)
                 other = drafted.end()
                 assert pieces(drafted) == pieces(plain)
@@ -191,9 +201,9 @@ def test_windows_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         texts, prompts = Texts(), [prompt(i, 40 + 90 * i) for i in range(3)]
         expected = [alone(llm, ids, 180) for ids in prompts]
         texts.whole = [ids + tokens for ids, tokens in zip(prompts, expected, strict=True)]
-        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k)
+        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, drafts=Drafts())
         always(scheduler, monkeypatch)
-        scheduler._drafter = texts.mixed
+        scheduler.drafts.make_lookup = texts.mixed
         try:
             llm.model.cache.forget()
             asked = [Asked(scheduler, ids, 180) for ids in prompts]
@@ -201,6 +211,40 @@ def test_windows_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             scheduler.close()
         assert [each.tokens for each in asked] == expected
+
+
+@pytest.mark.parametrize("family", [qwen35, qwen35moe])
+def test_recurrent_states_hold(family: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = family.write(tmp_path / "model.gguf", layers=4)
+    prompts = [prompt(i, 20 + 37 * i) for i in range(5)]
+    samplings = [VARIED | {"seed": i} if i % 2 else {} for i in range(5)]
+    with LLM(path, threads=2, context=512, draft="off") as llm:
+        texts = Texts()
+        expected = [alone(llm, ids, 120, **each) for ids, each in zip(prompts, samplings, strict=True)]
+        texts.whole = [ids + tokens for ids, tokens in zip(prompts, expected, strict=True)]
+        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, drafts=Drafts())
+        always(scheduler, monkeypatch)
+        try:
+            for kind in (texts.right, texts.mixed, texts.wrong):
+                scheduler.drafts.make_lookup = kind
+                llm.model.cache.forget()
+                # Room for 512 positions: not all of them fit at once.
+                asked = [
+                    Asked(scheduler, ids, 120, user=str(i), sampling=samplings[i]) for i, ids in enumerate(prompts)
+                ]
+                ends = [each.end() for each in asked]
+                assert [each.tokens for each in asked] == expected
+                assert sum(end.drafted_tokens for end in ends) > 100
+                assert any(end.accepted_tokens for end in ends) == (kind != texts.wrong)
+            assert scheduler.statistics.preempted > 0
+            # A state with drafts pending in it is remembered, too, and another text goes on from it.
+            scheduler.drafts.make_lookup = texts.right
+            again = Asked(scheduler, texts.whole[0][:90], 40)
+            assert again.end().accepted_tokens > 20 and again.tokens == texts.whole[0][90:130]
+            more = Asked(scheduler, texts.whole[0][:130], 1)
+            assert more.end().cached_tokens == 129 and more.tokens == texts.whole[0][130:131]
+        finally:
+            scheduler.close()
 
 
 def test_a_draft_that_is_no_number_fails_nobody(tmp_path: Path) -> None:
@@ -215,21 +259,21 @@ def test_a_draft_that_is_no_number_fails_nobody(tmp_path: Path) -> None:
         plain = Asked(llm.scheduler, prompt(1, 9), 20, logit_bias=bias)
         plain.end()
         always(llm.scheduler, patch)
-        llm.scheduler._drafter = lambda tokens: Told(tokens, lambda at, n: [200] * n)
+        llm.scheduler.drafts.make_lookup = lambda tokens, user: Told(tokens, lambda at, n: [200] * n)
         drafted = Asked(llm.scheduler, prompt(1, 9), 20, logit_bias=bias)
         assert drafted.end().written_tokens == 20
         assert drafted.tokens == plain.tokens
 
 
 def test_prompts_in_the_step_leave_no_room_for_drafts(loaded: LLM, scheduler: Scheduler) -> None:
-    scheduler._drafter = lambda tokens: Told(tokens, lambda at, n: [0] * n)
+    scheduler.drafts.make_lookup = lambda tokens, user: Told(tokens, lambda at, n: [0] * n)
     seen: list[tuple[int, ...]] = []
     plan = scheduler._plan
 
     def watched() -> object:
         batch = plan()
         if any(not task.decoding for task, _ in batch):
-            seen.append(tuple(len(tokens) for task, tokens in batch if task.decoding))
+            seen.append(tuple(n for task, n in batch if task.decoding))
         return batch
 
     scheduler._plan = watched  # type: ignore[method-assign, assignment]
@@ -242,7 +286,7 @@ def test_prompts_in_the_step_leave_no_room_for_drafts(loaded: LLM, scheduler: Sc
 
 
 def test_an_unknown_kind_of_draft_is_refused(tiny: Path) -> None:
-    with pytest.raises(SeventyError, match="draft must be one of auto, off, lookup, not 'magic'"):
+    with pytest.raises(SeventyError, match="one of auto, off, lookup, or a model's name or file, not 'magic'"):
         LLM(tiny, draft="magic")
 
 
@@ -263,129 +307,3 @@ def test_smollm2_copies_and_writes_as_without(smollm2: Path) -> None:
         # Of a copy nearly every guess is right.
         copy = llm.generate(f"{text}\n{text}\n{text[:40]}", 30)
         assert copy.timings.accepted_tokens <= copy.timings.drafted_tokens
-
-
-# Lookup
-
-
-def test_lookup_finds_what_followed_before_and_goes_round() -> None:
-    tokens = [1, 2, 3, 4, 5, 6, 7, 9, 1, 2, 3]
-    lookup = Lookup(tokens)
-    assert lookup.propose(3) == [4, 5, 6]
-    # Beyond the end it goes on with itself.
-    assert lookup.propose(10) == [4, 5, 6, 7, 9, 1, 2, 3, 4, 5]
-    first = lookup.chances(1)
-    tokens += [4, 5, 6]
-    lookup.observe()
-    assert lookup.propose(1) == [7]
-    # The longer it was right, the surer.
-    assert lookup.chances(1) > first
-    tokens.append(8)
-    lookup.observe()
-    assert lookup.chances(5) == []
-
-
-def test_lookup_counts_what_it_would_have_guessed_though_nobody_asked() -> None:
-    rng = random.Random(1)
-    # Three tokens that are always there, and never what followed them before.
-    tokens = [token for i in range(40) for token in (1, 2, 3, 10 + i)]
-    lookup = Lookup([*tokens[:8], 1, 2, 3])
-    assert lookup.chances(3)
-    text = tokens[:8]
-    lookup = Lookup(text)
-    for token in tokens[8:]:
-        text.append(token)
-        lookup.observe()
-    text += [1, 2, 3]
-    lookup.observe()
-    assert lookup.chances(3) == []
-    copied = [rng.randrange(1000) for _ in range(50)]
-    text = copied * 3
-    lookup = Lookup(text)
-    for token in copied * 2:
-        text.append(token)
-        lookup.observe()
-    assert len(lookup.chances(MAX_DRAFT)) == MAX_DRAFT
-
-
-def test_an_index_made_at_once_is_the_one_made_token_by_token() -> None:
-    rng = random.Random(0)
-    tokens = [rng.randrange(3) for _ in range(200)]
-    grown = tokens[:1]
-    by_token = Lookup(grown)
-    for token in tokens[1:]:
-        grown.append(token)
-        by_token.observe()
-    assert by_token._after == Lookup(tokens)._after | {(tokens[0],): 1, (tokens[0], tokens[1]): 2}
-
-
-@pytest.mark.parametrize("n", range(6))
-def test_short_prompts_have_no_guesses(n: int) -> None:
-    assert Lookup(list(range(n))).chances(4) == []
-
-
-# Governor
-
-
-def run(
-    governor: Governor, seconds: Callable[[int], float], right: Callable[[], bool], chance: float, passes: int,
-    texts: int = 1,
-) -> tuple[float, int, list[int]]:  # fmt: skip
-    """Write texts whose guesses are right as `right` says and hoped to be by `chance`: seconds, tokens, guesses."""
-    total, tokens, drafted = 0.0, 0, []
-    for _ in range(passes):
-        numbers = governor.share([[chance ** (i + 1) for i in range(MAX_DRAFT)]] * texts, 64 - texts)
-        written = 0
-        for n in numbers:
-            written += 1
-            for _ in range(n):
-                if not right():
-                    break
-                written += 1
-        rows = texts + sum(numbers)
-        governor.record(texts, rows, written, seconds(rows))
-        total, tokens = total + seconds(rows), tokens + written
-        drafted.append(sum(numbers))
-    return total, tokens, drafted
-
-
-def test_rows_that_cost_nothing_are_filled_and_those_that_cost_a_pass_are_not() -> None:
-    _, tokens, drafted = run(Governor(), lambda rows: 1 + 0.01 * rows, lambda: True, 0.95, 100)
-    assert drafted[:3] == [0, 0, 0] and max(drafted) == MAX_DRAFT and tokens > 1200
-    # A row that takes longer than a step: tried now and then, within what is allowed.
-    total, tokens, drafted = run(Governor(), lambda rows: 1.0 + 1.5 * (rows - 1), lambda: True, 0.95, 400)
-    assert 0 < sum(drafted) < 40 and total <= 1.02 * tokens
-
-
-@pytest.mark.parametrize("slope", [0.02, 0.1, 0.3, 1.0])
-@pytest.mark.parametrize("chance", [0.3, 0.8, 0.99])
-def test_guesses_that_are_always_wrong_cost_two_hundredths_at_most(slope: float, chance: float) -> None:
-    def seconds(rows: int) -> float:
-        return 1 + slope * (rows - 1)
-
-    total, tokens, drafted = run(Governor(), seconds, lambda: False, chance, 400)
-    assert total <= 1.02 * tokens * seconds(1), (total / tokens, drafted)
-
-
-def test_when_others_fill_the_step_guesses_give_way() -> None:
-    # Eight rows cost as one, every further one as much as all of these.
-    def seconds(rows: int) -> float:
-        return max(1.0, rows - 7.0)
-
-    _, _, drafted = run(Governor(), seconds, lambda: True, 0.9, 200)
-    assert drafted[-1] == 7
-    _, _, drafted = run(Governor(), seconds, lambda: True, 0.9, 200, texts=8)
-    assert not any(drafted[-50:])
-
-
-def test_a_machine_that_slows_down_changes_nothing() -> None:
-    governor, busy = Governor(), [1.0]
-
-    def seconds(rows: int) -> float:
-        return busy[0] * (1 + 0.05 * rows)
-
-    run(governor, seconds, lambda: True, 0.95, 100)
-    busy[0] = 3.0
-    _, _, drafted = run(governor, seconds, lambda: True, 0.95, 200)
-    assert sum(n > 5 for n in drafted) > 180
-    assert governor.cost(1) == pytest.approx(seconds(1), rel=0.2)

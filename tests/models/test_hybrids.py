@@ -191,9 +191,11 @@ def test_states_are_in_the_account_and_in_what_steps_read(tmp_path: Path) -> Non
     path = qwen35.write(tmp_path / "model.gguf", layers=3, interval=3, state=32, k_heads=2, v_heads=4)
     with LLM(path, threads=1, context=64) as llm:
         model = llm.model
-        # Two layers: a window of 3 rows of 256 channels, and 4 matrices of 32 x 32.
-        assert model.cache.states.nbytes == 2 * 4 * (3 * 256 + 4 * 32 * 32)
-        nothing = model.program.bytes_of_one_row() + 2 * model.cache.states.nbytes
+        # Two layers: a window of 3 rows of 256 channels, and 4 matrices of 32 x 32; and 7 drafted rows.
+        kept, drafted = 3 * 256 + 4 * 32 * 32, 256 + 4 * (2 * 32 + 16)
+        assert model.cache.states.nbytes == 2 * 4 * (kept + 7 * drafted)
+        assert model.cache.states.kept_bytes == 2 * 4 * kept
+        nothing = model.program.bytes_of_one_row() + 2 * model.cache.states.kept_bytes
         assert model.read_bytes(1) == nothing + model.cache.memory.position_bytes
 
 

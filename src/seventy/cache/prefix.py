@@ -42,8 +42,9 @@ class _Node:
     page: int
     users: int = 0
     children: dict[tuple[int, ...], "_Node"] = field(default_factory=dict)
-    # The remembered states, by the tokens after this page that they are of, too: less than a page of them.
-    states: dict[tuple[int, ...], int] = field(default_factory=dict)
+    # The remembered states, by the tokens after this page that they are of, too: less than a page of them. How many of
+    # these tokens are pending in each.
+    states: dict[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
 
 
 class PrefixCache:
@@ -124,16 +125,16 @@ class PrefixCache:
             self._forget_state(*next(iter(self._remembered)))
         return self.states.take()
 
-    def _remember_state(self, node: _Node, rest: tuple[int, ...], state: int) -> None:
+    def _remember_state(self, node: _Node, rest: tuple[int, ...], state: int, pending: int) -> None:
         if rest not in node.states:
-            node.states[rest] = state
+            node.states[rest] = state, pending
             self.states.remember(state)
         self._remembered[node, rest] = None
         self._remembered.move_to_end((node, rest))
 
     def _forget_state(self, node: _Node, rest: tuple[int, ...]) -> None:
         del self._remembered[node, rest]
-        self.states.forget(node.states.pop(rest))
+        self.states.forget(node.states.pop(rest)[0])
 
     def _hold(self, node: _Node) -> None:
         node.users += 1
@@ -158,8 +159,9 @@ class Sequence:
         # Which of the pages it needs the slots of: those from _first on, and those before that are _kept.
         self._needed: set[int] = set()
         self._first, self._kept = 0, range(0)
-        # The state after `tokens`, the one that the next step writes, and after how many tokens it is to be remembered.
-        self._state, self._next_state, self._reserved = EMPTY, EMPTY, 0
+        # The state of `tokens`, how many of these are pending in it, the state that the next step writes, how many
+        # tokens there are after it at most, how many of them drafted; after how many tokens it is to be remembered.
+        self._state, self._pending, self._next_state, self._reserved, self._drafted = EMPTY, 0, EMPTY, 0, 0
         self._marks: list[int] = []
         self.max_length = max_length
         self.tokens: list[int] = []
@@ -179,9 +181,11 @@ class Sequence:
         return self._cache.slots.of_page[self.pages]
 
     @property
-    def states(self) -> tuple[int, int]:
-        """The state of the recurrent layers that a step reads, and the one that it writes."""
-        return self._state, self._next_state
+    def states(self) -> tuple[int, int, int, int]:
+        """The state of the recurrent layers that a step reads and the one that it writes, how many tokens are pending
+        in the first, and how many of the step's are drafted.
+        """
+        return self._state, self._next_state, self._pending, self._drafted
 
     def missing_pages(self, length: int) -> int:
         """Return how many pages must be taken before positions up to `length` can be written."""
@@ -232,9 +236,9 @@ class Sequence:
                 self._open_pages(found[:depth])
                 self._open_part(node, rest)
                 if self.length == depth * PAGE + len(rest):
-                    self._state = node.states[rest]
+                    self._state, self._pending = node.states[rest]
                     cache.states.hold(self._state)
-                    cache._remember_state(node, rest, self._state)
+                    cache._remember_state(node, rest, self._state, self._pending)
                     return
                 self.close()
 
@@ -278,8 +282,11 @@ class Sequence:
         self._owned = 1
         self.tokens += wanted[:common]
 
-    def reserve(self, length: int) -> None:
-        """Make room for positions 0 to length - 1. Raises SeventyError when the cache is full."""
+    def reserve(self, length: int, drafted: int = 0) -> None:
+        """Make room for positions 0 to length - 1, the last `drafted` of which may turn out wrong.
+
+        Raises SeventyError when the cache is full.
+        """
         assert length <= self.max_length, f"{length} positions in a sequence of {self.max_length}"
         for _ in range(self.missing_pages(length)):
             self._table[len(self._shared) + self._owned] = self._cache._take()
@@ -287,7 +294,7 @@ class Sequence:
             self._owned += 1
         if self._cache.recurrent and self._next_state == EMPTY:
             self._next_state = self._cache._take_state()
-        self._reserved = length
+        self._reserved, self._drafted = length, drafted
 
     def mark(self, position: int) -> None:
         """Let the state after so many tokens, whole pages of them, be remembered, unless they are read already."""
@@ -301,11 +308,12 @@ class Sequence:
     def commit(self, tokens: Tokens[int]) -> None:
         """Append tokens that a step has written and that are right; full pages are shared from now on.
 
-        Of recurrent layers, these must be all that room was made for: their state is that after the last of them.
+        Of recurrent layers, these must be all that room was made for, but for drafted ones.
         """
         self.tokens.extend(tokens)
         cache = self._cache
-        assert not cache.recurrent or self.length == self._reserved, f"{self.length} of {self._reserved} positions"
+        wrong = self._reserved - self.length
+        assert not cache.recurrent or 0 <= wrong <= self._drafted, f"{self.length} of {self._reserved} positions"
         while (len(self._shared) + 1) * PAGE <= self.length:
             at = len(self._shared)
             key = tuple(self.tokens[at * PAGE : (at + 1) * PAGE])
@@ -333,10 +341,10 @@ class Sequence:
         self._first = first
         if cache.recurrent:
             cache.states.release(self._state)
-            self._state, self._next_state = self._next_state, EMPTY
+            self._state, self._next_state, self._pending = self._next_state, EMPTY, self._drafted - wrong
             while self._marks and self._marks[0] <= self.length:
                 if self._marks.pop(0) == self.length:
-                    cache._remember_state(self._shared[-1], (), self._state)
+                    cache._remember_state(self._shared[-1], (), self._state, self._pending)
 
     def _hold_slot(self, index: int) -> None:
         self._cache.slots.hold(int(self._table[index]))
@@ -362,10 +370,10 @@ class Sequence:
                 cache._idle[node] = None
                 self._owned = 0
         if self._state != EMPTY:
-            cache._remember_state(self._shared[-1] if self._shared else cache._root, rest, self._state)
-        for state in self.states:
+            cache._remember_state(self._shared[-1] if self._shared else cache._root, rest, self._state, self._pending)
+        for state in (self._state, self._next_state):
             cache.states.release(state)
-        self._state, self._next_state, self._marks = EMPTY, EMPTY, []
+        self._state, self._pending, self._next_state, self._marks = EMPTY, 0, EMPTY, []
         while self._shared:
             cache._release(self._shared.pop())
         self.tokens, self._first, self._kept = [], 0, range(0)

@@ -40,9 +40,13 @@ class Paged:
 
 @dataclass(frozen=True, slots=True)
 class Recurrent:
-    """Arrays of f32 of these shapes for a whole text, whatever its length; each begins on a cache line."""
+    """Arrays of f32 of these shapes for a whole text, whatever its length; each begins on a cache line.
+
+    `log_bytes` of them are room for what drafted rows do, which is read and written only where there are some.
+    """
 
     shapes: tuple[tuple[int, ...], ...]
+    log_bytes: int = 0
 
     @property
     def starts(self) -> tuple[int, ...]:

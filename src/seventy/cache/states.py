@@ -1,7 +1,8 @@
 """The memory of recurrent layers: states, each of all such layers together after some tokens of a text.
 
 A state never changes once its step is committed: a step reads one and writes another, so that an aborted one leaves
-nothing behind, and a sequence may be remembered as it is now by keeping its state (cache/prefix.py).
+nothing behind, and a sequence may be remembered as it is now by keeping its state (cache/prefix.py). Where a step had
+drafted rows, it is that before them, and has a log of what they do: those that turned out right are pending in it.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,13 @@ class States:
     def __init__(self, specs: Sequence[CacheSpec], n_states: int) -> None:
         # Where each array of each layer begins in a state.
         self._starts: dict[int, list[int]] = {}
-        self.nbytes = 0
+        # Bytes of a state, and of it without the logs of drafted rows.
+        self.nbytes = self.kept_bytes = 0
         for layer, spec in enumerate(specs):
             if isinstance(spec, Recurrent):
                 self._starts[layer] = [self.nbytes + start for start in spec.starts]
                 self.nbytes += spec.nbytes
+                self.kept_bytes += spec.nbytes - spec.log_bytes
         self.n_states = n_states if self.nbytes else 0
         self.memory = allocate((1 + self.n_states) * self.nbytes)
         self._users, self._remembered = [0] * (1 + self.n_states), [0] * (1 + self.n_states)

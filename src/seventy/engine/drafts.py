@@ -1,48 +1,30 @@
-"""Drafts: what may come next in a text, guessed for nothing, and how many guesses a step should carry.
+"""Drafts: what may come next in the running texts, guessed by whoever does it best, and what that has gained.
 
 A step reads every weight once, whatever its rows. Guessed tokens are rows of the same step: the scheduler keeps those
-that equal what the sampler chooses (engine/scheduler.py), so that a text with drafts is the text without, to the bit,
-and a guess costs nothing but its row's time. Whether that pays is measured: `Lookup` counts how often its guesses were
-right, taken or not, `Governor` how long steps of so many rows take. This module knows neither models nor requests.
+that equal what the sampler chooses (engine/scheduler.py), so that a text with drafts is the text without, to the bit.
+The free guesses are those of engine/lookup.py; a draft model's (engine/draft_model.py) are taken where it hopes for
+more. How many a step carries, the governor says (engine/governor.py).
 """
 
-from bisect import bisect, insort
-from collections.abc import Sequence
-from math import exp, log
+import logging
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from seventy.errors import SeventyError
+from seventy.engine.draft_model import DraftModel
+from seventy.engine.generation import Generation
+from seventy.engine.governor import MAX_DRAFT, Governor, Offer
+from seventy.engine.lookup import Lookup, Memory
 
-# What --draft takes: whatever pays, nothing, or only what the text itself holds.
+_log = logging.getLogger("seventy.engine")
+
+# What --draft takes beside a model: whatever pays, nothing, or only what texts themselves hold.
 CHOICES = ("auto", "off", "lookup")
-
-# So many tokens in a row must have occurred before to be taken for a repetition.
-_KEY = 3
-# Tokens of a prompt that are indexed: the last ones, some megabytes.
-_INDEXED = 32768
-# How often a guess is right before anything was counted, by the doublings of tokens guessed right before it in a row,
-# and how many guesses that counts for. Counts are halved at the last number: a text changes.
-_FIRST_SHARES, _FIRST_COUNT, _MOST_COUNT = (0.2, 0.3, 0.5, 0.6, 0.7, 0.8), 4.0, 64.0
-
-# The most guesses of one text in a step, and the most rows of a step with guesses.
-MAX_DRAFT, MAX_ROWS = 15, 48
-# With less hope a guess is not looked at.
-_LEAST_CHANCE = 0.15
-# Until steps of more rows were measured: how much of a step of one row each further row takes.
-_ROW_COST = 0.1
-# How many guesses a step may have: few different numbers, so that each is measured often.
-_EXTRA_ROWS = frozenset((1, 2, 3, 5, 7, 11, 15, 23, 31, 47))
-# How many steps without guesses must be measured first, and after how many with guesses the next one is.
-_LEAST_MEASURED, _STEPS_PER_PLAIN = 3, 64
-# What guesses may cost: a share of the time, and at first so much of a step without any. Of what they gained, so many
-# steps stand in the account at most.
-_ALLOWANCE, _FIRST_ALLOWANCE, _MOST_GAIN = 0.01, 0.5, 2.0
-# The least weight of a new measurement, its weight for the load, and how far off it may be (logarithms).
-_LEAST_WEIGHT, _LOAD_WEIGHT, _MOST_CHANGE = 1 / 16, 1 / 4, 0.5
+# A text is read by the draft model only where its answer may still be long enough: this share of a step for each token.
+_READING_SHARE = 0.25
 
 
 class Drafter(Protocol):
-    """Guesses the next tokens of one text."""
+    """Guesses the next tokens of one text for nothing."""
 
     def observe(self) -> None:
         """Take in what was written since the last call."""
@@ -54,158 +36,145 @@ class Drafter(Protocol):
         """Return the next `n` guesses, as many as `chances` spoke of at most."""
 
 
-class Lookup:
-    """Guesses that what followed the last few tokens before follows them again.
+class TextDrafts:
+    """The drafters of one text, how many of their guesses were taken and right, and the seconds that saved."""
 
-    `tokens` is the text, conversation and answer, which others extend. Between two tokens caches are cold and Python is
-    slow: a token costs one dictionary entry and a comparison.
-    """
+    def __init__(self, generation: Generation, user: str, lookup: Drafter | None, model: DraftModel | None) -> None:
+        self.generation, self.user, self.lookup = generation, user, lookup
+        self.model = model.open(generation) if model else None
+        self.by_model = False
+        self.drafted = self.accepted = 0
+        self.gained_seconds = 0.0
 
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self._tokens = tokens
-        self._seen = n = len(tokens)
-        start = max(0, n - _INDEXED)
-        columns = [tokens[start + i :] for i in range(_KEY)]
-        # The place after each key; the latest stays. What comes after the last key is not known yet.
-        self._after = dict(zip(zip(*columns, strict=False), range(start + _KEY, n), strict=False))
-        # Where the next token may stand already, and how many were guessed right in a row.
-        self._next = self._after.get(self._last_key(n), 0)
-        self._run = 0
-        self._right = [share * _FIRST_COUNT for share in _FIRST_SHARES]
-        self._counted = [_FIRST_COUNT] * len(_FIRST_SHARES)
-        self._after[self._last_key(n)] = n
+    def stop(self) -> None:
+        """Guess nothing more of this text."""
+        self.close()
+        self.lookup = self.model = None
 
-    def _last_key(self, n: int) -> tuple[int, ...]:
-        return tuple(self._tokens[max(0, n - _KEY) : n])
-
-    def observe(self) -> None:
-        tokens = self._tokens
-        for at in range(self._seen, len(tokens)):
-            if self._next:
-                kind = min(self._run.bit_length(), len(_FIRST_SHARES) - 1)
-                right = tokens[self._next] == tokens[at]
-                self._count(kind, right)
-                self._next, self._run = (self._next + 1, self._run + 1) if right else (0, 0)
-            key = (tokens[at - 2], tokens[at - 1], tokens[at]) if at >= 2 else self._last_key(at + 1)
-            if not self._next:
-                self._next = self._after.get(key, 0)
-            self._after[key] = at + 1
-        self._seen = len(tokens)
-
-    def _count(self, kind: int, right: bool) -> None:
-        self._right[kind] += right
-        self._counted[kind] += 1
-        if self._counted[kind] > _MOST_COUNT:
-            self._right[kind] /= 2
-            self._counted[kind] /= 2
-
-    def chances(self, most: int) -> list[float]:
-        if not self._next:
-            return []
-        chances, chance, run = list[float](), 1.0, self._run
-        for _ in range(most):
-            kind = min(run.bit_length(), len(_FIRST_SHARES) - 1)
-            chance *= self._right[kind] / self._counted[kind]
-            if chance < _LEAST_CHANCE:
-                break
-            chances.append(chance)
-            run += 1
-        return chances
-
-    def propose(self, n: int) -> list[int]:
-        found = list(self._tokens[self._next : self._next + n])
-        # A text that repeats itself goes on so.
-        period = len(self._tokens) - self._next
-        while len(found) < n:
-            found.append(found[len(found) - period])
-        return found
+    def close(self) -> None:
+        if self.model:
+            self.model.close()
 
 
-class Governor:
-    """Shares out guesses among the running texts so that most tokens a second are written; none, where that is best.
+class Drafts:
+    """The guesses of all texts of a scheduler; for its thread, but for `open`."""
 
-    It learns what steps of answers take by their rows, and keeps an account of what guesses have cost and gained by
-    these times: when they have cost more than a hundredth of the time, no step has any until that is earned.
-    """
+    def __init__(self, lookup: bool = True, model: DraftModel | None = None, most: int = MAX_DRAFT) -> None:
+        """With `lookup` what stood in texts before is guessed, with a `model` what that expects; `most` at a time."""
+        self.governor, self.model = Governor(), model
+        self._memory, self.most = Memory(), most
+        self.make_lookup: Callable[[Sequence[int], str], Drafter] | None = self._lookup if lookup else None
+        # Of each drafter how many guesses were taken and how many right; what a row of a prompt takes.
+        self.counts = {"lookup": [0, 0], "model": [0, 0]}
+        self._prompt_row = 0.0
 
-    def __init__(self) -> None:
-        # Rows of the steps that were measured, in order; by rows the logarithm of seconds, as if the machine were as
-        # busy as at first, and how often it was measured.
-        self._rows: list[int] = []
-        self._seconds: dict[int, float] = {}
-        self._measured: dict[int, int] = {}
-        self._load = 0.0
-        # Seconds that guesses cost more than they gained, and steps with guesses since the last one without.
-        self._lost = 0.0
-        self._since_plain = 0
+    def _lookup(self, tokens: Sequence[int], user: str) -> Drafter:
+        return Lookup(tokens, self._memory, user)
 
-    def record(self, texts: int, rows: int, written: int, seconds: float) -> None:
-        """Learn from a step of `rows` rows that wrote `written` tokens of `texts` answers, and read no prompt."""
-        found = log(max(seconds, 1e-9)) - self._load
-        if rows not in self._measured:
-            # The first step of a kind may be slow for other reasons: what was expected counts for half.
-            expected = log(self.cost(rows)) - self._load if self._rows else found
-            self._seconds[rows], self._measured[rows] = (found + expected) / 2, 1
-            insort(self._rows, rows)
-        else:
-            n = self._measured[rows] = self._measured[rows] + 1
-            known = self._seconds[rows]
-            error = max(-_MOST_CHANGE, min(_MOST_CHANGE, found - known))
-            self._seconds[rows] = known + error * max(_LEAST_WEIGHT, 1 / (n + 1))
-            # Other programs and a longer past slow steps of all rows alike.
-            self._load += error * _LOAD_WEIGHT
-        self._since_plain = self._since_plain + 1 if rows > texts else 0
-        if rows > texts:
-            # Another program may have stopped the step: that is not the guesses' fault.
-            plain, taken = self.cost(texts), min(seconds, 2 * self.cost(rows))
-            self._lost = max(self._lost + taken - plain * written / texts, -_MOST_GAIN * plain)
-        if self._lost > 0:
-            self._lost = max(0.0, self._lost - _ALLOWANCE * seconds)
+    @property
+    def on(self) -> bool:
+        return bool(self.make_lookup or self.model)
 
-    def cost(self, rows: int) -> float:
-        """Return the seconds that a step of so many rows would take now: on a line through the nearest measured ones.
+    def open(self, generation: Generation, user: str | None) -> TextDrafts:
+        """Return what guesses a text of this user, nothing without one; by any thread."""
+        if user is None:
+            return TextDrafts(generation, "", None, None)
+        lookup = self.make_lookup(generation.tokens, user) if self.make_lookup else None
+        return TextDrafts(generation, user, lookup, self.model)
 
-        Something must have been measured.
+    def plan(self, texts: Sequence[TextDrafts], room: int) -> list[int]:
+        """Return how many guesses of each of the running texts the next step carries, `room` at most in all."""
+        if not self.on or not self.governor.ready(len(texts)):
+            return [0] * len(texts)
+        offers = [self._offer(text) for text in texts]
+        if not any(offer.chances for offer in offers):
+            return [0] * len(texts)
+        seconds, passing = 0.0, sum(offer.passes for offer in offers)
+        if passing and self.model:
+            seconds = self.model.pass_seconds(passing, self.governor.cost(len(texts)))
+        return self.governor.share(offers, room, seconds)
+
+    def _offer(self, text: TextDrafts) -> Offer:
+        most = min(self.most, text.generation.room - 1)
+        free = text.lookup.chances(most) if text.lookup else []
+        chances = text.model.chances(most) if text.model else []
+        text.by_model = bool(chances and (not free or chances[0] > free[0]) and self._may_read(text))
+        return Offer(chances, True) if text.by_model else Offer(free)
+
+    def _rows_to_read(self) -> int:
+        """How many rows the draft model may read of texts that it has not read."""
+        assert self.model is not None
+        row = self.model.reading_seconds(1, self._prompt_row or self.governor.cost(1))
+        return int(self.governor.for_reading / row)
+
+    def _may_read(self, text: TextDrafts) -> bool:
+        """Whether there is time to read what the draft model lacks of a text."""
+        assert text.model is not None and self.model is not None
+        if not text.model.behind:
+            return True
+        rows = min(text.model.behind, self._rows_to_read())
+        seconds = self.model.reading_seconds(rows, self._prompt_row or self.governor.cost(1))
+        worth = seconds <= _READING_SHARE * text.generation.room * self.governor.cost(1)
+        return worth and text.model.can_read(rows)
+
+    def propose(self, texts: Sequence[TextDrafts], numbers: Sequence[int]) -> list[list[int]]:
+        """Return so many guesses of each text, or fewer."""
+        wanted = []
+        for text, n in zip(texts, numbers, strict=True):
+            if n and text.by_model and text.model and self.model:
+                before = self.model.seconds_read
+                ready = text.model.catch_up(self._rows_to_read())
+                self.governor.pay_reading(self.model.seconds_read - before)
+                if ready:
+                    wanted.append((text.model, n))
+        if wanted and self.model:
+            try:
+                self.model.guess(wanted)
+            except Exception:
+                # Nobody's text depends on it.
+                _log.exception("the draft model failed and is not asked any more")
+                self.model = None
+        guesses = []
+        for text, n in zip(texts, numbers, strict=True):
+            if text.by_model:
+                guesses.append(text.model.guesses[:n] if n and text.model and self.model else [])
+            else:
+                guesses.append(text.lookup.propose(n) if n and text.lookup else [])
+        return guesses
+
+    def observe(self, text: TextDrafts, drafted: int, accepted: int) -> None:
+        """Take in what a step wrote of a text, and how many of its guesses were right."""
+        if drafted:
+            text.drafted, text.accepted = text.drafted + drafted, text.accepted + accepted
+            counts = self.counts["model" if text.by_model else "lookup"]
+            counts[0], counts[1] = counts[0] + drafted, counts[1] + accepted
+        if text.model:
+            text.model.observe()
+        if text.lookup and not text.generation.reason:
+            text.lookup.observe()
+
+    def record(
+        self, texts: Sequence[TextDrafts], written: Sequence[int], rows: int, seconds: float, drafting: float
+    ) -> float:
+        """Learn from a step that read no prompt: what was written of each text, its rows, and what guessing took.
+
+        Returns the seconds it saved.
         """
-        known = self._rows
-        place = bisect(known, rows)
-        if place and known[place - 1] == rows:
-            return exp(self._seconds[rows] + self._load)
-        at = min(max(1, place), len(known) - 1)
-        below = known[at - 1]
-        low = exp(self._seconds[below] + self._load)
-        slope = _ROW_COST * low
-        if len(known) > 1:
-            slope = (exp(self._seconds[known[at]] + self._load) - low) / (known[at] - below)
-        return max(low + slope * (rows - below), low / 2)
+        plain = self.governor.record(len(texts), rows, sum(written), seconds, drafting)
+        if rows == len(texts) and not drafting:
+            return 0.0
+        for text, n in zip(texts, written, strict=True):
+            text.gained_seconds += plain * n - seconds - drafting
+        return plain * sum(written) / len(texts) - seconds - drafting
 
-    def share(self, chances: Sequence[Sequence[float]], room: int) -> list[int]:
-        """Return how many guesses of each text the next step carries, `room` at most in all.
+    def record_prompt(self, rows: int, seconds: float) -> None:
+        """Learn from a step that read so many rows of prompts."""
+        self._prompt_row = seconds / rows
+        if self.model:
+            self.governor.record_prompt(seconds)
 
-        `chances` are those of each running text (Drafter.chances), empty where it has no guess.
-        """
-        texts, taken = len(chances), [0] * len(chances)
-        if self._measured.get(texts, 0) < _LEAST_MEASURED or self._since_plain >= _STEPS_PER_PLAIN:
-            return taken
-        plain = self.cost(texts)
-        if self._lost > _FIRST_ALLOWANCE * plain:
-            return taken
-        # The likeliest first; those of one text stay in their order.
-        order = sorted((-chance, i) for i, each in enumerate(chances) for chance in each)
-        # No more than twice the rows that were measured: what is not known is tried with little.
-        room = min(room, len(order), MAX_ROWS - texts, 2 * self._rows[-1] - texts)
-        best, best_speed, expected = 0, texts / plain, float(texts)
-        for n, (chance, _) in enumerate(order[: max(0, room)], 1):
-            expected -= chance
-            if (n in _EXTRA_ROWS or n == len(order)) and expected / self.cost(texts + n) > best_speed:
-                best, best_speed = n, expected / self.cost(texts + n)
-        for _, i in order[:best]:
-            taken[i] += 1
-        return taken
-
-
-def check(draft: str) -> str:
-    """Return what `draft` names. Raises SeventyError where it is none of CHOICES."""
-    if draft not in CHOICES:
-        raise SeventyError(f"draft must be one of {', '.join(CHOICES)}, not {draft!r}")
-    return draft
+    def end(self, text: TextDrafts) -> None:
+        """Remember a text that has been written; the next of the same user may repeat it."""
+        text.close()
+        if text.lookup and text.generation.written:
+            self._memory.add(text.user, text.generation.tokens)

@@ -33,6 +33,7 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         columns += c.hidden * (3 if experts else 1)
     # Of all layers' embeddings what the file has, as panels, too, and as floats; and what is made of the rows.
     columns += 4 * c.per_layer * c.layers
+    recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
     tensors = [info for info in source.tensors.values() if c.runs(info.name)]
     weights = sum(packed_bytes(info) for info in tensors)
     if c.latent:
@@ -45,7 +46,8 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         columns=columns,
         vocabulary=c.vocabulary,
         context=c.context,
-        state_bytes=sum(spec.nbytes for spec in specs if isinstance(spec, Recurrent)),
+        state_bytes=sum(spec.nbytes for spec in recurrent),
+        state_log_bytes=sum(spec.log_bytes for spec in recurrent),
         window=max((spec.window for spec in pages if spec.window), default=0),
         window_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is not None),
         shared_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is None),

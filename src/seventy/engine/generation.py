@@ -74,6 +74,21 @@ class Generation:
             text += self._end("length", self._limited_by)
         return Piece(text, (token,), () if score is None else (score(token),))
 
+    def chooser(self) -> Callable[[NDArray[np.float32]], int]:
+        """Return what chooses tokens from another model's logits, one after the other, as the next ones of this text
+        will be: with the same draws, penalties and bias.
+        """
+        sampler, bias = self._sampler.copy(), self.request.logit_bias
+
+        def choose(logits: NDArray[np.float32]) -> int:
+            for token, value in bias.items():
+                logits[token] += value
+            token = sampler.pick(logits)
+            sampler.accept(token)
+            return token
+
+        return choose
+
     def cut(self, cut_by: str) -> Piece:
         """End the text here for want of something; return what was held back of it."""
         return Piece(self._end("length", cut_by), (), ())

@@ -10,7 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.engine import drafts
+from seventy.engine import draft_choice
+from seventy.engine.draft_model import DraftModel, compare
+from seventy.engine.drafts import Drafts
 from seventy.engine.model import Model, Progress
 from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
 from seventy.engine.request import Progress as PromptProgress
@@ -29,7 +31,8 @@ class Timings:
 
     The first token belongs to the prompt; `decode_seconds` are those of the others. `decode_bytes` is the memory
     they read: every weight once a step, and the keys and values of what stood before. A step writes a token and those
-    `accepted_tokens` that were drafted for it and right, of `drafted_tokens` in all.
+    `accepted_tokens` that were drafted for it and right, of `drafted_tokens` in all; without drafts the answer would
+    have taken `gained_seconds` longer.
     """
 
     prompt_tokens: int = 0
@@ -40,6 +43,12 @@ class Timings:
     decode_bytes: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    gained_seconds: float = 0.0
+
+    @property
+    def draft_speedup(self) -> float:
+        """How many times as fast as without drafts the answer was, by the times that steps without any took."""
+        return max(0.0, 1 + self.gained_seconds / self.decode_seconds) if self.decode_seconds > 0 else 1.0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -101,8 +110,10 @@ class LLM:
     in little more than half the memory; `progress(what, done, total)` is told how loading goes. Up to `parallel` texts
     are written at once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is
     read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. `draft` says
-    whence tokens are guessed so that a step may write several, which changes no text: `lookup` (what stood in the text
-    before), `off`, or `auto`, whatever pays. Raises SeventyError for a file that cannot be used or does not fit.
+    whence tokens are guessed so that a step may write several, which changes no text: `off`; `lookup`, what stood in
+    this text or others before; the file or name of a small model of the same vocabulary, beside lookup; or `auto`,
+    which is lookup and, for a model of 4 GB and more, a small one that is on this disk and fits. Guesses are made only
+    while they pay. Raises SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -123,14 +134,26 @@ class LLM:
         draft: str = "auto",
     ) -> None:
         self._scheduler: Scheduler | None = None
-        drafts.check(draft)
-        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory)
         self._chat: ChatFormat | None = None
+        self.draft_model: Model | None = None
+        small = draft_choice.named(draft) or (draft_choice.found(path, context, kv) if draft == "auto" else None)
+        self.draft_path = small
+        vocabularies = compare(path, small) if small else None
+        left = None
+        if small:
+            memory, left = draft_choice.room_beside(path, small, context, sequences, kv, memory)
+        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory)
         try:
+            drafts = Drafts(lookup=draft != "off")
+            if small and vocabularies:
+                own = self.model.context
+                self.draft_model = Model(small, threads, own, parallel, isa, kv, progress, memory=left)
+                share = self.draft_model.read_bytes(0) / self.model.read_bytes(0)
+                drafts.model = DraftModel(self.draft_model, vocabularies, share)
             self.tokenizer = Tokenizer.from_metadata(self.model.metadata)
             self._chat = ChatFormat(self.model.metadata, self.tokenizer, chat_template)
             self.top_k = TopK(self.model.library)
-            self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown, draft)
+            self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown, drafts)
         except BaseException:
             self.close()
             raise
@@ -316,6 +339,8 @@ class LLM:
             self._scheduler = None
         if self._chat is not None:
             self._chat.close()
+        if self.draft_model is not None:
+            self.draft_model.close()
         self.model.close()
 
     def __enter__(self) -> Self:
@@ -334,6 +359,7 @@ def _completion(text: str, written: list[int], finished: Finished | None, prompt
     timings = Timings(
         finished.prompt_tokens, finished.cached_tokens, finished.prompt_seconds, finished.written_tokens,
         finished.decode_seconds, finished.decode_bytes, finished.drafted_tokens, finished.accepted_tokens,
+        finished.gained_seconds,
     )  # fmt: skip
     reason = "aborted" if finished.reason == "cancelled" else finished.reason
     return Completion(text, written, reason, timings, finished.cut_by)

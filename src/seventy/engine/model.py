@@ -55,15 +55,15 @@ class Segment:
     """Some tokens of one sequence in a step: plain numbers.
 
     They stand at positions `start`, `start` + 1 and so on; logits are wanted for the last `outputs` of them. `pages` is
-    the sequence's block table, with room for every one of them; `states` are the one that its recurrent layers read and
-    the one that they write.
+    the sequence's block table, with room for every one of them; `states` are the one that its recurrent layers read,
+    the one that they write, how many rows are pending in the first, and how many of these tokens are drafted.
     """
 
     start: int
     tokens: Sequence[int]
     outputs: int
     pages: NDArray[np.int32]
-    states: tuple[int, int] = (EMPTY, EMPTY)
+    states: tuple[int, int, int, int] = (EMPTY, EMPTY, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class _Inputs:
         self._segments, self._outputs = program.segments.data, program.outputs.data
         self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
         self._slots = program.slots.reshape(-1).data
-        self._starts, self._states = program.starts.data, program.state_pairs.reshape(-1).data
-        self._state_bytes = program.states.nbytes
+        self._starts, self._states = program.starts.data, program.segment_states.reshape(-1).data
+        self._state_bytes = program.states.kept_bytes
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
         self._tables_of_files = program.weights.tables
 
@@ -124,7 +124,7 @@ class _Inputs:
             if self._state_bytes:
                 assert each.states[1] != EMPTY, "no state to be written"
                 self._starts[i], self._starts[i + 1] = row, row + n
-                self._states[2 * i], self._states[2 * i + 1] = each.states
+                self._states[4 * i : 4 * i + 4] = array("i", each.states)
                 cache_bytes += 2 * self._state_bytes
             row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
             self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
@@ -343,7 +343,7 @@ class Model:
 
         Of states what it writes is counted, too; without positions, the matrices alone.
         """
-        cache = self.cache.memory.seen_bytes(positions - 1, positions) + 2 * self.cache.states.nbytes
+        cache = self.cache.memory.seen_bytes(positions - 1, positions) + 2 * self.cache.states.kept_bytes
         return self.program.bytes_of_one_row() + (cache if positions else 0)
 
     def operations(self, rows: int, outputs: int) -> int:

@@ -5,7 +5,7 @@ import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +167,13 @@ class Sampler:
         # The tokens that penalties look at, and how often each stands among them.
         self._recent: deque[int] = deque(tokens if self.penalizes else (), maxlen=sampling.penalty_window)
         self._counts = Counter(self._recent)
+
+    def copy(self) -> "Sampler":
+        """Return one that chooses as this one will, and leaves it as it is."""
+        other = Sampler(replace(self.sampling, seed=self.seed), self._top_k, self._recent)
+        if self.sampling.temperature:
+            other._random.bit_generator.state = self._random.bit_generator.state
+        return other
 
     def accept(self, token: int) -> None:
         """Tells the penalties that a token was written."""

@@ -13,23 +13,22 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.prefix import Sequence as CachedSequence
-from seventy.engine import drafts
-from seventy.engine.drafts import MAX_DRAFT, Drafter, Governor, Lookup
+from seventy.engine.drafts import Drafts
 from seventy.engine.generation import Generation
-from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment
+from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment, Step
 from seventy.engine.prefill_budget import PrefillBudget
 from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import TopK
+from seventy.engine.task import Statistics, Task, common_length, share
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
+from seventy.kernels.short_convolution import MAX_PENDING
 from seventy.machine.topology import yield_to_others
 from seventy.text.grammar import Constraint, ConstraintError
 from seventy.text.tokenizer import Tokenizer
@@ -44,83 +43,12 @@ _HELD_SECONDS = 0.05
 _MASKS = ThreadPoolExecutor(2, "seventy-mask", initializer=yield_to_others)
 
 
-@dataclass(slots=True)
-class Statistics:
-    """Counters since the start, and what is happening now."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    written_tokens: int = 0
-    drafted_tokens: int = 0
-    accepted_tokens: int = 0
-    steps: int = 0
-    rows: int = 0
-    preempted: int = 0
-    cancelled: int = 0
-    running: int = 0
-    queued: int = 0
-    last_batch: int = 0
-    decode_tokens_per_second: float = 0.0
-    prompt_tokens_per_second: float = 0.0
-
-
-class _Task:
-    """A request on its way: the text being written, and the sequence that holds what was read of it so far."""
-
-    def __init__(
-        self, request: Request, sequence: CachedSequence, generation: Generation, drafter: Drafter | None
-    ) -> None:
-        self.request, self.sequence, self.generation, self.drafter = request, sequence, generation, drafter
-        self.cached: int | None = None
-        self.states: NDArray[np.float64] | None = None
-        # Logits whose token cannot be chosen yet: what its constraint allows is being found out beside the steps.
-        self.held: NDArray[np.float32] | None = None
-        self.mask: Future[None] | None = None
-        self.decode_bytes = self.drafted = self.accepted = 0
-        self.started = self.first = 0.0
-
-    @property
-    def tokens(self) -> list[int]:
-        return self.generation.tokens
-
-    @property
-    def unread(self) -> int:
-        return len(self.tokens) - self.sequence.length
-
-    @property
-    def decoding(self) -> bool:
-        return self.unread == 1 and self.generation.written > 0
-
-    @property
-    def late(self) -> bool:
-        """Whether its time is up."""
-        most = self.request.max_seconds
-        return most is not None and self.started > 0 and time.monotonic() - self.started > most
-
-    def outputs(self, n: int) -> int:
-        """How many of its next `n` rows want logits."""
-        end = self.sequence.length + n
-        if self.request.logits:
-            return max(0, min(n, end - (len(self.tokens) - self.request.logits)))
-        # Of the last token, and of every draft after it.
-        return max(0, end - len(self.tokens) + 1) if self.request.pooling is None else 0
-
-    def next(self, n: int) -> list[int]:
-        """Return the next `n` tokens to read."""
-        return self.tokens[self.sequence.length : self.sequence.length + n]
-
-    def chances(self) -> list[float]:
-        """Return what the drafter hopes of its guesses, as many as there is room for in the answer."""
-        return self.drafter.chances(min(MAX_DRAFT, self.generation.room - 1)) if self.drafter else []
-
-
 class Scheduler:
     """Runs requests on a model, at most `parallel` at once, and `queue` waiting.
 
     `slowdown`: how many times longer a step may take than one of the running answers alone while prompts are read
-    beside them: near 1 the answers keep their pace and prompts wait, large numbers the other way round. `draft` is one
-    of engine.drafts.CHOICES.
+    beside them: near 1 the answers keep their pace and prompts wait, large numbers the other way round. Without
+    `drafts` nothing is guessed.
     """
 
     def __init__(
@@ -131,7 +59,7 @@ class Scheduler:
         parallel: int = 4,
         queue: int = 64,
         slowdown: float = 2.0,
-        draft: str = "auto",
+        drafts: Drafts | None = None,
     ) -> None:
         if not 1 <= parallel <= MAX_OUTPUTS:
             raise SeventyError(f"parallel must be from 1 to {MAX_OUTPUTS}, not {parallel}")
@@ -141,15 +69,14 @@ class Scheduler:
         self.statistics = Statistics()
         self._tokenizer, self._top_k = tokenizer, top_k
         self._budget = PrefillBudget(slowdown, MAX_ROWS)
-        # A recurrent layer's state is that after all rows of a step: there is no way back from a draft yet.
-        drafts_off = drafts.check(draft) == "off" or model.cache.recurrent
-        self._drafter: Callable[[Sequence[int]], Drafter] | None = None if drafts_off else Lookup
-        self._governor = Governor()
+        self.drafts = drafts or Drafts(lookup=False)
+        if model.cache.recurrent:
+            self.drafts.most = min(self.drafts.most, MAX_PENDING)
         # Guards what other threads see: the queues, the running ones, the batch of the step that runs now.
         self._lock = threading.Condition()
-        self._waiting: dict[str, deque[_Task]] = {}
-        self._running: list[_Task] = []
-        self._batch: list[_Task] = []
+        self._waiting: dict[str, deque[Task]] = {}
+        self._running: list[Task] = []
+        self._batch: list[Task] = []
         self._turns = itertools.count(1)
         self._last_turn: dict[str, int] = {}
         self._seconds_per_request = 1.0
@@ -170,8 +97,8 @@ class Scheduler:
                 n, context,
             )  # fmt: skip
         generation = Generation(request, self._tokenizer, self._top_k, context)
-        drafter = self._drafter(generation.tokens) if self._drafter and request.writes else None
-        task = _Task(request, self.model.new_sequence(), generation, drafter)
+        drafts = self.drafts.open(generation, request.user if request.writes else None)
+        task = Task(request, self.model.new_sequence(), generation, drafts)
         with self._lock:
             if self._closing:
                 raise SeventyError("the server is shutting down; try again when it is back")
@@ -253,6 +180,7 @@ class Scheduler:
         while True:
             if not self._running:
                 self._deliver()
+                self.drafts.governor.begin()
             with self._lock:
                 while not (self._waiting or self._running or self._closing):
                     self.statistics.last_batch = 0
@@ -318,20 +246,20 @@ class Scheduler:
                 self.statistics.cached_tokens += cached
             self._running.append(task)
 
-    def _may_start(self, task: _Task) -> bool:
+    def _may_start(self, task: Task) -> bool:
         """Not while there is no room for its prompt, nor while another reads what both begin with."""
         if self._running and not self.model.cache.has_room(len(task.tokens), len(self._running)):
             return False
         for other in self._running:
             if not other.decoding and other.tokens[:PAGE] == task.tokens[:PAGE]:
-                common = _common(other.tokens, task.tokens[:-1]) // PAGE * PAGE
+                common = common_length(other.tokens, task.tokens[:-1]) // PAGE * PAGE
                 if common > other.sequence.length:
                     other.sequence.mark(common)
                     return False
         return True
 
-    def _plan(self) -> list[tuple[_Task, list[int]]]:
-        """Who is in the next step, and with which tokens: those to read next, and drafts."""
+    def _plan(self) -> list[tuple[Task, int]]:
+        """Who is in the next step, and with how many rows: tokens to read, or the last one and drafts."""
         ready = [task for task in self._running if task.held is None]
         decoding = [task for task in ready if task.decoding]
         reading = [task for task in ready if not task.decoding]
@@ -340,70 +268,81 @@ class Scheduler:
             room = self._budget.prompt_rows(len(decoding))
             if any(task.request.logits for task in reading):
                 room = min(room, MAX_OUTPUTS - len(decoding))
-            batch += [(task, task.sequence.until_mark(n)) for task, n in _share(reading, room)]
+            batch += [(task, task.sequence.until_mark(n)) for task, n in share(reading, room)]
         while (short := self._missing_pages(batch)) > 0:
             # The youngest makes room: it waits for the others and loses no text.
             youngest = self._running[-1]
             assert len(self._running) > 1, f"{short} pages short for one sequence alone"
             self._preempt(youngest)
             batch = [(task, n) for task, n in batch if task is not youngest]
-        if reading or not self._drafter:
-            return [(task, task.next(n)) for task, n in batch]
-        return self._with_drafts(decoding)
+        return batch if reading else self._with_drafts([task for task, _ in batch])
 
-    def _with_drafts(self, tasks: list[_Task]) -> list[tuple[_Task, list[int]]]:
-        """The next token of each running answer, and the drafts that pay. They take nobody's pages."""
-        tasks = [task for task in tasks if task in self._running]
-        chances = [task.chances() for task in tasks]
-        if not any(chances):
-            return [(task, task.tokens[-1:]) for task in tasks]
-        numbers = self._governor.share(chances, MAX_OUTPUTS - len(tasks))
+    def _with_drafts(self, tasks: list[Task]) -> list[tuple[Task, int]]:
+        """The running answers with the drafts that pay. They take nobody's pages."""
+        numbers = self.drafts.plan([task.drafts for task in tasks], MAX_OUTPUTS - len(tasks))
         while any(numbers) and self._missing_pages([(t, 1 + n) for t, n in zip(tasks, numbers, strict=True)]) > 0:
             numbers[numbers.index(max(numbers))] -= 1
-        return [
-            (task, task.tokens[-1:] + (task.drafter.propose(n) if n and task.drafter else []))
-            for task, n in zip(tasks, numbers, strict=True)
-        ]
+        return [(task, 1 + n) for task, n in zip(tasks, numbers, strict=True)]
 
-    def _missing_pages(self, batch: Sequence[tuple[_Task, int]]) -> int:
+    def _tokens(self, batch: list[tuple[Task, int]]) -> list[tuple[Task, list[int]]]:
+        """The tokens of each of these rows: guesses are made now."""
+        if not any(task.decoding and n > 1 for task, n in batch):
+            return [(task, task.next(n)) for task, n in batch]
+        guesses = self.drafts.propose([task.drafts for task, _ in batch], [n - 1 for _, n in batch])
+        return [(task, [*task.next(1), *guessed]) for (task, _), guessed in zip(batch, guesses, strict=True)]
+
+    def _missing_pages(self, batch: Sequence[tuple[Task, int]]) -> int:
         wanted = sum(task.sequence.missing_pages(task.sequence.length + n) for task, n in batch)
         return wanted - self.model.cache.free_pages
 
-    def _preempt(self, task: _Task) -> None:
+    def _preempt(self, task: Task) -> None:
         self._running.remove(task)
-        task.sequence.close()
+        task.close()
         task.states = task.held = None
         self._waiting.setdefault(task.request.user, deque()).appendleft(task)
         self.statistics.preempted += 1
 
-    def _step(self, batch: list[tuple[_Task, list[int]]]) -> None:
-        decoding = [task for task, _ in batch if task.decoding]
-        answer_rows = sum(len(tokens) for task, tokens in batch if task.decoding)
-        segments = []
-        for task, tokens in batch:
-            at = task.sequence.length
-            task.sequence.reserve(at + len(tokens))
-            outputs, sequence = task.outputs(len(tokens)), task.sequence
-            segments.append(Segment(at, tokens, outputs, sequence.pages, sequence.states))
+    def _step(self, planned: list[tuple[Task, int]]) -> None:
         start = time.monotonic()
         try:
+            batch = self._tokens(planned)
+            segments = [_segment(task, tokens) for task, tokens in batch]
+            drafting, start = time.monotonic() - start, time.monotonic()
             step = self.model.step(segments, self._deliver)
         except Aborted:
             return
         except Exception as error:
             _log.exception("a step failed")
             with self._lock:
-                for task, _ in batch:
+                for task, _ in planned:
                     self._fail(task, error)
             return
         finally:
             with self._lock:
                 self._batch = []
         seconds, n_rows = time.monotonic() - start, sum(len(tokens) for _, tokens in batch)
+        answers = [(task, len(tokens), task.generation.written) for task, tokens in batch if task.decoding]
+        answer_rows = sum(n for _, n, _ in answers)
         self._budget.record(answer_rows, n_rows, seconds)
-        written = self.statistics.written_tokens
-        for task in decoding:
+        for task, _, _ in answers:
             task.decode_bytes += step.bytes_read
+        self._take_all(batch, segments, step)
+        written = [task.generation.written - before for task, _, before in answers]
+        self._watch(sum(written), answer_rows, n_rows, seconds)
+        if n_rows > answer_rows:
+            self.drafts.record_prompt(n_rows - answer_rows, seconds)
+        else:
+            # With the time that choosing the tokens took.
+            seconds, texts = time.monotonic() - start, [task.drafts for task, _, _ in answers]
+            gained = self.drafts.record(texts, written, n_rows, seconds, drafting if n_rows > len(texts) else 0.0)
+            self.statistics.gained_seconds += gained
+        for task, _ in batch:
+            if task.generation.reason and task in self._running:
+                with self._lock:
+                    self._finish(task, task.generation.reason)
+
+    def _take_all(self, batch: list[tuple[Task, list[int]]], segments: list[Segment], step: Step) -> None:
+        """Hand on what a step gave for each request; what is wrong with one fails that one."""
         row = output = 0
         for i, ((task, tokens), segment) in enumerate(zip(batch, segments, strict=True)):
             n = len(tokens)
@@ -412,7 +351,7 @@ class Scheduler:
                     self._take(task, row, tokens, step.logits[output : output + segment.outputs])
                 elif task.decoding and n > 1:
                     # It may have been a draft's: without any the next step says.
-                    task.drafter = None
+                    task.drafts.stop()
                 else:
                     raise SeventyError(_DAMAGED)
             except Exception as error:
@@ -421,13 +360,8 @@ class Scheduler:
                 with self._lock:
                     self._fail(task, error)
             row, output = row + n, output + segment.outputs
-        written = self.statistics.written_tokens - written
-        self._watch(written if decoding else 0, answer_rows, n_rows, seconds)
-        if self._drafter and n_rows == answer_rows:
-            # With the time that choosing the tokens took.
-            self._governor.record(len(decoding), n_rows, written, time.monotonic() - start)
 
-    def _take(self, task: _Task, row: int, tokens: list[int], logits: NDArray[np.float32]) -> None:
+    def _take(self, task: Task, row: int, tokens: list[int], logits: NDArray[np.float32]) -> None:
         """Hand on what a step gave for a request: its rows begin at `row`."""
         if task.request.writes and len(logits):
             self._write(task, tokens, logits)
@@ -455,20 +389,20 @@ class Scheduler:
         if n_rows > answer_rows:
             s.prompt_tokens_per_second += ((n_rows - answer_rows) / seconds - s.prompt_tokens_per_second) / 4
 
-    def _progress(self, task: _Task, done: int) -> Progress:
+    def _progress(self, task: Task, done: int) -> Progress:
         total, cached = len(task.tokens), task.cached or 0
         elapsed = time.monotonic() - task.started
         left = elapsed / (done - cached) * (total - done) if done > cached else None
         return Progress(done, total, cached, left)
 
-    def _write(self, task: _Task, tokens: list[int], logits: NDArray[np.float32]) -> None:
+    def _write(self, task: Task, tokens: list[int], logits: NDArray[np.float32]) -> None:
         """Let the text go on by a token for each row of logits, up to the first that was fed another, and say so."""
         generation, drafted = task.generation, len(logits) - 1
         if not generation.written:
             task.first = time.monotonic()
             self._outbox.append((task.request, self._progress(task, len(task.tokens))))
         if (constraint := task.request.constraint) is not None and constraint.slow:
-            task.sequence.commit(tokens)
+            task.sequence.commit(tokens[: len(tokens) - drafted])
             self._hold(task, constraint, logits[0])
             return
         accepted = 0
@@ -479,20 +413,15 @@ class Scheduler:
                 break
             accepted += 1
         task.sequence.commit(tokens[: len(tokens) - drafted + accepted])
-        if drafted:
-            task.drafted, task.accepted = task.drafted + drafted, task.accepted + accepted
-            self.statistics.drafted_tokens += drafted
-            self.statistics.accepted_tokens += accepted
-        if generation.reason:
-            with self._lock:
-                self._finish(task, generation.reason)
-        elif task.drafter:
-            task.drafter.observe()
+        self.statistics.drafted_tokens += drafted
+        self.statistics.accepted_tokens += accepted
+        self.drafts.observe(task.drafts, drafted, accepted)
 
-    def _hold(self, task: _Task, constraint: Constraint, logits: NDArray[np.float32]) -> None:
+    def _hold(self, task: Task, constraint: Constraint, logits: NDArray[np.float32]) -> None:
         """Let a task wait for what its constraint allows, which is found out beside the steps of the others."""
         # Guesses are of no use to it: each would need a mask of its own.
-        task.drafter, task.held = None, logits.copy()
+        task.drafts.stop()
+        task.held = logits.copy()
         task.mask = _MASKS.submit(constraint.prepare)
         task.mask.add_done_callback(lambda _: self._notify())
 
@@ -519,7 +448,7 @@ class Scheduler:
                 with self._lock:
                     self._fail(task, error)
 
-    def _pool(self, task: _Task, states: NDArray[np.float32]) -> None:
+    def _pool(self, task: Task, states: NDArray[np.float32]) -> None:
         mean = task.request.pooling == "mean"
         # In doubles, so that it does not matter how the text was cut into pieces.
         last = states.sum(axis=0, dtype=np.float64) if mean else states[-1].astype(np.float64)
@@ -530,12 +459,13 @@ class Scheduler:
             with self._lock:
                 self._finish(task, "stop")
 
-    def _finish(self, task: _Task, reason: str) -> None:
+    def _finish(self, task: Task, reason: str) -> None:
         """With the lock held."""
         now = time.monotonic()
         if task in self._running:
             self._running.remove(task)
-        task.sequence.close()
+        self.drafts.end(task.drafts)
+        task.close()
         started, first = task.started or now, task.first or now
         if reason == "cancelled":
             self.statistics.cancelled += 1
@@ -545,41 +475,22 @@ class Scheduler:
         event = Finished(
             reason, len(task.request.ids), task.cached or 0, task.generation.written,
             started - task.request.since, first - started, now - first,
-            task.generation.cut_by, task.generation.end_token, task.decode_bytes, task.drafted, task.accepted,
-            task.generation.stop,
+            task.generation.cut_by, task.generation.end_token, task.decode_bytes, task.drafts.drafted,
+            task.drafts.accepted, task.generation.stop, task.drafts.gained_seconds,
         )  # fmt: skip
         self._outbox.append((task.request, event))
 
-    def _fail(self, task: _Task, error: BaseException) -> None:
+    def _fail(self, task: Task, error: BaseException) -> None:
         if task in self._running:
             self._running.remove(task)
-        task.sequence.close()
+        task.close()
         self._count()
         message = str(error) if isinstance(error, SeventyError) else f"the engine failed ({error!r}); this is a bug"
         self._outbox.append((task.request, Failed(message, isinstance(error, ConstraintError))))
 
 
-def _share(tasks: Sequence[_Task], rows: int) -> list[tuple[_Task, int]]:
-    """Shares out rows among prompts: as many to each user, and to each user's oldest first."""
-    users: dict[str, deque[_Task]] = {}
-    for task in tasks:
-        users.setdefault(task.request.user, deque()).append(task)
-    given: dict[_Task, int] = {}
-    while rows and users:
-        part = max(1, rows // len(users))
-        for user, mine in list(users.items()):
-            n = min(part, mine[0].unread - given.get(mine[0], 0), rows)
-            if n:
-                given[mine[0]] = given.get(mine[0], 0) + n
-                rows -= n
-            if given.get(mine[0], 0) == mine[0].unread:
-                mine.popleft()
-            if not mine:
-                del users[user]
-    return list(given.items())
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    n = min(len(a), len(b))
-    different = np.flatnonzero(np.asarray(a[:n]) != np.asarray(b[:n]))
-    return int(different[0]) if len(different) else n
+def _segment(task: Task, tokens: list[int]) -> Segment:
+    """Make room for these tokens of a request and say where they stand; behind the first of an answer's are drafts."""
+    sequence, at = task.sequence, task.sequence.length
+    sequence.reserve(at + len(tokens), len(tokens) - 1 if task.decoding else 0)
+    return Segment(at, tokens, task.outputs(len(tokens)), sequence.pages, sequence.states)

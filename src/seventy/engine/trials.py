@@ -60,7 +60,7 @@ class Trials:
         pages = self._sequence.pages
         program.tables[0, : len(pages)] = pages
         program.slots[0, : len(pages)] = self._sequence.slots
-        program.starts[:2], program.state_pairs[0] = (0, rows), self._sequence.states
+        program.starts[:2], program.segment_states[0] = (0, rows), self._sequence.states
         program.outputs[0] = rows - 1
         program.count(rows, 1, 1)
         program.tile_prompts(way.prompt_columns)

@@ -46,8 +46,8 @@ class Program(Products):
     """A model's list and memory. More inputs of a step are `positions`, `segments`, `tables` and `slots`.
 
     `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
-    For recurrent layers, `starts` are the first row of each segment and at last the number of rows, `state_pairs` the
-    states that each reads and writes.
+    For recurrent layers, `starts` are the first row of each segment and at last the number of rows, `segment_states`
+    the state that each reads, the one it writes, rows pending in the first, and how many of its own are drafted.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Program(Products):
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
         self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
         self.starts: NDArray[np.int32] = np.zeros(max_rows + 1, np.int32)
-        self.state_pairs: NDArray[np.int32] = np.zeros((max_rows, 2), np.int32)
+        self.segment_states: NDArray[np.int32] = np.zeros((max_rows, 4), np.int32)
         self._caches = {layer: object() for layer in pages.paged}
         self._scratch: dict[tuple[int, ...], Memory] = {}
 
@@ -321,6 +321,7 @@ class Program(Products):
             reads=(x.memory, decay.memory, beta.memory, gate.memory),
             writes=(into.memory, decay.memory, beta.memory),
             **self._states(layer, 1),
+            log=self.states.address(layer, 2) - self.states.address(layer, 1),
             input=x.memory,
             input_stride=x.stride,
             decay=decay.memory,
@@ -362,7 +363,7 @@ class Program(Products):
         return {
             "segments": self.counts.ctypes.data + 32,
             "starts": self.starts.ctypes.data,
-            "states": self.state_pairs.ctypes.data,
+            "states": self.segment_states.ctypes.data,
             "memory": self.states.address(layer, which),
             "state_bytes": self.states.nbytes,
         }

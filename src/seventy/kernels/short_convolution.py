@@ -1,7 +1,8 @@
 """A causal convolution of a few taps over each channel, whose window goes on from step to step.
 
 Of each sequence the last taps - 1 rows of inputs are kept, [taps - 1, channels] in f32: a step reads them from one
-state and writes those after its last row to another (cache/states.py).
+state and writes those after its last row to another (cache/states.py). Drafted rows may be wrong: their inputs are
+written behind that window, and the next step begins after those that turned out right.
 """
 
 from seventy.jit.build import Module, Value
@@ -14,11 +15,13 @@ ARGUMENTS = (
     "epsilon", "output", "output_stride",
 )  # fmt: skip
 _LANES = 16
+# Drafted rows of a text that a state has room for.
+MAX_PENDING = 7
 
 
 def window_shape(taps: int, channels: int) -> tuple[int, int]:
-    """Floats that a sequence keeps."""
-    return taps - 1, channels
+    """Return the shape of what a sequence keeps: its window, and the inputs of drafted rows behind it."""
+    return taps - 1 + MAX_PENDING, channels
 
 
 def build(module: Module, taps: int, dim: int, heads: int, normalised: int, gated: bool = False) -> None:
@@ -28,22 +31,23 @@ def build(module: Module, taps: int, dim: int, heads: int, normalised: int, gate
     and the sum by `after`, both in rows of `input_stride` bytes as the input is.
 
     The rows of segment s are those from starts[s] to starts[s + 1] - 1, i32; what came before them is in state
-    states[s, 0] of the `state_bytes` each at `memory`, and what the next step will need is written to state
-    states[s, 1]. Channels are `heads` heads of `dim`, a multiple of 16; the first `normalised` heads are divided by
-    sqrt(sum of squares + epsilon). `weights` are f32 [taps, channels].
+    states[s, 0] of the `state_bytes` each at `memory`: its window and the next states[s, 2] rows, pending since the
+    last step. What the next step will need is written to state states[s, 1]: the window before the last states[s, 3]
+    rows, which are drafted, and those; at least one row is not. Channels are `heads` heads of `dim`, a multiple of 16;
+    the first `normalised` heads are divided by sqrt(sum of squares + epsilon). `weights` are f32 [taps, channels].
     """
     k = Kernel(module, ARGUMENTS)
     f, vector, channels = k.f, f32 * _LANES, heads * dim
     with k.claim(k.count("segments") * heads) as item:
         segment, head = item // heads, item % heads
-        first, last, old, new = segment_of(k, segment)
+        first, last, old, new, pending, drafted = segment_of(k, segment)
         begin = head * (4 * dim)
         if gated:
             _multiply(k, first, last, begin, dim)
 
         def inputs(row: Value) -> Value:
             """Where the head's inputs of a row lie, up to taps - 1 rows before the first of the segment."""
-            known = old + (row - first + (taps - 1)) * (4 * channels)
+            known = old + (row - first + pending + (taps - 1)) * (4 * channels)
             return (row < first).select(known, k("input", pointer) + row * k("input_stride")) + begin
 
         with f.loop(first, last) as row:
@@ -60,8 +64,8 @@ def build(module: Module, taps: int, dim: int, heads: int, normalised: int, gate
                     f.store(total / (exp(-total) + 1.0), out, i)
             with f.when(head < normalised):
                 _normalise(k, out, dim)
-        for j in range(taps - 1):
-            source, target = inputs(last - (taps - 1 - j)), new + 4 * channels * j + begin
+        with f.loop(drafted + (taps - 1)) as kept:
+            source, target = inputs(last - drafted - (taps - 1) + kept), new + kept * (4 * channels) + begin
             with f.loop(0, 4 * dim, 4 * _LANES) as i:
                 f.store(f.load(vector, source, i), target, i)
 
@@ -75,13 +79,15 @@ def _multiply(k: Kernel, first: Value, last: Value, begin: Value, dim: int) -> N
             f.store(f.load(vector, x, i) * f.load(vector, before, i), x, i)
 
 
-def segment_of(k: Kernel, segment: Value) -> tuple[Value, Value, Value, Value]:
-    """First row and row after the last of a segment, and the addresses of the states it reads and writes."""
+def segment_of(k: Kernel, segment: Value) -> tuple[Value, Value, Value, Value, Value, Value]:
+    """Return a segment's first row and the row after its last, the addresses of the states it reads and writes, and how
+    many rows are pending in the first and drafted among its own.
+    """
     f = k.f
     first, last = (f.load(i32, k("starts", pointer), segment * 4 + 4 * i).to(i64) for i in (0, 1))
-    states = (f.load(i32, k("states", pointer), segment * 8 + 4 * i).to(i64) for i in (0, 1))
-    old, new = (k("memory", pointer) + state * k("state_bytes") for state in states)
-    return first, last, old, new
+    of, to, pending, drafted = (f.load(i32, k("states", pointer), segment * 16 + 4 * i).to(i64) for i in range(4))
+    old, new = (k("memory", pointer) + state * k("state_bytes") for state in (of, to))
+    return first, last, old, new, pending, drafted
 
 
 def _normalise(k: Kernel, x: Value, dim: int) -> None:

@@ -170,22 +170,23 @@ def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint
             model.hidden, model.queries, model.keys, model.feed_forward or 0, model.n_expert or 0, model.experts_used,
             model.expert_width or 0,
         )  # fmt: skip
-    states = _state_bytes(model)
-    return Footprint(guessed.weights, guessed.position_bytes, columns, vocabulary, context, states)
+    states, logs = _state_bytes(model)
+    return Footprint(guessed.weights, guessed.position_bytes, columns, vocabulary, context, states, logs)
 
 
-def _state_bytes(model: Model) -> int:
-    """What the recurrent layers of a model remember of a text, where the catalogue knows their shape."""
+def _state_bytes(model: Model) -> tuple[int, int]:
+    """What the recurrent layers of a model remember of a text and what of it drafts use; 0 without a known shape."""
     metadata = released_metadata(model)
     if f"{model.arch}.ssm.time_step_rank" not in metadata:
-        return 0
+        return 0, 0
     # Only such models need what the engine imports.
     from seventy import models
     from seventy.cache.spec import Recurrent
 
     architecture = models.find(model.arch)
     specs = architecture.caches(architecture.config(metadata))
-    return sum(spec.nbytes for spec in specs if isinstance(spec, Recurrent))
+    recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
+    return sum(spec.nbytes for spec in recurrent), sum(spec.log_bytes for spec in recurrent)
 
 
 def guess_footprint(file_gb: float, active_params_b: float, layers: int, kv_bytes_per_token: int = 0) -> Footprint:

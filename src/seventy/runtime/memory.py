@@ -54,9 +54,10 @@ class Footprint:
 
     `weights` are the packed bytes of all tensors, `position_bytes` what the caches of layers that see every position
     take for one, `window_bytes` what those of layers that see a `window` of positions take for one. `state_bytes` is
-    what recurrent layers remember of a text, of whatever length. `columns` are the floats that one row of a pass takes
-    (see `row_columns`). `context` is the longest text that the model was made for. `shared_bytes` and
-    `shared_window_bytes` are what layers that attend to the caches of others read of one position, beside these.
+    what recurrent layers remember of a text, of whatever length, and `state_log_bytes` the part of it that only drafted
+    tokens use. `columns` are the floats that one row of a pass takes (see `row_columns`). `context` is the longest text
+    that the model was made for. `shared_bytes` and `shared_window_bytes` are what layers that attend to the caches of
+    others read of one position, beside these.
     """
 
     weights: int
@@ -65,6 +66,7 @@ class Footprint:
     vocabulary: int
     context: int
     state_bytes: int = 0
+    state_log_bytes: int = 0
     window: int = 0
     window_bytes: int = 0
     shared_bytes: int = 0
@@ -73,7 +75,8 @@ class Footprint:
     def seen_bytes(self, position: int) -> int:
         """Bytes of the cache that a token at this position reads, and of states those that it writes, too."""
         every, windows = self.position_bytes + self.shared_bytes, self.window_bytes + self.shared_window_bytes
-        return every * position + windows * min(position, self.window) + 2 * self.state_bytes
+        states = 2 * (self.state_bytes - self.state_log_bytes)
+        return every * position + windows * min(position, self.window) + states
 
     def states(self, sequences: int) -> int:
         """How many states there are where `sequences` texts are read or written and memory has room for them.

@@ -1,5 +1,6 @@
 """The numbers of a model whose blocks are grouped-query attention and a feed-forward, read from its metadata."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from seventy.cache.spec import CacheSpec, Paged, Recurrent, Shared
 from seventy.errors import SeventyError
 from seventy.graph.products import RouterRule
 from seventy.graph.program import DeltaHeads
+from seventy.kernels.delta_rule import log_shape
 from seventy.kernels.route import Scoring
-from seventy.kernels.short_convolution import window_shape
+from seventy.kernels.short_convolution import MAX_PENDING, window_shape
 from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
@@ -128,9 +130,11 @@ class DeltaNet:
 
     @property
     def cache(self) -> Recurrent:
-        """What a layer remembers: the convolution's window, and a matrix for each value head."""
+        """What a layer remembers: the convolution's window, a matrix for each value head, a log of drafted rows."""
         n = self.heads
-        return Recurrent((window_shape(self.taps, self.channels), (n.values, n.dim, n.dim)))
+        window, log = window_shape(self.taps, self.channels), log_shape(n.dim, n.values)
+        log_bytes = 4 * (MAX_PENDING * self.channels + math.prod(log))
+        return Recurrent((window, (n.values, n.dim, n.dim), log), log_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class Convolution:
     @property
     def cache(self) -> Recurrent:
         """What a layer remembers: the convolution's window."""
-        return Recurrent((window_shape(self.taps, self.channels),))
+        return Recurrent((window_shape(self.taps, self.channels),), 4 * MAX_PENDING * self.channels)
 
 
 @dataclass(frozen=True, slots=True)

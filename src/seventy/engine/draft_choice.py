@@ -1,0 +1,71 @@
+"""Which draft model there is for a model, if any: the one that was named, or one on this disk that should pay."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from seventy.engine.draft_model import compare
+from seventy.engine.drafts import CHOICES
+from seventy.engine.footprint import least_and_full
+from seventy.errors import SeventyError
+from seventy.hub import local
+from seventy.runtime import reservations
+
+# Without being named, a draft model is taken for models of so many bytes at least, whose steps take long enough to gain
+# something; and it has at most this share of their bytes. Of several the one nearest to the best share is taken: a pass
+# costs little, and more of its guesses are right than of a smaller one.
+_LEAST_BYTES, _MOST_SHARE, _BEST_SHARE = 4_000_000_000, 1 / 10, 1 / 30
+
+
+def named(draft: str) -> Path | None:
+    """Return the file of a draft model by its path or by a name of a model on this disk; None for one of CHOICES.
+
+    Raises SeventyError where there is no such model.
+    """
+    if draft in CHOICES:
+        return None
+    path = Path(draft).expanduser()
+    if path.suffix == ".gguf" or path.exists():
+        return path
+    try:
+        return local.find(draft)
+    except SeventyError as error:
+        known = f"one of {', '.join(CHOICES)}, or a model's name or file"
+        raise SeventyError(f"draft must be {known}, not {draft!r}: {error}") from None
+
+
+def found(path: str | os.PathLike[str], context: int | None, kv: str) -> Path | None:
+    """Return the file of a model on this disk that may draft for the one at `path`; None where there is none.
+
+    Both must fit into the memory that is free now, with a cache for a whole text.
+    """
+    nbytes = local.Local(Path(path), "a file").nbytes
+    if nbytes < _LEAST_BYTES:
+        return None
+    with reservations.ledger() as ledger:
+        room = ledger.room - least_and_full(path, context, 1, kv)[1]
+    able = []
+    for model in local.inventory().models:
+        share = model.nbytes / nbytes
+        if model.problem or share > _MOST_SHARE:
+            continue
+        # What cannot be read or run, or has other tokens, does not draft.
+        with contextlib.suppress(SeventyError, OSError):
+            compare(path, model.path)
+            if least_and_full(model.path, context, 1, kv)[1] <= room:
+                able.append((abs(share - _BEST_SHARE), str(model.path)))
+    return Path(min(able)[1]) if able else None
+
+
+def room_beside(
+    path: str | os.PathLike[str], small: Path, context: int | None, sequences: int, kv: str, memory: int | None
+) -> tuple[int, int]:
+    """Share out the memory that is free, or `memory` bytes of it, between the model at `path` and its draft model.
+
+    The draft model has room for one whole text, or for the shortest where the other would have too little.
+    """
+    with reservations.ledger() as ledger:
+        room = ledger.room if memory is None else min(ledger.room, memory)
+    least, full = least_and_full(small, context, 1, kv)
+    taken = full if room - full >= least_and_full(path, context, sequences, kv)[0] else least
+    return room - taken, taken
