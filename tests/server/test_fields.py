@@ -33,7 +33,7 @@ LLAMA_CPP = (
     "cache_prompt return_tokens samplers timings_per_token return_progress post_sampling_probs response_fields "
     "lora top_n_sigma grammar_lazy grammar_triggers image_data adaptive_target adaptive_decay backend_sampling "
     "chat_template_kwargs reasoning_format thinking_forced_open parse_tool_calls parallel_tool_calls "
-    "thinking_budget_tokens reasoning_budget"
+    "thinking_budget_tokens reasoning_budget speculative.n_max speculative.n_min speculative.p_min speculative.type"
 )
 # vLLM's protocol: what its chats and completions take beyond OpenAI's.
 VLLM = (

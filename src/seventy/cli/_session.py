@@ -35,7 +35,11 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical 
 Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
 KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
 Draft = Annotated[
-    str, typer.Option(help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)}.")
+    str,
+    typer.Option(
+        help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)}, or the name or "
+        f"file of a small model of the same vocabulary."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
@@ -89,6 +93,20 @@ def locate(model: str) -> Path:
     return get(model)
 
 
+def locate_draft(draft: str) -> str:
+    """What --draft says: one of CHOICES, or the file of a model, which is fetched first where it is absent."""
+    return draft if draft in CHOICES else str(get(draft))
+
+
+def say_draft(llm: LLM, draft: str) -> None:
+    """A line on stderr where a draft model was found on this disk that nobody named."""
+    if llm.draft_model and llm.draft_path and draft == "auto":
+        say(
+            f"{llm.draft_path.name} ({size(llm.draft_model.weight_bytes)}) is on this disk and drafts while that "
+            f"pays; without: --draft lookup"
+        )
+
+
 def template(given: str | None) -> str | None:
     """The template that --chat-template names or whose file it is."""
     if given is None or given in TEMPLATES:
@@ -114,13 +132,14 @@ class Loading:
 
 def load(loading: Loading, path: Path) -> LLM:
     """The model of a file, loaded."""
-    given = template(loading.chat_template)
+    given, draft = template(loading.chat_template), locate_draft(loading.draft)
     with bars() as progress:
         llm = LLM(
             path, loading.threads, loading.context, isa=loading.isa, kv=loading.kv, progress=progress,
-            chat_template=given, draft=loading.draft,
+            chat_template=given, draft=draft,
         )  # fmt: skip
     say_threads(loading.threads)
+    say_draft(llm, draft)
     return llm
 
 
@@ -199,7 +218,8 @@ def report(completion: Completion, limit_gbs: float, context: int) -> None:
         share = f"{t.decode_gbs / limit_gbs:.0%} of this machine's {limit_gbs:.1f}"
         parts.append(f"{t.decode_gbs:.1f} GB/s read, {share}")
     if t.drafted_tokens:
-        parts.append(f"{t.accepted_tokens} of {t.drafted_tokens} drafted tokens were right")
+        right = f"{t.accepted_tokens} of {t.drafted_tokens} drafted tokens were right"
+        parts.append(f"{right}, {t.draft_speedup:.2f} times as fast as without")
     if completion.finish_reason == "length":
         full = t.prompt_tokens + t.generated_tokens >= context
         reason = f"the context of {context} tokens is full (--context)" if full else "--max-tokens"
@@ -254,6 +274,12 @@ def describe(model: Model, given_threads: int | None) -> None:
         )
     elif given_threads is None:
         say("threads, vector width and tiles are the defaults; to measure what is best: seventy bench MODEL --tune")
+
+
+def describe_drafts(llm: LLM) -> None:
+    """Who guesses and how often that was right, and what steps take by their rows."""
+    for line in llm.scheduler.drafts.lines():
+        say(line)
 
 
 def promise(profile: Profile) -> None:

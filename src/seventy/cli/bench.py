@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,8 @@ from seventy.plan.words import language
 from seventy.runtime.reservations import ledger
 from seventy.sizes import size
 
+# Of the texts that --draft writes.
+_DRAFT_CONTEXT, _DRAFT_TOKENS = 2048, 200
 _AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
 
 
@@ -43,6 +46,10 @@ def bench(
     tariff: Annotated[float | None, typer.Option(min=0, help="Yuan per kWh: tells yuan per million tokens.")] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(help="Also write three kinds of text with drafts and without: auto, lookup, or a small model."),
+    ] = None,
     tune: Annotated[bool, typer.Option(help="Measure anew which threads, width and tiles are best, before.")] = False,
     verbose: session.Verbose = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="The roofline, as .svg or .png.")] = None,
@@ -64,6 +71,10 @@ def bench(
         raise SeventyError(f"--quant {quant} is for --synthetic; a file has the quant it has")
     if tune and threads:
         raise SeventyError(f"--tune chooses the threads, and --threads {threads} says them; give one of the two")
+    if draft and synthetic:
+        raise SeventyError("--draft needs a model that writes texts, and --synthetic has random weights; name a model")
+    if draft == "off":
+        raise SeventyError("--draft off has nothing to compare; give auto, lookup, or a small model, or leave it out")
     peer = peers.program(against) if against else None
     source = _synthetic(synthetic, quant or "Q4_K_M", layers, wish) if synthetic else session.locate(model or "smollm2")
     with session.bars() as progress:
@@ -89,12 +100,28 @@ def bench(
         Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, _title(card, name)))
         for line in _notes(card):
             session.say(line)
+    if draft and isinstance(source, Path):
+        for row in _drafts(source, draft, threads, isa, repeats):
+            session.say(row) if as_json else print(row)
     if plot_file:
         plot.write(card, plot_file, name)
     if share:
         print(paragraph(card, Path(name).stem, CALIBRATION.shares["measured"].share, lang=language(None)))
     if report:
         cards.write(card, report)
+
+
+def _drafts(path: Path, draft: str, threads: int | None, isa: str | None, repeats: int) -> Iterator[str]:
+    """A line for each kind of text: how fast with drafts and without."""
+    from seventy.bench.drafts import measure
+    from seventy.engine.llm import LLM
+
+    with session.bars() as progress:
+        draft = session.locate_draft(draft)
+        llm = LLM(path, threads, _DRAFT_CONTEXT, isa=isa, progress=progress, draft=draft)
+    with llm:
+        session.say_draft(llm, draft)
+        yield from map(str, measure(llm, _DRAFT_TOKENS, repeats))
 
 
 def _synthetic(name: str, quant: str, layers: int | None, wish: Wish) -> Synthetic:

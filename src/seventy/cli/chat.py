@@ -56,6 +56,8 @@ def talk(
         reader = Reader(conversation.commands, history)
         while _turn(conversation, reader):
             pass
+        if verbose:
+            session.describe_drafts(conversation.llm)
         if conversation.first:
             session.promise(conversation.profile)
     finally:

@@ -37,7 +37,7 @@ def predict(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Predict decode and prefill speed of a model on a CPU machine: low, mid, high, and why."""
-    from seventy.plan import answers, low_bits, wanted
+    from seventy.plan import answers, drafts, low_bits, wanted
     from seventy.plan import here as this
     from seventy.plan.owned import machine_from_words
     from seventy.plan.roofline import predict as roofline
@@ -63,13 +63,19 @@ def predict(
     speak = language(lang)
     want.check(engine, speak, machine)
     found = roofline(machine, want.load, context, engine, threads, users=users)
+    # Of one user, whose next steps have room for guesses.
+    drafted = engine == "seventy" and users == 1 and found.fits
     if json_out:
         reason = want.reason(machine)
         about = low_bits.fit_json(want, engine, machine, context, users)
         about |= {"seventy_cannot": reason and reason.text(speak), "get": want.command}
+        if drafted:
+            bands = drafts.speeds(machine, want.load, context)
+            about["drafts_tok_s"] = {kind: answers.band_json(band) for kind, band in bands.items()}
         print(json.dumps(answers.as_json(found, speak) | about, ensure_ascii=False, indent=2))
         return
-    few = low_bits.endings(want, engine, speak, machine, context, users)
-    print("\n".join([answers.as_text(found, speak), *few, *want.endings(engine, speak, machine)]))
+    said = drafts.lines(machine, want.load, context, speak) if drafted else []
+    said += low_bits.endings(want, engine, speak, machine, context, users)
+    print("\n".join([answers.as_text(found, speak), *said, *want.endings(engine, speak, machine)]))
     for warning in answers.warnings(found, speak):
         print(warning, file=sys.stderr)

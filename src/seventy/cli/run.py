@@ -97,5 +97,7 @@ def _answer(
         profile, first = session.machine_limit(llm.model)
         session.report(completion, profile.read_bandwidth_gbs, llm.context)
         session.keep_limit_seen(llm.model, profile, completion)
+        if verbose:
+            session.describe_drafts(llm)
         if first:
             session.promise(profile)

@@ -14,6 +14,7 @@ import typer
 from seventy.cli import _invitation
 from seventy.cli import _session as session
 from seventy.cli.pull import unattended
+from seventy.engine import draft_choice
 from seventy.engine.footprint import least_and_full
 from seventy.engine.llm import LLM
 from seventy.engine.model import Progress
@@ -123,6 +124,7 @@ def serve(
     if log_prompts:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("seventy.server").setLevel(logging.INFO)
+    draft = session.locate_draft(draft)
     loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think)
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
@@ -146,6 +148,7 @@ def serve(
             if context is None:
                 session.say_context(loaded)
             session.say_threads(threads)
+            session.say_draft(llm, draft)
             try:
                 session.say_template(llm)
             except SeventyError as error:
@@ -205,7 +208,13 @@ class _Loader:
     think: str | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
-        return least_and_full(path, self.context, self.parallel, self.kv)
+        least, full = least_and_full(path, self.context, self.parallel, self.kv)
+        small = draft_choice.named(self.draft)
+        if small is None:
+            return least, full
+        # Beside it the draft model for one text.
+        its_least, its_full = least_and_full(small, self.context, 1, self.kv)
+        return least + its_least, full + its_full
 
     def load(self, path: Path, progress: Progress, memory: int | None) -> LLM:
         with session.bars() as bars:

@@ -32,6 +32,8 @@ MAX_PASSES = 8
 # How often the first guess of a text is right before anything was counted, and how many guesses that counts for; the
 # same of what other texts say. Counts are halved at the last number.
 _FIRST_SHARE, _FIRST_COUNT, _TEXT_COUNT, _MOST_COUNT = 0.6, 4.0, 4.0, 64.0
+# Each text is another chance, whatever was guessed of those before.
+_LEAST_SHARE = 0.3
 # With less hope a guess is not looked at.
 _LEAST_CHANCE = 0.1
 # Of a text that is too long to be read at once: tokens of its beginning, on which attention leans, and of its end.
@@ -159,14 +161,18 @@ class DraftModel:
             return 1.2 * self._read_share * plain
         return self._pass_seconds[min(self._pass_seconds, key=lambda known: abs(known - texts))]
 
+    @property
+    def measured_pass(self) -> float | None:
+        """Seconds of a pass for one text, or the fewest there were; None before one."""
+        return self._pass_seconds[min(self._pass_seconds)] if self._pass_seconds else None
+
     def reading_seconds(self, rows: int, prompt_row: float) -> float:
         """Return what reading so many rows takes; before some were, by a row of prompts of the large model."""
         return rows * (1.2 * self._read_share * prompt_row if self._row_seconds is None else self._row_seconds)
 
     def guess(self, wanted: Sequence[tuple["ModelDrafter", int]]) -> None:
         """Let each drafter guess so many tokens (`ModelDrafter.guesses`), fewer where something prevents it."""
-        for drafter, _ in wanted:
-            drafter.begin()
+        wanted = [(drafter, n) for drafter, n in wanted if drafter.begin(n)]
         for done in range(max((n for _, n in wanted), default=0)):
             active = [drafter for drafter, n in wanted if n > done and drafter.able]
             if not active:
@@ -204,7 +210,7 @@ class ModelDrafter:
 
     def __init__(self, of: DraftModel, generation: Generation) -> None:
         self._of, self._generation = of, generation
-        self._counts = _Counts(of.counts.shares, _TEXT_COUNT)
+        self._counts = _Counts([max(share, _LEAST_SHARE) for share in of.counts.shares], _TEXT_COUNT)
         # The text as the draft model reads it: without the `_skipped` tokens behind its head.
         self._sequence: CachedSequence | None = None
         self._skipped = 0
@@ -279,13 +285,22 @@ class ModelDrafter:
         self.able = False
         self.close()
 
-    def begin(self) -> None:
-        """Begin with guesses for the text as it is now; what is missing was read but for the last tokens."""
+    def begin(self, n: int) -> bool:
+        """Begin with `n` guesses for the text as it is now, of which the last tokens only may be missing.
+
+        Returns False where the cache has no room for them.
+        """
         tokens = self._generation.tokens
         self.guesses, self._fed, self._at = [], [], len(tokens)
         assert self._sequence is not None, "the draft model has not read the text"
         self._base = self._view(tokens)[self._sequence.length :]
+        length = self._sequence.length + len(self._base) + n - 1
+        if self._sequence.missing_pages(length) > self._of.model.cache.free_pages:
+            self.close()
+            return False
+        self._sequence.reserve(length)
         self._choose = self._generation.chooser()
+        return True
 
     def segment(self) -> Segment:
         """The next pass of this text: its last tokens, or the last guess."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from seventy.engine.draft_model import DraftModel
+from seventy.engine.draft_model import DraftModel, ModelDrafter
 from seventy.engine.generation import Generation
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.lookup import Lookup, Memory
@@ -119,28 +119,32 @@ class Drafts:
 
     def propose(self, texts: Sequence[TextDrafts], numbers: Sequence[int]) -> list[list[int]]:
         """Return so many guesses of each text, or fewer."""
-        wanted = []
-        for text, n in zip(texts, numbers, strict=True):
-            if n and text.by_model and text.model and self.model:
-                before = self.model.seconds_read
-                ready = text.model.catch_up(self._rows_to_read())
-                self.governor.pay_reading(self.model.seconds_read - before)
-                if ready:
-                    wanted.append((text.model, n))
-        if wanted and self.model:
-            try:
-                self.model.guess(wanted)
-            except Exception:
-                # Nobody's text depends on it.
-                _log.exception("the draft model failed and is not asked any more")
-                self.model = None
+        try:
+            self._ask_model([(text.model, n) for text, n in zip(texts, numbers, strict=True) if n and text.by_model])
+        except Exception:
+            # Nobody's text depends on it.
+            _log.exception("the draft model failed and is not asked any more")
+            self.model = None
+            for text in texts:
+                text.model = None
         guesses = []
         for text, n in zip(texts, numbers, strict=True):
             if text.by_model:
-                guesses.append(text.model.guesses[:n] if n and text.model and self.model else [])
+                guesses.append(text.model.guesses[:n] if n and text.model else [])
             else:
                 guesses.append(text.lookup.propose(n) if n and text.lookup else [])
         return guesses
+
+    def _ask_model(self, wanted: Sequence[tuple[ModelDrafter | None, int]]) -> None:
+        ready = list[tuple[ModelDrafter, int]]()
+        for drafter, n in wanted:
+            assert drafter is not None and self.model is not None
+            before = self.model.seconds_read
+            if drafter.catch_up(self._rows_to_read()):
+                ready.append((drafter, n))
+            self.governor.pay_reading(self.model.seconds_read - before)
+        if ready and self.model:
+            self.model.guess(ready)
 
     def observe(self, text: TextDrafts, drafted: int, accepted: int) -> None:
         """Take in what a step wrote of a text, and how many of its guesses were right."""
@@ -172,6 +176,18 @@ class Drafts:
         self._prompt_row = seconds / rows
         if self.model:
             self.governor.record_prompt(seconds)
+
+    def lines(self) -> list[str]:
+        """Say who guessed how much, how much of it was right, and what steps take by their rows."""
+        found = [
+            f"drafts by {name}: {right} of {drafted} right"
+            for name, (drafted, right) in self.counts.items() if drafted
+        ]  # fmt: skip
+        if steps := self.governor.costs():
+            found.append("steps by rows: " + ", ".join(f"{rows} {1e3 * seconds:.1f} ms" for rows, seconds in steps))
+        if self.model and (passes := self.model.measured_pass):
+            found.append(f"a pass of the draft model: {1e3 * passes:.1f} ms")
+        return found
 
     def end(self, text: TextDrafts) -> None:
         """Remember a text that has been written; the next of the same user may repeat it."""

@@ -117,6 +117,10 @@ class Governor:
             slope = (exp(self._seconds[known[at]] + self._load) - low) / (known[at] - below)
         return max(low + slope * (rows - below), low / 2)
 
+    def costs(self) -> list[tuple[int, float]]:
+        """Return the seconds of steps by the rows that were measured."""
+        return [(rows, self.cost(rows)) for rows in self._rows]
+
     def ready(self, texts: int) -> bool:
         """Whether the next step of so many texts may have guesses at all, whatever they are."""
         known = self._measured.get(texts, 0) >= _LEAST_MEASURED and self._since_plain < _STEPS_PER_PLAIN

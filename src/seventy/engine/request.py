@@ -21,7 +21,11 @@ class QueueFull(SeventyError):
 
 
 class TooLong(SeventyError):
-    """The prompt can never fit the context."""
+    """The prompt, of so many tokens at least, can never fit the context."""
+
+    def __init__(self, message: str, prompt_tokens: int = 0, context: int = 0) -> None:
+        super().__init__(message)
+        self.prompt_tokens, self.context = prompt_tokens, context
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ class Finished:
     `reason` is `stop` (the model's end of text, or a stop string), `length` or `cancelled`; for `length`, `cut_by` says
     what was too short: max_tokens, context or max_seconds. `end_token` is the end of text that the model wrote, `stop`
     the stop string that came, if one of them ended the text. `decode_bytes` is what was read of weights and caches in
-    the steps that wrote the answer, by all texts in them. `drafted_tokens` were guessed, `accepted_tokens` of them right, and without them the answer would have taken
-    `gained_seconds` longer (engine/drafts.py).
+    the steps that wrote the answer, by all texts in them. `drafted_tokens` were guessed, `accepted_tokens` of them
+    right, and without them the answer would have taken `gained_seconds` longer (engine/drafts.py).
     """
 
     reason: str

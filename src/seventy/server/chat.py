@@ -36,6 +36,10 @@ def usage(answers: Sequence[Answer]) -> dict[str, Any]:
         "completion_tokens": written,
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": min((end.cached_tokens for end in ends), default=0)},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": sum(end.accepted_tokens for end in ends),
+            "rejected_prediction_tokens": sum(end.drafted_tokens - end.accepted_tokens for end in ends),
+        },
     }
 
 
@@ -54,6 +58,7 @@ def timings(finished: Finished) -> dict[str, float]:
         "queued_ms": round(1e3 * finished.queued_seconds, 3),
         "draft_n": finished.drafted_tokens,
         "draft_n_accepted": finished.accepted_tokens,
+        "draft_gained_ms": round(1e3 * finished.gained_seconds, 3),
     }
 
 

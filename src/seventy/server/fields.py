@@ -9,6 +9,7 @@ from typing import Any
 
 from seventy.server.errors import ApiError
 
+_DRAFTS = "how many tokens are drafted is measured, and only makes answers faster"
 # Fields that change no answer, and why.
 WITHOUT_EFFECT: Mapping[str, str] = {
     # OpenAI
@@ -38,7 +39,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "vocab_only": "the model is loaded",
     "logits_all": "logits are computed where they are wanted",
     "penalize_newline": "gone from Ollama itself",
-    "draft_num_predict": "it only makes answers faster",
+    "draft_num_predict": _DRAFTS,
     # llama.cpp
     "cache_prompt": "what was read stays while there is room, and never changes an answer",
     "id_slot": "there are no slots",
@@ -57,6 +58,16 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "mirostat_eta": "of no use without mirostat, which is refused",
     "adaptive_decay": "of no use without adaptive_target, which is refused",
     "backend_sampling": "where tokens are chosen changes no answer",
+    "speculative": _DRAFTS,
+    "speculative.n_max": _DRAFTS,
+    "speculative.n_min": _DRAFTS,
+    "speculative.p_min": _DRAFTS,
+    "speculative.p_split": _DRAFTS,
+    "speculative.type": _DRAFTS,
+    "speculative.types": _DRAFTS,
+    "speculative.ngram_size_n": _DRAFTS,
+    "speculative.ngram_size_m": _DRAFTS,
+    "speculative.ngram_min_hits": _DRAFTS,
     "parse_tool_calls": "calls of offered tools are always read",
     "verbose": "the server's log is the server's",
     # vLLM

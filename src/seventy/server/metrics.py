@@ -80,6 +80,7 @@ class _Engines(Collector):
             ("batch_rows", "Rows of the last step.", sum(s.last_batch for s in now)),
             ("decode_tokens_per_second", "Tokens of all answers, lately.", decode),
             ("prompt_tokens_per_second", "Tokens of prompts, lately.", prompts),
+            ("draft_gained_seconds", "Seconds that drafts have saved.", counts["gained_seconds"]),
             ("kv_pages", "Pages of the KV cache.", sum(cache.n_pages for cache in caches)),
             ("kv_pages_used", "Pages that running requests hold.", sum(c.n_pages - c.free_pages for c in caches)),
             ("kv_pages_cached", "Pages kept for prompts that begin alike.", sum(c.idle_pages for c in caches)),

@@ -30,7 +30,7 @@ TURN_SECONDS = 60.0
 # What of a scheduler's statistics only grows; it outlives the model's leaving.
 COUNTERS = (
     "requests", "cancelled", "prompt_tokens", "cached_tokens", "written_tokens", "steps", "rows", "preempted",
-    "drafted_tokens", "accepted_tokens",
+    "drafted_tokens", "accepted_tokens", "gained_seconds",
 )  # fmt: skip
 _log = logging.getLogger("seventy.server")
 
@@ -246,7 +246,7 @@ def _turn_over(leaving: Sequence[ServedModel], wanted: ServedModel) -> float:
     return max(began, default=time.monotonic())
 
 
-def counted(statistics: Statistics) -> dict[str, int]:
+def counted(statistics: Statistics) -> dict[str, float]:
     """What of a scheduler's statistics only grows."""
     return {name: getattr(statistics, name) for name in COUNTERS}
 

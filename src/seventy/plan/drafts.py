@@ -1,0 +1,124 @@
+"""What drafted tokens gain on a machine: a range for each kind of text, and the sentence a buyer needs.
+
+A step carries guessed tokens as further rows and keeps those that were right. A row costs what the cores take for it;
+while they wait for memory anyway that is nearly nothing. So the gain is how often guesses are right, which depends on
+the text, against what a step of more rows takes, which depends on the machine. The engine measures both while it runs
+and guesses nothing where that does not pay, so that no text is written slower than without by more than 2 %.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from seventy.plan.machine import Machine
+from seventy.plan.roofline import Band, Load, predict
+from seventy.plan.words import number
+
+# The most tokens guessed of a text at once, as of engine/governor.py.
+_MOST = 15
+# What a row takes of a step even where cores wait for memory: norms, attention, choosing its token. 70B shapes of
+# four layers, 2 cores of Zen 4: 4 rows take 1.0 to 1.1 times one.
+_ROW_SHARE = 0.02
+# CPUs of so many cores and memory so much faster are what the buyer's sentence compares.
+_MORE_CORES, _FASTER_MEMORY = 2.0, 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Guessing:
+    """How well a kind of text can be guessed, from low to high.
+
+    `repeated` is the share of its tokens that stood somewhere before, `right` how often a guess of those is right.
+    """
+
+    repeated: tuple[float, float]
+    right: tuple[float, float]
+
+
+# By lookup, as benchmarks/drafts.py measures it: a file copied with a few lines changed; chats and answers about a
+# text; new prose, which repeats next to nothing.
+KINDS: Mapping[str, Guessing] = {
+    "edit": Guessing((0.8, 0.93), (0.9, 0.95)),
+    "chat": Guessing((0.03, 0.2), (0.5, 0.7)),
+    "prose": Guessing((0.0, 0.02), (0.3, 0.5)),
+}
+
+_WORDS = {
+    "edit": ("copying or editing a text", "复制或修改已有文本"),
+    "chat": ("chat", "聊天"),
+    "prose": ("new prose", "全新的文章"),
+    "nothing": ("nothing is gained", "没有提升"),
+    "line": ("drafts: {kinds} tok/s", "草稿（推测）：{kinds} 词元/秒"),
+    "rows": (
+        "A step of 4 tokens takes {four} times one of 1 here. For edited text twice the cores give {cores} tok/s, "
+        "memory that is a quarter faster {memory}: {best}.",
+        "在这台机器上，一次处理 4 个词元的时间是 1 个的 {four} 倍。修改文本时，核心数翻倍为 {cores} 词元/秒，"
+        "内存快四分之一为 {memory}：{best}。",
+    ),
+    "best_cores": ("with drafts, a CPU with more cores is the better buy", "用草稿时，买核心更多的 CPU 更划算"),
+    "best_memory": ("memory is still the limit, drafts or not", "无论有无草稿，瓶颈仍是内存"),
+    "best_none": ("neither gains much", "两者提升都不大"),
+}  # fmt: skip
+
+
+def _say(key: str, lang: str, **values: object) -> str:
+    return _WORDS[key][lang == "zh"].format(**values)
+
+
+def step_seconds(machine: Machine, load: Load, rows: int, context: int = 1000) -> float:
+    """Return the seconds of a step with so many tokens of one text of `context` tokens."""
+    # Rows of one text share its cache: that of each of as many users with texts as much shorter.
+    seconds = 1 / predict(machine, load, max(1, context // rows), "seventy", users=rows).decode.mid
+    return seconds * (1 + _ROW_SHARE * (rows - 1))
+
+
+def gain(machine: Machine, load: Load, right: float, context: int = 1000, pass_share: float = 0.0) -> float:
+    """Return how many times as fast a text is written whose next token is guessed right so often.
+
+    The best number of guesses is taken, none where that is best. `pass_share` is what a pass of a draft model takes of
+    a step of one token; guesses by lookup take nothing.
+    """
+    one, best = step_seconds(machine, load, 1, context), 1.0
+    expected = 1.0
+    for n in range(1, _MOST + 1):
+        expected += right**n
+        best = max(best, expected * one / (step_seconds(machine, load, 1 + n, context) + n * pass_share * one))
+    return best
+
+
+def speeds(machine: Machine, load: Load, context: int = 1000) -> dict[str, Band]:
+    """Return tokens a second with drafts by lookup for each kind of text, of one user."""
+    plain = predict(machine, load, context, "seventy").decode.mid
+    found = {}
+    for kind, guessing in KINDS.items():
+        low, high = (
+            plain / (1 - repeated + repeated / gain(machine, load, right, context))
+            for repeated, right in zip(guessing.repeated, guessing.right, strict=True)
+        )
+        found[kind] = Band(low, (low + high) / 2, high)
+    return found
+
+
+def lines(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -> list[str]:
+    """Say what drafts gain here, by kind of text, and whether cores or memory would gain more."""
+    plain = predict(machine, load, context, "seventy").decode.mid
+    kinds = []
+    for kind, band in speeds(machine, load, context).items():
+        figures = f"{number(band.low)}-{number(band.high)}"
+        if band.high < 1.05 * plain:
+            figures = f"{number(plain)} ({_say('nothing', lang)})"
+        kinds.append(f"{_say(kind, lang)} {figures}")
+    return [_say("line", lang, kinds=", ".join(kinds)), buyer(machine, load, context, lang)]
+
+
+def buyer(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -> str:
+    """Say whether twice the cores or memory a quarter faster would write more of a text that drafts guess well."""
+    four = step_seconds(machine, load, 4, context) / step_seconds(machine, load, 1, context)
+    now = speeds(machine, load, context)["edit"].mid
+    faster = None if machine.measured_gbs is None else machine.measured_gbs * _FASTER_MEMORY
+    gops = None if machine.measured_int8_gops is None else machine.measured_int8_gops * _MORE_CORES
+    more = replace(machine, cores=round(machine.cores * _MORE_CORES), measured_int8_gops=gops)
+    quick = replace(machine, peak_gbs=machine.peak_gbs * _FASTER_MEMORY, measured_gbs=faster)
+    cores, memory = (speeds(each, load, context)["edit"].mid for each in (more, quick))
+    best = "best_none" if max(cores, memory) < 1.1 * now else "best_cores" if cores > memory else "best_memory"
+    return _say(
+        "rows", lang, four=f"{four:.2f}", cores=number(cores), memory=number(memory), best=_say(best, lang)
+    )

@@ -1,0 +1,40 @@
+"""What drafts are predicted to gain: more with more cores, nothing on new prose, never less than without."""
+
+import pytest
+
+from seventy.plan import drafts
+from seventy.plan.machine import Machine, machine_from_parts
+from seventy.plan.memory import parse_dimms
+from seventy.plan.roofline import Load, predict
+from seventy.plan.wanted import catalogue_load
+
+
+@pytest.fixture(scope="module")
+def load() -> Load:
+    return catalogue_load("llama-3.3-70b", "Q4_K_M")
+
+
+def machine(cpu: str, memory: str) -> Machine:
+    return machine_from_parts(cpu, 1, parse_dimms(memory))
+
+
+@pytest.mark.parametrize("cpu", ["Xeon E5-2680 v4", "Xeon E5-2603 v4", "Ryzen 5 7600"])
+def test_each_kind_of_text_has_its_range(cpu: str, load: Load) -> None:
+    here = machine(cpu, "4x16@2400" if "Xeon" in cpu else "2x32@5200")
+    plain, found = predict(here, load, engine="seventy").decode.mid, drafts.speeds(here, load)
+    assert found["edit"].high >= found["edit"].low >= found["chat"].low >= found["prose"].low >= plain
+    assert found["prose"].high < 1.05 * plain
+    assert found["edit"].high < 16 * plain
+    for lang, word in (("en", "new prose"), ("zh", "全新的文章")):
+        shown = drafts.lines(here, load, lang=lang)
+        assert word in shown[0] and all(len(line) > 20 for line in shown)
+
+
+def test_more_cores_gain_more_from_drafts_and_no_gain_is_said(load: Load) -> None:
+    few, many = machine("Xeon E5-2603 v4", "4x16@2400"), machine("Xeon E5-2680 v4", "4x16@2400")
+    gains = [drafts.gain(each, load, 0.9) for each in (few, many)]
+    assert 1 <= gains[0] < gains[1]
+    assert drafts.gain(many, load, 0.0) == 1
+    assert drafts.gain(many, load, 0.8) > drafts.gain(many, load, 0.8, pass_share=0.1) > 1
+    assert drafts.step_seconds(many, load, 4) < 4 * drafts.step_seconds(many, load, 1)
+    assert "more cores is the better buy" in drafts.buyer(few, load)
