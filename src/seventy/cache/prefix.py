@@ -31,6 +31,7 @@ from seventy.cache.slots import Slots
 from seventy.cache.states import EMPTY, States
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
+from seventy.kernels.short_convolution import MAX_PENDING
 
 
 @dataclass(slots=True, eq=False)
@@ -288,6 +289,8 @@ class Sequence:
         Raises SeventyError when the cache is full.
         """
         assert length <= self.max_length, f"{length} positions in a sequence of {self.max_length}"
+        # A state has room for no more.
+        assert not self._cache.recurrent or drafted <= MAX_PENDING, f"{drafted} drafted rows of a recurrent layer"
         for _ in range(self.missing_pages(length)):
             self._table[len(self._shared) + self._owned] = self._cache._take()
             self._needed.add(len(self._shared) + self._owned)
