@@ -27,7 +27,10 @@ from seventy.engine.governor import MAX_DRAFT, Offer
 from seventy.engine.request import Failed, Finished, Piece, Request
 from seventy.engine.sampler import Sampling
 
-WORDS = ["river", "stone", "winter", "light", "house", "engine", "garden", "letter", "number", "window", "morning", "bridge", "music", "answer", "question"]  # fmt: skip
+WORDS = (
+    "river", "stone", "winter", "light", "house", "engine", "garden", "letter", "number", "window", "morning", "bridge",
+    "music", "answer", "question",
+)  # fmt: skip
 TEMPERATURES = (0.0, 0.7, 1.0)
 
 
