@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from seventy import models
 from seventy.cache.prefix import Sequence as CachedSequence
+from seventy.cache.states import EMPTY
 from seventy.engine.generation import Generation
 from seventy.engine.governor import MAX_DRAFT
 from seventy.engine.model import MAX_ROWS, Model, Segment
@@ -255,7 +256,7 @@ class ModelDrafter:
                 return True
             missing = self._view(tokens)[self._sequence.length : -1]
             length = self._sequence.length + len(missing) + 1 + MAX_PASSES
-            if len(missing) > rows or self._sequence.missing_pages(length) > self._of.model.cache.free_pages:
+            if len(missing) > rows or not self._has_room(length):
                 return False
             self._of.read(self._sequence, missing)
         except SeventyError as error:
@@ -273,6 +274,13 @@ class ModelDrafter:
             self._sequence.open(self._view(tokens[:_HEAD]))
             self._skipped = len(tokens) - 1 - rows
         return True
+
+    def _has_room(self, length: int) -> bool:
+        """Whether the cache has room for so many positions of the text, and for the states that steps need."""
+        cache, sequence = self._of.model.cache, self._sequence
+        assert sequence is not None
+        states = sequence.states[:2].count(EMPTY) if cache.recurrent else 0
+        return sequence.missing_pages(length) <= cache.free_pages and states <= cache.states.free
 
     def _view(self, tokens: Sequence[int]) -> list[int]:
         """Return the text as the draft model reads it."""
@@ -295,7 +303,7 @@ class ModelDrafter:
         assert self._sequence is not None, "the draft model has not read the text"
         self._base = self._view(tokens)[self._sequence.length :]
         length = self._sequence.length + len(self._base) + n - 1
-        if self._sequence.missing_pages(length) > self._of.model.cache.free_pages:
+        if not self._has_room(length):
             self.close()
             return False
         self._sequence.reserve(length)
