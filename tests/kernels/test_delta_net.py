@@ -67,10 +67,11 @@ def test_a_convolution_goes_on_where_the_state_says(taps: int, dim: int, heads: 
 def test_a_gated_convolution_remembers_what_was_multiplied_before(isa: Isa) -> None:
     rows, taps, channels = [1, 2, 9], 3, 48
     x, before, after = (random(i, sum(rows), channels) for i in (1, 2, 3))
-    weights, memory = random(4, taps, channels), random(5, 4, (taps - 1) * channels)
+    weights, window = random(4, taps, channels), math.prod(short_convolution.window_shape(taps, channels))
+    memory = random(5, 4, window)
     out, product = np.zeros_like(x), x * before
     states = [(0, 1), (2, 3), (2, 0)]
-    windows = [memory[old].reshape(taps - 1, channels).copy() for old, _ in states]
+    windows = [memory[old].reshape(-1, channels)[: taps - 1].copy() for old, _ in states]
     call(
         isa, Kernel("seventy.kernels.short_convolution:build", (taps, 16, channels // 16, 0, True)),
         short_convolution.ARGUMENTS, threads=3, memory=memory, state_bytes=memory.strides[0], input=x,
@@ -81,7 +82,7 @@ def test_a_gated_convolution_remembers_what_was_multiplied_before(isa: Isa) -> N
         seen = np.concatenate([window, product[first : first + n]])
         want = sum(seen[j : j + n] * weights[j] for j in range(taps)) * after[first : first + n]
         np.testing.assert_allclose(out[first : first + n], want, rtol=2e-5, atol=2e-6)
-        assert np.array_equal(memory[new].reshape(taps - 1, channels), seen[n:])
+        assert np.array_equal(memory[new].reshape(-1, channels)[: taps - 1], seen[n:])
 
 
 def recur(

@@ -40,7 +40,8 @@ def test_layers_remember_as_much_as_their_kind_does(tmp_path: Path) -> None:
     with GGUF(FAMILIES["lfm2"].write(tmp_path / "model.gguf", **FAMILIES["lfm2"].CASES["window"])) as file:
         config = lfm2.config(file.metadata)
         specs, sizes = lfm2.caches(config), footprint(file, config, lfm2.caches(config))
-    convolution = Recurrent(((3, 256),))
+    # A window of 3 rows, and room for 7 drafted ones.
+    convolution = Recurrent(((3 + 7, 256),), 4 * 7 * 256)
     assert specs == [convolution, Paged(4, 64, 64, 7), convolution, Paged(1, 64, 64, 7), Paged(2, 64, 64, 7)]
     assert sizes.state_bytes == 2 * convolution.nbytes
 
