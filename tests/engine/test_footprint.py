@@ -14,7 +14,7 @@ from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.graph.outline import Outline
 from seventy.graph.program import Program
-from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, Footprint
+from seventy.runtime.memory import MAX_MIXTURE_ROWS, MAX_OUTPUTS, Footprint
 from tests.support.families import gemma4, gpt_oss, qwen35, qwen35moe
 from tests.support.tiny import write_tiny
 
@@ -30,7 +30,8 @@ def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) 
     path = write_tiny(tmp_path / "model.gguf", architecture, format_name)
     for kv in "f16", "q8_0":
         with Model(path, 2, 512, kv=kv) as model:
-            need = counted(path, model, kv).need(512)
+            need = counted(path, model, kv).need(512, rows=model.max_rows)
+            assert model.max_rows == (512 if architecture == "qwen3moe" else 256)
             assert need.cache == len(model.cache.memory.memory)
             assert len(model.program.weights.memory) <= need.weights <= 1.05 * len(model.program.weights.memory)
             # Attention's parts, shared by threads, are 1 to 5 MB of whatever model.
@@ -43,12 +44,14 @@ def test_the_account_holds(tmp_path: Path, architecture: str, format_name: str) 
 )
 def test_rows_of_published_models_take_no_more_than_they_are_counted_to_take(name: str) -> None:
     source = Synthetic(find_shape(name), "Q4_K_M")
-    need = source.footprint.need(512)
+    need = source.footprint.need(512, rows=MAX_MIXTURE_ROWS)
     config = models.find(source.shape.architecture).config(source.metadata)
     tensors, source.tensors = source.tensors, {}
     weights = Outline(source, lambda name, shape: tensors[name], tensors.__contains__)
     pages = Pages(source.caches, 1, "f16")
-    program = Program(weights, pages, States(source.caches, 0), 512, MAX_ROWS, MAX_OUTPUTS, config.epsilon, threads=8)
+    rows, states = source.footprint.max_rows, States(source.caches, 0)
+    assert rows == MAX_MIXTURE_ROWS
+    program = Program(weights, pages, states, 512, rows, MAX_OUTPUTS, config.epsilon, threads=8)
     models.find(source.shape.architecture).build(program, config, weights)
     program.finish()
     assert sum(len(area) for area in program.memory) <= need.rows
@@ -56,7 +59,7 @@ def test_rows_of_published_models_take_no_more_than_they_are_counted_to_take(nam
 
 def test_the_account_holds_of_heads_of_two_sizes_and_experts_beside_a_feed_forward(tmp_path: Path) -> None:
     with Model(gemma4.write(tmp_path / "model.gguf", **gemma4.MOE), 2, 512) as model:
-        need = counted(tmp_path / "model.gguf", model).need(512)
+        need = counted(tmp_path / "model.gguf", model).need(512, rows=model.max_rows)
         assert need.cache == len(model.cache.memory.memory)
         assert sum(len(area) for area in model.program.memory) - 5_000_000 <= need.rows
 
@@ -75,11 +78,13 @@ def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) 
 def test_recurrent_layers_take_what_they_are_counted_to_take(family: ModuleType, tmp_path: Path) -> None:
     path = family.write(tmp_path / "model.gguf", format="Q8_0", layers=4)
     with Model(path, 2, 512, sequences=2) as model:
-        states, need = model.cache.states, counted(path, model).need(1024, 2)
+        states, need = model.cache.states, counted(path, model).need(1024, 2, rows=model.max_rows)
         assert need.cache == len(model.cache.memory.memory)
         # All but the empty state, which is never written.
         assert need.states == states.n_states * states.nbytes == len(states.memory) - states.nbytes
-        assert len(model.program.weights.memory) <= need.weights <= 1.05 * len(model.program.weights.memory)
+        weights = model.program.weights
+        taken = len(weights.memory) + sum(len(rows) for rows in weights.rows)
+        assert taken <= need.weights <= 1.05 * taken
         assert sum(len(area) for area in model.program.memory) - 5_000_000 <= need.rows
 
 

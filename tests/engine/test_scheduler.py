@@ -230,6 +230,8 @@ def test_cancelling_the_only_one_stops_its_step(scheduler: Scheduler, monkeypatc
     go.set()
     for each in asked:
         assert each.end().reason == "cancelled"
+    # Cancelled before the step began, which then never did, though the flag is cleared where steps begin.
+    assert scheduler.statistics.steps == 0
 
 
 def test_without_room_the_youngest_waits_and_loses_nothing(tiny: Path) -> None:

@@ -67,7 +67,8 @@ def test_a_row_does_not_depend_on_its_company(name: str, isa: Isa) -> None:
     format = by_name(name)
     x, blocks = case(format, 90, 32, 2, 2)
     everybody = product(isa, format, x, blocks, 32, [[*range(90)], [*range(0, 90, 2)]])
-    for rows in ([7], [3, 4], [0, 1, 2, 50, 51, 60, 61, 88, 89]):
+    # Every number of rows that a tile may have, and more than one tile.
+    for rows in ([7], [3, 4], [0, 1, 2, 50, 51, 60, 61, 88, 89], *([*range(n)] for n in (3, 4, 5, 6, 7, 8, 15))):
         assert np.array_equal(product(isa, format, x, blocks, 32, [rows, []], threads=2), everybody[rows])
     prompt = product(isa, format, x, blocks, 32, [[*range(90)], []], prompt_columns=1024)
     assert np.array_equal(prompt, everybody[:90])

@@ -47,7 +47,7 @@ def test_a_text_that_begins_as_another_goes_on_as_if_alone(kv: str, tmp_path: Pa
 
 
 def test_a_long_text_is_right_without_what_lies_behind_its_windows(tmp_path: Path) -> None:
-    path = family.write(tmp_path / "model.gguf", layers=2)
+    path = family.write(tmp_path / "model.gguf", layers=2, window=32)
     ids = np.random.default_rng(2).integers(0, 256, 1800).tolist()
     with LLM(path, threads=2, context=2048) as llm:
         logits, model = llm.logits(ids), llm.model

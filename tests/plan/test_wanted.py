@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from seventy.bench.synthetic import Synthetic, find_shape
 from seventy.errors import SeventyError
 from seventy.plan import here
 from seventy.plan.owned import owned
@@ -99,3 +100,12 @@ def test_profile_is_used_and_a_broken_one_named(tmp_path: Path, monkeypatch: pyt
 def test_machine_from_text() -> None:
     found = owned("2x E5-2680 v4 + 4x16@2400")[0]
     assert (found.machine.sockets, found.machine.channels, str(found.dimms)) == (2, 4, "4x16@2400")
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gemma-3-12b-it", "Qwen3-Next-80B-A3B-Instruct", "Qwen3-30B-A3B"])
+def test_a_name_counts_the_caches_that_the_shapes_of_its_layers_have(name: str) -> None:
+    by_name, by_shape = catalogue_load(name, "Q4_K_M").footprint, Synthetic(find_shape(name), "Q4_K_M").footprint
+    for context in (1, 1000, 30_000):
+        assert by_name.need(context).cache == by_shape.need(context).cache
+        assert by_name.seen_bytes(context) == by_shape.seen_bytes(context)
+    assert by_name.state_bytes == by_shape.state_bytes and by_name.max_rows == by_shape.max_rows

@@ -13,6 +13,7 @@ from seventy.runtime.memory import (
     reserve,
     room,
     row_columns,
+    step_rows,
     visible,
     whole_pages,
 )
@@ -34,6 +35,15 @@ def test_every_part_is_counted() -> None:
 def test_a_mixture_takes_rows_for_the_experts_a_token_uses() -> None:
     dense = row_columns(2048, 4096, 512, 6144)
     assert row_columns(2048, 4096, 512, 6144, 128, 8, 768) == dense + 128 + 8 * (3 * 768 + 2048)
+
+
+def test_a_step_of_a_mixture_has_more_rows_where_memory_has_room_for_them() -> None:
+    mixture = Footprint(10**9, 1000, 50_000, 1000, 8192, max_rows=512)
+    least = mixture.need(4096, 2).total
+    assert mixture.need(4096, 2, rows=512).total - least == 4 * 256 * 50_000
+    for more, rows in ((0, 256), (4 * 256 * 50_000 - 1, 256), (4 * 256 * 50_000, 512), (10**10, 512)):
+        assert step_rows(mixture, least + more, 4096, 2, 0) == rows
+    assert step_rows(SMALL, 10**10, 4096, 2, 0) == 256
 
 
 def test_recurrent_layers_take_states_for_each_text() -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from seventy.cache.prefix import Sequence
-from seventy.engine.model import MAX_ROWS, Model, Segment
+from seventy.engine.model import Model, Segment
 from seventy.errors import SeventyError
 from seventy.machine import topology
 from seventy.measure import rates
@@ -130,9 +130,9 @@ class Seventy:
         return tokens
 
     def _read(self, sequence: Sequence, tokens: list[int], outputs: int) -> None:
-        for first in range(0, len(tokens), MAX_ROWS):
-            part = tokens[first : first + MAX_ROWS]
-            self._step([sequence], [part], outputs if first + MAX_ROWS >= len(tokens) else 0)
+        most = self.model.max_rows
+        for first in range(0, len(tokens), most):
+            self._step([sequence], [tokens[first : first + most]], outputs if first + most >= len(tokens) else 0)
 
     def _step(self, sequences: list[Sequence], tokens: list[list[int]], outputs: int) -> None:
         """Run some tokens of each sequence in one step, with logits of the last `outputs` of each."""

@@ -14,7 +14,7 @@ from seventy.bench.figures import result
 from seventy.bench.measure import Task, measure
 from seventy.bench.synthetic import Synthetic
 from seventy.cache.pages import pages
-from seventy.engine.model import MAX_ROWS, Model, Progress
+from seventy.engine.model import Model, Progress
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.machine.memory import peak_rss_bytes
@@ -116,7 +116,7 @@ class Bench:
             if against:
                 assert self.path, "a peer needs a file"
                 most = max((task.n for task in self.tasks if task.what == "batch"), default=1)
-                threads = Threads(self.model.threads_for(MAX_ROWS), self.model.threads_for(1))
+                threads = Threads(self.model.threads_for(self.model.max_rows), self.model.threads_for(1))
                 try:
                     other = peers.find(against, self.path, threads, max(self.model.context, 512), most)
                 except PeerLost as error:

@@ -21,7 +21,7 @@ from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.cache.states import EMPTY
 from seventy.engine.generation import Generation
 from seventy.engine.governor import MAX_DRAFT
-from seventy.engine.model import MAX_ROWS, Model, Segment
+from seventy.engine.model import Model, Segment
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.kernels.short_convolution import MAX_PENDING
@@ -191,7 +191,7 @@ class DraftModel:
     def read(self, sequence: CachedSequence, tokens: list[int]) -> None:
         """Read tokens behind those of a sequence, some hundreds a pass, without logits."""
         while tokens:
-            rows = tokens[: sequence.until_mark(min(len(tokens), MAX_ROWS))]
+            rows = tokens[: sequence.until_mark(min(len(tokens), self.model.max_rows))]
             start = time.monotonic()
             sequence.reserve(sequence.length + len(rows))
             step = self.model.step([Segment(sequence.length, rows, 0, sequence.pages, sequence.states)])

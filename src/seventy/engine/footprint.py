@@ -8,9 +8,18 @@ from seventy.cache.pages import paged, shared_by
 from seventy.cache.spec import CacheSpec, Recurrent
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
-from seventy.graph.weights import packed_bytes, transposed_bytes
+from seventy.graph.weights import one_row_bytes, packed_bytes, transposed_bytes
 from seventy.models.blocks.config import Config
-from seventy.runtime.memory import LEAST_CONTEXT, LEAST_STATES, MOST_CONTEXT, Footprint, row_columns
+from seventy.models.blocks.experts import SHARED_GATE
+from seventy.runtime.memory import (
+    LEAST_CONTEXT,
+    LEAST_STATES,
+    MAX_MIXTURE_ROWS,
+    MAX_ROWS,
+    MOST_CONTEXT,
+    Footprint,
+    row_columns,
+)
 
 
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
@@ -35,7 +44,8 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     columns += 4 * c.per_layer * c.layers
     recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
     tensors = [info for info in source.tensors.values() if c.runs(info.name)]
-    weights = sum(packed_bytes(info) for info in tensors)
+    # The gate of a shared expert is a vector, kept as a matrix.
+    weights = sum(one_row_bytes(i) if i.name.endswith(SHARED_GATE) else packed_bytes(i) for i in tensors)
     if c.latent:
         # Old files of latent attention have one matrix for what the engine keeps as two, one of them transposed.
         n, old = c.latent, (info for info in tensors if info.name.endswith(".attn_kv_b.weight"))
@@ -52,6 +62,7 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         window_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is not None),
         shared_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is None),
         shared_window_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is not None),
+        max_rows=MAX_MIXTURE_ROWS if experts else MAX_ROWS,
     )
 
 

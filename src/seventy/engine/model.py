@@ -38,7 +38,7 @@ from seventy.machine import others, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
 from seventy.runtime import reservations, runtime, tuning
-from seventy.runtime.memory import MAX_OUTPUTS, MAX_ROWS, cache_positions, choose_context, fitting_states
+from seventy.runtime.memory import MAX_OUTPUTS, cache_positions, choose_context, fitting_states, step_rows
 from seventy.runtime.threads import Aborted, Executor
 from seventy.runtime.tuning import Candidates, Tuning
 from seventy.sizes import size
@@ -152,7 +152,8 @@ class Model:
     given. Of all memory that is free, or of `memory` bytes: so much is taken at most, where the least needs no more.
     `kv` is how keys and values are kept, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
     what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do and no
-    other model is loaded, or `tune` asks for them; else every physical core and the widest.
+    other model is loaded, or `tune` asks for them; else every physical core and the widest. A step has `max_rows` rows
+    at most.
     """
 
     def __init__(
@@ -191,7 +192,8 @@ class Model:
                 self.context = context = choose_context(sizes, room, context, sequences)
                 positions = positions or cache_positions(sizes, room, context, sequences)
                 n_states = fitting_states(sizes, room, sequences)
-                need = sizes.need(positions, sequences, states=n_states)
+                self.max_rows = step_rows(sizes, room, positions, sequences, n_states)
+                need = sizes.need(positions, sequences, rows=self.max_rows, states=n_states)
                 what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
                 self._reservation = ledger.promise(need.total, what)
 
@@ -204,8 +206,9 @@ class Model:
             most = machine.cpus_for(max(self.threads, candidates.most_threads))
             homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
             self.program = Program(
-                weights, self.cache.memory, states, context, MAX_ROWS, MAX_OUTPUTS, config.epsilon, self.threads, homes
-            )
+                weights, self.cache.memory, states, context, self.max_rows, MAX_OUTPUTS, config.epsilon, self.threads,
+                homes,
+            )  # fmt: skip
             architecture.build(self.program, config, weights)
             self.program.finish()
             weights.refuse_unused()
@@ -290,23 +293,22 @@ class Model:
     def new_sequence(self) -> CachedSequence:
         return CachedSequence(self.cache, self.context)
 
-    def step(self, batch: Sequence[Segment], before: Callable[[], None] | None = None) -> Step:
+    def step(self, batch: Sequence[Segment], before: Callable[[], bool] | None = None) -> Step:
         """Run the model over every segment of the batch.
 
-        At most MAX_ROWS rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and commits
-        nothing: the caller knows what is right. The calling thread is one of those that compute; it should `lead`.
+        At most `max_rows` rows and MAX_OUTPUTS outputs. Writes the segments' keys and values into their pages and
+        commits nothing: the caller knows what is right. The calling thread is one of those that compute; it should
+        `lead`.
         `before` is called when nothing is left to do in Python: whom it wakes finds the interpreter free. Raises
-        Aborted after `abort`.
+        Aborted where it says that the step is not wanted any more, and after `abort`.
         """
         assert self._executor is not None, "the model is closed"
         program = self.program
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
-        assert 0 < n_rows <= MAX_ROWS and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
+        assert 0 < n_rows <= self.max_rows and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
             cache_bytes = self._inputs.write(batch)
-            if before:
-                before()
-            self._executor.run(self._linked, self.threads_for(n_rows))
+            self._executor.run(self._linked, self.threads_for(n_rows), before)
             bad = self._inputs.bad(n_rows, n_outputs)
             logits, experts = self._inputs.logits[:n_outputs], program.step_experts()
             return Step(logits, bad, program.step_bytes(), cache_bytes, experts)
@@ -376,4 +378,4 @@ class Model:
         self.close()
 
 
-__all__ = ["MAX_OUTPUTS", "MAX_ROWS", "Aborted", "Model", "Progress", "Segment", "Step"]
+__all__ = ["MAX_OUTPUTS", "Aborted", "Model", "Progress", "Segment", "Step"]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from seventy.engine.drafts import Drafts
 from seventy.engine.generation import Generation
-from seventy.engine.model import MAX_OUTPUTS, MAX_ROWS, Aborted, Model, Segment, Step
+from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Segment, Step
 from seventy.engine.prefill_budget import PrefillBudget
 from seventy.engine.request import Embedded, Event, Failed, Finished, Logits, Progress, QueueFull, Request, TooLong
 from seventy.engine.sampler import TopK
@@ -68,7 +68,7 @@ class Scheduler:
         self.model, self.parallel, self.queue = model, parallel, queue
         self.statistics = Statistics()
         self._tokenizer, self._top_k = tokenizer, top_k
-        self._budget = PrefillBudget(slowdown, MAX_ROWS)
+        self._budget = PrefillBudget(slowdown, model.max_rows)
         self.drafts = drafts or Drafts(lookup=False)
         if model.cache.recurrent:
             self.drafts.most = min(self.drafts.most, MAX_PENDING)
@@ -208,6 +208,11 @@ class Scheduler:
         for request, event in outbox:
             request.deliver(event)
 
+    def _deliver_and_look(self) -> bool:
+        """Hand on what there is; return whether anybody still wants the step that was planned."""
+        self._deliver()
+        return not all(task.request.cancelled for task in self._batch)
+
     def _count(self) -> None:
         self.statistics.running = len(self._running)
         self.statistics.queued = sum(map(len, self._waiting.values()))
@@ -308,7 +313,7 @@ class Scheduler:
             batch = self._tokens(planned)
             segments = [_segment(task, tokens) for task, tokens in batch]
             drafting, start = time.monotonic() - start, time.monotonic()
-            step = self.model.step(segments, self._deliver)
+            step = self.model.step(segments, self._deliver_and_look)
         except Aborted:
             return
         except Exception as error:

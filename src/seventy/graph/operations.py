@@ -60,6 +60,10 @@ class Operations:
     def kernels(self) -> list[Kernel]:
         return [operation.kernel for operation in self._operations]
 
+    def arguments(self) -> list[dict[str, int]]:
+        """Return what each operation's kernel is given, by name, of a finished program."""
+        return [dict(zip(each.names, each.block.tolist(), strict=True)) for each in self._operations]
+
     def first(self, weight_bytes: int) -> int:
         """How many operations from the first on read so much of the matrices; all, where they hold less."""
         read = 0

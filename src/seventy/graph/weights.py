@@ -138,6 +138,11 @@ def transposed_bytes(info: TensorInfo, heads: int, rows: int, columns: int) -> i
     return heads * -(-columns // PANEL) * PANEL * transposed_format(info).row_bytes(rows)
 
 
+def one_row_bytes(info: TensorInfo) -> int:
+    """Memory of a vector that is kept as a matrix of one row: a whole panel."""
+    return PANEL * info.nbytes
+
+
 class Weights:
     """The tensors a model uses; memory is set aside at once, `load` fills it.
 
@@ -156,7 +161,8 @@ class Weights:
         # By the name of their tensor.
         self._matrices: dict[str, tuple[Matrix, ...]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        self._rows: list[NDArray[np.uint8]] = []
+        # What is not kept as the file has it, and so has memory of its own.
+        self.rows: list[NDArray[np.uint8]] = []
         self.tables: list[Table] = []
         sizes = {info.name: packed_bytes(info) for info in self._tensors.values() if _is_matrix(info)}
         self._arena = allocate(sum(sizes.values()))
@@ -219,8 +225,8 @@ class Weights:
             padded = sum(-(-len(order) // PANEL) for order in orders) * PANEL * format.row_bytes(columns)
             place = self._places[name]
             if padded > packed_bytes(info):
-                self._rows.append(allocate(padded))
-                place = int(self._rows[-1].ctypes.data)
+                self.rows.append(allocate(padded))
+                place = int(self.rows[-1].ctypes.data)
             for order in orders:
                 n = len(order)
                 nbytes = info.nbytes * n // info.shape[0]
@@ -254,8 +260,8 @@ class Weights:
         if name not in self._matrices:
             info = self._info(name, (heads * sum(rows), columns))
             format, floats, (first, second) = format_of(info), transposed_format(info), rows
-            self._rows.append(allocate(transposed_bytes(info, heads, first, columns)))
-            place, part = int(self._rows[-1].ctypes.data), info.nbytes // sum(rows)
+            self.rows.append(allocate(transposed_bytes(info, heads, first, columns)))
+            place, part = int(self.rows[-1].ctypes.data), info.nbytes // sum(rows)
             self._matrices[name] = (
                 Matrix(name, floats, columns, first, place, part * first, heads, 0, sum(rows), None, transposed=format),
                 Matrix(name, format, second, columns, self._places[name], part * second, heads, first, sum(rows), None),
@@ -266,10 +272,9 @@ class Weights:
         """Return a vector as a matrix of one row; its panel is filled by `load`."""
         if name not in self._matrices:
             info = self._info(name, (columns,))
-            format = format_of(info)
-            self._rows.append(allocate(PANEL * format.row_bytes(columns)))
-            place = int(self._rows[-1].ctypes.data)
-            self._matrices[name] = (Matrix(name, format, 1, columns, place, info.nbytes, 1, 0, 1, None),)
+            self.rows.append(allocate(one_row_bytes(info)))
+            place = int(self.rows[-1].ctypes.data)
+            self._matrices[name] = (Matrix(name, format_of(info), 1, columns, place, info.nbytes, 1, 0, 1, None),)
         return self._matrices[name][0]
 
     def table(self, name: str, rows: int, columns: int) -> Table:
@@ -362,13 +367,7 @@ class Weights:
             matrix, expert, first, count = chunk
             info = self._tensors[matrix.name]
             row_bytes = matrix.format.row_bytes(matrix.columns)
-            place = (expert * matrix.tensor_rows + matrix.first_row + first) * row_bytes
-            if matrix.transposed:
-                rows = self._transpose(matrix, expert, first, count)
-            elif matrix.order is not None:
-                rows = self._gathered(info, matrix.order[first : first + count], row_bytes)
-            else:
-                rows = self._source.pread(info, place, count * row_bytes, _buffer(count * row_bytes))
+            rows, place, nbytes = self._rows_of(matrix, expert, first, count)
             panel_bytes = matrix.blocks * matrix.format.panel_block
             for start in range(0, count, PANEL):
                 target = matrix.address + expert * matrix.packed_bytes + (first + start) // PANEL * panel_bytes
@@ -376,9 +375,9 @@ class Weights:
                     rows.ctypes.data + start * row_bytes, row_bytes, min(PANEL, count - start), matrix.blocks, target
                 )
             if drop and (file := self._source.fileno(info)) is not None:
-                os.posix_fadvise(file, info.offset + place, count * row_bytes, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(file, info.offset + place, nbytes, os.POSIX_FADV_DONTNEED)
             with lock:
-                done += count * row_bytes
+                done += matrix.nbytes * count // (matrix.rows * matrix.experts)
                 if progress:
                     progress(done, self.nbytes)
 
@@ -394,22 +393,28 @@ class Weights:
                 for _ in results:
                     pass
 
-    def _transpose(self, matrix: Matrix, expert: int, first: int, count: int) -> NDArray[np.uint8]:
-        """The bytes of some rows of a matrix that the file has transposed."""
-        assert matrix.transposed is not None
-        format, info = matrix.transposed, self._tensors[matrix.name]
-        row_bytes = format.row_bytes(matrix.rows)
-        place = (expert * matrix.tensor_rows + matrix.first_row) * row_bytes
-        blocks = self._source.pread(info, place, matrix.columns * row_bytes).reshape(-1, format.nbytes)
-        columns = format.dequantize(blocks).reshape(matrix.columns, matrix.rows)[:, first : first + count]
-        kind = np.float16 if matrix.format.name == "F16" else np.float32
-        return np.ascontiguousarray(columns.T, kind).view(np.uint8).reshape(-1)
+    def _rows_of(self, matrix: Matrix, expert: int, first: int, count: int) -> tuple[NDArray[np.uint8], int, int]:
+        """The bytes of some rows of a matrix; and which bytes of the tensor were read for them: from where, how many.
 
-    def _gathered(self, info: TensorInfo, order: NDArray[np.int64], row_bytes: int) -> NDArray[np.uint8]:
-        """The bytes of these rows of a tensor."""
-        first, last = int(order.min()), int(order.max()) + 1
-        rows = self._source.pread(info, first * row_bytes, (last - first) * row_bytes)
-        return rows.reshape(-1, row_bytes)[order - first].reshape(-1)
+        Rows that follow each other are read into this thread's buffer.
+        """
+        info, in_file = self._tensors[matrix.name], matrix.transposed or matrix.format
+        row_bytes = in_file.row_bytes(matrix.rows if matrix.transposed else matrix.columns)
+        start = expert * matrix.tensor_rows + matrix.first_row
+        if matrix.transposed:
+            place, nbytes = start * row_bytes, matrix.columns * row_bytes
+            blocks = self._source.pread(info, place, nbytes).reshape(-1, in_file.nbytes)
+            columns = in_file.dequantize(blocks).reshape(matrix.columns, matrix.rows)[:, first : first + count]
+            kind = np.float16 if matrix.format.name == "F16" else np.float32
+            return np.ascontiguousarray(columns.T, kind).view(np.uint8).reshape(-1), place, nbytes
+        if matrix.order is not None:
+            order = matrix.order[first : first + count]
+            least, end = int(order.min()), int(order.max()) + 1
+            place, nbytes = least * row_bytes, (end - least) * row_bytes
+            rows = self._source.pread(info, place, nbytes).reshape(-1, row_bytes)
+            return rows[order - least].reshape(-1), place, nbytes
+        place, nbytes = (start + first) * row_bytes, count * row_bytes
+        return self._source.pread(info, place, nbytes, _buffer(nbytes)), place, nbytes
 
     def _chunks(self, node: int) -> Iterator[tuple[Matrix, int, int, int]]:
         """(matrix, expert, first row, rows) of a node: whole panels of about _READ_BYTES."""

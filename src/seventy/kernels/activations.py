@@ -118,7 +118,12 @@ def build(module: Module, source: str, kind_name: str, one_by_one: bool = False)
             return gate / (exp(gate * -_STEEPNESS) + 1.0) * (up + 1.0)
 
         def put(section: int, unit: Value, value: Value) -> None:
-            f.store(value, places[section], (unit * width + token) * 4)
+            """Writes a unit, or several that follow each other."""
+            if one_by_one or not value.type.lanes:
+                f.store(value, places[section], (unit * width + token) * 4)
+            else:
+                for i in range(value.type.lanes):
+                    f.store(value.lane(i), places[section], ((unit + i) * width + token) * 4)
 
         with f.loop(first, (first + some).minimum(blocks)) as block:
             if kind_name == "f32":
@@ -164,9 +169,7 @@ def _quantize(f: Function, kind: Kind, block: Value, read: Read, put: Put) -> No
     def quantized(v: Value) -> tuple[Value, Value]:
         """Writes the 16 q of vector v and returns two sums: of the first two of each four, of the last two."""
         q = round_to_int(f.load(f32 * _LANES, buffer, v * (4 * _LANES)) * inverse)
-        words = q.to(i8).view(i32 * (_LANES // 4))
-        for j in range(_LANES // 4):
-            put(0, (block * vectors + v) * (_LANES // 4) + j, words.lane(j))
+        put(0, (block * vectors + v) * (_LANES // 4), q.to(i8).view(i32 * (_LANES // 4)))
         eight = q.shuffle(range(8)) + q.shuffle(range(8, 16))
         four = eight.shuffle(range(4)) + eight.shuffle(range(4, 8))
         return four.lane(0) + four.lane(1), four.lane(2) + four.lane(3)

@@ -23,7 +23,7 @@ def gathered_function(module: Module, format: Format) -> Function:
     prompt's tiles go over at a time, and where each section of the activations begins.
     """
     kind = KINDS[format.activation]
-    panels, gather = panels_function(module, format), _gather(module, kind)
+    panels, gather = panels_function(module, format, padded=True), _gather(module, kind)
     parameters = [pointer, i64, i64, i64, pointer, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections)]
     f = module.function("gathered", parameters, internal=True)
     first, n_panels, blocks, rows, numbers, output, stride, biased, bias, prompt_columns, *bases = f.arguments
@@ -50,27 +50,40 @@ def gathered_function(module: Module, format: Format) -> Function:
 
 
 def _gather(module: Module, kind: Kind) -> Function:
-    """Writes `gather`: rows that lie one after the other, by their numbers, as tiles that lie one after the other."""
+    """Writes `gather`: rows that lie one after the other, by their numbers, as tiles that lie one after the other.
+
+    The last tile may have fewer rows than it has room for; copies of the last row then fill it.
+    """
     n, sections = len(kind.sections), kind.sections
     f = module.function("gather", [i64, pointer, i64, *[pointer] * (2 * n)], internal=True)
     rows, row_list, columns, *bases = f.arguments
-    done = f.variable(i64, 0)
-    for width in tile_widths(module.isa.lanes):
-        end = done.get() + (rows - done.get()) // width * width
-        with f.loop(done.get(), end, width) as row:
-            numbers = [f.load(i32, row_list, (row + t) * 4).to(i64) for t in range(width)]
-            for source, target, covered in zip(bases[:n], bases[n:], sections, strict=True):
-                units = columns // covered
-                lines, tile = [source + number * (units * 4) for number in numbers], target + row * (units * 4)
-                whole = units // _LANES * _LANES
-                with f.loop(0, whole, _LANES) as unit:
-                    words = _interleaved([[f.load(i32 * _LANES, line, unit * 4)] for line in lines])
-                    for i, vector in enumerate(words):
-                        f.store(vector, tile, unit * (4 * width) + i * (4 * _LANES))
-                with f.loop(whole, units) as unit:
-                    for t, line in enumerate(lines):
-                        f.store(f.load(i32, line, unit * 4), tile, (unit * width + t) * 4)
-        done.set(end)
+    widest, *narrower = tile_widths(module.isa.lanes)
+
+    def make_tile(row: Value, width: int) -> None:
+        """Gathers the rows from `row` on."""
+        places = [(row + t).minimum(rows - 1) for t in range(width)]
+        numbers = [f.load(i32, row_list, place * 4).to(i64) for place in places]
+        for source, target, covered in zip(bases[:n], bases[n:], sections, strict=True):
+            units = columns // covered
+            lines, tile = [source + number * (units * 4) for number in numbers], target + row * (units * 4)
+            whole = units // _LANES * _LANES
+            with f.loop(0, whole, _LANES) as unit:
+                words = _interleaved([[f.load(i32 * _LANES, line, unit * 4)] for line in lines])
+                for i, vector in enumerate(words):
+                    f.store(vector, tile, unit * (4 * width) + i * (4 * _LANES))
+            with f.loop(whole, units) as unit:
+                for t, line in enumerate(lines):
+                    f.store(f.load(i32, line, unit * 4), tile, (unit * width + t) * 4)
+
+    whole_tiles = rows // widest * widest
+    with f.loop(0, whole_tiles, widest) as row:
+        make_tile(row, widest)
+    left = rows - whole_tiles
+    with f.when(left > narrower[0]):
+        make_tile(whole_tiles, widest)
+    for width in narrower:
+        with f.when((left <= width) & (left > width // 2)):
+            make_tile(whole_tiles, width)
     return f
 
 

@@ -61,14 +61,16 @@ def build(module: Module, format_name: str) -> None:
         )  # fmt: skip
 
 
-def panels_function(module: Module, format: Format) -> Function:
+def panels_function(module: Module, format: Format, padded: bool = False) -> Function:
     """Writes `panels`: some panels that follow each other times all tiles of some rows.
 
     Its arguments: the first panel, how many, blocks of each, rows, where the first panel's columns of the output are
     and bytes from row to row, whether they have a bias and where, whether to add to the output, the columns that a
-    prompt's tiles go over at a time, and where each section of the rows' activations begins.
+    prompt's tiles go over at a time, and where each section of the rows' activations begins. With `padded`, what is
+    left of the rows past whole tiles of the widest is a single tile, which lies as one of the next larger width.
     """
-    widths = tile_widths(module.isa.lanes)
+    widths: Sequence[int] = tile_widths(module.isa.lanes)
+    widths = range(widths[0], 0, -1) if padded else widths
     tiles = {width: tile_function(module, format, width) for width in widths}
     # A turn that is shorter than a block of 256 columns gains nothing.
     side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
@@ -138,7 +140,7 @@ class _Call:
         """
         format, columns = self.format, self.blocks * self.format.block
         inputs = [
-            base + row * (columns // covered * 4) + start * (format.block // covered * 4 * width)
+            base + row * (columns // covered * 4) + start * (format.block // covered * 4 * _room(tile.module, width))
             for base, covered in zip(self.bases, KINDS[format.activation].sections, strict=True)
         ]
         first = start.eq(0)
@@ -169,6 +171,11 @@ def _tiles(f: Function, rows: Value, widths: Sequence[int]) -> Iterator[tuple[in
         with f.loop(done.get(), end, width) as row:
             yield width, row
         done.set(end)
+
+
+def _room(module: Module, width: int) -> int:
+    """How many rows a tile of so many has room for."""
+    return min(w for w in tile_widths(module.isa.lanes) if w >= width)
 
 
 def _prompt_function(module: Module, format: Format, tiles: dict[int, Function]) -> Function:
@@ -256,7 +263,7 @@ def tile_function(
     `streams` it takes whole rows of a second panel too, so many panels further on.
     """
     kind = KINDS[format.activation]
-    lanes = _lanes(module)
+    lanes, room = _lanes(module), _room(module, width)
     more = [pointer, pointer] if slots else [i64] if streams > 1 else []
     parameters = [pointer, i64, pointer, i64, i64, pointer, i64, *(pointer for _ in kind.sections), *more]
     name = f"{'kept' if slots else 'tile' if streams == 1 else 'streams'}{width}"
@@ -265,7 +272,7 @@ def tile_function(
     memory, line = (inputs.pop(-2), inputs.pop()) if slots else (None, None)
     apart = inputs.pop() if streams > 1 else f.constant(i64, 0)
     # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
-    ahead = 4096 if width >= 4 and not slots else 0
+    ahead = 4096 if width > 2 and not slots else 0
     vector = f32 * lanes
     # The sums of all 16 rows; where a pass has fewer, they take turns in the registers.
     sums = f.memory(4 * PANEL * width * streams)
@@ -296,13 +303,13 @@ def tile_function(
             here = totals if count == 1 else [f.variable(vector, 0) for _ in range(width)]
             for at in (block + i if i else block for i in range(count)):
                 each_unit = zip(inputs, kind.sections, strict=True)
-                units = [x + at * (format.block // covered * 4 * width) for x, covered in each_unit]
+                units = [x + at * (format.block // covered * 4 * room) for x, covered in each_unit]
                 kept = None
                 if slots and memory and line:
                     f.prefetch(line, at * format.panel_block)
                     kept = Kept(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
                 fields = Fields(f, lanes, format.places, panel + at * format.panel_block, row, ahead)
-                multiply(Tile(fields, width, units, here, kept), format)
+                multiply(Tile(fields, width, units, here, kept, room), format)
             if count > 1:
                 for total, some in zip(totals, here, strict=True):
                     total.set(total.get() + some.get())

@@ -17,7 +17,7 @@ from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load, guess_layers
 from seventy.plan.runs import Reason, why_not
 from seventy.plan.words import say
-from seventy.runtime.memory import Footprint, row_columns
+from seventy.runtime.memory import MAX_MIXTURE_ROWS, MAX_ROWS, Footprint, row_columns
 
 if TYPE_CHECKING:
     from seventy.gguf.source import Source
@@ -170,23 +170,43 @@ def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint
             model.hidden, model.queries, model.keys, model.feed_forward or 0, model.n_expert or 0, model.experts_used,
             model.expert_width or 0,
         )  # fmt: skip
-    states, logs = _state_bytes(model)
-    return Footprint(guessed.weights, guessed.position_bytes, columns, vocabulary, context, states, logs)
+    found = Footprint(
+        guessed.weights, guessed.position_bytes, columns, vocabulary, context,
+        max_rows=MAX_MIXTURE_ROWS if model.n_expert else MAX_ROWS,
+    )  # fmt: skip
+    return _with_caches(found, model)
 
 
-def _state_bytes(model: Model) -> tuple[int, int]:
-    """What the recurrent layers of a model remember of a text and what of it drafts use; 0 without a known shape."""
+def _with_caches(footprint: Footprint, model: Model) -> Footprint:
+    """The footprint with what layers with windows and recurrent ones remember, where the catalogue knows their shape.
+
+    Their positions are not in the catalogue's bytes for a token: those count every layer as one that sees all.
+    """
     metadata = released_metadata(model)
-    if f"{model.arch}.ssm.time_step_rank" not in metadata:
-        return 0, 0
+    if not any(f"{model.arch}.{key}" in metadata for key in ("ssm.time_step_rank", "attention.sliding_window")):
+        return footprint
     # Only such models need what the engine imports.
     from seventy import models
+    from seventy.cache.pages import paged
     from seventy.cache.spec import Recurrent
 
     architecture = models.find(model.arch)
-    specs = architecture.caches(architecture.config(metadata))
+    try:
+        specs = architecture.caches(architecture.config(metadata))
+    except SeventyError:
+        # Of some models the catalogue knows a part of the numbers only.
+        return footprint
     recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
-    return sum(spec.nbytes for spec in recurrent), sum(spec.log_bytes for spec in recurrent)
+    windows = [spec for spec in paged(specs).values() if spec.window is not None]
+    window_bytes = sum(spec.position_bytes("f16") for spec in windows)
+    return replace(
+        footprint,
+        position_bytes=footprint.position_bytes - window_bytes,
+        state_bytes=sum(spec.nbytes for spec in recurrent),
+        state_log_bytes=sum(spec.log_bytes for spec in recurrent),
+        window=max((spec.window or 0 for spec in windows), default=0),
+        window_bytes=window_bytes,
+    )
 
 
 def guess_footprint(file_gb: float, active_params_b: float, layers: int, kv_bytes_per_token: int = 0) -> Footprint:

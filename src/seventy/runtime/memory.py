@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from seventy.kernels.pages import PAGE
 
 # A step reads at most so many rows: enough to be bound by arithmetic and not by memory, few enough that the
-# activations of a 70B stay under 200 MB.
-MAX_ROWS = 256
+# activations of a 70B stay under 200 MB. Of a mixture twice as many where memory has room for them: each expert sees a
+# part of them only, 16 of 512 where 8 of 256 are used.
+MAX_ROWS, MAX_MIXTURE_ROWS = 256, 512
 MAX_OUTPUTS = 64
 
 # What the process takes beside weights, cache and rows: resident memory of `seventy serve` after a chat and an answer
@@ -55,9 +56,9 @@ class Footprint:
     `weights` are the packed bytes of all tensors, `position_bytes` what the caches of layers that see every position
     take for one, `window_bytes` what those of layers that see a `window` of positions take for one. `state_bytes` is
     what recurrent layers remember of a text, of whatever length, and `state_log_bytes` the part of it that only drafted
-    tokens use. `columns` are the floats that one row of a pass takes (see `row_columns`). `context` is the longest text
-    that the model was made for. `shared_bytes` and `shared_window_bytes` are what layers that attend to the caches of
-    others read of one position, beside these.
+    tokens use. `columns` are the floats that one row of a pass takes (see `row_columns`), `max_rows` the most rows of
+    one that the model gains by. `context` is the longest text that it was made for. `shared_bytes` and
+    `shared_window_bytes` are what layers that attend to the caches of others read of one position, beside these.
     """
 
     weights: int
@@ -71,6 +72,7 @@ class Footprint:
     window_bytes: int = 0
     shared_bytes: int = 0
     shared_window_bytes: int = 0
+    max_rows: int = MAX_ROWS
 
     def seen_bytes(self, position: int) -> int:
         """Bytes of the cache that a token at this position reads, and of states those that it writes, too."""
@@ -94,7 +96,7 @@ class Footprint:
         # A text needs two windows, where it is and before the end of its prompt (cache/prefix.py), each with some pages
         # more at its ends; and there are as many texts and two that the next ones may begin as.
         text = 2 * (whole_pages(self.window) // PAGE + 3)
-        return (2 * sequences + 2) * text + sequences + MAX_ROWS // PAGE
+        return (2 * sequences + 2) * text + sequences + self.max_rows // PAGE
 
     def need(
         self,
@@ -106,8 +108,8 @@ class Footprint:
     ) -> Need:
         """What running it takes with a cache of `positions` positions (whole pages) that `sequences` texts share.
 
-        `rows` and `outputs` are the most rows of a pass, and the most of them whose logits are wanted. There are so
-        many `states`, or as many as `sequences` want.
+        `rows` and `outputs` are the most rows of a pass and the most of them whose logits are wanted. There are so many
+        `states`, or as many as `sequences` want.
         """
         return Need(
             weights=self.weights,
@@ -182,6 +184,12 @@ def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1)
     windows = footprint.window_bytes * PAGE * footprint._most_slots(sequences)
     every, most = footprint.position_bytes + footprint.window_bytes, footprint.position_bytes
     return max(max(0, rest) // max(1, every), max(0, rest - windows) // max(1, most)) // PAGE * PAGE
+
+
+def step_rows(footprint: Footprint, room_bytes: int, positions: int, sequences: int, states: int) -> int:
+    """The most rows of a step: as many as the model gains by where memory has room for them, else MAX_ROWS."""
+    need = footprint.need(positions, sequences, rows=footprint.max_rows, states=states)
+    return footprint.max_rows if need.total <= room_bytes else MAX_ROWS
 
 
 def choose_context(footprint: Footprint, room_bytes: int, wanted: int | None = None, sequences: int = 1) -> int:

@@ -137,10 +137,13 @@ class Executor:
         self._running = threading.Lock()
         self._closed = False
 
-    def run(self, program: Linked, threads: int | None = None) -> None:
+    def run(
+        self, program: Linked, threads: int | None = None, before: Callable[[], bool] | None = None
+    ) -> None:
         """Run a program to its end, on the first `threads` threads.
 
-        Raises Aborted if `abort` was called while it ran or waited for its turn.
+        `before` is called when nothing is left to do in Python, and says whether the program is still wanted. Raises
+        Aborted if it is not, and if `abort` was called after that or while the program waited for its turn or ran.
         """
         threads = threads or self.threads
         assert 1 <= threads <= self.threads, f"{threads} of {self.threads} threads"
@@ -149,6 +152,8 @@ class Executor:
             # First this, then the look: so a `close` that comes between is not missed.
             self._abort[0] = 0
             assert not self._closed, "the executor is closed"
+            if before and not before():
+                raise Aborted
             program.counters.fill(0)
             step[run.OPERATIONS // 8], step[run.COUNTERS // 8] = program.addresses
             step[run.COUNT // 8] = program.length

@@ -57,8 +57,9 @@ class Tile:
     """One block of some rows of a panel, to be multiplied by `tokens` rows of inputs.
 
     `inputs` point to the block's share of each activation section (kernels/activations.py), where unit u of token t
-    lies at 4 * (u * tokens + t) bytes; `totals` are the sums to add to: for each token a vector with a row in each
-    lane. What is made of weights comes from `kept` where there is one. LLVM splits vectors that the CPU does not have.
+    lies at 4 * (u * room + t) bytes, `room` being `tokens` where it is not given; `totals` are the sums to add to: for
+    each token a vector with a row in each lane. What is made of weights comes from `kept` where there is one. LLVM
+    splits vectors that the CPU does not have.
     """
 
     fields: Fields
@@ -66,6 +67,7 @@ class Tile:
     inputs: Sequence[Value]
     totals: Sequence[Variable]
     kept: Kept | None = None
+    room: int = 0
 
     @property
     def f(self) -> Function:
@@ -91,7 +93,8 @@ class Tile:
 
     def input(self, section: int, unit: int, token: int, type: Type = i32) -> Value:
         """One unit of an activation section, in every lane."""
-        return self.f.broadcast(type * self.fields.lanes, self.inputs[section], 4 * (unit * self.tokens + token))
+        place = 4 * (unit * (self.room or self.tokens) + token)
+        return self.f.broadcast(type * self.fields.lanes, self.inputs[section], place)
 
     def each_input(self, section: int, unit: int) -> list[Value]:
         """The same for every token."""

@@ -9,6 +9,8 @@ from seventy.graph.weights import Matrix, Weights
 from seventy.models.blocks.config import Config, Experts
 from seventy.models.blocks.feed_forward import add_to_residual, before_down, feed_forward, gate_and_up
 
+SHARED_GATE = "ffn_gate_inp_shexp.weight"
+
 
 def feed_forward_or_experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
     """x += what a layer has: a feed-forward, or from the first layer with experts on a mixture of them."""
@@ -36,7 +38,7 @@ def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> Non
         shared = graph.gated(*halves), w.matrix(block + "ffn_down_shexp.weight", c.hidden, e.shared)
         if e.shared_gate:
             shared_gate = graph.buffer(1)
-            graph.matmul(h, w.row(block + "ffn_gate_inp_shexp.weight", c.hidden), shared_gate)
+            graph.matmul(h, w.row(block + SHARED_GATE, c.hidden), shared_gate)
     routes = graph.route(scores, e.rule, w.optional_vector(block + "exp_probs_b.bias", e.count))
     gate, up, down = _matrices(w, e, block, c.hidden)
     biases = [
