@@ -8,6 +8,7 @@ import pytest
 from seventy import LLM
 from seventy.hub import store
 from seventy.jit.isa import Isa, narrow, supported
+from tests.support.kernels import ALL_LEVELS, objects
 from tests.support.tiny import write_tiny
 
 # A suite started in the background by a shell ignores SIGINT, and so would the programs it starts and interrupts.
@@ -21,9 +22,13 @@ _NARROW = narrow(supported()[-1])
 _LEVELS = {level.name: level for level in (*supported(), *([_NARROW] if _NARROW else []))}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Compile the kernels of all levels first, by every core: the other tests would compile them one by one."""
-    items.sort(key=lambda item: "test_no_kernel_has_an_undefined_symbol" not in item.name)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels of all levels before several processes test: each would compile them for itself."""
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and session.config.getoption("numprocesses", None):
+        for level in ALL_LEVELS:
+            for _ in objects(level):
+                pass
 
 
 @pytest.fixture(params=_LEVELS)

@@ -4,44 +4,15 @@ import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from elftools.elf.elffile import ELFFile
 from llvmlite import binding
 
-from seventy.formats import formats
 from seventy.jit import compiler
 from seventy.jit.compiler import Kernel, Library
-from seventy.jit.isa import LEVELS, Isa, select, supported
-from seventy.kernels.activations import KINDS
-from seventy.kernels.pages import KINDS as KV_KINDS
-from seventy.kernels.route import Scoring
-
-_TOPK = Kernel("seventy.kernels.topk:build")
-_FORMATS, _SOURCES = [f.name for f in formats().values()], ("plain", "norm", "swiglu", "geglu", "clamped_swiglu")
-# The products of experts and heads are those of matmul: one format of each kind of activation.
-_OF_EACH_KIND = {f.activation: f.name for f in formats().values()}.values()
-_ROPES = [(interleaved, not interleaved, kv, interleaved) for interleaved in (True, False) for kv in KV_KINDS]
-# Attention without and with sinks and a window.
-_MORE = ((False, False), (True, True))
-ALL = [
-    *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("matmul", "pack", "embedding") for f in _FORMATS),
-    *(Kernel("seventy.kernels.activations:build", (source, kind)) for source in _SOURCES for kind in KINDS),
-    *(Kernel("seventy.kernels.rope:build", (2, 3, 64, 64, *how)) for how in _ROPES),
-    *(Kernel("seventy.kernels.attention:build", (2, 3, 64, 64, kv, *more)) for kv in KV_KINDS for more in _MORE),
-    *(Kernel(f"seventy.kernels.{family}:build", (f,)) for family in ("experts", "heads") for f in _OF_EACH_KIND),
-    *(Kernel("seventy.kernels.latent:build", (5, 96, 64, kv)) for kv in KV_KINDS),
-    *(Kernel("seventy.kernels.latent_store:build", (5, 64, 32, 32, kv)) for kv in KV_KINDS),
-    Kernel("seventy.kernels.scale:build", (True, True)),
-    Kernel("seventy.kernels.scale:build_of_experts", (True,)),
-    *(Kernel("seventy.kernels.route:build", (8, 2, scoring, True, 4, 2)) for scoring in get_args(Scoring)),
-    Kernel("seventy.kernels.combine:build", (2, True, True)),
-    Kernel("seventy.kernels.combine:build", (2, False, False, False)),
-    *(Kernel(f"seventy.kernels.{name}:build") for name in ("residual", "cap", "finite")),
-    Kernel("seventy.kernels.run:build"),
-    _TOPK,
-]  # fmt: skip
+from seventy.jit.isa import LEVELS, Isa, select
+from tests.support.kernels import ALL, ALL_LEVELS, TOPK, objects
 
 
 @pytest.fixture
@@ -50,15 +21,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# With what this CPU has beyond its level, too: the other tests find these objects in the cache.
-_LEVELS = dict.fromkeys([*LEVELS.values(), *supported()])
-
-
-@pytest.mark.parametrize("level", _LEVELS, ids=lambda level: level.name)
+@pytest.mark.parametrize("level", ALL_LEVELS, ids=lambda level: level.name)
 def test_no_kernel_has_an_undefined_symbol(level: Isa) -> None:
     # An unresolved symbol does not fail when the object is loaded; it crashes when it is called.
-    for kernel, data in compiler._compile_all(ALL, level, os.cpu_count() or 1):
-        compiler._write_cached(compiler.cache_folder() / compiler._key(kernel, level), data)
+    for kernel, data in objects(level):
         elf = ELFFile(BytesIO(data))
         symbols = list(elf.get_section_by_name(".symtab").iter_symbols())[1:]
         undefined = [symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"]
@@ -67,26 +33,26 @@ def test_no_kernel_has_an_undefined_symbol(level: Isa) -> None:
 
 def test_second_load_compiles_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isa = select("generic")
-    Library(isa).load([_TOPK])
+    Library(isa).load([TOPK])
     monkeypatch.setattr(compiler, "compile_object", lambda *_: pytest.fail("compiled again"))
-    assert Library(isa).address(_TOPK)
+    assert Library(isa).address(TOPK)
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", None], ids=["emptied", "replaced", "bit flipped"])
 def test_damaged_object_is_compiled_again(cache: Path, damage: bytes | None) -> None:
     isa = select("generic")
-    Library(isa).load([_TOPK])
+    Library(isa).load([TOPK])
     (path,) = cache.iterdir()
     whole = path.read_bytes()
     flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
     path.write_bytes(flipped if damage is None else damage)
-    Library(isa).load([_TOPK])
+    Library(isa).load([TOPK])
     assert path.read_bytes() == whole
 
 
 def test_another_isa_sources_or_parameters_are_another_object() -> None:
-    keys = {compiler._key(_TOPK, level) for level in LEVELS.values()}
-    keys.add(compiler._key(Kernel(_TOPK.builder, (1,)), LEVELS["generic"]))
+    keys = {compiler._key(TOPK, level) for level in LEVELS.values()}
+    keys.add(compiler._key(Kernel(TOPK.builder, (1,)), LEVELS["generic"]))
     assert len(keys) == len(LEVELS) + 1
 
 
@@ -107,7 +73,7 @@ def test_folder_that_cannot_be_written_is_no_error_and_said_once(
     monkeypatch.setattr(compiler, "cache_folder", lambda: folder)
     monkeypatch.setattr(compiler, "_warned", False)
     for _ in range(2):
-        assert Library(select("generic")).address(_TOPK)
+        assert Library(select("generic")).address(TOPK)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("seventy.jit", "WARNING")
     assert str(folder) in record.getMessage() and "XDG_CACHE_HOME" in record.getMessage()
@@ -146,7 +112,7 @@ def test_other_users_of_llvm_get_their_own_code() -> None:
         chain = assembly()
     tree = assembly()
     assert tree != chain
-    compiler.compile_object(_TOPK, select("generic"))
+    compiler.compile_object(TOPK, select("generic"))
     assert assembly() == tree
 
 
@@ -208,5 +174,5 @@ def test_kernel_loaded_from_the_cache_still_works(cache: Path) -> None:
         x = np.array([1, 5, 3], np.float32)
         values, indices, scratch = np.zeros(2, np.float32), np.zeros(2, np.int32), np.zeros(2, np.float32)
         addresses = (values.ctypes.data, indices.ctypes.data, scratch.ctypes.data)
-        assert function(library.address(_TOPK))(x.ctypes.data, 3, 2, *addresses) == 2
+        assert function(library.address(TOPK))(x.ctypes.data, 3, 2, *addresses) == 2
         assert indices.tolist() == [1, 2]
