@@ -1,5 +1,6 @@
 """What templates ask of conversations is found out by trying; conversations are changed so that nothing is lost."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from seventy.errors import SeventyError
 from seventy.text.chat import ChatFormat
 from seventy.text.fallbacks import TEMPLATES, fallback
 from seventy.text.needs import Needs
+from seventy.text.template import NoAnswer
 from seventy.text.tokenizer import Tokenizer
 from tests.support import reference_files, templates, vocabularies
 from tests.support.tiny import byte_tokens
@@ -96,6 +98,20 @@ def test_needs_are_found(template: str, needs: set[str]) -> None:
         found = format.needs
         assert {name for name in Needs.__slots__ if getattr(found, name)} == needs
         assert found.fit(found.fit([message("user", "a")]).messages) == found.fit([message("user", "a")])
+
+
+@pytest.mark.parametrize("template", [templates.PLAIN, TURNS])
+def test_a_machine_that_stands_still_once_changes_no_needs(template: str) -> None:
+    with chat(template) as format:
+        for moment in range(8):
+            calls = itertools.count()
+
+            def render(*arguments: Any, moment: int = moment, calls: Iterator[int] = calls) -> str:
+                if next(calls) == moment:
+                    raise NoAnswer("did not end within 10 s")
+                return format._render(*arguments)
+
+            assert Needs.of(render) == format.needs
 
 
 @pytest.mark.parametrize("template", [TURNS, FIRST, DROPPED, PARTS, LOOP, templates.PLAIN])

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from seventy.errors import SeventyError
+from seventy.text.template import NoAnswer
 
 Messages = list[dict[str, Any]]
 # A template: messages, tools and variables to a prompt; SeventyError where it does not take them.
@@ -94,7 +95,11 @@ class Needs:
         def shown(needs: Needs, messages: Messages, words: Sequence[str], tools: Sequence[Any] = ()) -> bool:
             fitted = needs.fit(messages, tools)
             try:
-                text = render(fitted.messages, fitted.tools)
+                try:
+                    text = render(fitted.messages, fitted.tools)
+                except NoAnswer:
+                    # A machine that stood still says nothing of the template.
+                    text = render(fitted.messages, fitted.tools)
             except SeventyError:
                 return False
             # Python's own quotes: a template that writes arguments as they are.

@@ -26,6 +26,10 @@ class BrokenTemplate(SeventyError):
     """The template is no program at all, or its process cannot read it."""
 
 
+class NoAnswer(SeventyError):
+    """The template's process ended, or did not answer in time: by the template's fault, or the machine's."""
+
+
 class ChatTemplate:
     """Starts its process at once and does not wait for it; `close` or the garbage collector ends it.
 
@@ -127,7 +131,7 @@ class _Renderer:
         if answer:
             return json.loads(answer)
         why = f"did not end within {MAX_SECONDS:g} s" if late.is_set() else "ended its process"
-        raise SeventyError(f"the model's chat template {why}; give another one (--chat-template)")
+        raise NoAnswer(f"the model's chat template {why}; give another one (--chat-template)")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
