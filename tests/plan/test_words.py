@@ -20,7 +20,7 @@ def test_every_message_asked_for_exists_and_is_used() -> None:
         if not key.endswith("_"):
             assert key in MESSAGES, key
     for key in MESSAGES:
-        assert re.search(f"[\"']{key}[\"']", code) or key.startswith(("bound_", "noise_", "cond_", "x_")), key
+        assert re.search(f"[\"']{key}[\"']", code) or key.startswith(("bound_", "draft_", "noise_", "cond_", "x_")), key
 
 
 def test_language_follows_what_is_asked_for() -> None:

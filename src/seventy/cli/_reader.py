@@ -84,15 +84,20 @@ def piped(wait: bool) -> str:
     left alone when nothing has come for a while.
     """
     stdin: Any = sys.stdin
-    if stdin is None or stdin.isatty():
+    if stdin is None or stdin.isatty() or not _may_hold_text(stdin):
         return ""
-    with contextlib.suppress(OSError, ValueError):
-        mode = os.fstat(stdin.fileno()).st_mode
-        if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+    if not select.select([stdin], [], [], _PATIENCE_SECONDS)[0]:
+        if not wait:
+            session.say(f"nothing came on stdin for {_PATIENCE_SECONDS:g} s: going on without it")
             return ""
-        if not select.select([stdin], [], [], _PATIENCE_SECONDS)[0]:
-            if not wait:
-                session.say(f"nothing came on stdin for {_PATIENCE_SECONDS:g} s: going on without it")
-                return ""
-            session.say("waiting for the prompt on stdin")
+        session.say("waiting for the prompt on stdin")
     return str(stdin.read())
+
+
+def _may_hold_text(stdin: Any) -> bool:
+    """Whether it is a pipe, a file or a connection, and neither a device nor something that only looks like a file."""
+    try:
+        mode = os.fstat(stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Band, Load, predict
-from seventy.plan.words import number
+from seventy.plan.words import number, say
 
 # The most tokens guessed of a text at once, as of engine/governor.py.
 _MOST = 15
@@ -40,27 +40,6 @@ KINDS: Mapping[str, Guessing] = {
     "chat": Guessing((0.03, 0.2), (0.5, 0.7)),
     "prose": Guessing((0.0, 0.02), (0.3, 0.5)),
 }
-
-_WORDS = {
-    "edit": ("copying or editing a text", "复制或修改已有文本"),
-    "chat": ("chat", "聊天"),
-    "prose": ("new prose", "全新的文章"),
-    "nothing": ("nothing is gained", "没有提升"),
-    "line": ("drafts: {kinds} tok/s", "草稿（推测）：{kinds} 词元/秒"),
-    "rows": (
-        "A step of 4 tokens takes {four} times one of 1 here. For edited text twice the cores give {cores} tok/s, "
-        "memory that is a quarter faster {memory}: {best}.",
-        "在这台机器上，一次处理 4 个词元的时间是 1 个的 {four} 倍。修改文本时，核心数翻倍为 {cores} 词元/秒，"
-        "内存快四分之一为 {memory}：{best}。",
-    ),
-    "best_cores": ("with drafts, a CPU with more cores is the better buy", "用草稿时，买核心更多的 CPU 更划算"),
-    "best_memory": ("memory is still the limit, drafts or not", "无论有无草稿，瓶颈仍是内存"),
-    "best_none": ("neither gains much", "两者提升都不大"),
-}  # fmt: skip
-
-
-def _say(key: str, lang: str, **values: object) -> str:
-    return _WORDS[key][lang == "zh"].format(**values)
 
 
 def step_seconds(machine: Machine, load: Load, rows: int, context: int = 1000) -> float:
@@ -104,9 +83,9 @@ def lines(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -
     for kind, band in speeds(machine, load, context).items():
         figures = f"{number(band.low)}-{number(band.high)}"
         if band.high < 1.05 * plain:
-            figures = f"{number(plain)} ({_say('nothing', lang)})"
-        kinds.append(f"{_say(kind, lang)} {figures}")
-    return [_say("line", lang, kinds=", ".join(kinds)), buyer(machine, load, context, lang)]
+            figures = f"{number(plain)} ({say('draft_nothing', lang)})"
+        kinds.append(f"{say(f'draft_{kind}', lang)} {figures}")
+    return [say("draft_line", lang, {"kinds": ", ".join(kinds)}), buyer(machine, load, context, lang)]
 
 
 def buyer(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -> str:
@@ -118,7 +97,6 @@ def buyer(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -
     more = replace(machine, cores=round(machine.cores * _MORE_CORES), measured_int8_gops=gops)
     quick = replace(machine, peak_gbs=machine.peak_gbs * _FASTER_MEMORY, measured_gbs=faster)
     cores, memory = (speeds(each, load, context)["edit"].mid for each in (more, quick))
-    best = "best_none" if max(cores, memory) < 1.1 * now else "best_cores" if cores > memory else "best_memory"
-    return _say(
-        "rows", lang, four=f"{four:.2f}", cores=number(cores), memory=number(memory), best=_say(best, lang)
-    )
+    best = "none" if max(cores, memory) < 1.1 * now else "cores" if cores > memory else "memory"
+    values = {"four": f"{four:.2f}", "cores": cores, "memory": memory, "best": say(f"draft_best_{best}", lang)}
+    return say("draft_rows", lang, values)

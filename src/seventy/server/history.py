@@ -22,9 +22,10 @@ from starlette.requests import Request as HttpRequest
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
 from seventy.server.schemas import Body
+from seventy.sizes import size
 
-USER_BYTES = 64 << 20
-ALL_BYTES = 1 << 30
+USER_BYTES = 64_000_000
+ALL_BYTES = 1_000_000_000
 _DAY_SECONDS = 86400.0
 # How often what is old is looked for.
 _PURGE_SECONDS = 3600.0
@@ -111,7 +112,7 @@ class History:
                 (user, id),
             ).fetchone()[0]  # fmt: skip
             if used + len(body.encode()) > self._user_bytes:
-                raise _full(f"your conversations take more than the {self._user_bytes >> 20} MiB you have here")
+                raise _full(f"your conversations take more than the {size(self._user_bytes)} you have here")
             return self._put(database, user, id, body)
 
     def delete(self, user: str, id: str) -> None:
