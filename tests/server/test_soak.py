@@ -156,7 +156,9 @@ def test_a_thousand_requests_leave_nothing_behind(process: Process) -> None:
     url = process.url
     wanted = watched(process, alone(url))
     memory = psutil.Process(process.running.pid).memory_info
-    watched(process, soak(url, REQUESTS // 3, 1, wanted))
+    # What allocators keep, and what drafts remember of texts, grows up to here: of 13,333 requests the last 10,000 add
+    # 1.2 %.
+    watched(process, soak(url, 3 * REQUESTS // 2, 1, wanted))
     watched(process, settled(url))
     before = memory().rss
     answered = watched(process, soak(url, REQUESTS, 2, wanted))
