@@ -150,8 +150,9 @@ def pairs(llm: LLM, count: int, tokens: int) -> None:
             for now in (drafts, off) if pair % 2 else (off, drafts):
                 llm.scheduler.drafts = now
                 llm.model.cache.forget()
+                now.forget()
                 start = time.perf_counter()
-                write(llm, kind, tokens)
+                write(llm, kind, tokens, pair)
                 seconds[now is drafts] = time.perf_counter() - start
             if pair > 1:
                 ratios.append(seconds[False] / seconds[True])
@@ -201,9 +202,11 @@ def users(llm: LLM, count: int, tokens: int, parallel: int) -> None:
         seconds = {}
         for now in (drafts, off) if pair % 2 else (off, drafts):
             llm.scheduler.drafts = now
+            now.forget()
             start = time.perf_counter()
             waits = [
-                submit(llm, prompts[i % 3], tokens, Sampling(temperature=1.0, seed=i), str(i)) for i in range(parallel)
+                submit(llm, prompts[i % 3], tokens, Sampling(temperature=1.0, seed=100 * pair + i), str(i))
+                for i in range(parallel)
             ]
             for wait in waits:
                 wait()

@@ -147,8 +147,10 @@ def measure(llm: LLM, tokens: int, repeats: int, kinds: Sequence[Kind] = KINDS) 
         for repeat in range(repeats + 1):
             for now, found in zip((drafts, off), speeds, strict=True):
                 llm.scheduler.drafts = now
+                # Else a text would be found whole in the one of the turn before.
+                now.forget()
                 with logged(now) as steps:
-                    answer = write(llm, kind, tokens)
+                    answer = write(llm, kind, tokens, repeat)
                 if repeat:
                     found.append(answer.timings.decode_tokens_per_second)
                     (log if now is drafts else plain).extend(steps)
@@ -158,6 +160,9 @@ def measure(llm: LLM, tokens: int, repeats: int, kinds: Sequence[Kind] = KINDS) 
         yield Row(kind.name, tuple(speeds[0]), tuple(speeds[1]), drafted, accepted, passes(log, plain))
 
 
-def write(llm: LLM, kind: Kind, tokens: int) -> Completion:
-    """Write a text of this kind, of so many tokens."""
-    return llm.generate(kind.prompt, tokens, ignore_eos=True, **kind.sampling)
+def write(llm: LLM, kind: Kind, tokens: int, which: int = 0) -> Completion:
+    """Write a text of this kind, of so many tokens; `which` of them, where they are drawn."""
+    sampling = dict(kind.sampling)
+    if "seed" in sampling:
+        sampling["seed"] += 1000 * which
+    return llm.generate(kind.prompt, tokens, ignore_eos=True, **sampling)

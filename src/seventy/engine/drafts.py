@@ -71,6 +71,10 @@ class Drafts:
     def _lookup(self, tokens: Sequence[int], user: str) -> Drafter:
         return Lookup(tokens, self._memory, user)
 
+    def forget(self) -> None:
+        """Forget all texts that were written: the next ones find only themselves."""
+        self._memory = Memory()
+
     @property
     def on(self) -> bool:
         return bool(self.make_lookup or self.model)
