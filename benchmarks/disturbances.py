@@ -80,7 +80,8 @@ def serving(model: str, peer: str | None) -> Any:
         port = free.getsockname()[1]
     threads = str(len(os.sched_getaffinity(0)))
     command = [sys.executable, "-m", "seventy", "serve", model, "--port", str(port), "--threads", threads]
-    command += ["--context", str(CONTEXT)]
+    # Drafts would make the first user's pace one of its text.
+    command += ["--context", str(CONTEXT), "--draft", "off"]
     if peer:
         command = [peer, "-c", PEER, model, str(port), threads]
     with tempfile.TemporaryFile() as log:
