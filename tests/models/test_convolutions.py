@@ -1,6 +1,5 @@
 """Models of short convolutions, in every corner that files have, against float forward passes."""
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,10 @@ from seventy.engine.footprint import footprint
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.models import lfm2
-from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact
+from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact, corners, families
 
-FAMILIES = {name: importlib.import_module(f"tests.support.families.{name}") for name in ("lfm2", "lfm2moe")}
-CORNERS = {
-    (name, case): corners
-    for name, family in FAMILIES.items()
-    for case, corners in {**family.CASES, **{case: twin[0] for case, twin in family.TWINS.items()}}.items()
-}
+FAMILIES = families("lfm2", "lfm2moe")
+CORNERS = corners(FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "case"), CORNERS)

@@ -1,6 +1,5 @@
 """Gemma: norms on both sides of a block, windows with a rotary base of their own, GELU, against float passes."""
 
-import importlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,13 +16,10 @@ from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.graph.weights import packed_bytes
 from seventy.models import gemma3, gemma4
-from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact
+from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact, corners, families
 
-FAMILIES = {name: importlib.import_module(f"tests.support.families.{name}") for name in ("gemma3", "gemma4")}
-CORNERS = {
-    **{(name, case): corners for name, family in FAMILIES.items() for case, corners in family.CASES.items()},
-    **{(name, case): twin for name, family in FAMILIES.items() for case, (twin, _) in family.TWINS.items()},
-}
+FAMILIES = families("gemma3", "gemma4")
+CORNERS = corners(FAMILIES)
 CORNERS["gemma4", "E4B"] = {
     "pattern": [True, False, True, False, True], "kv_heads": 2, "shared_kv": 3, "per_layer": 48, "layer_scales": True,
     "window": 7, "fused_qkv": True,

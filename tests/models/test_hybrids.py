@@ -1,6 +1,5 @@
 """Models of gated delta-nets, in every corner that files have, against float forward passes; states over texts."""
 
-import importlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -15,16 +14,10 @@ from seventy.engine.model import Aborted, Model, Segment
 from seventy.engine.request import Finished, Piece, Request
 from seventy.gguf.file import GGUF
 from tests.support.families import qwen35, qwen35moe
-from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact
+from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact, corners, families
 
-FAMILIES = {
-    name: importlib.import_module(f"tests.support.families.{name}") for name in ("qwen35", "qwen35moe", "qwen3next")
-}
-CORNERS = {
-    (name, case): corners
-    for name, family in FAMILIES.items()
-    for case, corners in {**family.CASES, **{case: twin[0] for case, twin in family.TWINS.items()}}.items()
-}
+FAMILIES = families("qwen35", "qwen35moe", "qwen3next")
+CORNERS = corners(FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "case"), CORNERS)

@@ -1,6 +1,5 @@
 """Mixtures of experts with ordinary attention, in every corner that files have, against float forward passes."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,14 +9,11 @@ from seventy import LLM, SeventyError
 from seventy.engine.footprint import footprint
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
-from tests.support.families.judge import assert_as_near_as_llama_cpp, assert_exact
+from tests.support.families.judge import assert_as_near_as_llama_cpp, assert_exact, corners, families
 
-FAMILIES = {
-    name: importlib.import_module(f"tests.support.families.{name}")
-    for name in ("qwen3moe", "qwen2moe", "glm4moe", "minimax_m2", "llama", "gpt_oss", "mistral3")
-}
+FAMILIES = families("qwen3moe", "qwen2moe", "glm4moe", "minimax_m2", "llama", "gpt_oss", "mistral3")
 CORNERS = {
-    **{(name, case): corners for name, family in FAMILIES.items() for case, corners in family.CASES.items()},
+    **corners(FAMILIES, twins=False),
     ("qwen3moe", "expert arrays"): {"expert_arrays": True},
     ("minimax_m2", "fused"): {"fused_qkv": True},
     ("mistral3", "fused"): {"fused_qkv": True},

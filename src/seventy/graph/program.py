@@ -256,21 +256,7 @@ class Program(Products):
 
         `weights` are [taps, channels].
         """
-        taps, channels = weights.shape
-        self._constants.append(weights)
-        self._add(
-            Kernel("seventy.kernels.short_convolution:build", (taps, dim, channels // dim, normalised)),
-            short_convolution.ARGUMENTS,
-            reads=(x.memory,),
-            writes=(into.memory,),
-            **self._states(layer, 0),
-            input=x.memory,
-            input_stride=x.stride,
-            weights=weights.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
-            output=into.memory,
-            output_stride=into.stride,
-        )
+        self._convolution(x, into, weights, layer, (dim, normalised))
 
     def gated_convolution(
         self, x: Buffer, before: Buffer, after: Buffer, into: Buffer, weights: NDArray[np.float32], layer: int
@@ -279,19 +265,32 @@ class Program(Products):
 
         `weights` are [taps, channels].
         """
-        taps, channels = weights.shape
-        dim = next(dim for dim in (64, 32, 16) if channels % dim == 0)
+        dim = next(dim for dim in (64, 32, 16) if weights.shape[1] % dim == 0)
+        self._convolution(x, into, weights, layer, (dim, 0), (before, after))
+
+    def _convolution(
+        self,
+        x: Buffer,
+        into: Buffer,
+        weights: NDArray[np.float32],
+        layer: int,
+        heads: tuple[int, int],
+        gates: tuple[Buffer, Buffer] | None = None,
+    ) -> None:
+        """Both convolutions: `heads` are how wide one is and how many are normalised; with `gates`, x is changed."""
+        (taps, channels), (dim, normalised) = weights.shape, heads
+        before, after = (gate.memory for gate in gates) if gates else (0, 0)
         self._constants.append(weights)
         self._add(
-            Kernel("seventy.kernels.short_convolution:build", (taps, dim, channels // dim, 0, True)),
+            Kernel("seventy.kernels.short_convolution:build", (taps, dim, channels // dim, normalised, bool(gates))),
             short_convolution.ARGUMENTS,
-            reads=(x.memory, before.memory, after.memory),
-            writes=(x.memory, into.memory),
+            reads=(x.memory, *(gate.memory for gate in gates or ())),
+            writes=(x.memory, into.memory) if gates else (into.memory,),
             **self._states(layer, 0),
+            before=before,
+            after=after,
             input=x.memory,
             input_stride=x.stride,
-            before=before.memory,
-            after=after.memory,
             weights=weights.ctypes.data,
             epsilon=self._constants[0].ctypes.data,
             output=into.memory,

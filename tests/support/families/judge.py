@@ -1,5 +1,7 @@
 """The engine beside a family's float forward pass: the bars that every architecture has to keep."""
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,19 @@ from tests.support.oracle import llama_cpp_logits
 
 LENGTHS, STEPS = (1, 7, 64, 65, 200), 16
 IDS = np.random.default_rng(1).integers(0, 256, max(LENGTHS) + STEPS).tolist()
+
+
+def families(*names: str) -> dict[str, ModuleType]:
+    """Return the modules that write and compute these families, by name."""
+    return {name: importlib.import_module(f"tests.support.families.{name}") for name in names}
+
+
+def corners(families: Mapping[str, ModuleType], twins: bool = True) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return what the writer is given in each case of each family: those of TWINS, too, as they are."""
+    cases = {(name, case): given for name, family in families.items() for case, given in family.CASES.items()}
+    if twins:
+        cases |= {(name, case): own for name, family in families.items() for case, (own, _) in family.TWINS.items()}
+    return cases
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
