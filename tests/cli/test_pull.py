@@ -236,6 +236,18 @@ def test_a_hub_that_gives_up_is_replaced_by_the_other(
         assert 0 < len(other.contents()) < -(-len(models["Q4_K_M"]) // (1 << 17))
 
 
+def test_a_file_whose_name_holds_no_quant(seventy: Run, hub: Hub, models: dict[str, bytes]) -> None:
+    for repository in ("me/Plain-GGUF", "Qwen/Qwen3-8B-GGUF"):
+        hub.add(repository).files["model.gguf"] = models["Q8_0"]
+        for name in (f"hf:{repository}", f"hf:{repository}/model.gguf"):
+            result = seventy("pull", name, "--yes")
+            assert result.code == 0, result.err
+            assert "Q8_0 from hf:" in result.err and "cannot" not in result.err
+            Path(result.out.strip()).unlink()
+    result = seventy("run", "hf:me/Plain-GGUF/model.gguf", "hello", "-n", "2", "--raw")
+    assert result.code == 0, result.err
+
+
 def test_what_is_not_offered(seventy: Run, models: dict[str, bytes]) -> None:
     result = seventy("pull", "hf:me/Own-GGUF:Q5_K_M")
     assert result.code == 1 and "hf:me/Own-GGUF has no Q5_K_M of" in result.err and "Q4_K_M, Q8_0" in result.err

@@ -191,6 +191,7 @@ def test_chat_commands(tiny: Path, tmp_path: Path) -> None:
     other.write_text("not a conversation")
     lines = [
         '"""hello', 'you"""', "/system be brief", f"/save {other}", f"/save {saved}", "/clear", "/regen",
+        "/save /", "/save /etc/passwd/x", f"/save {tmp_path}", "/load /", "/save ~nobody-of-this-name/x",
         f"/load {saved}", "/regen", "/set top_k 1", "/set top_k many", "/set colour 3", "/set", "/sing",
         "/model no-such-model", "/model", f"/model {tiny}", "//etc/hosts", "/bye",
     ]  # fmt: skip
@@ -206,6 +207,12 @@ def test_chat_commands(tiny: Path, tmp_path: Path) -> None:
     assert len(re.findall(r"prompt \d+ tokens", result.stderr)) == 3
     assert json.loads(saved.read_text())["messages"][0] == {"role": "user", "content": "hello\nyou"}
     assert other.read_text() == "not a conversation"
+
+
+def test_chat_without_stdin_ends(tiny: Path) -> None:
+    command = f"{sys.executable} -m seventy chat {tiny} <&-"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and "Traceback" not in result.stderr
 
 
 def test_chat_outgrowing_the_context_goes_on(tiny: Path) -> None:

@@ -46,6 +46,23 @@ def test_with_only_modelscope_set_that_is_asked(hub: Hub, other: Hub, monkeypatc
     assert str(found) == f"ms:{FIRST}" and not hub.requests
 
 
+def test_a_mirror_that_only_an_address_names_gets_no_token_and_is_named_again(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.add(FIRST).files.update(FILES)
+    monkeypatch.delenv("HF_ENDPOINT")
+    asked = Hosted("hf", FIRST, endpoint=hub.url)
+    found = hubs.offered(asked, print)
+    with found.variants[0].files[0].open(0, 10) as body:
+        assert b"".join(body.chunks)
+    assert not any("authorization" in each.headers for each in hub.requests) and len(hub.requests) > 1
+    assert found.command("Q8_0") == f"seventy pull {hub.url}/{FIRST}:Q8_0"
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert hubs.offered(asked, print).command("Q8_0") == f"seventy pull hf:{FIRST}:Q8_0"
+    assert hub.requests[-1].headers["authorization"] == "Bearer hf_secret"
+
+
 @pytest.mark.parametrize("slow", ["hf", "ms"])
 def test_without_a_setting_both_are_tried_and_the_faster_is_taken(
     hub: Hub, other: Hub, monkeypatch: pytest.MonkeyPatch, slow: str

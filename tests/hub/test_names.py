@@ -68,7 +68,16 @@ def test_the_mirror_that_an_address_names_is_asked_unless_another_is_set(monkeyp
     assert HuggingFace(mirror=wanted.endpoint).endpoint == "http://box:8080"
     # A page of that one, as a browser shows it; a file is fetched by its address.
     assert resolve(f"http://box:8080/{REPOSITORY}/tree/main") == Hosted("hf", REPOSITORY)
+    page = f"http://box:8080/{REPOSITORY}/blob/main/a.gguf"
+    assert resolve(page) == Hosted("hf", REPOSITORY, None, "a.gguf")
     assert isinstance(resolve("http://box:8080/x.gguf"), Address)
+
+
+@pytest.mark.parametrize("endpoint", ["http://[::1", "127.0.0.1:8080", "ftp://box", "http://box:99999"])
+def test_a_setting_that_is_no_address_is_said(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(SeventyError, match=r"HF_ENDPOINT=.* is no address"):
+        HuggingFace()
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,10 @@ def test_names_of_the_catalogue(text: str) -> None:
         (f"hf:{REPOSITORY}/x.bin", "is not like"),
         (f"ms:{REPOSITORY}/../../x.gguf", "leads out of the repository"),
         (REPOSITORY, f"is written hf:{REPOSITORY}"),
+        (f"https://hf.co/{REPOSITORY}/resolve/v2/a.gguf", "names the revision v2; only the newest"),
+        (f"https://hf.co/{REPOSITORY}/resolve/refs%2Fpr%2F1/a.gguf", "names the revision refs/pr/1"),
+        (f"https://hf.co/{REPOSITORY}/tree/v2/Q4_K_M", "names the revision v2"),
+        (f"https://modelscope.cn/api/v1/models/{REPOSITORY}/repo?Revision=v2&FilePath=a.gguf", "the revision v2"),
         ("qwen3-9b", "did you mean"),
         ("nobody", "names are like llama-3.3-70b"),
     ],

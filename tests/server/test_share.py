@@ -1,6 +1,7 @@
 """`seventy pull NAME --from ADDRESS`: a model of another machine, here of another server on loopback."""
 
 import contextlib
+import http.server
 import json
 import os
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 
 from seventy.errors import SeventyError
 from seventy.hub import store, sums, transfer
-from seventy.hub.local import of_path
-from seventy.hub.peer import Peer, _endpoint
+from seventy.hub.local import Local, of_path
+from seventy.hub.peer import Peer, PeerModel, _endpoint
 from seventy.server.guard import Rules
 from seventy.server.library import served
 from seventy.server.pool import ModelPool
@@ -24,7 +25,7 @@ from tests.server.conftest import Loads, running
 from tests.server.test_library import ANNA, BO, OWNED, hub
 from tests.support import gguf_writer as writer
 from tests.support import stores
-from tests.support.hub import sha256
+from tests.support.hub import answering, sha256
 from tests.support.tiny import write_tiny
 
 __all__ = ["hub", "seventy"]
@@ -227,6 +228,48 @@ def test_what_is_no_address(text: str) -> None:
 def test_nobody_is_there() -> None:
     with pytest.raises(SeventyError, match=r"cannot be reached .* seventy serve --models all --host"):
         Peer("127.0.0.1:9").models()
+
+
+class Strange(http.server.BaseHTTPRequestHandler):
+    """A server that is no seventy, or breaks off."""
+
+    answer = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.answer) + (200 if self.answer.endswith(b"\n") else 0)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(b"x", "not as a seventy"), (b"[1]", "not as a seventy"), (b'{"done": 0}\n', "broke off")]
+)
+def test_what_is_no_sum_is_one_sentence(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Strange, "answer", answer)
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Strange)) as server:
+        peer = Peer(f"127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(SeventyError, match=said):
+            peer.files_of(PeerModel("a", ("a",), "", None, (("a.gguf", 9),)), print)
+        with pytest.raises(SeventyError, match="not as a seventy"):
+            peer.models()
+
+
+def test_models_whose_files_are_called_the_same_are_two(home: Path, machine: Machine, seventy: Run) -> None:
+    models = []
+    for name, kind in (("alpha", "Q8_0"), ("beta", "Q4_0")):
+        # As Jan keeps them.
+        path = write_tiny(_made(home / f"jan/{name}/model.gguf"), format_name=kind)
+        models.append(Local(path, "Jan", (name,)))
+    machine("two")
+    with running(ModelPool([served(model) for model in models], Loads(512)), OWNED) as server:
+        for model in models:
+            result = seventy("pull", model.labels[0], "--from", server.url, "--api-key", "secret-a")
+            assert result.code == 0, result.err
+            assert Path(result.out.strip()).read_bytes() == model.path.read_bytes()
 
 
 def test_something_else_is_there(hub: Any) -> None:

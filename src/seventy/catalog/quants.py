@@ -44,13 +44,12 @@ def plain(quant: str) -> str:
 
 
 def nominal_bits(quant: str) -> int:
-    """Bits of a weight as the name has them: 3 of IQ3_XXS, 4 of MXFP4, 16 of BF16."""
+    """Bits of a weight as the name has them: 3 of IQ3_XXS, 4 of MXFP4, 16 of BF16; 0 where it has none."""
     name = plain(quant)
     if name.endswith("FP4") or name.startswith("MXFP4"):
         return 4
     found = re.search(r"\d+", name)
-    assert found, quant
-    return int(found[0])
+    return int(found[0]) if found else 0
 
 
 def tensor_types(quant: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A conversation at the terminal: its turns, and the commands that begin with a slash."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -168,15 +169,16 @@ class Conversation:
 
     def _save(self, file: str) -> None:
         path = _path(file, "/save FILE")
-        if path.exists() and _read(path) is None:
-            raise SeventyError(f"{path} is there and holds no conversation; take another name")
         saved = {"system": self.system, "messages": self.messages}
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            if path.exists() and _read(path) is None:
+                raise SeventyError(f"{path} is there and holds no conversation; take another name")
             new.write_text(json.dumps(saved, ensure_ascii=False, indent=1), encoding="utf-8")
             new.replace(path)
         except OSError as error:
-            new.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
             raise SeventyError(f"{path} cannot be written: {error.strerror}") from None
         session.say(f"{len(self.messages) // 2} answers saved in {path}")
 
@@ -210,7 +212,13 @@ class Conversation:
 def _path(file: str, usage: str) -> Path:
     if not file:
         raise SeventyError(f"name a file: {usage}")
-    return Path(file).expanduser()
+    path = Path(file)
+    with contextlib.suppress(RuntimeError):
+        # A user who is not there has no home; then it is a name as any other.
+        path = path.expanduser()
+    if not path.name:
+        raise SeventyError(f"{file} is no file; {usage}")
+    return path
 
 
 def _read(path: Path) -> tuple[str | None, list[Message]] | None:

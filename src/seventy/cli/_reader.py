@@ -28,7 +28,7 @@ class Reader:
 
     def __init__(self, commands: Sequence[str], remember: bool = True) -> None:
         self._line: Callable[[str], str] = _plain_line
-        if sys.stdin.isatty() and sys.stderr.isatty():
+        if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
             self._line = _edited_line(commands, _history_file() if remember else None)
 
     def ask(self) -> str:
@@ -45,6 +45,8 @@ class Reader:
 
 
 def _plain_line(prompt: str) -> str:
+    if sys.stdin is None:
+        raise EOFError
     # stdout is for answers alone.
     sys.stderr.write(prompt)
     sys.stderr.flush()

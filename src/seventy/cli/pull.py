@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -181,7 +182,7 @@ def _download(
 def _with_quant(wanted: Hosted | Catalogued, quant: str) -> Hosted | Catalogued:
     if isinstance(wanted, Catalogued):
         return Catalogued(wanted.name, quant)
-    return Hosted(wanted.hub, wanted.repository, quant)
+    return replace(wanted, quant=quant, file=None)
 
 
 def _ask_which(error: AmbiguousName) -> Reference:

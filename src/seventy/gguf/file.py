@@ -91,10 +91,7 @@ class GGUF:
     @property
     def main_type(self) -> str | None:
         """The name of the tensor type that most bytes have: what a file's quant is, nearly; None without tensors."""
-        nbytes = Counter[str]()
-        for tensor in self.tensors.values():
-            nbytes[GGML_TYPES[tensor.type].name] += tensor.nbytes
-        return next((name for name, _ in nbytes.most_common(1)), None)
+        return main_type(self.tensors)
 
     def fileno(self, info: TensorInfo) -> int:
         return self._files[info.file]
@@ -180,3 +177,11 @@ def _split_count(path: Path, metadata: Mapping[str, Any]) -> int:
     if not isinstance(count, int) or not 0 <= count <= MAX_SHARDS:
         raise SeventyError(f"{path} says it is one of {shown(count)} files; {AGAIN}")
     return max(count, 1)
+
+
+def main_type(tensors: Mapping[str, TensorInfo]) -> str | None:
+    """Return the name of the tensor type that most bytes have; None without tensors."""
+    nbytes = Counter[str]()
+    for tensor in tensors.values():
+        nbytes[GGML_TYPES[tensor.type].name] += tensor.nbytes
+    return next((name for name, _ in nbytes.most_common(1)), None)

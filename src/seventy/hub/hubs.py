@@ -34,7 +34,7 @@ class Offered:
     model: str | None = None
 
     def __str__(self) -> str:
-        return self.hub.endpoint if self.model else f"{self.hub.kind}:{self.repository}"
+        return self.hub.name(self.repository)
 
     def command(self, quant: str) -> str:
         """What to type to get a quant of it."""

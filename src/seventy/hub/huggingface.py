@@ -8,6 +8,7 @@ was killed, which neither Xet nor the library's own downloads do, and Xet does n
 import contextlib
 import os
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from seventy.errors import SeventyError
 from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreachable
@@ -26,13 +27,20 @@ class HuggingFace:
 
     def __init__(self, endpoint: str | None = None, mirror: str | None = None) -> None:
         """At `endpoint`; else at HF_ENDPOINT, else at `mirror`, else at the hub itself."""
-        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or mirror or DEFAULT_ENDPOINT).rstrip("/")
+        chosen = endpoint or endpoint_setting()
+        self.endpoint = (chosen or mirror or DEFAULT_ENDPOINT).rstrip("/")
+        # A mirror that only an address named gets no token: the user's is for servers of his choosing.
+        self._by_address = mirror is not None and not chosen
+        self._token = False if self._by_address else None
+
+    def name(self, repository: str) -> str:
+        return f"{self.endpoint}/{repository}" if self._by_address else f"hf:{repository}"
 
     def files(self, repository: str) -> list[RemoteFile]:
         _prepare()
         from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=self.endpoint, library_name="seventy", library_version=__version__)
+        api = HfApi(endpoint=self.endpoint, token=self._token, library_name="seventy", library_version=__version__)
         with self._explained(repository):
             info = api.model_info(repository, files_metadata=True, timeout=CONNECT_SECONDS)
         return [
@@ -48,7 +56,7 @@ class HuggingFace:
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
         url = hf_hub_url(file.repository, file.path, endpoint=self.endpoint)
-        headers = build_hf_headers(library_name="seventy", library_version=__version__)
+        headers = build_hf_headers(token=self._token, library_name="seventy", library_version=__version__)
         headers |= {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         timeout = (CONNECT_SECONDS, READ_SECONDS, READ_SECONDS, READ_SECONDS)
         transport = _transport_error()
@@ -102,6 +110,21 @@ class HuggingFace:
             raise Unreachable(
                 f"{self.endpoint} cannot be reached ({error or type(error).__name__}); {elsewhere(repository)}"
             ) from None
+
+
+def endpoint_setting() -> str | None:
+    """Return HF_ENDPOINT, where it is set. Raises SeventyError where it is no address."""
+    text = os.environ.get("HF_ENDPOINT", "").strip()
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        right = False
+    if not right:
+        raise SeventyError(f"HF_ENDPOINT={text} is no address; it is like {MIRROR}")
+    return text
 
 
 def elsewhere(repository: str) -> str:

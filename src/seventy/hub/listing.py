@@ -83,6 +83,10 @@ class Hub(Protocol):
     title: str
     endpoint: str
 
+    def name(self, repository: str) -> str:
+        """What a repository is called here, so that the same server is asked for it again."""
+        ...
+
     def files(self, repository: str) -> list[RemoteFile]:
         """The .gguf files of a repository. Raises Unreachable, NotThere, or SeventyError (access, say)."""
         ...

@@ -32,8 +32,13 @@ class ModelScope:
 
     def __init__(self, endpoint: str | None = None, mirror: str | None = None) -> None:
         """At `endpoint`; else at MODELSCOPE_ENDPOINT, else at `mirror`, else at the hub itself."""
-        self.endpoint = (endpoint or os.environ.get("MODELSCOPE_ENDPOINT") or mirror or DEFAULT_ENDPOINT).rstrip("/")
+        chosen = endpoint or os.environ.get("MODELSCOPE_ENDPOINT")
+        self.endpoint = (chosen or mirror or DEFAULT_ENDPOINT).rstrip("/")
+        self._by_address = mirror is not None and not chosen
         self._network: Network | None = None
+
+    def name(self, repository: str) -> str:
+        return f"{self.endpoint}/models/{repository}" if self._by_address else f"ms:{repository}"
 
     def files(self, repository: str) -> list[RemoteFile]:
         url = self._url(repository, "repo/files", Revision="master", Recursive="True")

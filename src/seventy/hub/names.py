@@ -8,7 +8,6 @@
 It asks no network and looks at no disk but for a path's existence.
 """
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from seventy.catalog import names
 from seventy.catalog.names import Name
 from seventy.catalog.quants import known_quant
 from seventy.errors import SeventyError
+from seventy.hub.huggingface import endpoint_setting
 from seventy.hub.package import PACKAGED
 
 # How a name looks, for messages.
@@ -36,8 +36,14 @@ _MIRRORS = {
 }  # fmt: skip
 _OLLAMA_HOSTS = ("ollama.com", "www.ollama.com", "registry.ollama.ai")
 # What addresses of pages and files have between the repository and the file, with the revision.
-_TO_FILE = re.compile(r"(?P<repository>[^/]+/[^/]+)/(?:resolve|blob|raw|file/view)/[^/]+/(?P<file>.+)")
-_TO_FOLDER = re.compile(r"(?P<repository>[^/]+/[^/]+)/(?:tree/[^/]+(?:/(?P<folder>.*))?|[a-z-]+(?:/.*)?)")
+_TO_FILE = re.compile(
+    r"(?P<repository>[^/]+/[^/]+)/(?:resolve|blob|raw|file/view)/(?P<revision>[^/]+)/(?P<file>.+)"
+)
+_TO_FOLDER = re.compile(
+    r"(?P<repository>[^/]+/[^/]+)/(?:tree/(?P<revision>[^/]+)(?:/(?P<folder>.*))?|[a-z-]+(?:/.*)?)"
+)
+# What the newest is called; no other revision is fetched.
+_NEWEST = ("main", "master", "HEAD")
 # Where an address names a file in its query: a file's panel on a page, and ModelScope's API.
 _FILE_FIELDS = ("show_file_info", "fileName", "FilePath")
 _REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+?)(?::(?P<tag>[^/?#]*)|/(?P<file>[^?#]+\.gguf))?/?", re.I)
@@ -156,8 +162,9 @@ def _hosted(text: str) -> Hosted | None:
         return _parse(kind.lower(), unquote(rest.lstrip("/")) if "%" in rest else rest.lstrip("/"), text)
     bare = re.sub(r"^https?://", "", text, flags=re.IGNORECASE)
     host, _, rest = bare.partition("/")
-    host, mirror = host.lower(), urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()
-    page = bare != text and host == mirror and not urlsplit(text).path.lower().endswith(".gguf")
+    host, mirror = host.lower(), urlsplit(endpoint_setting() or "").netloc.lower()
+    file = "/blob/" not in rest and rest.partition("?")[0].lower().endswith(".gguf")
+    page = bare != text and bool(mirror) and host == mirror and not file
     hub = _HOSTS.get(host) or ("hf" if page else None)
     if hub is None or not rest.strip("/"):
         return None
@@ -168,17 +175,28 @@ def _hosted(text: str) -> Hosted | None:
 def _of_address(hub: str, rest: str, text: str) -> Hosted:
     """The repository of an address, with the file or the quant that a browser's address of a page says."""
     parts = urlsplit(f"//x/{rest}")
-    path = unquote(parts.path).strip("/").removeprefix("api/v1/").removeprefix("models/")
-    repository = "/".join(path.split("/")[:2])
+    path = parts.path.strip("/").removeprefix("api/v1/").removeprefix("models/")
+    fields = parse_qs(parts.query)
+    repository = unquote("/".join(path.split("/")[:2]))
+    for revision in fields.get("Revision", ()):
+        _check_revision(revision, text)
     for name in _FILE_FIELDS:
-        for file in parse_qs(parts.query).get(name, ()):
+        for file in fields.get(name, ()):
             return _parse(hub, f"{repository}/{file}", text)
+    # Before anything is unquoted: a revision may hold a quoted slash.
     if match := _TO_FILE.fullmatch(path):
-        return _parse(hub, f"{match['repository']}/{match['file']}", text)
+        _check_revision(unquote(match["revision"]), text)
+        return _parse(hub, f"{repository}/{unquote(match['file'])}", text)
     if not path.lower().endswith(".gguf") and (match := _TO_FOLDER.fullmatch(path)):
-        quant = known_quant((match["folder"] or "").rpartition("/")[2])
-        return _parse(hub, f"{match['repository']}:{quant}" if quant else match["repository"], text)
-    return _parse(hub, path, text)
+        _check_revision(unquote(match["revision"] or "main"), text)
+        quant = known_quant(unquote(match["folder"] or "").rpartition("/")[2])
+        return _parse(hub, f"{repository}:{quant}" if quant else repository, text)
+    return _parse(hub, unquote(path), text)
+
+
+def _check_revision(revision: str, text: str) -> None:
+    if revision not in _NEWEST:
+        raise SeventyError(f"{text} names the revision {revision}; only the newest is fetched: write main instead")
 
 
 def _parse(hub: str, rest: str, text: str) -> Hosted:

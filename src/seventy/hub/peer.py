@@ -59,7 +59,8 @@ class Peer:
     def find(self, text: str) -> PeerModel:
         """The model of this name among those it serves; SeventyError lists them where there is none."""
         models = self.models()
-        theirs = {Path("/", model.repository, model.files[0][0]): model for model in models}
+        # Two of them may have the same repository, or none, and the same file's name.
+        theirs = {Path("/", str(n), each.repository, each.files[0][0]): each for n, each in enumerate(models)}
         inventory = Inventory([
             Local(path, self.title, model.names, model.repository or None, model.quant)
             for path, model in theirs.items()
@@ -74,26 +75,49 @@ class Peer:
         try:
             return [_model(entry) for entry in json.loads(self._read("/files"))["models"]]
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise Unreachable(f"{self.endpoint} answers, but not as a seventy of this version does") from None
+            raise self._strange() from None
+        except _BROKEN as error:
+            raise self._broke_off(error) from None
 
     def files_of(self, model: PeerModel, say: Say) -> list[RemoteFile]:
         """The files of a model with their sha256, which the other machine computes where it does not know them."""
         found: list[RemoteFile] = []
         for number, (path, nbytes) in enumerate(model.files):
-            sha256 = ""
-            with self._open(_sum_of(model, number), {}) as response:
-                # Lines come while it reads the file, so that the connection is not taken for dead.
-                for line in response:
-                    state = json.loads(line)
-                    if "error" in state:
-                        raise SeventyError(f"{self.title}: {state['error']}")
-                    if "sha256" in state:
-                        sha256 = str(state["sha256"])
-                    elif not found and state.get("done") == 0:
-                        say(f"{self.title} computes the sha256 of {path} first")
+            try:
+                sha256 = self._sum(model, number, "" if found else path, say)
+            except (ValueError, TypeError, AttributeError):
+                raise self._strange() from None
+            except _BROKEN as error:
+                raise self._broke_off(error) from None
             found.append(RemoteFile(self, model.repository, path, nbytes, sha256))
         self._chosen = {file.sha256: (model.name, number) for number, file in enumerate(found)}
         return found
+
+    def _sum(self, model: PeerModel, number: int, first: str, say: Say) -> str:
+        """The sha256 of a file; of the `first` one it is said that it must be computed."""
+        sha256 = ""
+        with self._open(_sum_of(model, number), {}) as response:
+            # Lines come while it reads the file, so that the connection is not taken for dead.
+            for line in response:
+                state = json.loads(line)
+                if "error" in state:
+                    raise SeventyError(f"{self.title}: {state['error']}")
+                if "sha256" in state:
+                    sha256 = str(state["sha256"])
+                elif first and state.get("done") == 0:
+                    say(f"{self.title} computes the sha256 of {first} first")
+        if not sha256:
+            raise ConnectionError("its sha256 did not come")
+        return sha256
+
+    def _strange(self) -> Unreachable:
+        return Unreachable(f"{self.endpoint} answers, but not as a seventy of this version does")
+
+    def _broke_off(self, error: BaseException) -> Unreachable:
+        return Unreachable(f"{self.endpoint} broke off ({_reason(error)}); pull again")
+
+    def name(self, repository: str) -> str:
+        return self.endpoint
 
     def offered(self, text: str, say: Say) -> Offered:
         """The model of this name, as a hub offers one."""

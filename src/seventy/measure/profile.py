@@ -136,6 +136,10 @@ def quick(library: Library, threads: int) -> Profile:
     profile = describe(wide_name(library.isa.name), [bandwidth(samples, threads, 1, (0,), (0,))])
     profile = replace(profile, disturbed=busy > _MOST_DISTURBING_CPUS)
     kept = _kept()
+    more = kept is not None and kept.read_bandwidth_gbs > profile.read_bandwidth_gbs
+    if profile.disturbed and more and kept and kept.cores == profile.cores:
+        # More was seen on this machine before: the limit is not lower because it is busy now.
+        return kept
     # A process bound to fewer cores does not throw away what was measured with all of them.
     if kept is None or not kept.whole:
         profile.save()

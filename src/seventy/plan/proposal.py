@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from seventy.catalog import names
 from seventy.catalog.models import Model, find_model
 from seventy.errors import SeventyError
+from seventy.gguf.file import main_type
 from seventy.hub import hubs
 from seventy.hub.hubs import Offered
 from seventy.hub.listing import Hub, Variant
@@ -92,24 +93,27 @@ def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine,
 
 
 def _catalogued(model: Model, title: str, variant: Variant) -> Load:
-    return hosted_load(model, title, variant.quant or _UNKNOWN, variant.nbytes)
+    # Where no name tells the quant, its header does.
+    quant = variant.quant or main_type(peek(variant.files[0]).tensors) or _UNKNOWN
+    return hosted_load(model, title, quant, variant.nbytes)
 
 
 def _by_header(header: RemoteHeader, offered: Offered) -> tuple[str, list[Load]]:
     """Loads of a model that the catalogue lacks: one file's shapes, scaled to each file's size."""
-    title = str(header.metadata.get("general.name") or offered.repository.rpartition("/")[2])
+    name = header.metadata.get("general.name") or offered.repository.rpartition("/")[2] or offered.model
+    title = str(name or "a model without a name")
     if not header.tensors:
         raise SeventyError(
             f"the first file of {offered.repository} holds no tensors, so that its size in memory is not known; name a "
             f"file of it: {offered}/FILE.gguf"
         )
-    load = gguf_load(header)
+    load, quant = gguf_load(header), main_type(header.tensors) or _UNKNOWN
     scale = [variant.nbytes / 1e9 / load.file_gb for variant in offered.variants]
     return title, [
         replace(
             load,
             name=title,
-            quant=variant.quant or _UNKNOWN,
+            quant=variant.quant or quant,
             file_gb=variant.nbytes / 1e9,
             read_gb=load.read_gb * by,
             footprint=replace(load.footprint, weights=round(load.footprint.weights * by)),

@@ -138,8 +138,11 @@ def _cards(models: list[ServedModel]) -> list[dict[str, Any]]:
 def _place(model: Local, path: Path) -> str:
     """Where a file lies in its repository; a name of its own for one that comes from none."""
     if model.repository is None:
-        label = re.sub(r"[^\w.-]+", "-", model.label if model.labels else path.name)
-        return path.name if path.suffix == ".gguf" else f"{label}.gguf"
+        label = re.sub(r"[^\w.-]+", "-", model.label if model.labels else path.stem)
+        if path.suffix != ".gguf":
+            return f"{label}.gguf"
+        # Some programs call every model's file the same.
+        return path.name if label in path.name else f"{label}-{path.name}"
     owner, _, name = model.repository.partition("/")
     parts = path.parts
     for at in range(len(parts) - 1):
