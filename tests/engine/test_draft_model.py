@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from seventy import LLM, SeventyError
-from seventy.engine.draft_model import Vocabularies, compare
+from seventy.engine import draft_choice
+from seventy.engine.draft_model import MAX_PASSES, Vocabularies, compare
+from seventy.engine.footprint import least_and_full
+from seventy.engine.generation import Generation
 from seventy.engine.governor import Governor
-from seventy.engine.request import Finished
+from seventy.engine.request import Finished, Request
+from seventy.engine.sampler import Sampling
+from seventy.hub import local
 from tests.engine.test_drafts import SAMPLINGS, always
 from tests.engine.test_scheduler import VARIED, Asked, alone, prompt
 from tests.support.families import gpt_oss, qwen35
@@ -102,6 +107,87 @@ def test_a_cache_without_room_and_texts_beyond_its_context_have_no_guesses(
         monkeypatch.setattr(model.model, "step", None)
         assert all_of(llm, prompts[:1], 90, [{}])[0][0] == expected[0]
         assert llm.scheduler.drafts.model is None
+
+
+def test_texts_that_wait_while_the_draft_model_fails_are_written(
+    tiny: Path, plain: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [prompt(i, 20) for i in range(2)]
+    expected = [alone(plain, ids, 60) for ids in prompts]
+    with LLM(tiny, threads=2, context=512, parallel=1, draft=str(tiny)) as llm:
+        # Guesses of what stood before stay on, so that drafts do.
+        always(llm.scheduler, monkeypatch)
+        model = llm.scheduler.drafts.model
+        assert model is not None
+        step, passes = model.model.step, list[int]()
+
+        def failing(*of: Any) -> Any:
+            passes.append(1)
+            if len(passes) > 3:
+                raise OSError("it failed")
+            return step(*of)
+
+        monkeypatch.setattr(model.model, "step", failing)
+        assert [tokens for tokens, _ in all_of(llm, prompts, 60, [{}] * 2)] == expected
+        assert len(passes) == 4 and llm.scheduler.drafts.model is None and llm.scheduler.alive
+
+
+def test_nothing_is_guessed_behind_the_draft_models_context(tmp_path: Path, tiny: Path) -> None:
+    short = write_tiny(tmp_path / "short.gguf", format_name="Q8_0", context_length=96)
+    with LLM(tiny, threads=2, context=512, draft=str(short)) as llm:
+        model = llm.scheduler.drafts.model
+        assert model is not None
+        for n in range(80, 120):
+            model.model.cache.forget()
+            request = Request(prompt(1, n), 50, lambda event: None, Sampling())
+            drafter = model.open(Generation(request, llm.tokenizer, llm.top_k, llm.context))
+            room = max(0, 96 - n)
+            assert len(drafter.chances(3)) == min(3, room)
+            if room > 0:
+                # Its end only; a text that may be read whole has room for all guesses then.
+                assert drafter.catch_up(50) and drafter.catch_up(1000)
+                model.guess([(drafter, min(MAX_PASSES, 96 - n + drafter._skipped))])
+                assert drafter.guesses and (drafter._skipped == 0) == (n + MAX_PASSES <= 96)
+            drafter.close()
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> list[local.Local]:
+    """The models on this disk, of which any may draft for any."""
+    models = list[local.Local]()
+    monkeypatch.setattr(local, "inventory", lambda: local.Inventory(models))
+    monkeypatch.setattr(draft_choice, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(draft_choice, "_MOST_SHARE", 2)
+    return models
+
+
+def test_a_model_that_nobody_named_takes_nothing_of_the_other(on_disk: list[local.Local], tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "model.gguf", context_length=8192)
+    small = write_tiny(tmp_path / "small.gguf", context_length=8192)
+    on_disk.append(local.Local(small, "a file"))
+    full, its_full = least_and_full(path, None, 2)[1], least_and_full(small)[1]
+    for memory, found in ((full, False), (full + its_full - 1, False), (full + its_full, True)):
+        with LLM(path, threads=2, sequences=2, parallel=2, memory=memory) as llm:
+            assert llm.context == 8192 and (llm.draft_model is not None) == found
+            own = llm.draft_model.memory_bytes if llm.draft_model else 0
+            assert llm.model.memory_bytes + own <= memory
+
+
+def test_a_model_that_nobody_named_and_that_cannot_be_loaded_is_left_out(
+    on_disk: list[local.Local], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    broken = write_tiny(tmp_path / "broken.gguf", without=("blk.0.attn_q.weight",))
+    on_disk.append(local.Local(broken, "a file"))
+    with LLM(tiny, threads=2, context=256) as llm:
+        assert llm.draft_path is None and not caplog.records
+    # What cannot be seen before.
+    monkeypatch.setattr(draft_choice, "check", lambda path, kv: None)
+    with LLM(tiny, threads=2, context=256) as llm:
+        assert llm.draft_model is None and llm.draft_path is None and not llm.scheduler.drafts.model
+        assert "going on without the draft model" in caplog.text and "blk.0.attn_q.weight" in caplog.text
+    with pytest.raises(SeventyError, match="blk.0.attn_q.weight"):
+        LLM(tiny, threads=2, context=256, draft=str(broken))
 
 
 def test_of_a_long_text_the_end_is_read_until_there_is_time_for_all(

@@ -77,6 +77,16 @@ def test_masses_are_sums_of_exponentials(n: int, isa: Isa) -> None:
         assert found.mass(logits, float(finite.max()), scale) == pytest.approx(weights.sum(), rel=2e-6)
 
 
+def test_bounds_that_are_rounded_leave_nothing_out(top_k: TopK) -> None:
+    for largest in np.random.default_rng(0).uniform(-3, 3, 3000).astype(np.float32):
+        # Nearly all stand at the first bounds.
+        low = largest - np.float32(1)
+        logits = np.full(25_000, low, np.float32)
+        logits[:10] = largest
+        total = top_k.mass(logits, float(largest))
+        assert top_k.reach(logits, float(largest), 1.0, total * (1 - 1e-6))[0] == low
+
+
 def test_what_is_no_number_is_an_answer(top_k: TopK) -> None:
     for options in ({"top_k": 0}, {"top_k": 40}, {"temperature": 0.0}):
         with pytest.raises(SeventyError, match="no number for any token"):

@@ -248,6 +248,56 @@ def test_without_room_the_youngest_waits_and_loses_nothing(tiny: Path) -> None:
             assert each.tokens == alone(llm, prompt(i, 20), 200, **VARIED, seed=i)
 
 
+class Watched:
+    """A constraint whose first mask is there when `ready` says so; without `stays`, the next ones are fast."""
+
+    def __init__(self, stays: bool) -> None:
+        self.stays, self.ready, self.prepared, self.inside = stays, threading.Event(), 0, False
+        self.wrong: list[str] = []
+
+    @property
+    def slow(self) -> bool:
+        return self.stays or not self.prepared
+
+    def prepare(self) -> None:
+        self._alone("prepare")
+        self.inside, self.prepared = True, self.prepared + 1
+        self.ready.wait(10)
+        self.inside = False
+
+    def mask(self, logits: object) -> None:
+        self._alone("mask")
+
+    def accept(self, token: int) -> None:
+        self._alone("accept")
+
+    def _alone(self, what: str) -> None:
+        if self.inside:
+            self.wrong.append(what)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_the_mask_of_a_text_that_gave_up_its_pages_is_made_once(
+    stays: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LLM(tiny, threads=2, context=256, sequences=2, draft="off") as llm:
+        constraint, hold, held = Watched(stays), llm.scheduler._hold, list[object]()
+
+        def watched(*of: Any) -> None:
+            hold(*of)
+            held.append(of)
+            if len(held) == 2:
+                constraint.ready.set()
+
+        monkeypatch.setattr(llm.scheduler, "_hold", watched)
+        others = [Asked(llm.scheduler, prompt(i, 20), 200, user=str(i)) for i in range(2)]
+        asked = Asked(llm.scheduler, prompt(7, 100), 3, user="x", constraint=constraint)
+        for each in [*others, asked]:
+            each.end()
+        assert llm.scheduler.statistics.preempted > 0
+        assert not constraint.wrong and constraint.prepared == (3 if stays else 1)
+
+
 def test_one_request_that_fails_leaves_the_others(scheduler: Scheduler) -> None:
     class Broken:
         slow = False

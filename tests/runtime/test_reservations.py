@@ -112,6 +112,18 @@ def test_who_has_promised_memory_is_known(folder: Path, process: Start) -> None:
     assert "memory" in found[child.pid].command and abs(found[child.pid].since - time.time()) < 60
 
 
+@pytest.mark.parametrize("key", [("--api-key", "SECRET"), ("--api-key=SECRET",)])
+def test_keys_are_not_shown(key: tuple[str, ...]) -> None:
+    words = ["seventy", "serve", "m.gguf", *key, "--api-keys=keys.txt", "--port", "8070"]
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", *words], stdin=subprocess.PIPE) as child:
+        while (holder := reservations._holder(child.pid, 1)) is None or "serve" not in holder.command:
+            time.sleep(0.01)
+        assert child.stdin is not None
+        child.stdin.close()
+    shown = " ".join(key).replace("SECRET", "...")
+    assert holder.command == f"seventy serve m.gguf {shown} --api-keys=keys.txt --port 8070"
+
+
 def test_nobody_refers_to_it_any_more(folder: Path) -> None:
     reservations.reserve(10**9, "lost")
     assert promised() == 0 and not list(folder.iterdir())

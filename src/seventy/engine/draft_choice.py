@@ -7,6 +7,7 @@ from pathlib import Path
 from seventy.engine.draft_model import compare
 from seventy.engine.drafts import CHOICES
 from seventy.engine.footprint import least_and_full
+from seventy.engine.outline import check
 from seventy.errors import SeventyError
 from seventy.hub import local
 from seventy.runtime import reservations
@@ -34,16 +35,17 @@ def named(draft: str) -> Path | None:
         raise SeventyError(f"draft must be {known}, not {draft!r}: {error}") from None
 
 
-def found(path: str | os.PathLike[str], context: int | None, kv: str) -> Path | None:
+def found(
+    path: str | os.PathLike[str], context: int | None, sequences: int, kv: str, memory: int | None
+) -> Path | None:
     """Return the file of a model on this disk that may draft for the one at `path`; None where there is none.
 
-    Both must fit into the memory that is free now, with a cache for a whole text.
+    Both must fit into the memory that is free now, or into `memory` bytes of it, with a cache for a whole text.
     """
     nbytes = local.Local(Path(path), "a file").nbytes
     if nbytes < _LEAST_BYTES:
         return None
-    with reservations.ledger() as ledger:
-        room = ledger.room - least_and_full(path, context, 1, kv)[1]
+    room = _room(memory) - least_and_full(path, context, sequences, kv)[1]
     able = []
     for model in local.inventory().models:
         share = model.nbytes / nbytes
@@ -53,6 +55,7 @@ def found(path: str | os.PathLike[str], context: int | None, kv: str) -> Path | 
         with contextlib.suppress(SeventyError, OSError):
             compare(path, model.path)
             if least_and_full(model.path, context, 1, kv)[1] <= room:
+                check(model.path, kv)
                 able.append((abs(share - _BEST_SHARE), str(model.path)))
     return Path(min(able)[1]) if able else None
 
@@ -64,8 +67,13 @@ def room_beside(
 
     The draft model has room for one whole text, or for the shortest where the other would have too little.
     """
-    with reservations.ledger() as ledger:
-        room = ledger.room if memory is None else min(ledger.room, memory)
+    room = _room(memory)
     least, full = least_and_full(small, context, 1, kv)
     taken = full if room - full >= least_and_full(path, context, sequences, kv)[0] else least
     return room - taken, taken
+
+
+def _room(memory: int | None) -> int:
+    """The bytes that are free, `memory` of them at most."""
+    with reservations.ledger() as ledger:
+        return ledger.room if memory is None else min(ledger.room, memory)

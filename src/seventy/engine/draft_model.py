@@ -231,7 +231,7 @@ class ModelDrafter:
         room = self._of.model.context - (len(self._generation.tokens) - self._skipped)
         if self._of.model.cache.recurrent:
             room = min(room, MAX_PENDING)
-        return self._counts.chances(min(most, MAX_PASSES, room))
+        return self._counts.chances(max(0, min(most, MAX_PASSES, room)))
 
     @property
     def behind(self) -> int:
@@ -249,7 +249,7 @@ class ModelDrafter:
         """Read what is missing, `rows` at most, else the end of the text. Return whether it can be guessed now."""
         tokens = self._generation.tokens
         try:
-            if (self._sequence is None or (self._skipped and rows >= len(tokens) - 1)) and not self._open(tokens, rows):
+            if (self._sequence is None or self._may_read_all(tokens, rows)) and not self._open(tokens, rows):
                 return False
             assert self._sequence is not None
             if not self.behind:
@@ -262,6 +262,10 @@ class ModelDrafter:
         except SeventyError as error:
             self._give_up(error)
         return self.able
+
+    def _may_read_all(self, tokens: Sequence[int], rows: int) -> bool:
+        """Whether what was skipped can be read with `rows`, and leaves room for guesses."""
+        return self._skipped > 0 and len(tokens) - 1 <= rows and len(tokens) + MAX_PASSES <= self._of.model.context
 
     def _open(self, tokens: Sequence[int], rows: int) -> bool:
         """Begin with what the cache holds, and leave so much out that no more than `rows` are missing."""

@@ -99,6 +99,9 @@ class Drafts:
         return self.governor.share(offers, room, seconds)
 
     def _offer(self, text: TextDrafts) -> Offer:
+        if self.model is None:
+            # It failed, maybe while this text waited.
+            text.model = None
         most = min(self.most, text.generation.room - 1)
         free = text.lookup.chances(most) if text.lookup else []
         chances = text.model.chances(most) if text.model else []
@@ -129,12 +132,10 @@ class Drafts:
             # Nobody's text depends on it.
             _log.exception("the draft model failed and is not asked any more")
             self.model = None
-            for text in texts:
-                text.model = None
         guesses = []
         for text, n in zip(texts, numbers, strict=True):
             if text.by_model:
-                guesses.append(text.model.guesses[:n] if n and text.model else [])
+                guesses.append(text.model.guesses[:n] if n and self.model and text.model else [])
             else:
                 guesses.append(text.lookup.propose(n) if n and text.lookup else [])
         return guesses
@@ -156,7 +157,7 @@ class Drafts:
             text.drafted, text.accepted = text.drafted + drafted, text.accepted + accepted
             counts = self.counts["model" if text.by_model else "lookup"]
             counts[0], counts[1] = counts[0] + drafted, counts[1] + accepted
-        if text.model:
+        if self.model and text.model:
             text.model.observe()
         if text.lookup and not text.generation.reason:
             text.lookup.observe()

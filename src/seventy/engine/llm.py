@@ -1,9 +1,11 @@
 """The public API: a model answers. Every text is written by the scheduler's thread; this is its client."""
 
+import logging
 import os
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.engine import draft_choice
-from seventy.engine.draft_model import DraftModel, compare
+from seventy.engine.draft_model import DraftModel, Vocabularies, compare
 from seventy.engine.drafts import Drafts
 from seventy.engine.model import Model, Progress
 from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
@@ -21,6 +23,8 @@ from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
 from seventy.text.chat import ChatFormat
 from seventy.text.tokenizer import Tokenizer
+
+_log = logging.getLogger("seventy.engine")
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -136,7 +140,9 @@ class LLM:
         self._scheduler: Scheduler | None = None
         self._chat: ChatFormat | None = None
         self.draft_model: Model | None = None
-        small = draft_choice.named(draft) or (draft_choice.found(path, context, kv) if draft == "auto" else None)
+        small = draft_choice.named(draft)
+        if draft == "auto":
+            small = draft_choice.found(path, context, sequences, kv, memory)
         self.draft_path = small
         vocabularies = compare(path, small) if small else None
         left = None
@@ -146,10 +152,8 @@ class LLM:
         try:
             drafts = Drafts(lookup=draft != "off")
             if small and vocabularies:
-                own = self.model.context
-                self.draft_model = Model(small, threads, own, parallel, isa, kv, progress, memory=left)
-                share = self.draft_model.read_bytes(0) / self.model.read_bytes(0)
-                drafts.model = DraftModel(self.draft_model, vocabularies, share)
+                load = partial(Model, small, threads, self.model.context, parallel, isa, kv, progress, memory=left)
+                drafts.model = self._draft(load, vocabularies, named=draft != "auto")
             self.tokenizer = Tokenizer.from_metadata(self.model.metadata)
             self._chat = ChatFormat(self.model.metadata, self.tokenizer, chat_template)
             self.top_k = TopK(self.model.library)
@@ -157,6 +161,18 @@ class LLM:
         except BaseException:
             self.close()
             raise
+
+    def _draft(self, load: Callable[[], Model], vocabularies: Vocabularies, named: bool) -> DraftModel | None:
+        """Load the draft model; go on without one that nobody named and that cannot be loaded."""
+        try:
+            self.draft_model = load()
+        except (SeventyError, OSError) as error:
+            if named:
+                raise
+            _log.warning("going on without the draft model %s: %s", self.draft_path, error)
+            self.draft_path = None
+            return None
+        return DraftModel(self.draft_model, vocabularies, self.draft_model.read_bytes(0) / self.model.read_bytes(0))
 
     @property
     def context(self) -> int:

@@ -1,17 +1,19 @@
 """A model's program, written and never run: which tensors it has and what it reads, before anything is loaded."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from seventy import models
-from seventy.cache.pages import Pages
+from seventy.cache.pages import Pages, check_kind
 from seventy.cache.states import States
-from seventy.graph.outline import Outline
+from seventy.gguf.file import GGUF
 from seventy.graph.program import Program
+from seventy.graph.weights import Weights
 from seventy.kernels.pages import PAGE
 
 
-def outline(metadata: Mapping[str, Any], weights: Outline) -> Program:
+def outline(metadata: Mapping[str, Any], weights: Weights) -> Program:
     """Write the program of a model with this metadata. Raises SeventyError where the engine cannot run it."""
     architecture = models.find(metadata.get("general.architecture"))
     config = architecture.config(metadata)
@@ -19,3 +21,17 @@ def outline(metadata: Mapping[str, Any], weights: Outline) -> Program:
     program = Program(weights, Pages(specs, 1, "f16"), States(specs, 0), PAGE, 1, 1, config.epsilon, threads=1)
     architecture.build(program, config, weights)
     return program
+
+
+def check(path: str | os.PathLike[str], kv: str) -> None:
+    """Raise SeventyError for a model's file that the engine cannot run with such a cache, without loading it."""
+    with GGUF(path) as source:
+        architecture = models.find(source.metadata.get("general.architecture"))
+        config = architecture.config(source.metadata)
+        check_kind(architecture.caches(config), kv)
+        weights = Weights(source, runs=config.runs)
+        try:
+            outline(source.metadata, weights)
+            weights.refuse_unused()
+        finally:
+            weights.close()

@@ -129,6 +129,8 @@ class TopK:
                 break
             top = np.float32(largest) if np.isinf(high) else high
             bounds = top - (top - low) * np.arange(1, _PARTS + 1, dtype=np.float32) / np.float32(_PARTS)
+            # Rounded, it may lie above those that the sum is reached with.
+            bounds[-1] = low
         ids = _in_order(logits, np.flatnonzero((logits >= low) & (logits < high)))
         sums = above + np.cumsum(np.exp((logits[ids].astype(np.float64) - largest) * scale))
         at = min(int(np.searchsorted(sums, target)), len(ids) - 1)

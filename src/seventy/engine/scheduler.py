@@ -303,6 +303,7 @@ class Scheduler:
     def _preempt(self, task: Task) -> None:
         self._running.remove(task)
         task.close()
+        # Its mask is still that of its next token; whoever makes it cannot be stopped.
         task.states = task.held = None
         self._waiting.setdefault(task.request.user, deque()).appendleft(task)
         self.statistics.preempted += 1
@@ -406,7 +407,7 @@ class Scheduler:
         if not generation.written:
             task.first = time.monotonic()
             self._outbox.append((task.request, self._progress(task, len(task.tokens))))
-        if (constraint := task.request.constraint) is not None and constraint.slow:
+        if (constraint := task.request.constraint) is not None and (task.mask or constraint.slow):
             task.sequence.commit(tokens[: len(tokens) - drafted])
             self._hold(task, constraint, logits[0])
             return
@@ -427,8 +428,9 @@ class Scheduler:
         # Guesses are of no use to it: each would need a mask of its own.
         task.drafts.stop()
         task.held = logits.copy()
-        task.mask = _MASKS.submit(constraint.prepare)
-        task.mask.add_done_callback(lambda _: self._notify())
+        if task.mask is None:
+            task.mask = _MASKS.submit(constraint.prepare)
+            task.mask.add_done_callback(lambda _: self._notify())
 
     def _notify(self) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ import shlex
 import stat
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -164,8 +164,17 @@ def _holder(pid: int, nbytes: int) -> Holder | None:
         return None
     # `python -m seventy serve ...`, or a script of that name.
     at = next((i for i, word in enumerate(words) if Path(word).name == "seventy"), 0)
-    shown = ["..." if before == "--api-key" else word for before, word in zip(["", *words], words, strict=False)]
-    return Holder(pid, nbytes, resident, since, shlex.join(shown[at:]))
+    return Holder(pid, nbytes, resident, since, shlex.join(_without_keys(words[at:])))
+
+
+def _without_keys(words: Sequence[str]) -> Iterator[str]:
+    """A command's words, `...` in place of a key: of `--api-key KEY` and of `--api-key=KEY`."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, _ = word.partition("=")
+        if before == "--api-key":
+            yield "..."
+        else:
+            yield f"{option}=..." if equals and option == "--api-key" else word
 
 
 def _open() -> tuple[Path | None, int]:

@@ -2,7 +2,7 @@
 
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program
-from seventy.graph.weights import Weights
+from seventy.graph.weights import STAYS_IN_FILE, Weights
 from seventy.models.blocks.config import Config
 from seventy.models.blocks.feed_forward import layer_factor
 
@@ -14,7 +14,7 @@ def per_layer_inputs(graph: Program, c: Config, w: Weights, x: Buffer) -> tuple[
     """
     columns = c.per_layer * c.layers
     tokens, projected = graph.buffer(columns), graph.buffer(columns)
-    graph.embed_from_file(w.table("per_layer_token_embd.weight", c.vocabulary, columns), tokens)
+    graph.embed_from_file(w.table(STAYS_IN_FILE, c.vocabulary, columns), tokens)
     graph.matmul(graph.plain(x), w.matrix("per_layer_model_proj.weight", columns, c.hidden), projected)
     return tokens, projected
 
