@@ -186,7 +186,7 @@ def test_a_model_that_nobody_named_and_that_cannot_be_loaded_is_left_out(
     with LLM(tiny, threads=2, context=256) as llm:
         assert llm.draft_model is None and llm.draft_path is None and not llm.scheduler.drafts.model
         assert "going on without the draft model" in caplog.text and "blk.0.attn_q.weight" in caplog.text
-    with pytest.raises(SeventyError, match="blk.0.attn_q.weight"):
+    with pytest.raises(SeventyError, match=r"blk\.0\.attn_q\.weight"):
         LLM(tiny, threads=2, context=256, draft=str(broken))
 
 

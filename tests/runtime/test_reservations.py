@@ -115,7 +115,8 @@ def test_who_has_promised_memory_is_known(folder: Path, process: Start) -> None:
 @pytest.mark.parametrize("key", [("--api-key", "SECRET"), ("--api-key=SECRET",)])
 def test_keys_are_not_shown(key: tuple[str, ...]) -> None:
     words = ["seventy", "serve", "m.gguf", *key, "--api-keys=keys.txt", "--port", "8070"]
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", *words], stdin=subprocess.PIPE) as child:
+    waiting = [sys.executable, "-c", "import sys; sys.stdin.read()", *words]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE) as child:
         while (holder := reservations._holder(child.pid, 1)) is None or "serve" not in holder.command:
             time.sleep(0.01)
         assert child.stdin is not None
