@@ -7,7 +7,7 @@ neighbour stands in (catalog/inferred.py), and its source is the formula.
 import datetime
 from collections.abc import Iterable, Sequence
 
-from seventy.catalog.inferred import Market
+from seventy.catalog.inferred import USD, Market
 from seventy.catalog.inflation import UNCHANGED, Factor, factor, months
 from seventy.catalog.prices import Part, PriceRow, all_prices
 from seventy.errors import SeventyError
@@ -67,7 +67,8 @@ class PriceBook:
         self._own: dict[tuple[str, str], list[PriceRow]] = {}
         for row in own_here:
             self._own.setdefault(_key(row), []).append(row)
-        self._market = Market(source, region, self.currency, self.month) if infer else None
+        # Nothing can be inferred in a currency whose rate is not known.
+        self._market = Market(source, region, self.currency, self.month) if infer and self.currency in USD else None
 
     def _find(self, category: str, item: str = "") -> list[PriceRow]:
         return self._own.get((category, item), []) + self._rows.get((category, item), [])
@@ -81,7 +82,8 @@ class PriceBook:
 
     def factor(self, row: PriceRow | None) -> Factor:
         """What carries a price to the book's month."""
-        if row is None:
+        # What was inferred is of the book's month and has its factor already.
+        if row is None or row.inferred:
             return UNCHANGED
         if row.category == "ram" and self.ram_factor != 1.0:
             return Factor(self.ram_factor, self.ram_factor, self.ram_factor)

@@ -63,31 +63,38 @@ class Market:
         if not found:
             return None
         near = min(found, key=lambda row: abs(months(row.date) - months(self.month)))
-        rate = USD[near.currency] / USD[self.currency]
-        formula = (f"{near.each:g} {near.currency} in {near.region} ({near.date}) x {rate:.3g}, "
-                   f"x {ABROAD[0]:g} to {ABROAD[1]:g}")  # fmt: skip
-        return self._row(near, item, near.each * rate * ABROAD[0], near.each * rate * ABROAD[1], formula)
+        return self._row(near, item, *self._here(near))
 
-    def _here(self, category: str) -> dict[str, PriceRow]:
+    def _here(self, row: PriceRow) -> tuple[float, float, str]:
+        """The least and the most a piece of a row costs in this region, and by what formula."""
+        low, high = row.bounds
+        each = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        formula = f"{each} {row.currency} in {row.region} ({row.date})"
+        if row.region == self.region:
+            return low, high, formula
+        rate, (least, most) = USD[row.currency] / USD[self.currency], ABROAD
+        return low * rate * least, high * rate * most, f"{formula} x {rate:.3g}, x {least:g} to {most:g}"
+
+    def _known_parts(self, category: str) -> dict[str, PriceRow]:
         """The parts of a category with a price, the nearest in time of each; this region's before those abroad."""
         found: dict[str, PriceRow] = {}
         at = months(self.month)
         for row in sorted(self._rows, key=lambda row: (row.region != self.region, abs(months(row.date) - at))):
             if row.category == category:
-                rate = USD[row.currency] / USD[self.currency]
-                found.setdefault(row.item, row if rate == 1 else replace(
-                    row, price=row.each * rate, low=None, high=None, unit="piece", currency=self.currency))  # fmt: skip
+                found.setdefault(row.item, row)
         return found
 
     def _family(self, category: str, item: str) -> PriceRow | None:
-        known = self._here(category)
+        known = self._known_parts(category)
         near, (least, most) = self._cpus(item) if category == "cpu" else self._platforms(item, known)
         rows = [known[name] for name in near if name in known]
         if not rows:
             return None
-        cheap, dear = min(rows, key=lambda row: row.each), max(rows, key=lambda row: row.each)
-        formula = f"{cheap.item} {cheap.each:.0f} x {least:g} to {dear.item} {dear.each:.0f} x {most:g}"
-        return self._row(cheap, item, cheap.each * least, dear.each * most, formula)
+        cheap, dear = (pick(rows, key=lambda row: self._here(row)[side]) for side, pick in ((0, min), (1, max)))
+        low, _, from_cheap = self._here(cheap)
+        _, high, from_dear = self._here(dear)
+        formula = f"{cheap.item} ({from_cheap}) x {least:g} to {dear.item} ({from_dear}) x {most:g}"
+        return self._row(cheap, item, low * least, high * most, formula)
 
     def _cpus(self, item: str) -> tuple[Sequence[str], tuple[float, float]]:
         """CPUs of the same socket and generation with about as many cores; all of the generation where none is."""
@@ -95,7 +102,7 @@ class Market:
         if cpu is None:
             return (), FAMILY
         family = [other for other in all_cpus() if other.socket == cpu.socket and other.microarch == cpu.microarch]
-        known = self._here("cpu")
+        known = self._known_parts("cpu")
         close = [other.name for other in family if other.name in known and 0.6 <= other.cores / cpu.cores <= 1.6]
         if close:
             return close, FAMILY
@@ -158,6 +165,7 @@ class Market:
             if rows:
                 near = min(rows, key=lambda row: abs(months(row.date) - at))
                 assert near.dimm_gb is not None
-                words = wanted if here else f"{wanted} in {near.region}"
-                return [(near.dimm_gb, near, USD[near.currency] / USD[self.currency])], words
+                rate = USD[near.currency] / USD[self.currency]
+                words = wanted if here else f"{wanted} in {near.region} ({near.currency} x {rate:.3g})"
+                return [(near.dimm_gb, near, rate)], words
         return [], form

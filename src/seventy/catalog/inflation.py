@@ -79,5 +79,8 @@ def factor(kind: str, region: str, then: str, now: str) -> Factor:
     if not series or months(now) <= months(then):
         return UNCHANGED
     base = _at(series, months(then), "index")
+    if math.isclose(base, _at(series, months(now), "index")):
+        # A price of this level already; the index's range is of the level, not of a change.
+        return UNCHANGED
     low, mid, high = (_at(series, months(now), pick) / base for pick in ("low", "index", "high"))
     return Factor(mid, min(mid, low), max(mid, high))

@@ -59,6 +59,12 @@ class PriceRow:
         return self.price if self.price is not None else ((self.low or 0) * (self.high or 0)) ** 0.5
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most its source says of one piece."""
+        share = self.each / self.whole
+        return (self.low or self.whole) * share, (self.high or self.whole) * share
+
+    @property
     def ranged(self) -> bool:
         return self.price is None
 
@@ -102,15 +108,13 @@ class Part:
         row = self.price
         if row is None:
             return 0.0, 0.0
-        share = row.each / row.whole
-        low = row.low * share if row.ranged and row.low else row.each
-        high = row.high * share if row.ranged and row.high else row.each
+        low, high = row.bounds if row.ranged else (row.each, row.each)
         return self.count * low * self.factor.low, self.count * high * self.factor.high
 
     @property
     def carried(self) -> bool:
         """Whether an old price was multiplied."""
-        return self.factor.mid != 1.0
+        return self.factor != UNCHANGED
 
     @property
     def certain(self) -> bool:

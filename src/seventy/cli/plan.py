@@ -88,16 +88,16 @@ def plan(
         machines += [Owned(this_machine(), this_machine().dimms)] if here else []
         for each in machines:
             want.check(engine, speak, each.machine)
-        have = [Upgrade(each, load, context, engine) for each in machines]
+        have = [Upgrade(each, load, context, engine, users) for each in machines]
         if json_out:
             found_json = [
-                as_json(each, book, speak) | low_bits.fit_json(want, engine, each.machine, context)
+                as_json(each, book, speak) | low_bits.fit_json(want, engine, each.machine, context, users)
                 | {"get": want.command} for each in have
             ]  # fmt: skip
             said = found_json[0] if len(have) == 1 else {"machines": found_json}
             print(json.dumps(said, ensure_ascii=False, indent=2))
         else:
-            few = [low_bits.endings(want, engine, speak, each.machine, context) for each in have]
+            few = [low_bits.endings(want, engine, speak, each.machine, context, users) for each in have]
             texts = ["\n".join([as_text(each, book, speak), *lines]) for each, lines in zip(have, few, strict=True)]
             print("\n\n".join(texts) + "".join(f"\n{line}" for line in end))
         return

@@ -104,8 +104,7 @@ def model_note(build: Build, load: Load, engine: str) -> Note | None:
     each = readable(faster)
     if each is None:
         return None
-    return ("n_model", {"model": each.title, "quant": each.load.quant, "score": each.quality.score,
-                        "metric": each.quality.metric, "speed": each.prediction.decode.mid,
+    return ("n_model", {**each.values, "speed": each.prediction.decode.mid,
                         "gain": each.prediction.decode.mid / now.decode.mid})  # fmt: skip
 
 

@@ -48,8 +48,8 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
     return {
         "decode_tok_s": band_json(found.decode),
         "decode_tok_s_tuned": band_json(found.tuned) if found.tuned else None,
-        "prefill_tok_s": None if machine.guessed else band_json(found.prefill),
-        "time_to_first_token_s": None if machine.guessed else band_json(found.first_token_s),
+        "prefill_tok_s": None if machine.prompts_unknown else band_json(found.prefill),
+        "time_to_first_token_s": None if machine.prompts_unknown else band_json(found.first_token_s),
         "bound": found.bound,
         "fits": found.fits,
         "reason": reason(found, lang),
@@ -94,7 +94,6 @@ def as_text(found: Prediction, lang: str) -> str:
 
     prompts = [line("p_prefill", found.prefill, say("p_unit", lang)),
                line("p_first", found.first_token_s, say("p_prompt", lang))]  # fmt: skip
-    # Nothing is known of how a CPU multiplies that the catalogue lacks.
     prompt_unknown = [f"{say('p_prefill', lang)}: {say('unknown', lang)}"]
     memory_values = {"needs": size(found.need.total), "room": size(machine.room_bytes or 0),
                      "have": size(machine.memory_bytes or 0), "context": max(found.context, USUAL_CONTEXT)}  # fmt: skip
@@ -105,7 +104,7 @@ def as_text(found: Prediction, lang: str) -> str:
         line("p_decode", found.decode, say("p_unit", lang)),
         *([line("p_tuned", found.tuned, say("p_unit", lang))] if found.tuned else []),
         *([line("p_together", found.together, say("p_unit", lang))] if found.users > 1 else []),
-        *(prompt_unknown if machine.guessed else prompts),
+        *(prompt_unknown if machine.prompts_unknown else prompts),
         f"{say('p_why', lang)}: {reason(found, lang)}",
         f"{say('p_memory', lang)}: {fit}",
     ])  # fmt: skip

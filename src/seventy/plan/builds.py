@@ -155,7 +155,7 @@ def enumerate_builds(
                             machine = machine_from_cpu(here, sockets, dimms, printed=True)
                             predictions[key] = predict(machine, load, context, engine, users=users)
                         census.builds.append(_build(platform, cpu, sockets, dimms, parts, predictions[key]))
-    census.builds += _bundles(load, context, engine, book, platforms, users)
+    census.builds += _bundles(load, context, engine, book, platforms, users, own_drive)
     return census
 
 
@@ -182,8 +182,9 @@ def _priced_cpus(platform: Platform, cpus: Sequence[Cpu], book: PriceBook) -> Se
 
 
 def _bundles(
-    load: Load, context: int, engine: str, book: PriceBook, platforms: Sequence[Platform], users: int
-) -> list[Build]:
+    load: Load, context: int, engine: str, book: PriceBook, platforms: Sequence[Platform], users: int,
+    own_drive: bool = False,
+) -> list[Build]:  # fmt: skip
     """Machines sold whole, in this region, that hold the model; a drive is added where theirs is too small."""
     bodies, cpus = {body.name: body for body in platforms}, {cpu.name: cpu for cpu in all_cpus()}
     need, found = load.need(context, users), []
@@ -195,7 +196,7 @@ def _bundles(
         cpu = with_memory(cpus[bundle.cpu], platform.mem_type)
         label = f"{bundle.platform}, complete: {dimms} GB, {bundle.ssd_gb:g} GB SSD"
         parts = [book.line(label, 1, bundle.row)]
-        if bundle.ssd_gb < load.file_gb + DRIVE_SPARE_GB:
+        if not own_drive and bundle.ssd_gb < load.file_gb + DRIVE_SPARE_GB:
             parts.append(book.ssd(load.file_gb + DRIVE_SPARE_GB))
         machine = machine_from_cpu(cpu, bundle.sockets, dimms, printed=True)
         prediction = predict(machine, load, context, engine, users=users)

@@ -4,16 +4,18 @@ Platform, CPU and memory may stand in any order and in English or Chinese; sever
 says what is meant, not whether it can be: plan/physics.py does that.
 """
 
+import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform, all_platforms
-from seventy.plan.memory import MODULE_GB, Dimms
+from seventy.errors import SeventyError
+from seventy.plan.memory import LARGEST_GB, MODULE_GB, Dimms
 
 _DIGITS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10,
            "十二": 12, "十六": 16, "二十四": 24, "单": 1, "双": 2}  # fmt: skip
@@ -28,6 +30,8 @@ _MTS = {800, 1066, 1333, 1600, 1866, 2133, 2400, 2666, 2667, 2933, 3000, 3200, 3
 _GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*g(?:i?b)?(?:(?![a-z0-9])|(?=x\d))"
 _KIND = (r"(?:[\s-]*(?:(?:lp)?ddr[345]x?|pc[345]|ecc|reg(?:istered)?|rdimm|lrdimm|udimm|so-?dimm|ram|memory|"
          r"内存条?|服务器|的|of))*")  # fmt: skip
+# Of these only what is called memory, or what may be it (`bare`): a drive is written the same way.
+_TB = r"(?<![\w.])(?P<tb>\d(?:\.\d{1,2})?)\s*t"
 _STICKS = r"(?:sticks?|modules?|dimms?|pieces?|条|根|片|张|块|个|枚)"
 # How modules are written, the clearest first; a pattern without a count means one, `total` a sum nobody took apart.
 _MEMORY = (
@@ -38,12 +42,15 @@ _MEMORY = (
     rf"(?<![\w.-])(?P<n>\d{{1,2}})\s+{_GB}{_KIND}\s*{_STICKS}",
     rf"{_GB}{_KIND}\s*{_STICKS}",
     r"(?<![\w.])(?P<n>\d{1,2})\s*[x×*]\s*(?P<gb>\d{1,3}(?:\.\d)?)(?![\w.-])(?!\s*(?:core|核|c\b))",
+    rf"{_TB}(?:i?b)?{_KIND}\s*(?:ram|memory|内存|(?:lp)?ddr[345]|l?rdimm)",
+    r"(?:ram|memory|内存)\s*:?\s*(?P<tb>\d(?:\.\d{1,2})?)\s*t(?:i?b)?(?![a-z0-9/])",
+    rf"(?P<bare>){_TB}i?b(?![a-z0-9/])",
     rf"(?P<total>){_GB}",
     r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,4})(?![\w.])",
 )
-_NOT_MEMORY = re.compile(r"(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡|p106"
+_NOT_MEMORY = re.compile(r"(?:ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储|vram|显存|gpu|显卡|p106"
                          r"|(?:rtx|gtx|rx|arc|tesla|radeon|\d0[679]0)\s*\w*(?:\s+(?:ti|super|xt))?)\W*$")  # fmt: skip
-_NOT_MEMORY_AFTER = re.compile(r"\W*(?:ssd|nvme|disk|hdd|硬盘|固态|vram|显存|gpu|显卡)")
+_NOT_MEMORY_AFTER = re.compile(r"\W*(?:的)?(?:ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储|vram|显存|gpu|显卡)")
 _SPEED = re.compile(r"(?:@\s*|ddr[345]x?[\s-]*|pc[345][\s-]*)?(?<![\d.])(\d{3,5})\s*(?:mhz|mt/?s|t(?![a-z]))?")
 _BREAK = re.compile(r"\n|\bvs\.?(?![a-z])|\bversus\b|还是|对比|或者")
 # A name that is a CPU's though the catalogue lacks it.
@@ -77,7 +84,10 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Something named in the text, and where; exactly one of the first three is set."""
+    """Something named in the text, and where; exactly one of platform, CPU and dimms is set.
+
+    `bare` marks a size that may be a drive's.
+    """
 
     start: int
     end: int
@@ -85,6 +95,7 @@ class _Item:
     cpu: Cpu | None = None
     dimms: Dimms | None = None
     sockets: int | None = None
+    bare: bool = False
 
 
 def plain(text: str) -> str:
@@ -98,10 +109,16 @@ def plain(text: str) -> str:
 
 
 def read(text: str) -> list[Description]:
-    """Every machine a text describes; none where it names neither platform nor CPU nor memory."""
+    """Every machine a text describes; none where it names neither platform nor CPU nor memory.
+
+    Raises SeventyError where it names more memory than there is.
+    """
     found: list[Description] = []
     for part in _BREAK.split(plain(text)):
-        found += _machines(part)
+        try:
+            found += _machines(part)
+        except ValueError as error:
+            raise SeventyError(f"{part.strip()!r}: {error}") from None
     return found
 
 
@@ -116,12 +133,13 @@ def _machines(text: str) -> list[Description]:
 
 def _items(text: str) -> list[_Item]:
     """What the text names, in the order of the text."""
-    memory = list(_memory_items(text))
+    whole = list(_named(text, _cpu_names(whole=True)))
+    memory = list(_memory_items(_blank(text, whole), {item.cpu.max_mem_gb for item in whole if item.cpu}))
     free = _blank(text, memory)
     platforms = list(_named(free, _platform_names()))
     free = _blank(free, platforms)
     cpus = [_with_sockets(item, free) for item in _named(free, _cpu_names())]
-    items = sorted([*memory, *platforms, *cpus], key=lambda item: item.start)
+    items = _without_drives(sorted([*memory, *platforms, *cpus], key=lambda item: item.start), text)
     return [item if item.dimms is None else _with_speed(item, text, items) for item in items]
 
 
@@ -131,7 +149,17 @@ def _blank(text: str, items: Sequence[_Item]) -> str:
     return text
 
 
-def _memory_items(text: str) -> Iterator[_Item]:
+def _without_drives(items: Sequence[_Item], text: str) -> list[_Item]:
+    """The items but for what stands beside memory as "1TB" does in "64GB 1TB"."""
+
+    def beside(a: _Item, b: _Item) -> bool:
+        return a.dimms is not None and b.dimms is not None and not re.search("[;\n]", text[a.end : b.start])
+
+    pairs = [pair for pair in pairwise(items) if beside(*pair)]
+    return [item for item in items if not (item.bare and any(item in pair for pair in pairs))]
+
+
+def _memory_items(text: str, most_of_cpus: Container[float | None]) -> Iterator[_Item]:
     taken: list[tuple[int, int]] = []
     totals: list[_Item] = []
     modules: list[_Item] = []
@@ -143,12 +171,16 @@ def _memory_items(text: str) -> Iterator[_Item]:
             if _NOT_MEMORY.search(text[:start]) or _NOT_MEMORY_AFTER.match(text, end):
                 continue
             values = match.groupdict()
-            count, gb, whole = int(values.get("n") or 1), float(values["gb"]), "total" in values
-            if not 1 <= count <= 64 or not (gb in _TOTALS if whole else gb in _SIZES):
+            count, whole = int(values.get("n") or 1), "total" in values or "tb" in values
+            gb = float(values["gb"]) if "gb" in values else 1024 * float(values["tb"])
+            fitting = whole and (gb in _TOTALS or gb in most_of_cpus) or gb in _SIZES and not whole
+            if not 1 <= count <= 64 or not (fitting or "tb" in values and gb <= 8192):
                 continue
             mts = int(values["mts"]) if values.get("mts") else None
             taken.append((start, end))
-            (totals if whole else modules).append(_Item(start, end, dimms=Dimms(count, gb, mts, whole=whole)))
+            (totals if whole else modules).append(
+                _Item(start, end, dimms=Dimms(count, gb, mts, whole=whole), bare="bare" in values)
+            )
     said = {item.dimms.total_gb for item in modules if item.dimms}
     # "64 GB (2x32)" says the same twice.
     yield from modules
@@ -229,8 +261,11 @@ def _describe(group: Sequence[_Item], text: str) -> Description:
         sockets = 2
     if sockets == 2 and platform is not None and platform.name == _OTHER_NAMES["x99"]:
         platform = next(each for each in all_platforms() if each.name == _DUAL_X99)
-    dimms = _together([item.dimms for item in group if item.dimms])
-    return Description(platform, cpu, cpu.name if cpu else "", sockets, dimms)
+    most = platform.max_mem_gb if platform else cpu.max_mem_gb * (sockets or 1) if cpu and cpu.max_mem_gb else math.inf
+    sure = [item.dimms for item in group if item.dimms and not item.bare]
+    # More than a machine can have is a drive.
+    maybe = [item.dimms for item in group if item.dimms and item.bare and item.dimms.gb <= most]
+    return Description(platform, cpu, cpu.name if cpu else "", sockets, _together(sure or maybe[:1]))
 
 
 def _together(sets: Sequence[Dimms]) -> Dimms | None:
@@ -239,7 +274,10 @@ def _together(sets: Sequence[Dimms]) -> Dimms | None:
         return sets[0] if sets else None
     count, total = sum(each.count for each in sets), sum(each.total_gb for each in sets)
     speeds = [each.mts for each in sets if each.mts]
-    return replace(sets[0], count=count, gb=total / count, mts=min(speeds, default=None), form="mixed", whole=False)
+    # What is more than modules can hold are totals.
+    whole = total / count > LARGEST_GB
+    count, gb = (1, min(total, 8192.0)) if whole else (count, total / count)
+    return replace(sets[0], count=count, gb=gb, mts=min(speeds, default=None), form="mixed", whole=whole)
 
 
 def _unknown_cpu(text: str, items: Sequence[_Item]) -> tuple[str, int, int] | None:
@@ -291,28 +329,46 @@ def _endings(words: Sequence[str]) -> Iterator[str]:
         yield "".join(words[index:])
 
 
+def _name_words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9+]+", name.lower())
+
+
+def _pieces(cpu: Cpu, name: str) -> set[str]:
+    """The ends of a CPU's name that can only mean a CPU."""
+    words = _name_words(name)
+    shorter = [word for word in words if word != "pro"]
+    ends = {*_endings(words), *(_endings(shorter) if cpu.vendor == "AMD" else ())}
+    return {key for key in ends if _tells(key, cpu)}
+
+
 @cache
-def _cpu_names() -> dict[str, _Item]:
-    """CPUs by all that people call them: "intelxeone52680v4", "e52680v4", "2680v4", "8175m"."""
+def _cpu_names(whole: bool = False) -> dict[str, _Item]:
+    """CPUs by all that people call them: "intelxeone52680v4", "e52680v4", "2680v4", "8175m".
+
+    With `whole` by their names alone, with and without the maker.
+    """
     found: dict[str, set[str]] = {}
-    cpus = {cpu.name: cpu for cpu in all_cpus()}
+    short: dict[str, set[str]] = {}
+    full = {"".join(_name_words(cpu.name)): cpu for cpu in all_cpus()}
     for cpu in all_cpus():
-        for name in {cpu.name, re.sub(r"\(.*?\)", "", cpu.name)}:
-            words = re.findall(r"[a-z0-9+]+", name.lower())
-            shorter = [word for word in words if word != "pro"]
-            for key in {*_endings(words), *(_endings(shorter) if cpu.vendor == "AMD" else ())}:
-                if _tells(key, cpu):
-                    found.setdefault(key, set()).add(cpu.name)
-    own = {"".join(re.findall(r"[a-z0-9+]+", name.lower())): name for name in cpus}
-    return {
-        key: _Item(0, 0, cpu=cpus[own.get(key) or next(iter(names))])
-        for key, names in found.items() if len(names) == 1 or key in own
-    }  # fmt: skip
+        for key in _pieces(cpu, cpu.name):
+            found.setdefault(key, set()).add(cpu.name)
+        for key in _pieces(cpu, re.sub(r"\(.*?\)", "", cpu.name)):
+            short.setdefault(key, set()).add(cpu.name)
+    # "M4 Pro" is the CPU of that name, not one of "M4 Pro (12-core)".
+    found = short | found
+    cpus = {cpu.name: cpu for cpu in all_cpus()}
+    known = {key: cpus[next(iter(names))] for key, names in found.items() if len(names) == 1} | full
+    if whole:
+        known = {key: cpu for key, cpu in known.items()
+                 if key in ("".join(_name_words(cpu.name)), "".join(_name_words(cpu.name)[1:]))}  # fmt: skip
+    return {key: _Item(0, 0, cpu=cpu) for key, cpu in known.items()}
 
 
 def _tells(key: str, cpu: Cpu) -> bool:
     """Whether a piece of a name can only mean a CPU."""
-    if not any(char.isdigit() for char in key):
+    # Nor are "32x" and "12core" of a longer name.
+    if not any(char.isdigit() for char in key) or re.fullmatch(r"\d{1,2}x|\D*\d+core", key):
         return False
     if key.isdigit():
         return len(key) == 4 and int(key) not in _MTS and cpu.vendor in ("Intel", "AMD")
@@ -329,7 +385,7 @@ def _platform_names() -> dict[str, _Item]:
         words = re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"\bgen ?(\d+)", r"gen\1", name.lower()))
         pieces = [word.replace("-", "") for word in words]
         keys = {"".join(pieces[:end]) for end in range(2, len(pieces) + 1)} | {*pieces}
-        keys |= {f"{a}{b}" for a, b in pairwise(pieces)}
+        keys |= {f"{a}{b}" for a, b in pairwise(pieces)} | {"".join(pieces[1:end]) for end in range(3, len(pieces) + 1)}
         # "Precision T5810" is a Precision 5810, too.
         keys |= {f"{maker}{piece[1:]}" for piece in pieces for maker in ("precision", "dell")
                  if re.fullmatch(r"t\d{4}", piece)}  # fmt: skip

@@ -1,12 +1,13 @@
 """A machine as the prediction sees it: cores, clock, channels that hold memory, and how sure we are of each."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform
 from seventy.errors import SeventyError
-from seventy.plan.memory import Dimms, channels_filled, modules_per_channel, peak_gbs
+from seventy.plan.memory import LARGEST_GB, Dimms, channels_filled, modules_per_channel, peak_gbs
 from seventy.plan.physics import settle
 from seventy.runtime.memory import Need
 
@@ -60,6 +61,11 @@ class Machine:
     def guessed(self) -> bool:
         """Whether the CPU is not in the catalogue."""
         return self.cpu is None
+
+    @property
+    def prompts_unknown(self) -> bool:
+        """Whether nothing is known of how it multiplies: neither the CPU nor a measurement."""
+        return self.guessed and self.measured_int8_gops is None
 
     def holds(self, need: Need) -> bool:
         """Whether a model fits; of a machine whose memory is not known, that is taken for granted."""
@@ -175,7 +181,9 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
             f"The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}"
         )
     if dimms.whole:
-        dimms = replace(dimms, count=2 * sockets, gb=dimms.gb / (2 * sockets), whole=False)
+        # Two a socket, more where no module is so large, fewer where none is so small.
+        count = min(max(2 * sockets, math.ceil(dimms.gb / LARGEST_GB)), max(1, int(dimms.gb)))
+        dimms = replace(dimms, count=count, gb=dimms.gb / count, whole=False)
     per_socket = max(1, dimms.count // sockets)
     consumer = sockets == 1 and re.search(r"\b(core|ryzen|pentium|celeron|athlon|n\d{2,3})\b", name.lower())
     most = 2 if consumer and "threadripper" not in name.lower() else 12

@@ -14,6 +14,7 @@ MODULE_GB = {
     ("DDR5", "RDIMM"): (16, 24, 32, 48, 64, 96, 128, 256), ("DDR5", "UDIMM"): (8, 16, 24, 32, 48, 64),
     ("DDR5", "SODIMM"): (8, 16, 24, 32, 48, 64),
 }  # fmt: skip
+LARGEST_GB = max(gb for sizes in MODULE_GB.values() for gb in sizes)
 # The slowest and the fastest modules of a kind that are sold, MT/s.
 SOLD_MTS = {"DDR3": (800, 2400), "DDR4": (1600, 4800), "DDR5": (3200, 9600)}
 
@@ -58,12 +59,15 @@ class Dimms:
 
 
 def parse_dimms(text: str) -> Dimms:
-    """Read "4x16@2400": modules, GB each, MT/s. "4x16" leaves the speed open, plain "64" the modules, too."""
-    match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*(?:GB?)?\s*(?:@\s*(\d+))?\s*", text, re.IGNORECASE)
+    """Read "4x16@2400": modules, GB each, MT/s. "4x16" leaves the speed open, plain "64" or "1.5TB" the modules, too."""
+    match = re.fullmatch(
+        r"\s*(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*(?:GB?|(TB?))?\s*(?:@\s*(\d+))?\s*", text, re.IGNORECASE
+    )
     if match:
-        count, gb, mts = match.groups()
+        count, size, tb, mts = match.groups()
+        gb = float(size) * (1024 if tb else 1)
         try:
-            return Dimms(int(count or 1), float(gb), int(mts) if mts else None, whole=count is None)
+            return Dimms(int(count or 1), gb, int(mts) if mts else None, whole=count is None)
         except ValueError as error:
             raise SeventyError(f"--memory {text!r}: {error}; write modules x GB @ MT/s, as in 4x16@2400.") from None
     raise SeventyError(f"--memory {text!r} is not understood; write modules x GB @ MT/s, as in 4x16@2400.")

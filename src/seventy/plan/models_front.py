@@ -11,6 +11,7 @@ from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.runs import why_not_model
 from seventy.plan.wanted import catalogue_load
+from seventy.plan.words import LANGUAGES, say
 from seventy.runtime.memory import USUAL_CONTEXT
 
 QUANT = "Q4_K_M"
@@ -37,6 +38,13 @@ class Suggestion:
         """Its name, with a mark where only llama.cpp runs it."""
         return self.name.title if self.seventy else f"{self.name.title} (llama.cpp)"
 
+    @property
+    def values(self) -> dict[str, object]:
+        """What messages say of it; scores of models that think first cost many more tokens."""
+        thinks = {lang: say("thinks", lang) for lang in LANGUAGES} if self.quality.mode == "thinking" else ""
+        return {"model": self.title, "quant": self.load.quant, "metric": self.quality.metric,
+                "score": self.quality.score, "thinks": thinks}  # fmt: skip
+
 
 @cache
 def _scored() -> tuple[tuple[Name, Quality, Load], ...]:
@@ -49,7 +57,7 @@ def _scored() -> tuple[tuple[Name, Quality, Load], ...]:
     return tuple(found)
 
 
-def suggestions(machine: Machine, engine: str, context: int = USUAL_CONTEXT) -> list[Suggestion]:
+def suggestions(machine: Machine, engine: str, context: int = USUAL_CONTEXT, users: int = 1) -> list[Suggestion]:
     """The models that fit and that no other one beats in both score and speed; the best score first.
 
     Models without a published score are not compared. Each stands once.
@@ -57,9 +65,9 @@ def suggestions(machine: Machine, engine: str, context: int = USUAL_CONTEXT) -> 
     found = []
     for name, quality, load in _scored():
         model = names.shape(name)
-        if why_not_model(engine, model, QUANT) or not machine.holds(load.need(max(context, USUAL_CONTEXT))):
+        if why_not_model(engine, model, QUANT) or not machine.holds(load.need(max(context, USUAL_CONTEXT), users)):
             continue
-        prediction = predict(machine, load, context, engine)
+        prediction = predict(machine, load, context, engine, users=users)
         if prediction.decode.mid >= LEAST_TOK_S:
             runs = why_not_model("seventy", model, QUANT, machine=machine) is None
             found.append(Suggestion(name, load, prediction, quality, runs))

@@ -87,7 +87,7 @@ def settle(
     """Correct modules to what fits; return the CPU with that kind of memory, the modules, and what was corrected."""
     cpu_here = with_memory(cpu, kind_in(cpu, dimms, platform))
     if cpu_here.soldered:
-        return cpu, replace(dimms, whole=False), []
+        return cpu, dimms, []
     notes: list[Note] = []
     if dimms.kind and dimms.kind != cpu_here.mem_type:
         notes.append(("memory_kind", {"cpu": cpu.name, "given": dimms.kind, "takes": cpu_here.mem_type}))
@@ -97,10 +97,10 @@ def settle(
         mts = cpu_here.mem_speed_mts
         notes.append(("memory_speed", {"given": dimms.mts, "kind": cpu_here.mem_type, "runs": mts}))
     sizes, slots = sizes_of(cpu_here, platform), slots_of(cpu_here, sockets, platform)
-    found = replace(dimms, mts=mts, whole=False, kind=cpu_here.mem_type)
+    found = replace(dimms, mts=mts, kind=cpu_here.mem_type)
     if dimms.whole:
         count, gb = _spread(dimms.gb, sizes, slots, max(1, round(cpu_here.mem_channels * sockets)))
-        found = replace(found, count=count, gb=gb)
+        found = replace(found, count=count, gb=gb, whole=False)
         notes.append(("memory_spread", {"total": dimms.gb, "dimms": str(found)}))
     elif dimms.form == "mixed":
         notes.append(("memory_mixed", {"dimms": str(found)}))
@@ -140,7 +140,8 @@ def _spread(total: float, sizes: tuple[int, ...], slots: int, channels: int) -> 
     way = next(_ways(total, sizes, slots, channels), None)
     if way is not None:
         return way
-    count = min(channels, slots)
+    # No module is smaller than the smallest that is sold.
+    count = min(channels, slots, max(1, int(total // min(sizes))))
     return (count, total / count) if total / count <= max(sizes) else (slots, min(total / slots, float(max(sizes))))
 
 

@@ -244,8 +244,7 @@ def text(plan: Plan, lang: str, top: int) -> str:
     if plan.instead is not None:
         offer, model = plan.instead
         blocks.append(say("n_instead", lang, {
-            "model": model.title, "quant": model.load.quant, "speed": model.prediction.decode.mid,
-            "metric": model.quality.metric, "score": model.quality.score, "name": offer.build.name,
+            **model.values, "speed": model.prediction.decode.mid, "name": offer.build.name,
             "price": price_range(offer.build), "currency": plan.book.currency}))  # fmt: skip
     blocks.append(census_text(plan.census, len(plan.kept), plan.seconds, lang))
     return "\n\n".join(blocks)

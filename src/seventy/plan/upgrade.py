@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
-from seventy.plan import answers
+from seventy.plan import answers, show
 from seventy.plan.builds import short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import Dimms
@@ -34,13 +34,19 @@ class Upgrade:
     load: Load
     context: int
     engine: str
+    users: int = 1
+
+    @property
+    def need(self) -> int:
+        """Bytes that the model and every user's text take."""
+        return self.load.need(self.context, self.users).total
 
     @property
     def machine(self) -> Machine:
         return self.owned.machine
 
     def with_machine(self, machine: Machine) -> Prediction:
-        return predict(machine, self.load, self.context, self.engine)
+        return predict(machine, self.load, self.context, self.engine, users=self.users)
 
     def with_dimms(self, cpu: Cpu, sockets: int, dimms: Dimms) -> Prediction:
         return self.with_machine(machine_from_cpu(cpu, sockets, dimms, self.machine.ssd_gbs, printed=True))
@@ -85,7 +91,7 @@ def steps(have: Upgrade, book: PriceBook) -> list[Step]:
 
 
 def _memory_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterator[Step]:
-    sockets, need = have.machine.sockets, have.load.need(have.context).total
+    sockets, need = have.machine.sockets, have.need
     channels, slots = round(cpu.mem_channels * sockets), slots_of(cpu, sockets, have.owned.platform)
 
     def step(key: str, new: Dimms, bought: int) -> Step:
@@ -139,12 +145,10 @@ def _cpu_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterat
 
 def _model_steps(have: Upgrade, now: Prediction) -> Iterator[Step]:
     """Models that would run faster on the machine as it is, by score: no more than a few."""
-    faster = [each for each in suggestions(have.machine, have.engine, have.context)
+    faster = [each for each in suggestions(have.machine, have.engine, have.context, have.users)
               if each.prediction.decode.mid > now.decode.mid * WORTH]  # fmt: skip
     for each in faster[:_MODELS]:
-        values: dict[str, object] = {"model": each.title, "quant": each.load.quant, "score": each.quality.score,
-                                     "metric": each.quality.metric}  # fmt: skip
-        yield Step("u_model", values, each.prediction, (0.0, 0.0))
+        yield Step("u_model", each.values, each.prediction, (0.0, 0.0))
 
 
 def _price_text(price: tuple[float, float] | None, currency: str, lang: str) -> str:
@@ -166,6 +170,7 @@ def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
         name = f"{have.owned.platform.name} · {name}"
     values = {"name": name, "memory": memory, "speed": now.decode.mid, "low": now.decode.low, "high": now.decode.high}
     lines = [f"{have.load.name} {have.load.quant}", say("u_title", lang, values), answers.reason(now, lang)]
+    lines += [show.household(now, lang)] if have.users > 1 else []
     lines += ["! " + say(key, lang, values) for key, values in have.machine.notes]
     if not found:
         lines.append(say("u_nothing", lang))
