@@ -26,3 +26,10 @@ def test_a_card_without_a_decode_cannot_be_shared(card: Card) -> None:
     prompts = tuple(result for result in card.results if result.what != "decode")
     with pytest.raises(ValueError, match="no decode"):
         paragraph(replace(card, results=prompts), "m", 0.85)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_long_prices_give_way(card: Card, lang: str) -> None:
+    long = replace(card, machine=replace(card.machine, cpu="x" * 80))
+    said = paragraph(long, "m" * 300, 0.85, "about 2052 CNY for board, processor and four sticks " * 4, lang)
+    assert len(said) <= MOST_CHARACTERS and "2052 CNY" in said

@@ -1,10 +1,16 @@
 """Every table of the catalogue loads, and its rows agree with each other."""
 
+import re
+
 import pytest
 
 from seventy.catalog import cpus, measurements, models
 from seventy.catalog.article import the_article
-from seventy.catalog.rows import make
+from seventy.catalog.bundles import all_bundles
+from seventy.catalog.inflation import Index
+from seventy.catalog.measurements import all_measurements
+from seventy.catalog.prices import all_prices
+from seventy.catalog.rows import load, make
 from seventy.errors import SeventyError
 
 
@@ -63,3 +69,15 @@ def test_bad_cells_name_file_and_line() -> None:
         make(cpus.Cpu, {"name": "x", "vendor": "y", "microarch": "z", "year": "old"}, "mine.csv line 3")
     with pytest.raises(SeventyError, match="unknown column 'colour'"):
         make(cpus.Cpu, {"colour": "red"}, "mine.csv line 2")
+
+
+def test_sources_on_the_web_name_a_page() -> None:
+    rows = [*all_measurements(), *all_prices(), *all_bundles(), *load("inflation.csv", Index)]
+    for row in rows:
+        for address in re.findall(r"https?://\S+", row.source):
+            path = address.split("/", 3)[3:]
+            assert path and path[0].strip("/") not in ("", "editorial", "hardware/ssds"), row
+
+
+def test_no_bundle_has_a_drive_that_its_source_does_not_name() -> None:
+    assert not [bundle for bundle in all_bundles() if bundle.ssd_gb and "drive" in bundle.notes]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from seventy.catalog.book import PriceBook
-from seventy.catalog.inflation import factor
+from seventy.catalog.inflation import UNCHANGED, Factor, factor
 from seventy.catalog.own import own_parts, own_prices
 from seventy.catalog.platforms import all_platforms
-from seventy.catalog.prices import all_prices, months
+from seventy.catalog.prices import Part, PriceRow, all_prices, months
 from seventy.errors import SeventyError
 
 
@@ -123,3 +123,46 @@ def test_own_parts(tmp_path: Path) -> None:
     mine.write_text('[[cpu]]\nname = "Half"\ncores = "many"\n')
     with pytest.raises(SeventyError, match=r"parts\.toml line 1"):
         own_parts(mine)
+
+
+def test_own_prices_in_a_currency_without_a_rate(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('[[price]]\ncategory = "cpu"\nitem = "AMD EPYC 7302"\nprice = 20000\n', encoding="utf-8")
+    book = PriceBook("JP", own=own_prices(file, "JP", "JPY"))
+    assert book.part("cpu", "AMD EPYC 7302").total == 20000
+    assert book.part("cpu", "AMD EPYC 7402").price is None and not book.modules("DDR4", "RDIMM")
+
+
+def test_the_factor_of_memory_counts_once() -> None:
+    prices = [{gb: book.each(row) for gb, _, row in book.modules("DDR4", "RDIMM") if row.inferred}
+              for book in (PriceBook("CN", "2025-02", 2.0), PriceBook("CN", "2025-02", 4.0))]  # fmt: skip
+    assert prices[0] and prices[0].keys() == prices[1].keys()
+    for gb, price in prices[0].items():
+        assert prices[1][gb] == pytest.approx(2 * price), gb
+
+
+def test_a_price_of_a_month_from_which_nothing_changed_is_one_figure() -> None:
+    assert factor("DDR4 RDIMM", "US", "2026-05", "2026-11") == UNCHANGED
+    assert factor("DDR4 RDIMM", "US", "2025-02", "2026-11") != UNCHANGED
+    row = PriceBook("US", "2026-11").modules("DDR4", "RDIMM")[0][2]
+    assert Part("x", 1, row, factor=Factor(1.0, 0.5, 2.0)).carried
+
+
+def test_a_range_abroad_stays_a_range() -> None:
+    row = PriceRow("gpu", "P106", "", "", None, None, None, "kit of 2", "used", None, 200, 800, "CNY", "2025-02", "CN",
+                   "somebody", "high")  # fmt: skip
+    part = PriceBook("US", "2025-03", rows=[*all_prices(), row]).part("gpu", "P106")
+    assert part.price is not None
+    assert part.bounds == pytest.approx((100 / 7.15 * 0.7, 400 / 7.15 * 1.7))
+    for word in ("100 to 400 CNY in CN (2025-02)", "x 0.14", "x 0.7 to 1.7"):
+        assert word in part.price.source
+
+
+def test_neighbours_abroad_widen_by_both() -> None:
+    rows = [PriceRow("cpu", "AMD EPYC 7402", "", "", None, None, None, "piece", "used", 1000, None, None, "CNY",
+                     "2026-09", "CN", "somebody", "high")]  # fmt: skip
+    rows += [row for row in all_prices() if row.category == "electricity"]
+    part = PriceBook("US", "2026-09", rows=rows).part("cpu", "AMD EPYC 7302")
+    assert part.price is not None and part.bounds == pytest.approx((1000 / 7.15 * 0.7 * 0.7, 1000 / 7.15 * 1.7 * 1.5))
+    for word in ("CNY in CN (2026-09)", "x 0.14", "x 0.7 to 1.7", "x 1.5"):
+        assert word in part.price.source

@@ -265,3 +265,14 @@ def test_every_name_of_the_table_finds_a_repository(seventy: Run, hub: Hub, mode
             found = proposal.propose(Catalogued(name, None), big, 4096, print)
             assert found.offered.repository == repository
             assert found.candidate.quant == "Q4_K_M" and found.variant.nbytes == len(models["Q4_K_M"])
+
+
+def test_predict_and_plan_read_the_header_of_what_the_catalogue_lacks(
+    seventy: Run, hub: Hub, models: dict[str, bytes]
+) -> None:
+    machine = ("--cpu", "EPYC 7702", "--memory", "8x64@3200")
+    said = seventy("predict", "hf:me/Own-GGUF:Q8_0", *machine)
+    assert said.code == 0 and "Q8_0 on AMD EPYC 7702" in said.out and "tok/s" in said.out
+    assert "8x64@3200" in seventy("plan", "--model", "hf:me/Own-GGUF:Q8_0", "--from", "EPYC 7702 8x64@3200").out
+    other = seventy("predict", "hf:me/Own-GGUF", *machine, "--quant", "Q6_K")
+    assert other.code == 1 and "has no Q6_K" in other.err and "Q8_0" in other.err

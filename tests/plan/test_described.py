@@ -96,3 +96,35 @@ def test_two_of_a_cpu_in_its_name_are_two_sockets() -> None:
 def test_soldered_memory_is_what_the_machine_has() -> None:
     found = read("MacBook M2 Max 96GB")[0]
     assert found.cpu is not None and found.cpu.soldered and found.dimms is not None and found.dimms.total_gb == 96
+
+
+@pytest.mark.parametrize(
+    "text, cpu, memory",
+    [
+        ("dual EPYC 7742 1TB内存", "AMD EPYC 7742", "16x64"),
+        ("EPYC 9654 2TB DDR5", "AMD EPYC 9654", "8x256"),
+        ("EPYC 7742 1.5TB RAM", "AMD EPYC 7742", "24x64"),
+        ("NVIDIA Grace 480GB", "NVIDIA Grace", "1x480"),
+        ("Grace 480GB", "NVIDIA Grace", "1x480"),
+        ("AmpereOne A192-32X 8x64", "AmpereOne A192-32X", "8x64"),
+        ("M4 Pro (12-core) 48GB", "Apple M4 Pro (12-core)", "1x48"),
+        ("M4 Pro 48GB", "Apple M4 Pro", "1x48"),
+        ("Ryzen 9 7950X 64GB 1TB", "AMD Ryzen 9 7950X", "2x32"),
+        ("Ryzen 9 7950X 64GB, 2TB NVMe", "AMD Ryzen 9 7950X", "2x32"),
+    ],
+)
+def test_terabytes_and_names_with_numbers(text: str, cpu: str, memory: str) -> None:
+    (one,) = owned(text)
+    assert one.machine.cpu is not None and (one.machine.cpu.name, str(one.dimms)) == (cpu, memory)
+
+
+def test_a_size_that_may_be_a_drive_is_no_memory_of_a_desktop() -> None:
+    assert read("Ryzen 9 7950X 1TB")[0].dimms is None
+
+
+@pytest.mark.parametrize("memory", ["1024", "1100", "2048GB", "4TB", "8192"])
+@pytest.mark.parametrize("cpu", ["E5-2680 v4", "EPYC 9654", "Apple M2 Max", "no such CPU 1"])
+def test_totals_over_a_terabyte_are_read(cpu: str, memory: str) -> None:
+    assert machine_from_words(cpu, 1, memory, 3.0).memory_bytes is not None
+    with pytest.raises(SeventyError, match="cannot be right"):
+        parse_dimms("9TB")

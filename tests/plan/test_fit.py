@@ -1,5 +1,6 @@
 """The constants and the published errors are what the measurements give."""
 
+import re
 from pathlib import Path
 from statistics import median
 
@@ -8,6 +9,10 @@ import pytest
 from seventy.catalog.measurements import all_measurements
 from seventy.plan import fit
 from seventy.plan.calibration import PREFILL_SCALE, PREFILL_SPREAD, SHARES
+from seventy.plan.owned import machine_from_words
+from seventy.plan.roofline import Band, predict
+from seventy.plan.wanted import catalogue_load
+from seventy.plan.words import number
 
 DOCS = Path(__file__).parents[2] / "docs" / "prediction.md"
 
@@ -49,3 +54,34 @@ def test_every_row_left_out_has_a_rule() -> None:
     assert used + sum(rules.values()) == len(all_measurements())
     assert set(rules) <= {"settings", "contradicts itself", "quant", "other engine", "context", "model", "not standard",
                           "memory layout unknown", "CPU or model size unknown"}  # fmt: skip
+
+
+def test_classes_that_miss_the_aims_are_named() -> None:
+    aims = re.search(r"\nThe aims: .*?\n\n", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert aims is not None
+    for line in fit.error_tables().splitlines():
+        row = re.match(r"\| ([a-z A-Z]+) \| (\d+) \| \d+ \| (\d+) % \| (\d+) %", line)
+        if row and int(row[2]) >= 5 and (int(row[3]) > 25 or int(row[4]) < 75):
+            assert f"({row[3]} %" in aims[0] and (int(row[4]) >= 75 or f"{row[4]} %" in aims[0]), line
+
+
+def test_what_is_left_out_is_counted_in_the_docs() -> None:
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    assert f"{len(all_measurements())} measurements are in" in text
+    assert ", ".join(f"{rule} {count}" for rule, count in sorted(fit.left_out().items(), key=str)) in text
+
+
+@pytest.mark.parametrize("cpu, memory", [("E5-2680 v4", "8x64@2400"), ("Platinum 8175M", "8x64@2666")])
+def test_r1_on_two_sockets_is_what_the_docs_say(cpu: str, memory: str) -> None:
+    machine, load = machine_from_words(cpu, 2, memory, 3.0), catalogue_load("deepseek-r1-671b", "Q4_K_M")
+    llama, seventy = (predict(machine, load, 1000, engine) for engine in ("llama.cpp", "seventy"))
+    assert llama.tuned is not None
+
+    def band(found: Band) -> str:
+        return f"{number(found.mid)} ({number(found.low)} - {number(found.high)})"
+
+    row = next(line for line in DOCS.read_text(encoding="utf-8").splitlines() if f"{cpu}, {memory} |" in line)
+    assert row.split(" | ")[1:] == [
+        f"{band(llama.decode)} tok/s", band(llama.tuned), band(seventy.decode), band(llama.prefill),
+        f"{number(seventy.prefill.mid)} |",
+    ]  # fmt: skip

@@ -1,7 +1,10 @@
 """Questions as people ask them (docs/questions.md has thirty), and what an expert would want of the answers."""
 
 import json
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,13 +86,46 @@ def test_nobody_without_a_budget_is_sent_to_a_mac_for_20000(ask: Ask) -> None:
     assert best["price"] < 8000 and best["noise"] in ("quiet", "silent", "office", None)
 
 
+def test_users_count_for_what_one_has_too(ask: Ask) -> None:
+    have = ("--from", "Z440 + E5-2680 v4 + 4x32", "--model", "gpt-oss-120b", *NOW)
+    one, three = (ask.json(*have, "--users", users)["now"] for users in ("1", "3"))
+    assert (one["users"], three["users"]) == (1, 3)
+    assert three["decode_tok_s"]["mid"] < 0.7 * one["decode_tok_s"]["mid"]
+    assert "3 人同时用：每人" in ask(*have, "--users", "3", "--lang", "zh")
+
+
+def test_models_that_think_first_are_called_so(ask: Ask) -> None:
+    have = ("--from", "Z440 + E5-2680 v4 + 4x64", *NOW)
+    assert "thinks first: many more tokens an answer" in ask(*have)
+    assert "先思考，输出词元多得多" in ask(*have, "--lang", "zh")
+
+
+def test_with_a_drive_no_machine_sold_whole_is_billed_one(ask: Ask) -> None:
+    wish = ("--budget", "300", "--currency", "USD", "--model", "qwen3-30b-a3b", *NOW)
+    with_drive, without = (ask.json(*wish, *more)["builds"][0]["parts"] for more in ((), ("--own-drive",)))
+    assert any("NVMe SSD" in part["part"] for part in with_drive)
+    assert not any("NVMe SSD" in part["part"] or part["part"].startswith("SSD") for part in without)
+
+
 def test_a_household_sees_each_users_speed_and_first_token(ask: Ask) -> None:
     said = ask("--budget", "8000", "--model", "gpt-oss-120b", "--users", "3", "--lang", "zh", *NOW)
     assert "3 人同时用：每人" in said and "所有人同时提问时" in said and "偏紧" in said
 
 
-def test_thirty_questions_are_in_the_docs() -> None:
-    from pathlib import Path
-
+def rows() -> list[list[str]]:
     text = (Path(__file__).parents[2] / "docs" / "questions.md").read_text(encoding="utf-8")
-    assert text.count("\n| ") - 1 >= 30
+    return [[cell.strip() for cell in line.strip("|").split(" | ")]
+            for line in text.splitlines() if line.startswith("| `")]  # fmt: skip
+
+
+def test_thirty_questions_are_in_the_docs() -> None:
+    assert len(rows()) >= 30
+
+
+@pytest.mark.parametrize("question, answer", [row[:2] for row in rows()])
+def test_the_figures_of_an_answer_are_the_programs(ask: Ask, question: str, answer: str) -> None:
+    words = shlex.split(question.strip("`"))
+    said = ask(*words, *(() if "--date" in words else NOW))
+    figure = r"\d+(?:,\d{3})*(?:\.\d+)?"
+    missing = set(re.findall(figure, answer)) - set(re.findall(figure, said))
+    assert not missing, f"{sorted(missing)} of {answer!r} not in:\n{said}"

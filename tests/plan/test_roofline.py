@@ -1,10 +1,14 @@
 """The prediction says what the article's facts say."""
 
+from dataclasses import replace
+
 import pytest
 
 from seventy.errors import SeventyError
+from seventy.plan import answers
 from seventy.plan.machine import machine_from_cpu, machine_from_parts
 from seventy.plan.memory import channels_filled, parse_dimms
+from seventy.plan.owned import machine_from_words
 from seventy.plan.roofline import Prediction, predict
 from seventy.plan.wanted import bare_load, catalogue_load, weights_gb
 from seventy.runtime.memory import room, visible
@@ -115,6 +119,15 @@ def test_unknown_cpu_is_predicted_with_a_wider_band() -> None:
     known, unknown = speed("E5-2680 v4", "4x16@2400"), speed("Mystery 9000", "4x16@2400")
     assert "cpu_unknown" in {key for key, _ in unknown.machine.notes}
     assert unknown.decode.high / unknown.decode.low > known.decode.high / known.decode.low
+
+
+@pytest.mark.parametrize("int8, unknown", [(900.0, False), (None, True)])
+def test_prompts_of_an_unknown_cpu_are_known_where_it_was_measured(int8: float | None, unknown: bool) -> None:
+    machine = replace(machine_from_words("no such CPU 1", 1, "4x16@2400", 3.0), measured_gbs=70.0,
+                      measured_int8_gops=int8)  # fmt: skip
+    found = predict(machine, catalogue_load("llama-3.1-8b", "Q4_K_M"))
+    assert ("prefill: unknown" in answers.as_text(found, "en")) is unknown
+    assert (answers.as_json(found)["prefill_tok_s"] is None) is unknown
 
 
 def test_sockets_a_cpu_is_not_listed_for_are_predicted_with_a_word() -> None:

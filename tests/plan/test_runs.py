@@ -17,6 +17,7 @@ from seventy.plan.models_front import suggestions
 from seventy.plan.runs import why_not, why_not_file, why_not_model
 from seventy.plan.wanted import wanted
 from tests.support.families import llama
+from tests.support.hub import DEAD
 from tests.support.tiny import write_tiny
 
 
@@ -99,7 +100,9 @@ def test_plan_and_predict_know_the_names_of_pull(text: str, name: str, quant: st
     assert (want.load.name, want.load.quant, want.command) == (name, quant, command)
 
 
-def test_names_that_plan_does_not_know() -> None:
-    for text, sentence in (("deepseek-r1", "say which"), ("hf:me/Own-GGUF", "no model"), ("gpt-9", "no model")):
+def test_names_that_plan_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", DEAD)
+    hosted = ("hf:me/Own-GGUF", "give numbers: --params")
+    for text, sentence in (("deepseek-r1", "say which"), hosted, ("gpt-9", "no model")):
         with pytest.raises(SeventyError, match=sentence):
             wanted(text, "Q4_K_M")

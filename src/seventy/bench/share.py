@@ -40,7 +40,8 @@ def paragraph(card: Card, model: str, share_reached: float, price: str = "", lan
     layers = card.model.whole_layers / card.model.layers if result.whole_model else 1.0
     predicted = share_reached * card.memory_limit_gbs * 1e9 / (card.model.token_bytes * layers)
     values = {
-        "memory": size(card.machine.memory_bytes), "price": (", " if lang == "en" else "，") + price[:_PRICE] if price else "",
+        "memory": size(card.machine.memory_bytes),
+        "price": (", " if lang == "en" else "，") + price[:_PRICE] if price else "",
         "speed": f"{speeds.median:.3g}", "share": round(100 * result.memory_share(card.machine)),
         "predicted": f"{predicted:.3g}", "version": card.seventy,
     }  # fmt: skip

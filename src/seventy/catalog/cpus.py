@@ -104,7 +104,9 @@ def find_cpu(name: str, cpus: tuple[Cpu, ...]) -> tuple[Cpu | None, list[str]]:
     wanted, short = _key(name), _core_key(name)
     if not wanted:
         return None, []
-    exact = [cpu for cpu in cpus if _key(cpu.name) == wanted]
+    # "M4 Pro (12-core)" and "M4 Pro" are two.
+    exact = [cpu for cpu in cpus if cpu.name.lower() == name.strip().lower()]
+    exact = exact or [cpu for cpu in cpus if _key(cpu.name) == wanted]
     if exact:
         return exact[0], []
     same_model = [cpu for cpu in cpus if _core_key(cpu.name) == short]

@@ -54,7 +54,7 @@ class Market:
 
     def _row(self, like: PriceRow, item: str, low: float, high: float, formula: str) -> PriceRow:
         return replace(like, item=item or like.item, price=None, low=low, high=high, currency=self.currency,
-                       region=self.region, source=formula, confidence=INFERRED)  # fmt: skip
+                       region=self.region, source=formula, confidence=INFERRED, unit="piece")  # fmt: skip
 
     def abroad(self, category: str, item: str) -> PriceRow | None:
         """The same part in another market, converted: the nearest in time."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform, all_platforms
 from seventy.errors import SeventyError
-from seventy.plan.memory import LARGEST_GB, MODULE_GB, Dimms
+from seventy.plan.memory import LARGEST_GB, MODULE_GB, MOST_GB, Dimms
 
 _DIGITS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10,
            "十二": 12, "十六": 16, "二十四": 24, "单": 1, "双": 2}  # fmt: skip
@@ -48,9 +48,10 @@ _MEMORY = (
     rf"(?P<total>){_GB}",
     r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,4})(?![\w.])",
 )
-_NOT_MEMORY = re.compile(r"(?:ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储|vram|显存|gpu|显卡|p106"
-                         r"|(?:rtx|gtx|rx|arc|tesla|radeon|\d0[679]0)\s*\w*(?:\s+(?:ti|super|xt))?)\W*$")  # fmt: skip
-_NOT_MEMORY_AFTER = re.compile(r"\W*(?:的)?(?:ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储|vram|显存|gpu|显卡)")
+_DRIVE = r"ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储|vram|显存|gpu|显卡"
+_CARD = r"p106|(?:rtx|gtx|rx|arc|tesla|radeon|\d0[679]0)\s*\w*(?:\s+(?:ti|super|xt))?"
+_NOT_MEMORY = re.compile(rf"(?:{_DRIVE}|{_CARD})\W*$")
+_NOT_MEMORY_AFTER = re.compile(rf"\W*的?(?:{_DRIVE})")
 _SPEED = re.compile(r"(?:@\s*|ddr[345]x?[\s-]*|pc[345][\s-]*)?(?<![\d.])(\d{3,5})\s*(?:mhz|mt/?s|t(?![a-z]))?")
 _BREAK = re.compile(r"\n|\bvs\.?(?![a-z])|\bversus\b|还是|对比|或者")
 # A name that is a CPU's though the catalogue lacks it.
@@ -173,8 +174,8 @@ def _memory_items(text: str, most_of_cpus: Container[float | None]) -> Iterator[
             values = match.groupdict()
             count, whole = int(values.get("n") or 1), "total" in values or "tb" in values
             gb = float(values["gb"]) if "gb" in values else 1024 * float(values["tb"])
-            fitting = whole and (gb in _TOTALS or gb in most_of_cpus) or gb in _SIZES and not whole
-            if not 1 <= count <= 64 or not (fitting or "tb" in values and gb <= 8192):
+            known = "tb" in values or (gb in _SIZES if not whole else gb in _TOTALS or gb in most_of_cpus)
+            if not 1 <= count <= 64 or not known or gb > MOST_GB:
                 continue
             mts = int(values["mts"]) if values.get("mts") else None
             taken.append((start, end))
@@ -276,7 +277,7 @@ def _together(sets: Sequence[Dimms]) -> Dimms | None:
     speeds = [each.mts for each in sets if each.mts]
     # What is more than modules can hold are totals.
     whole = total / count > LARGEST_GB
-    count, gb = (1, min(total, 8192.0)) if whole else (count, total / count)
+    count, gb = (1, min(total, float(MOST_GB))) if whole else (count, total / count)
     return replace(sets[0], count=count, gb=gb, mts=min(speeds, default=None), form="mixed", whole=whole)
 
 
@@ -350,6 +351,8 @@ def _cpu_names(whole: bool = False) -> dict[str, _Item]:
     found: dict[str, set[str]] = {}
     short: dict[str, set[str]] = {}
     full = {"".join(_name_words(cpu.name)): cpu for cpu in all_cpus()}
+    # A name without a number is told by all of it: "Grace".
+    full |= {key.removeprefix(cpu.vendor.lower()): cpu for key, cpu in full.items() if key.isalpha()}
     for cpu in all_cpus():
         for key in _pieces(cpu, cpu.name):
             found.setdefault(key, set()).add(cpu.name)

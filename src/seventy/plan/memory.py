@@ -15,6 +15,8 @@ MODULE_GB = {
     ("DDR5", "SODIMM"): (8, 16, 24, 32, 48, 64),
 }  # fmt: skip
 LARGEST_GB = max(gb for sizes in MODULE_GB.values() for gb in sizes)
+# More than this no machine has, in all its modules.
+MOST_GB = 8192
 # The slowest and the fastest modules of a kind that are sold, MT/s.
 SOLD_MTS = {"DDR3": (800, 2400), "DDR4": (1600, 4800), "DDR5": (3200, 9600)}
 
@@ -35,7 +37,7 @@ class Dimms:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= (8192 if self.whole else 1024):
+        if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= (MOST_GB if self.whole else 1024):
             raise ValueError(f"{self.count} modules of {self.gb:g} GB cannot be right")
         if self.mts is not None and not 800 <= self.mts <= 12800:
             raise ValueError(f"{self.mts} MT/s is no memory speed")
@@ -59,7 +61,7 @@ class Dimms:
 
 
 def parse_dimms(text: str) -> Dimms:
-    """Read "4x16@2400": modules, GB each, MT/s. "4x16" leaves the speed open, plain "64" or "1.5TB" the modules, too."""
+    """Read "4x16@2400": modules, GB each, MT/s. "4x16" leaves the speed open, "64" or "1.5TB" the modules, too."""
     match = re.fullmatch(
         r"\s*(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*(?:GB?|(TB?))?\s*(?:@\s*(\d+))?\s*", text, re.IGNORECASE
     )

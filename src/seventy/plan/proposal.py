@@ -14,20 +14,19 @@ from seventy.hub import hubs
 from seventy.hub.hubs import Offered
 from seventy.hub.listing import Hub, Variant
 from seventy.hub.names import Catalogued, Hosted
-from seventy.hub.peek import RemoteHeader, peek
+from seventy.hub.peek import peek
 from seventy.hub.transfer import Say
 from seventy.plan.choice import FAST_ENOUGH, LEAST_BITS, Candidate, Choice, candidates, choose
 from seventy.plan.low_bits import loss_text
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load
 from seventy.plan.runs import Reason, why_not_file
-from seventy.plan.wanted import gguf_load, hosted_load
+from seventy.plan.wanted import UNKNOWN_QUANT, hosted_load, loads_by_header
 from seventy.plan.words import number
 from seventy.sizes import size
 
 # A file smaller than this is fetched without a look at its header: that would take as long.
 _WORTH_A_LOOK_BYTES = 200_000_000
-_UNKNOWN = "unknown quant"
 
 
 class TooFewBits(SeventyError):
@@ -68,7 +67,7 @@ def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine,
         experts = bool(model.n_expert)
     else:
         header = peek(offered.variants[len(offered.variants) // 2].files[0])
-        title, loads = _by_header(header, offered)
+        title, loads = loads_by_header(header, offered)
         architecture = str(header.metadata.get("general.architecture", "not said"))
         experts = bool(header.metadata.get(f"{architecture}.expert_count", 0))
     found = candidates(loads, architecture, experts, machine, context)
@@ -94,32 +93,8 @@ def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine,
 
 def _catalogued(model: Model, title: str, variant: Variant) -> Load:
     # Where no name tells the quant, its header does.
-    quant = variant.quant or main_type(peek(variant.files[0]).tensors) or _UNKNOWN
+    quant = variant.quant or main_type(peek(variant.files[0]).tensors) or UNKNOWN_QUANT
     return hosted_load(model, title, quant, variant.nbytes)
-
-
-def _by_header(header: RemoteHeader, offered: Offered) -> tuple[str, list[Load]]:
-    """Loads of a model that the catalogue lacks: one file's shapes, scaled to each file's size."""
-    name = header.metadata.get("general.name") or offered.repository.rpartition("/")[2] or offered.model
-    title = str(name or "a model without a name")
-    if not header.tensors:
-        raise SeventyError(
-            f"the first file of {offered.repository} holds no tensors, so that its size in memory is not known; name a "
-            f"file of it: {offered}/FILE.gguf"
-        )
-    load, quant = gguf_load(header), main_type(header.tensors) or _UNKNOWN
-    scale = [variant.nbytes / 1e9 / load.file_gb for variant in offered.variants]
-    return title, [
-        replace(
-            load,
-            name=title,
-            quant=variant.quant or quant,
-            file_gb=variant.nbytes / 1e9,
-            read_gb=load.read_gb * by,
-            footprint=replace(load.footprint, weights=round(load.footprint.weights * by)),
-        )
-        for variant, by in zip(offered.variants, scale, strict=True)
-    ]
 
 
 def _nothing(

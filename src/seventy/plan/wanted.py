@@ -21,9 +21,12 @@ from seventy.runtime.memory import MAX_MIXTURE_ROWS, MAX_ROWS, Footprint, row_co
 
 if TYPE_CHECKING:
     from seventy.gguf.source import Source
+    from seventy.hub.hubs import Offered
 
 # Of a model whose shape nobody says: a context and a vocabulary as most have them.
 _CONTEXT, _VOCABULARY = 131072, 150_000
+# Of a file whose quant neither its name nor its tensors tell.
+UNKNOWN_QUANT = "unknown quant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def bare(params_b: float | None, active_params_b: float | None, weights_gb: floa
 def wanted(text: str, quant: str) -> Wanted:
     """The model of a name as pull and run take it (hub/names.py); a quant in the name goes before `quant`.
 
-    Raises SeventyError where it has no row in the catalogue, AmbiguousName where it means two models.
+    A repository that the catalogue lacks is asked for the header of a file. Raises SeventyError for other names that it
+    lacks, AmbiguousName for one that means two models.
     """
     try:
         meaning = resolve(text)
@@ -96,6 +100,8 @@ def wanted(text: str, quant: str) -> Wanted:
         found = meaning.name
     elif isinstance(meaning, Hosted):
         found = names.of_repository(meaning.repository)
+        if found is None:
+            return _of_hub(meaning, quant)
     if found is None:
         model = find_model(text)
         return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert))
@@ -104,6 +110,28 @@ def wanted(text: str, quant: str) -> Wanted:
     if found.model != found.title:
         load = replace(load, name=found.title)
     return Wanted(load, names.architecture(found), bool(model.n_expert), found)
+
+
+def _of_hub(meaning: Hosted, quant: str) -> Wanted:
+    """A model that the catalogue lacks, by the header of one of its repository's files: nothing else is fetched."""
+    from seventy.hub.hubs import offered
+    from seventy.hub.peek import peek
+
+    try:
+        found = offered(meaning, lambda _: None)
+        header = peek(found.variants[len(found.variants) // 2].files[0])
+    except SeventyError as error:
+        numbers = "--params B --active-params B --weights-gb GB"
+        raise SeventyError(f"{error}; of a model that cannot be looked at, give numbers: {numbers}") from None
+    title, loads = loads_by_header(header, found)
+    asked = _quant_of(meaning, quant)
+    same = [load for load in loads if load.quant.upper() == asked.upper()]
+    if not same and len(loads) > 1:
+        have = ", ".join(load.quant for load in loads)
+        raise SeventyError(f"{found} has no {asked} of {title}; name one that it has with --quant: {have}")
+    architecture = str(header.metadata.get("general.architecture", ""))
+    experts = bool(header.metadata.get(f"{architecture}.expert_count", 0))
+    return Wanted((same or loads)[0], architecture, experts)
 
 
 def _quant_of(meaning: object, quant: str) -> str:
@@ -125,6 +153,32 @@ def hosted_load(model: Model, title: str, quant: str, nbytes: int) -> Load:
     near = min(model.size_gb, key=lambda q: abs(model.size_gb[q] - nbytes / 1e9))
     share = min(1.0, model.read_per_token(near) / model.size(near))
     return _catalogue_load(model, title, quant, nbytes / 1e9, nbytes / 1e9 * share)
+
+
+def loads_by_header(header: "Source", offered: "Offered") -> tuple[str, list[Load]]:
+    """Loads of a model that the catalogue lacks: one file's shapes, scaled to each file's size."""
+    from seventy.gguf.file import main_type
+
+    name = header.metadata.get("general.name") or offered.repository.rpartition("/")[2] or offered.model
+    title = str(name or "a model without a name")
+    if not header.tensors:
+        raise SeventyError(
+            f"the first file of {offered.repository} holds no tensors, so that its size in memory is not known; name a "
+            f"file of it: {offered}/FILE.gguf"
+        )
+    load, quant = gguf_load(header), main_type(header.tensors) or UNKNOWN_QUANT
+    scale = [variant.nbytes / 1e9 / load.file_gb for variant in offered.variants]
+    return title, [
+        replace(
+            load,
+            name=title,
+            quant=variant.quant or quant,
+            file_gb=variant.nbytes / 1e9,
+            read_gb=load.read_gb * by,
+            footprint=replace(load.footprint, weights=round(load.footprint.weights * by)),
+        )
+        for variant, by in zip(offered.variants, scale, strict=True)
+    ]
 
 
 def catalogue_load(name: str, quant: str) -> Load:
