@@ -4,6 +4,7 @@
     python benchmarks/drafts.py MODEL kinds [--draft FILE]                   three kinds of text, with the log of steps
     python benchmarks/drafts.py MODEL pairs [--pairs 30]                     a chat and novel prose by turns
     python benchmarks/drafts.py MODEL injected --right 0.6 0.8               guesses right so often, beside arithmetic
+                                               [--against PYTHON]            and llama.cpp with guesses as often right
     python benchmarks/drafts.py MODEL users [--pairs 5]                      eight texts at once, with and without
     python benchmarks/drafts.py MODEL plot --out drafts.svg                  guesses that steps carried over time
 
@@ -22,8 +23,10 @@ import numpy as np
 
 from seventy import LLM
 from seventy.bench.drafts import KINDS, logged, measure, passes, write
+from seventy.bench.engine import Threads
+from seventy.bench.peers import LlamaCpp
 from seventy.engine.drafts import Drafter, Drafts
-from seventy.engine.governor import MAX_DRAFT, Offer
+from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.request import Failed, Finished, Piece, Request
 from seventy.engine.sampler import Sampling
 
@@ -72,16 +75,16 @@ def submit(llm: LLM, ids: Sequence[int], n: int, sampling: Sampling, user: str =
     return wait
 
 
-def everything(offers: Sequence[Offer], room: int, pass_seconds: float = 0.0) -> list[int]:
-    """Guess all there is, whether it pays or not."""
-    return [min(len(offer.chances), room // len(offers)) for offer in offers]
+class Ungoverned(Governor):
+    """Lets steps carry every guess there is, and a draft model read every text, whether it pays or not."""
 
+    for_reading = 1e9
 
-def always(drafts: Drafts) -> None:
-    governor = drafts.governor
-    for _ in range(3):
-        governor.record(1, 1, 1, 1.0)
-    governor.share, governor.ready = everything, lambda texts: texts > 0  # type: ignore[method-assign]
+    def ready(self, texts: int) -> bool:
+        return texts > 0 and bool(self.costs())
+
+    def share(self, offers: Sequence[Offer], room: int, pass_seconds: float = 0.0) -> list[int]:
+        return [min(len(offer.chances), room // len(offers)) for offer in offers]
 
 
 def equal(llm: LLM, n_prompts: int, tokens: int, parallel: int) -> None:
@@ -124,7 +127,7 @@ def equal(llm: LLM, n_prompts: int, tokens: int, parallel: int) -> None:
         for governed in (True, False):
             drafts = make()
             if not governed:
-                always(drafts)
+                drafts.governor = Ungoverned()
             found = all_of(drafts, parallel)
             different = sum(a != b for a, b in zip(alone, found, strict=True))
             drafted, right = (sum(each) for each in zip(*drafts.counts.values(), strict=True))
@@ -149,7 +152,9 @@ def pairs(llm: LLM, count: int, tokens: int) -> None:
             seconds = {}
             for now in (drafts, off) if pair % 2 else (off, drafts):
                 llm.scheduler.drafts = now
-                llm.model.cache.forget()
+                for model in (llm.model, llm.draft_model):
+                    if model:
+                        model.cache.forget()
                 now.forget()
                 start = time.perf_counter()
                 write(llm, kind, tokens, pair)
@@ -162,13 +167,13 @@ def pairs(llm: LLM, count: int, tokens: int) -> None:
     llm.scheduler.drafts = drafts
 
 
-def injected(llm: LLM, rights: Sequence[float], tokens: int) -> None:
-    """Guesses right so often: tokens a second beside the arithmetic of steps by rows."""
+def injected(llm: LLM, rights: Sequence[float], tokens: int, peer: LlamaCpp | None) -> None:
+    """Guesses right so often: tokens a second beside the arithmetic of steps by rows, and a peer's best."""
     ids, off = list(range(10, 74)), Drafts(lookup=False)
     llm.scheduler.drafts = off
-    with logged(off) as plain:
+    with logged(off) as log:
         whole = [*ids, *submit(llm, ids, tokens, Sampling())()]
-    one = statistics.median(step.seconds for step in plain)
+    one = statistics.median(step.seconds for step in log)
     for right in rights:
         drafts = Drafts()
         drafts.make_lookup = lambda seen, user, right=right: Told(  # type: ignore[misc]
@@ -185,8 +190,20 @@ def injected(llm: LLM, rights: Sequence[float], tokens: int) -> None:
         print(
             f"right {right:.0%}: {written / seconds:.1f} tok/s, {1 / one:.1f} without; arithmetic {limit:.1f} with "
             f"{best} guesses a step; steps by rows "
-            + ", ".join(f"{rows}: {1e3 * each:.1f} ms" for rows, each in drafts.governor.costs())
+            + ", ".join(f"{rows}: {1e3 * each:.1f} ms" for rows, each in drafts.governor.costs()),
+            flush=True,
         )
+        if peer:
+            plain = tokens / peer.decode(tokens, len(ids)).seconds
+            speeds = {
+                n: statistics.median(tokens / peer.speculate(tokens, len(ids), n, right).seconds for _ in range(2))
+                for n in (1, 2, 3, 4, 7)
+            }  # fmt: skip
+            listed = ", ".join(f"{n}: {speed:.1f}" for n, speed in speeds.items())
+            print(
+                f"llama.cpp: {max(speeds.values()):.1f} tok/s, {plain:.1f} without; by guesses a pass {listed}",
+                flush=True,
+            )
 
 
 def expected(right: float, n: int) -> float:
@@ -246,8 +263,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--right", type=float, nargs="+", default=(0.6, 0.8))
     parser.add_argument("--isa")
+    parser.add_argument("--against")
     parser.add_argument("--out", type=Path, default=Path("drafts.svg"))
     options = parser.parse_args()
     parallel = 8
@@ -256,12 +275,16 @@ def main() -> None:
         if options.what == "equal":
             equal(llm, options.prompts, min(options.tokens, 40), parallel)
         elif options.what == "kinds":
-            for row in measure(llm, options.tokens, 5):
+            for row in measure(llm, options.tokens, options.repeats):
                 print(f"{row}; passes {row.passes:.3f} of those of one row a token")
         elif options.what == "pairs":
             pairs(llm, options.pairs, options.tokens)
         elif options.what == "injected":
-            injected(llm, options.right, options.tokens)
+            peer = None
+            if options.against:
+                threads = Threads(llm.model.threads, llm.model.threads)
+                peer = LlamaCpp(Path(options.model), threads, 2048, 1, options.against)
+            injected(llm, options.right, options.tokens, peer)
         elif options.what == "users":
             users(llm, options.pairs, options.tokens, parallel)
         else:

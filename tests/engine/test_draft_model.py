@@ -1,5 +1,6 @@
 """A draft model: texts with it are the texts without, its cache is in order, and vocabularies are told apart."""
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from seventy import LLM, SeventyError
 from seventy.engine import draft_choice
-from seventy.engine.draft_model import MAX_PASSES, Vocabularies, compare
+from seventy.engine.draft_model import MAX_PASSES, Counts, Vocabularies, compare
 from seventy.engine.footprint import least_and_full
 from seventy.engine.generation import Generation
 from seventy.engine.governor import Governor
@@ -70,6 +71,52 @@ def test_the_text_is_the_one_without(
             assert any(end.drafted_tokens > end.accepted_tokens for _, end in together)
         cache = llm.scheduler.drafts.model.model.cache  # type: ignore[union-attr]
         assert cache.free_pages == cache.n_pages and cache.states.free == cache.states.n_states
+
+
+def test_what_is_expected_of_guesses_at_places_where_little_was_counted() -> None:
+    of_all = Counts(0.6, 4.0)
+    assert of_all.shares == [0.6] * MAX_PASSES
+    for _ in range(60):
+        of_all.add(2, 1)
+    # The first is right, the second never; what comes after a right second was not seen.
+    assert of_all.shares[0] > 0.95 and of_all.shares[1] < 0.1 and of_all.shares[2] < 0.1
+    text = Counts(0.6, 4.0, of_all)
+    for _ in range(30):
+        text.add(1, 1)
+    assert text.chances(8)[:1] == [pytest.approx(1, abs=0.02)] and len(text.chances(8)) == 2
+    good = Counts(0.6, 4.0)
+    for _ in range(30):
+        good.add(1, 1)
+    assert len(good.chances(8)) == 8 and good.chances(8)[7] > 0.5
+
+
+def test_a_pass_that_another_program_stopped_is_not_the_guesses_fault(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LLM(tiny, threads=2, context=512, draft=str(tiny)) as llm:
+        drafts = llm.scheduler.drafts
+        billed = list[float]()
+        record = drafts.governor.record
+
+        def watched(*of: Any) -> float:
+            if of[-1]:
+                billed.append(of[4])
+            return record(*of)
+
+        always(llm.scheduler, monkeypatch)
+        monkeypatch.setattr(drafts.governor, "record", watched)
+        guess, took = drafts.model.guess, list[float]()  # type: ignore[union-attr]
+
+        def slow(wanted: Any) -> None:
+            start = time.monotonic()
+            guess(wanted)
+            time.sleep(0.2 if len(took) == 5 else 0)
+            took.append(time.monotonic() - start)
+
+        monkeypatch.setattr(drafts.model, "guess", slow)
+        drafts.make_lookup = None
+        llm.generate(prompt(1, 200), 60, ignore_eos=True)
+        assert took[5] > 0.2 > 2 * billed[5]
 
 
 def test_a_recurrent_model_may_draft_for_one_of_its_kind(
@@ -213,7 +260,7 @@ def test_of_a_long_text_the_end_is_read_until_there_is_time_for_all(
             monkeypatch.setattr(Governor, "for_reading", seconds)
             read.clear()
             drafts.model.model.cache.forget()
-            (tokens, end), = all_of(llm, [ids], 100, [{}])
+            ((tokens, end),) = all_of(llm, [ids], 100, [{}])
             assert tokens == expected and read[:1] == wanted and (end.drafted_tokens > 0) == bool(wanted)
 
 
@@ -259,5 +306,3 @@ def test_a_refusal_names_both_files(tiny: Path, smollm2: Path) -> None:
         compare(tiny, smollm2)
     with pytest.raises(SeventyError, match="cannot draft for"):
         LLM(tiny, draft=str(smollm2))
-
-

@@ -103,3 +103,49 @@ def test_reading_with_a_draft_model_is_paid_for() -> None:
     assert governor.for_reading == 0 and governor.account < 0
     governor.begin()
     assert governor.account == 0
+
+
+def model_text(governor: Governor, right: bool, tokens: int, reading: float) -> float:
+    """Write a text that a draft model has to read first, whose guesses are all right or all wrong; its seconds."""
+    row, each = 0.2, 0.1
+    governor.begin()
+    total, written, read = 0.0, 0, False
+    while written < tokens:
+        governor.keep_for_reading(0.0 if read else 1.0)
+        chance = 0.9 if read or governor.for_reading >= reading else 0.0
+        offer = Offer([chance ** (i + 1) for i in range(8)], passes=True) if chance else Offer()
+        n = governor.share([offer], 60, each)[0]
+        drafting = each * n
+        if n and not read:
+            governor.pay_reading(reading)
+            read, total = True, total + reading
+        governor.record(1, 1 + n, 1 + n * right, 1 + row * n, drafting, passes=n > 0)
+        total, written = total + 1 + row * n + drafting, written + 1 + n * right
+    return total
+
+
+@pytest.mark.parametrize("reading", [0.5, 2.0, 10.0])
+def test_a_draft_model_that_is_always_wrong_costs_two_hundredths(reading: float) -> None:
+    governor = Governor()
+    for _ in range(5):
+        assert model_text(governor, False, 200, reading) <= 1.02 * 200
+
+
+def test_what_a_draft_model_saved_pays_for_reading_the_next_text() -> None:
+    governor = Governor()
+    first = model_text(governor, True, 200, 2.0)
+    then = [model_text(governor, True, 200, 2.0) for _ in range(3)]
+    # It may read from the first step on, when it was right before.
+    assert max(then) < first - 10 and max(then) < 100
+    # Once more than that it cannot cost: four steps and the share of every text.
+    wrong = [model_text(governor, False, 200, 2.0) for _ in range(4)]
+    assert wrong[0] <= 204 + 0.02 * 200 and sum(wrong) <= 800 * 1.02 + 4
+
+
+def test_what_lookups_saved_pays_for_no_reading() -> None:
+    governor = Governor()
+    for _ in range(50):
+        governor.record(1, 1, 1, 1.0)
+        governor.record(1, 9, 9, 1.5)
+    governor.begin()
+    assert governor.for_reading == 0

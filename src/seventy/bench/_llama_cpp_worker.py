@@ -2,7 +2,9 @@
 
 Line 1: {"path", "prefill_threads", "decode_threads", "context", "sequences"} -> {"version", "system"}, `system` being
 what llama.cpp says of its build; then {"what": "prefill", "tokens"},
-{"what": "decode", "tokens", "depth"} or {"what": "batch", "rows", "depth", "passes"} -> {"seconds"}.
+{"what": "decode", "tokens", "depth"}, {"what": "batch", "rows", "depth", "passes"} or
+{"what": "speculate", "tokens", "depth", "guesses", "right"} -> {"seconds"}. The last writes tokens by passes with so
+many guesses each, of which one is right as often as `right` says; what was read of wrong ones is taken back.
 """
 
 import ctypes
@@ -51,6 +53,14 @@ def main() -> None:
         for first in range(0, len(rows), 512):
             decode(rows[first : first + 512], int(first + 512 >= len(rows)))
 
+    def speculate(at: int, tokens: int, guesses: int, right: float) -> None:
+        memory, end = native.llama_get_memory(context), at + tokens
+        while at < end:
+            decode(random_rows(at, 1 + guesses), 1 + guesses)
+            wrong = (i for i in range(guesses) if random.random() >= right)
+            at += 1 + next(wrong, guesses)
+            native.llama_memory_seq_rm(memory, 0, at, -1)
+
     for line in sys.stdin:
         task = json.loads(line)
         native.llama_memory_clear(native.llama_get_memory(context), True)
@@ -65,6 +75,9 @@ def main() -> None:
             passes = [[row for s in sequences for row in random_rows(position, 1, s)] for position in at]
         native.llama_synchronize(context)
         start = time.perf_counter()
+        if task["what"] == "speculate":
+            speculate(task["depth"], task["tokens"], task["guesses"], task["right"])
+            passes = []
         for rows in passes:
             if task["what"] == "prefill":
                 read(rows)

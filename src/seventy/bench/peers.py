@@ -67,7 +67,7 @@ class LlamaCpp:
             raise SeventyError(answer["error"])
         return answer
 
-    def _time(self, what: str, **task: int) -> Timing:
+    def _time(self, what: str, **task: float) -> Timing:
         return Timing(float(self._ask({"what": what, **task})["seconds"]))
 
     def prefill(self, tokens: int) -> Timing:
@@ -78,6 +78,10 @@ class LlamaCpp:
 
     def batch(self, rows: int, depth: int, passes: int) -> Timing:
         return self._time("batch", rows=rows, depth=depth, passes=passes)
+
+    def speculate(self, tokens: int, depth: int, guesses: int, right: float) -> Timing:
+        """Time about `tokens` tokens, written by passes with so many guesses, each right with that probability."""
+        return self._time("speculate", tokens=tokens, depth=depth, guesses=guesses, right=right)
 
     def close(self) -> None:
         self._process.kill()

@@ -111,12 +111,14 @@ def compare(target: str | os.PathLike[str], draft: str | os.PathLike[str]) -> Vo
         raise SeventyError(f"{os.fspath(draft)} cannot draft for {os.fspath(target)}: {error}") from None
 
 
-class _Counts:
+class Counts:
     """How often guesses were right by their position in a step, where those before were."""
 
-    def __init__(self, shares: Sequence[float], count: float) -> None:
-        self._right = [share * count for share in shares]
-        self._counted = [count] * len(shares)
+    def __init__(self, first: float, count: float, of_all: "Counts | None" = None) -> None:
+        """Expect what was counted of all texts, or of a first guess `first`, as if `count` had been counted."""
+        shares = [first] * MAX_PASSES if of_all is None else of_all.shares
+        self._expected, self._count = [max(share, _LEAST_SHARE) for share in shares], count
+        self._right, self._counted = [0.0] * MAX_PASSES, [0.0] * MAX_PASSES
 
     def add(self, guessed: int, right: int) -> None:
         for i in range(min(guessed, right + 1)):
@@ -128,7 +130,16 @@ class _Counts:
 
     @property
     def shares(self) -> list[float]:
-        return [right / counted for right, counted in zip(self._right, self._counted, strict=True)]
+        """How often the guess at each position is right.
+
+        Where little was counted it is expected to be as much better or worse than elsewhere as the one before it.
+        """
+        shares, better = list[float](), 1.0
+        for right, counted, expected in zip(self._right, self._counted, self._expected, strict=True):
+            share = (right + min(1.0, expected * better) * self._count) / (counted + self._count)
+            shares.append(share)
+            better = share / expected
+        return shares
 
     def chances(self, most: int) -> list[float]:
         chances, chance = list[float](), 1.0
@@ -146,12 +157,23 @@ class DraftModel:
     def __init__(self, model: Model, vocabularies: Vocabularies, read_share: float) -> None:
         """`read_share` is what it reads for a token of what the model that it guesses for does."""
         self.model, self.vocabularies = model, vocabularies
-        self.counts = _Counts([_FIRST_SHARE] * MAX_PASSES, _FIRST_COUNT)
+        self.counts = Counts(_FIRST_SHARE, _FIRST_COUNT)
         self.seconds_read = 0.0
         self._read_share = read_share
         # Seconds of a pass by the number of texts, and of a row where texts are read.
         self._pass_seconds: dict[int, float] = {}
         self._row_seconds: float | None = None
+
+    def warm(self) -> None:
+        """Read something twice: the first pass of a model is slow, the second says what reading takes."""
+        for _ in range(2):
+            self._row_seconds = None
+            sequence = self.model.new_sequence()
+            sequence.open([0] * (_HEAD + _LEAST_TAIL))
+            self.read(sequence, [0] * (_HEAD + _LEAST_TAIL))
+            sequence.close()
+            self.model.cache.forget()
+        self.seconds_read = 0.0
 
     def open(self, generation: Generation) -> "ModelDrafter":
         return ModelDrafter(self, generation)
@@ -179,10 +201,11 @@ class DraftModel:
             if not active:
                 return
             start = time.monotonic()
-            step = self.model.step([drafter.segment() for drafter in active])
+            segments = [drafter.segment() for drafter in active]
+            step = self.model.step(segments)
             logits = [None if i in step.bad else step.logits[i] for i in range(len(active))]
             seconds = time.monotonic() - start
-            if done:
+            if all(len(segment.tokens) <= 2 for segment in segments):
                 known = self._pass_seconds.setdefault(len(active), seconds)
                 self._pass_seconds[len(active)] = known + (seconds - known) * _WEIGHT
             for drafter, row in zip(active, logits, strict=True):
@@ -211,7 +234,7 @@ class ModelDrafter:
 
     def __init__(self, of: DraftModel, generation: Generation) -> None:
         self._of, self._generation = of, generation
-        self._counts = _Counts([max(share, _LEAST_SHARE) for share in of.counts.shares], _TEXT_COUNT)
+        self._counts = Counts(_FIRST_SHARE, _TEXT_COUNT, of.counts)
         # The text as the draft model reads it: without the `_skipped` tokens behind its head.
         self._sequence: CachedSequence | None = None
         self._skipped = 0

@@ -67,6 +67,8 @@ class Drafts:
         # Of each drafter how many guesses were taken and how many right; what a row of a prompt takes.
         self.counts = {"lookup": [0, 0], "model": [0, 0]}
         self._prompt_row = 0.0
+        # Of the last guesses: seconds of reading before them, and what the draft model's passes should have taken.
+        self._read_seconds = self._expected = 0.0
 
     def _lookup(self, tokens: Sequence[int], user: str) -> Drafter:
         return Lookup(tokens, self._memory, user)
@@ -142,13 +144,18 @@ class Drafts:
 
     def _ask_model(self, wanted: Sequence[tuple[ModelDrafter | None, int]]) -> None:
         ready = list[tuple[ModelDrafter, int]]()
+        self._read_seconds = self._expected = 0.0
         for drafter, n in wanted:
             assert drafter is not None and self.model is not None
             before = self.model.seconds_read
             if drafter.catch_up(self._rows_to_read()):
                 ready.append((drafter, n))
-            self.governor.pay_reading(self.model.seconds_read - before)
+            seconds = self.model.seconds_read - before
+            self.governor.pay_reading(seconds)
+            self._read_seconds += seconds
         if ready and self.model:
+            passes = max(n for _, n in ready)
+            self._expected = passes * self.model.pass_seconds(len(ready), self.governor.cost(len(ready)))
             self.model.guess(ready)
 
     def observe(self, text: TextDrafts, drafted: int, accepted: int) -> None:
@@ -169,7 +176,13 @@ class Drafts:
 
         Returns the seconds it saved.
         """
-        plain = self.governor.record(len(texts), rows, sum(written), seconds, drafting)
+        billed, passes = drafting, bool(drafting and self._expected)
+        if passes:
+            # What was read is paid for; another program may have stopped the passes, which is not their fault.
+            billed = min(drafting - self._read_seconds, 2 * self._expected)
+        plain = self.governor.record(len(texts), rows, sum(written), seconds, billed, passes)
+        if any(text.model and text.model.behind for text in texts):
+            self.governor.keep_for_reading(seconds)
         if rows == len(texts) and not drafting:
             return 0.0
         for text, n in zip(texts, written, strict=True):

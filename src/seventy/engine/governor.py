@@ -18,8 +18,9 @@ _ROW_COST = 0.1
 _EXTRA_ROWS = frozenset((1, 2, 3, 5, 7, 11, 15, 23, 31, 47))
 # How many steps without guesses must be measured first, and after how many with guesses the next one is.
 _LEAST_MEASURED, _STEPS_PER_PLAIN = 3, 64
-# What guesses may cost: this share of the time. What they saved counts for at most so many steps.
-_ALLOWANCE, _MOST_SAVED = 0.015, 4.0
+# What guesses may cost: this share of the time, of which this is kept for reading where a draft model has not read.
+# What guesses saved counts for at most so many steps.
+_ALLOWANCE, _FOR_READING, _MOST_SAVED = 0.015, 0.005, 4.0
 # The least weight of a new measurement, its weight for the load, and how far off it may be (logarithms).
 _LEAST_WEIGHT, _LOAD_WEIGHT, _MOST_CHANGE = 1 / 16, 1 / 4, 0.5
 
@@ -40,7 +41,8 @@ class Governor:
 
     It keeps an account: steps put 1.5 % of their time into it, and those with guesses what these saved. A step may have
     no more guesses than the account pays for if all of them are wrong. So whatever the text, guesses cost at most 1.5 %
-    of its time, as far as steps take what was measured.
+    of its time, as far as steps take what was measured. A draft model has to read a text before it guesses: for that
+    and its first guesses counts what it saved in other texts, too, four steps at most.
     """
 
     def __init__(self) -> None:
@@ -50,19 +52,22 @@ class Governor:
         self._seconds: dict[int, float] = {}
         self._measured: dict[int, int] = {}
         self._load = 0.0
-        # Seconds that guesses may cost; seconds that reading texts with a draft model may cost; steps with guesses
-        # since the last one without.
-        self.account = self._reading = 0.0
+        # Seconds that guesses may cost; seconds that reading texts with a draft model may cost; what the draft model
+        # saved, in whatever text; steps with guesses since the last one without.
+        self.account = self._reading = self._earned = 0.0
         self._since_plain = 0
 
     def begin(self) -> None:
-        """Nothing runs: what was saved or spent on earlier texts is not this text's."""
+        """Nothing runs: what was saved or spent on earlier texts is not this text's, but for what a draft model did."""
         self.account = self._reading = 0.0
 
-    def record(self, texts: int, rows: int, written: int, seconds: float, drafting: float = 0.0) -> float:
+    def record(
+        self, texts: int, rows: int, written: int, seconds: float, drafting: float = 0.0, passes: bool = False
+    ) -> float:
         """Learn from a step of `rows` rows that wrote `written` tokens of `texts` answers, and read no prompt.
 
-        `drafting` are seconds that its guesses took before it. Returns what a step without guesses would have taken.
+        `drafting` are seconds that its guesses took before it, in passes of a draft model where `passes` says so.
+        Returns what a step without guesses would have taken.
         """
         found = log(max(seconds, 1e-9)) - self._load
         if rows not in self._measured:
@@ -81,9 +86,17 @@ class Governor:
         plain = self.cost(texts)
         if rows > texts or drafting:
             # Another program may have stopped the step: that is not the guesses' fault.
-            self.account += plain * written / texts - min(seconds, 2 * self.cost(rows)) - drafting
+            saved = plain * written / texts - min(seconds, 2 * self.cost(rows)) - drafting
+            self.account += saved
+            if passes:
+                self._earned = min(max(0.0, self._earned + saved), _MOST_SAVED * plain)
         self.account = min(self.account + _ALLOWANCE * seconds, _MOST_SAVED * plain)
         return plain
+
+    def keep_for_reading(self, seconds: float) -> None:
+        """Keep a part of what a step of so many seconds allows: a draft model has not read all texts yet."""
+        kept = _FOR_READING * seconds
+        self._reading, self.account = self._reading + kept, self.account - kept
 
     def record_prompt(self, seconds: float) -> None:
         """Learn that a step read prompts: so much longer may it take to read them with a draft model, too."""
@@ -92,13 +105,18 @@ class Governor:
     @property
     def for_reading(self) -> float:
         """Seconds that a draft model may take to read a text that it has not read."""
-        return self._reading + max(0.0, self.account)
+        return self._reading + max(0.0, self._credit)
+
+    @property
+    def _credit(self) -> float:
+        """Seconds that guesses of a draft model may cost."""
+        return max(self.account, self._earned)
 
     def pay_reading(self, seconds: float) -> None:
         """Take what reading a text with a draft model took."""
-        self._reading -= seconds
-        if self._reading < 0:
-            self.account, self._reading = self.account + self._reading, 0.0
+        owed = max(0.0, seconds - self._reading)
+        self._reading -= seconds - owed
+        self.account, self._earned = self.account - owed, max(0.0, self._earned - owed)
 
     def cost(self, rows: int) -> float:
         """Return the seconds that a step of so many rows would take now: on a line through the nearest measured ones.
@@ -124,7 +142,7 @@ class Governor:
     def ready(self, texts: int) -> bool:
         """Whether the next step of so many texts may have guesses at all, whatever they are."""
         known = self._measured.get(texts, 0) >= _LEAST_MEASURED and self._since_plain < _STEPS_PER_PLAIN
-        return known and self.account > 0
+        return known and self._credit > 0
 
     def share(self, offers: Sequence[Offer], room: int, pass_seconds: float = 0.0) -> list[int]:
         """Return how many guesses of each text the next step carries, `room` at most in all.
@@ -149,7 +167,7 @@ class Governor:
     ) -> tuple[float, list[tuple[float, int]]]:
         """Return the tokens a second with the best guesses after so many passes, and which guesses these are."""
         texts = len(offers)
-        plain = self.cost(texts)
+        plain, credit = self.cost(texts), self._credit if passes else self.account
         # The likeliest first; those of one text stay in their order.
         order = sorted(
             (-chance, i)
@@ -164,7 +182,7 @@ class Governor:
             if n not in _EXTRA_ROWS and n != len(order):
                 continue
             cost = self.cost(texts + n) + seconds
-            if cost - plain > self.account:
+            if cost - plain > credit:
                 break
             if expected / cost > best_speed:
                 best, best_speed = n, expected / cost

@@ -172,7 +172,10 @@ class LLM:
             _log.warning("going on without the draft model %s: %s", self.draft_path, error)
             self.draft_path = None
             return None
-        return DraftModel(self.draft_model, vocabularies, self.draft_model.read_bytes(0) / self.model.read_bytes(0))
+        share = self.draft_model.read_bytes(0) / self.model.read_bytes(0)
+        drafts = DraftModel(self.draft_model, vocabularies, share)
+        drafts.warm()
+        return drafts
 
     @property
     def context(self) -> int:
