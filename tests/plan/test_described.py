@@ -106,7 +106,7 @@ def test_soldered_memory_is_what_the_machine_has() -> None:
         ("EPYC 7742 1.5TB RAM", "AMD EPYC 7742", "24x64"),
         ("NVIDIA Grace 480GB", "NVIDIA Grace", "1x480"),
         ("Grace 480GB", "NVIDIA Grace", "1x480"),
-        ("AmpereOne A192-32X 8x64", "AmpereOne A192-32X", "8x64"),
+        ("AmpereOne A192-32X 64GB", "AmpereOne A192-32X", "4x16"),
         ("M4 Pro (12-core) 48GB", "Apple M4 Pro (12-core)", "1x48"),
         ("M4 Pro 48GB", "Apple M4 Pro", "1x48"),
         ("Ryzen 9 7950X 64GB 1TB", "AMD Ryzen 9 7950X", "2x32"),
