@@ -67,6 +67,9 @@ DISTURBANCES: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
     "tokenize 250 kB": lambda: (TOKENS, {"content": "some words, and more " * 12000}),
     "tokenize 8 MB": lambda: (TOKENS, {"content": "a" * (_LONG - 1000)}),
     "text of 200 kB": lambda: (TEXT, {"prompt": "w" * 200_000, "max_tokens": 1, "model": "x"}),
+    "ids of 60 kB": lambda: (TEXT, {"prompt": [1] * 20_000, "max_tokens": 1, "model": "x"}),
+    "8 MB of messages": lambda: _chat(messages=[{"role": "user", "content": "a"}] * (_LONG // 36)),
+    "8 MB of schema": lambda: _schema({"enum": [*range(_LONG // 9)]}),
     "ids of 8 MB": lambda: (TEXT, {"prompt": [1] * (_LONG // 4), "max_tokens": 1, "model": "x"}),
     "bad requests": lambda: (CHAT, {"messages": "none"}),
 }

@@ -164,18 +164,20 @@ def forked(
     if during:
         with contextlib.suppress(OSError):
             during(log, process)
-    deadline = time.monotonic() + seconds
+    # Counted by naps: this process may be stopped for a while, and the other with it.
+    naps = 0
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             code: int | None = os.waitstatus_to_exitcode(status)
             break
-        if time.monotonic() > deadline:
+        if naps > 100 * seconds:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             code = None
             break
         time.sleep(0.01)
+        naps += 1
     hit, *found = counts.read_text().splitlines() if counts.exists() else [""]
     pairs = (line.split() for line in found)
     return End(code, log.read_text(errors="replace"), {kind: int(n) for kind, n in pairs}, hit)

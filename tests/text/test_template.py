@@ -130,7 +130,7 @@ def test_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_process_ends_with_its_template() -> None:
     template = ChatTemplate("x", "", "")
     assert template._renderer is not None
-    process = template._renderer._process
+    process = template._renderer.process
     assert template.render([]) == "x"
     del template
     gc.collect()

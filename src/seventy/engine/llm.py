@@ -220,12 +220,16 @@ class LLM:
         least = 0
         for text in texts:
             least += self.tokenizer.fewest(text, self.context - least)
-            if least >= self.context:
-                raise TooLong(
-                    f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an "
-                    f"answer after it; shorten the prompt or take a larger context",
-                    least, self.context,
-                )  # fmt: skip
+            self.check_tokens(least)
+
+    def check_tokens(self, least: int) -> None:
+        """Raise TooLong where a prompt of so many tokens, or more, cannot fit."""
+        if least >= self.context:
+            raise TooLong(
+                f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an answer "
+                f"after it; shorten the prompt or take a larger context",
+                least, self.context,
+            )  # fmt: skip
 
     def infill_ids(self, before: str, after: str) -> list[int]:
         """The tokens that ask for what stands between two texts; special tokens in them are text."""

@@ -30,6 +30,7 @@ from seventy.server import (
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
 from seventy.server.history import History
+from seventy.server.large import LargeBodies
 from seventy.server.library import Fetch
 from seventy.server.metrics import Metrics
 from seventy.server.pairing import Pairing
@@ -101,7 +102,7 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
         _log.error("%s %s failed", request.method, request.url.path)
         return ApiError(500, "the server failed at this request; its log says more").response(request.url.path)
 
-    return Guard(app, rules)
+    return Guard(LargeBodies(app, pool), rules)
 
 
 class _PageFiles(StaticFiles):

@@ -132,7 +132,7 @@ class Guard:
         if scope["method"] == "HEAD":
             # The same as GET; the protocol leaves the body out.
             scope["method"] = "GET"
-        await self._app(scope, _replay(body, receive), send_guarded)
+        await self._app(scope, replay(body, receive), send_guarded)
 
     def _is_allowed(self, origin: str) -> bool:
         if "*" in self._rules.origins or origin in self._rules.origins:
@@ -261,7 +261,7 @@ async def _preflight(wanted: str, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """What was read, once; then what comes after it: the client going away."""
     unread = True
 

@@ -13,6 +13,7 @@ from typing import Any
 import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seventy.errors import SeventyError
@@ -32,6 +33,9 @@ HEADER_SECONDS = 20.0
 # A client that takes nothing for so long is given up; what was written for it waited in memory.
 STALLED_SECONDS = 60.0
 _MAX_HEADER_BYTES = 32 << 10
+# Bodies are read at this pace, all of them together, after a megabyte at once: the system's share of it, and ours, is
+# taken from the answers that are written meanwhile.
+_BYTES_A_SECOND, _BYTES_AT_ONCE = 32e6, 1e6
 
 
 class Complaints:
@@ -70,6 +74,46 @@ def connections_at_once() -> int:
     return max(4, min(MAX_CONNECTIONS, soft - _RESERVED))
 
 
+class _Pace:
+    """How fast bodies may be read."""
+
+    def __init__(self) -> None:
+        self._left, self._at = _BYTES_AT_ONCE, time.monotonic()
+
+    def read(self, size: int) -> None:
+        """Say that so many bytes were read."""
+        now = time.monotonic()
+        self._left = min(_BYTES_AT_ONCE, self._left + (now - self._at) * _BYTES_A_SECOND) - size
+        self._at = now
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long to read nothing."""
+        return max(0.0, -self._left / _BYTES_A_SECOND - (time.monotonic() - self._at))
+
+
+class _PacedFlow(FlowControl):
+    """Reads on when it is time: only bodies stop reading (uvicorn's HIGH_WATER_LIMIT), so that others do not wait."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, pace: _Pace) -> None:
+        super().__init__(transport)
+        self._loop, self._pace = loop, pace
+        self._timer: asyncio.TimerHandle | None = None
+
+    def resume_reading(self) -> None:
+        if not self.read_paused or self._timer is not None:
+            return
+        if wait := self._pace.wait_seconds:
+            self._timer = self._loop.call_later(wait, self._resume)
+        else:
+            super().resume_reading()
+
+    def _resume(self) -> None:
+        self._timer = None
+        # Others may have read meanwhile.
+        self.resume_reading()
+
+
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 that waits for headers and readers, but not for ever."""
 
@@ -77,9 +121,11 @@ class PatientProtocol(H11Protocol):
     _stalled_timer: asyncio.TimerHandle | None = None
     # As many as there is room for.
     max_connections = MAX_CONNECTIONS
+    pace = _Pace()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow = _PacedFlow(transport, self.loop, self.pace)
         self._wait_for_header()
         if len(self.connections) > self.max_connections:
             self._make_room()
@@ -96,6 +142,7 @@ class PatientProtocol(H11Protocol):
         return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
+        self.pace.read(len(data))
         super().data_received(data)
         self._since = time.monotonic()
         if self.conn.their_state is h11.IDLE:

@@ -15,7 +15,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )  # fmt: skip
@@ -28,7 +30,35 @@ from seventy.text.tokenizer import Tokenizer
 MAX_CHOICES, MAX_STOPS = 16, 16
 # A bias that no logit comes up to.
 _BANNED = -1e30
-TokenIds = list[Annotated[int, Field(ge=0, lt=1 << 31)]]
+_NUMBERS = {int, float, bool, type(None)}
+
+
+def _are_ids(ids: list[int]) -> list[int]:
+    if ids and not (0 <= min(ids) and max(ids) < 1 << 31):
+        wrong = next(id for id in ids if not 0 <= id < 1 << 31)
+        raise ValueError(f"token ids are from 0 to 2147483647, not {wrong}")
+    return ids
+
+
+# Checked together: it takes a quarter of the time, in which nothing else runs.
+TokenIds = Annotated[list[int], AfterValidator(_are_ids)]
+
+
+def _kind_of_prompt(value: Any) -> str:
+    """Which of the forms of a prompt is meant, so that what is said of a wrong one is said of that."""
+    if not isinstance(value, list):
+        return "text"
+    return {str: "texts", list: "lists"}.get(type(value[0]), "ids") if value else "ids"
+
+
+# One prompt or several, as texts or as token ids.
+Prompts = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[TokenIds, Tag("ids")]
+    | Annotated[list[str], Tag("texts")]
+    | Annotated[list[TokenIds], Tag("lists")],
+    Discriminator(_kind_of_prompt),
+]
 
 
 class Body(BaseModel):
@@ -57,7 +87,7 @@ def whole_characters(data: Any) -> Any:
         return data
     if isinstance(data, Mapping):
         return {whole_characters(key): whole_characters(value) for key, value in data.items()}
-    if isinstance(data, list) and any(isinstance(each, str | Mapping | list) for each in data):
+    if isinstance(data, list) and not _NUMBERS.issuperset(map(type, data)):
         return [whole_characters(each) for each in data]
     return data
 
@@ -375,7 +405,7 @@ class ChatBody(SamplingBody):
 
 class CompletionBody(SamplingBody):
     model: str | None = None
-    prompt: str | TokenIds | list[str] | list[TokenIds]
+    prompt: Prompts
     stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: Annotated[Annotated[int, Field(ge=0, le=20)] | None, _as_number] = None
@@ -386,7 +416,7 @@ class CompletionBody(SamplingBody):
 
 class EmbeddingBody(Body):
     model: str | None = None
-    input: str | TokenIds | list[str] | list[TokenIds]
+    input: Prompts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
 

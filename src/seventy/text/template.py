@@ -5,17 +5,14 @@ looping for ever or from doubling a text until the memory is full; so it runs in
 which has a limit of time and memory, can open no file, and is ended when it does not answer.
 """
 
-import contextlib
 import json
-import subprocess
-import sys
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seventy.errors import SeventyError
+from seventy.text.worker import Worker
 
 MAX_SECONDS = 10.0
 MAX_SOURCE_CHARACTERS = 1 << 20
@@ -45,7 +42,7 @@ class ChatTemplate:
         self._source = source
         self._specials = {"bos_token": bos, "eos_token": eos}
         self._lock = threading.Lock()
-        self._renderer: _Renderer | None = _Renderer(self)
+        self._renderer: Worker | None = self._start()
 
     def render(
         self,
@@ -70,9 +67,9 @@ class ChatTemplate:
             raise SeventyError(f"the messages are no plain data ({error}); give texts, numbers, lists, dicts") from None
         with self._lock:
             if self._renderer is None:
-                self._renderer = _Renderer(self)
+                self._renderer = self._start()
             try:
-                answer = self._renderer.ask(line)
+                answer = self._ask(self._renderer, line)
             except BaseException:
                 # Also when the wait for it was interrupted: its answer would be taken for the next one's.
                 self._renderer.end()
@@ -94,47 +91,12 @@ class ChatTemplate:
                 self._renderer.end()
                 self._renderer = None
 
+    def _start(self) -> Worker:
+        return Worker(self, _SCRIPT, "render the chat template")
 
-class _Renderer:
-    """The process; it ends with its `owner`."""
-
-    def __init__(self, owner: ChatTemplate) -> None:
-        # -P: the folder of the script, with its own names for modules, stays out of the import path.
-        command = [sys.executable, "-P", str(_SCRIPT)]
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-        except OSError as error:
-            raise SeventyError(f"cannot start {sys.executable} to render the chat template: {error.strerror}") from None
-        assert process.stdin is not None and process.stdout is not None
-        self._process, self._stdin, self._stdout = process, process.stdin, process.stdout
-        self.end = weakref.finalize(owner, _end, process)
-
-    def ask(self, line: bytes) -> dict[str, str]:
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(MAX_SECONDS, stop)
-        timer.start()
-        try:
-            self._stdin.write(line + b"\n")
-            self._stdin.flush()
-            answer = self._stdout.readline()
-        except BrokenPipeError:
-            answer = b""
-        finally:
-            timer.cancel()
-        if answer:
-            return json.loads(answer)
-        why = f"did not end within {MAX_SECONDS:g} s" if late.is_set() else "ended its process"
-        raise NoAnswer(f"the model's chat template {why}; give another one (--chat-template)")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    with contextlib.suppress(BrokenPipeError):
-        process.communicate()
+    def _ask(self, renderer: Worker, line: bytes) -> dict[str, str]:
+        answer = renderer.ask(line + b"\n", MAX_SECONDS)
+        if answer is None:
+            why = f"did not end within {MAX_SECONDS:g} s" if renderer.late else "ended its process"
+            raise NoAnswer(f"the model's chat template {why}; give another one (--chat-template)")
+        return answer

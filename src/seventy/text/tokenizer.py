@@ -121,15 +121,19 @@ class Tokenizer:
         It does not look further once there are `enough`.
         """
         data = text.encode("utf-8", "surrogatepass")
-        fewest = len(data) // self._longest
+        fewest = self.fewest_in(len(data), 0)
         words = 0
         # Pieces, because looking for a pattern holds the interpreter.
         for at in range(0, len(data) if len(data) >= _LONG_TEXT else 0, _LONG_TEXT):
             if fewest >= enough:
                 break
             words += len(_END_OF_WORD.findall(data[at : at + _LONG_TEXT]))
-            fewest = max(fewest, words // self._most_words)
+            fewest = self.fewest_in(len(data), words)
         return fewest
+
+    def fewest_in(self, size: int, words: int) -> int:
+        """A number of tokens that a text of so many bytes and ends of words ("x ") has at least."""
+        return max(size // self._longest, words // self._most_words if words else 0)
 
     def is_control(self, token: int) -> bool:
         """Whether the token is never a piece of a text, but steers the model."""
