@@ -30,7 +30,7 @@ import httpx
 PEER = """
 import sys, time, xllamacpp as x
 p = x.CommonParams()
-p.model.path, p.port, p.n_parallel, p.n_ctx, p.hostname = sys.argv[1], int(sys.argv[2]), 4, 4 * 8192, "127.0.0.1"
+p.model.path, p.port, p.n_parallel, p.n_ctx, p.hostnames = sys.argv[1], int(sys.argv[2]), 4, 4 * 8192, ["127.0.0.1"]
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = int(sys.argv[3])
 server = x.Server(p)
 time.sleep(1e6)

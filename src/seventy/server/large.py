@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from seventy.engine.request import TooLong
 from seventy.errors import SeventyError
 from seventy.machine.topology import yield_to_others
-from seventy.server.backend import Backend, too_long
+from seventy.server.backend import too_long
 from seventy.server.errors import ApiError
 from seventy.server.guard import replay
 from seventy.server.pool import ModelPool
@@ -59,9 +59,13 @@ class LargeBodies:
             raise ApiError(503, said, "overloaded", None, {"Retry-After": "5"})
         self._waiting += len(body)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._weigh, body)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._look, body)
         finally:
             self._waiting -= len(body)
+
+    def _look(self, body: bytes) -> None:
+        """ApiError for a body that cannot be meant."""
+        found = self._weigh(body)
         if found is None:
             raise ApiError(503, "the request is too large to be read now; send less", "overloaded")
         if not found:
@@ -77,14 +81,12 @@ class LargeBodies:
     def _check_length(self, found: dict[str, Any]) -> None:
         """ApiError where the text cannot fit into the context of its model, if that is loaded."""
 
-        def check(backend: Backend) -> None:
-            least = backend.llm.tokenizer.fewest_in(found["bytes"], found["words"])
-            backend.llm.check_tokens(max(least, found["ids"]))
-
-        try:
-            self._pool.look(check, self._pool.find(found["model"]))
-        except TooLong as error:
-            raise too_long(error) from None
+        for llm in self._pool.look(lambda backend: backend.llm, self._pool.find(found["model"])):
+            try:
+                # Not while the pool's lock is held: the first time takes a while.
+                llm.check_tokens(max(llm.tokenizer.fewest_in(found["bytes"], found["words"]), found["ids"]))
+            except TooLong as error:
+                raise too_long(error) from None
 
     def _weigh(self, body: bytes) -> dict[str, Any] | None:
         """What the process says of a body, nothing where none can be started; None where it did not bear it."""

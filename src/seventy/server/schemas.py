@@ -34,7 +34,7 @@ _NUMBERS = {int, float, bool, type(None)}
 
 
 def _are_ids(ids: list[int]) -> list[int]:
-    if ids and not (0 <= min(ids) and max(ids) < 1 << 31):
+    if ids and not (min(ids) >= 0 and max(ids) < 1 << 31):
         wrong = next(id for id in ids if not 0 <= id < 1 << 31)
         raise ValueError(f"token ids are from 0 to 2147483647, not {wrong}")
     return ids
