@@ -114,6 +114,8 @@ def weigh(body: bytes) -> dict[str, Any]:
         heaviest = max(heaviest, (name[:64], rest), key=lambda pair: pair[1])
     model = data.get("model")
     about = {"model": model if isinstance(model, str) else None, "field": heaviest[0], "weight": heaviest[1]}
+    # OpenAI's word for a conversation whose oldest turns may be left out.
+    about["shortened"] = data.get("truncation") == "auto"
     return about | {"bytes": most.bytes, "words": most.words, "ids": most.ids}
 
 

@@ -29,6 +29,8 @@ MAX_OTHER_BYTES = 1 << 20
 # What may wait to be looked at.
 _MAX_WAITING_BYTES = 128 << 20
 _SECONDS = 30.0
+# The page's conversations, whose oldest turns are left out.
+_SHORTENED = "/answers/"
 _SCRIPT = Path(__file__).with_name("_weigh.py")
 
 
@@ -47,24 +49,24 @@ class LargeBodies:
             body = (await receive()).get("body", b"")
             try:
                 if len(body) > LARGE_BYTES:
-                    await self._check(body)
+                    await self._check(body, scope["path"].startswith(_SHORTENED))
             except ApiError as error:
                 return await error.response(scope["path"])(scope, receive, send)
             receive = replay(body, receive)
         await self._app(scope, receive, send)
 
-    async def _check(self, body: bytes) -> None:
+    async def _check(self, body: bytes, shortened: bool) -> None:
         if self._waiting + len(body) > _MAX_WAITING_BYTES:
             said = "too many large requests at once; try again in 5 s"
             raise ApiError(503, said, "overloaded", None, {"Retry-After": "5"})
         self._waiting += len(body)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._look, body)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._look, body, shortened)
         finally:
             self._waiting -= len(body)
 
-    def _look(self, body: bytes) -> None:
-        """ApiError for a body that cannot be meant."""
+    def _look(self, body: bytes, shortened: bool) -> None:
+        """ApiError for a body that cannot be meant; `shortened`: what does not fit is left out."""
         found = self._weigh(body)
         if found is None:
             raise ApiError(503, "the request is too large to be read now; send less", "overloaded")
@@ -76,7 +78,8 @@ class LargeBodies:
             name = found["field"]
             said = f"{name}: more than {MAX_OTHER_BYTES} bytes beside the text of the prompt; send less"
             raise ApiError(413, said, "field_too_large", name)
-        self._check_length(found)
+        if not shortened and not found["shortened"]:
+            self._check_length(found)
 
     def _check_length(self, found: dict[str, Any]) -> None:
         """ApiError where the text cannot fit into the context of its model, if that is loaded."""

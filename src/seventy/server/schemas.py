@@ -46,9 +46,10 @@ TokenIds = Annotated[list[int], AfterValidator(_are_ids)]
 
 def _kind_of_prompt(value: Any) -> str:
     """Which of the forms of a prompt is meant, so that what is said of a wrong one is said of that."""
+    first = value[0] if isinstance(value, list) and value else 0
     if not isinstance(value, list):
         return "text"
-    return {str: "texts", list: "lists"}.get(type(value[0]), "ids") if value else "ids"
+    return "texts" if isinstance(first, str) else "lists" if isinstance(first, list) else "ids"
 
 
 # One prompt or several, as texts or as token ids.
