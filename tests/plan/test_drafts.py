@@ -1,5 +1,7 @@
 """What drafts are predicted to gain: more with more cores, nothing on new prose, never less than without."""
 
+import re
+
 import pytest
 
 from seventy.plan import drafts
@@ -21,12 +23,13 @@ def machine(cpu: str, memory: str) -> Machine:
 @pytest.mark.parametrize("cpu", ["Xeon E5-2680 v4", "Xeon E5-2603 v4", "Ryzen 5 7600"])
 def test_each_kind_of_text_has_its_range(cpu: str, load: Load) -> None:
     here = machine(cpu, "4x16@2400" if "Xeon" in cpu else "2x32@5200")
-    plain, found = predict(here, load, engine="seventy").decode.mid, drafts.speeds(here, load)
+    predicted = predict(here, load, engine="seventy")
+    plain, found = predicted.decode.mid, drafts.speeds(here, load)
     assert found["edit"].high >= found["edit"].low >= found["chat"].low >= found["prose"].low >= plain
     assert found["prose"].high < 1.05 * plain
     assert found["edit"].high < 16 * plain
     for lang, word in (("en", "new prose"), ("zh", "全新的文章")):
-        shown = drafts.lines(here, load, lang=lang)
+        shown = drafts.lines(predicted, lang)
         assert word in shown[0] and all(len(line) > 20 for line in shown)
 
 
@@ -38,3 +41,20 @@ def test_more_cores_gain_more_from_drafts_and_no_gain_is_said(load: Load) -> Non
     assert drafts.gain(many, load, 0.8) > drafts.gain(many, load, 0.8, pass_share=0.1) > 1
     assert drafts.step_seconds(many, load, 4) < 4 * drafts.step_seconds(many, load, 1)
     assert "more cores is the better buy" in drafts.buyer(few, load)
+
+
+def test_only_what_this_engine_writes_for_one_user_has_drafts(load: Load) -> None:
+    here = machine("Xeon E5-2680 v4", "4x16@2400")
+    for other in (predict(here, load), predict(here, load, engine="seventy", users=2)):
+        assert not drafts.of(other) and not drafts.lines(other)
+    small = predict(machine("Xeon E5-2680 v4", "1x16@2400"), load, engine="seventy")
+    assert not small.fits and not drafts.of(small)
+
+
+def test_a_draft_model_gains_what_its_passes_leave(load: Load) -> None:
+    found = predict(machine("Xeon E5-2680 v4", "4x16@2400"), load, engine="seventy")
+    said = [drafts.with_model(found, catalogue_load(name, "Q4_K_M"), lang)
+            for name, lang in (("llama-3.2-1b", "en"), ("llama-3.2-1b", "zh"), ("llama-3.1-8b", "en"))]  # fmt: skip
+    numbers = [[float(each) for each in re.findall(r"[\d.]+(?=[-–]|\s*(?:tok/s|词元))", text)] for text in said]
+    assert numbers[0][:1] != numbers[2][:1] and max(numbers[0]) > max(numbers[2]) > found.decode.mid
+    assert "60" in said[0] and "80" in said[1]

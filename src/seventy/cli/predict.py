@@ -29,6 +29,7 @@ def predict(
     weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
     weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,
     engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
+    draft: Annotated[str | None, typer.Option(help="A draft model's name, as pull takes it.")] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens already in the KV cache.")] = 1000,
     users: Annotated[int, typer.Option(min=1, help="Users whose answers are written at once.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads (default: every core).")] = None,
@@ -62,19 +63,20 @@ def predict(
         raise SeventyError("Which machine? Give --cpu NAME --memory 4x16@2400, or --here for this one.")
     speak = language(lang)
     want.check(engine, speak, machine)
+    small = wanted.wanted(draft, quant) if draft is not None else None
+    if small is not None and (engine != "seventy" or users > 1):
+        raise SeventyError("--draft is predicted for --engine seventy and one user.")
     found = roofline(machine, want.load, context, engine, threads, users=users)
-    # Of one user, whose next steps have room for guesses.
-    drafted = engine == "seventy" and users == 1 and found.fits
     if json_out:
         reason = want.reason(machine)
         about = low_bits.fit_json(want, engine, machine, context, users)
         about |= {"seventy_cannot": reason and reason.text(speak), "get": want.command}
-        if drafted:
-            bands = drafts.speeds(machine, want.load, context)
-            about["drafts_tok_s"] = {kind: answers.band_json(band) for kind, band in bands.items()}
+        about |= answers.drafts_json(found)
         print(json.dumps(answers.as_json(found, speak) | about, ensure_ascii=False, indent=2))
         return
-    said = drafts.lines(machine, want.load, context, speak) if drafted else []
+    said = drafts.lines(found, speak)
+    if small is not None and said:
+        said.append(drafts.with_model(found, small.load, speak))
     said += low_bits.endings(want, engine, speak, machine, context, users)
     print("\n".join([answers.as_text(found, speak), *said, *want.endings(engine, speak, machine)]))
     for warning in answers.warnings(found, speak):

@@ -2,6 +2,7 @@
 
 from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.models import all_models
+from seventy.plan import drafts
 from seventy.plan.advice import notes
 from seventy.plan.rank import Offer
 from seventy.plan.roofline import Band, Prediction
@@ -22,6 +23,12 @@ def _gb(nbytes: int | None) -> float | None:
 
 def band_json(band: Band) -> dict[str, float]:
     return {"low": _round(band.low), "mid": _round(band.mid), "high": _round(band.high)}
+
+
+def drafts_json(found: Prediction) -> dict[str, object]:
+    """What drafts gain there by kind of text, tokens a second; nothing where they are not predicted."""
+    bands = drafts.of(found)
+    return {"drafts_tok_s": {kind: band_json(band) for kind, band in bands.items()}} if bands else {}
 
 
 def reason(found: Prediction, lang: str) -> str:
@@ -156,6 +163,7 @@ def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
         "priced": len(plan.census.builds), "within_limits": len(plan.kept), "seconds": round(plan.seconds, 2),
         "builds": [offer_json(offer, currency) for offer in plan.ranked[:top]],
         "front": [offer_json(offer, currency) for offer in plan.front],
+        **(drafts_json(chosen.build.prediction) if chosen else {}),
         "warnings": [say(key, lang, values) for key, values in warned],
         "nearest": [offer_json(offer, currency) for offer in plan.nearest],
         "api_prices": [

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from seventy.plan.machine import Machine
-from seventy.plan.roofline import Band, Load, predict
+from seventy.plan.roofline import Band, Load, Prediction, predict
 from seventy.plan.words import number, say
 
 # The most tokens guessed of a text at once, as of engine/governor.py.
@@ -41,6 +41,9 @@ KINDS: Mapping[str, Guessing] = {
     "chat": Guessing((0.03, 0.2), (0.5, 0.7)),
     "prose": Guessing((0.0, 0.05), (0.3, 0.6)),
 }
+
+# How many guesses of a draft model the sentence about it takes to be right: an assumption, which it says.
+RIGHT_BY_MODEL = (0.6, 0.8)
 
 
 def step_seconds(machine: Machine, load: Load, rows: int, context: int = 1000) -> float:
@@ -77,16 +80,34 @@ def speeds(machine: Machine, load: Load, context: int = 1000) -> dict[str, Band]
     return found
 
 
-def lines(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -> list[str]:
-    """Say what drafts gain here, by kind of text, and whether cores or memory would gain more."""
-    plain = predict(machine, load, context, "seventy").decode.mid
+def of(found: Prediction) -> dict[str, Band]:
+    """Return the speeds with drafts where something is predicted of this engine and one user; else nothing."""
+    has = found.engine == "seventy" and found.users == 1 and found.fits
+    return speeds(found.machine, found.load, found.context) if has else {}
+
+
+def lines(found: Prediction, lang: str = "en") -> list[str]:
+    """Say what drafts gain here, by kind of text, and whether cores or memory would gain more; nothing as `of`."""
     kinds = []
-    for kind, band in speeds(machine, load, context).items():
+    for kind, band in of(found).items():
         figures = f"{number(band.low)}-{number(band.high)}"
-        if band.high < 1.05 * plain:
-            figures = f"{number(plain)} ({say('draft_nothing', lang)})"
+        if band.high < 1.05 * found.decode.mid:
+            figures = f"{number(found.decode.mid)} ({say('draft_nothing', lang)})"
         kinds.append(f"{say(f'draft_{kind}', lang)} {figures}")
-    return [say("draft_line", lang, {"kinds": ", ".join(kinds)}), buyer(machine, load, context, lang)]
+    if not kinds:
+        return []
+    said = say("draft_line", lang, {"kinds": ", ".join(kinds)})
+    return [said, buyer(found.machine, found.load, found.context, lang)]
+
+
+def with_model(found: Prediction, draft: Load, lang: str = "en") -> str:
+    """Say what a draft model gives where `RIGHT_BY_MODEL` of its guesses are right."""
+    one = step_seconds(found.machine, found.load, 1, found.context)
+    share = step_seconds(found.machine, draft, 1, found.context) / one
+    low, high = (gain(found.machine, found.load, right, found.context, share) / one for right in RIGHT_BY_MODEL)
+    few, many = (round(100 * right) for right in RIGHT_BY_MODEL)
+    values = {"draft": draft.name, "few": few, "many": many, "low": low, "high": high, "share": f"{100 * share:.0f}"}
+    return say("draft_model", lang, values)
 
 
 def buyer(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -> str:

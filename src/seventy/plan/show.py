@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.book import STALE_MONTHS, PriceBook
 from seventy.catalog.prices import Part, months
+from seventy.plan import drafts
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
 from seventy.plan.builds import Build, Census, short_cpu
 from seventy.plan.cost import Usage
@@ -114,6 +115,7 @@ def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBo
         "first": found.first_token_s.mid, "have": have, "total": total}))  # fmt: skip
     if found.users > 1:
         lines.append(household(found, lang))
+    lines += drafts.lines(found, lang)
     lines.append(say("d_power", lang, {
         "about": say("d_about", lang) if cost.estimated else "", "idle": cost.idle_w, "load": cost.load_w,
         "kwh": cost.kwh_per_day, "hours": usage.hours_per_day, "year": money(cost.electricity_per_year),

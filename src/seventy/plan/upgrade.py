@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
-from seventy.plan import answers, show
+from seventy.plan import answers, drafts, show
 from seventy.plan.builds import short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import Dimms
@@ -171,6 +171,7 @@ def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
     values = {"name": name, "memory": memory, "speed": now.decode.mid, "low": now.decode.low, "high": now.decode.high}
     lines = [f"{have.load.name} {have.load.quant}", say("u_title", lang, values), answers.reason(now, lang)]
     lines += [show.household(now, lang)] if have.users > 1 else []
+    lines += drafts.lines(now, lang)
     lines += ["! " + say(key, lang, values) for key, values in have.machine.notes]
     if not found:
         lines.append(say("u_nothing", lang))
@@ -194,7 +195,7 @@ def as_json(have: Upgrade, book: PriceBook, lang: str) -> dict[str, object]:
     return {
         "platform": platform.name if platform is not None else None,
         "memory": str(have.owned.dimms) if have.owned.dimms else None,
-        "now": answers.as_json(now, lang),
+        "now": answers.as_json(now, lang) | answers.drafts_json(now),
         "prices": {"region": book.region, "currency": book.currency, "month": book.month},
         "steps": [
             {
