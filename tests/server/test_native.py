@@ -71,7 +71,7 @@ def test_what_clients_read(random_model: Running) -> None:
 
 
 def test_what_is_not_here_says_what_is(random_model: Running) -> None:
-    anthropic = random_model.client.post("/v1/messages", json={})
+    anthropic = random_model.client.post("/v1/messages/batches", json={})
     assert anthropic.status_code == 404 and anthropic.json()["type"] == "error"
     assert "/v1/chat/completions" in anthropic.json()["error"]["message"]
     assert "/v1/chat/completions" in random_model.client.post("/v1/responses", json={}).json()["error"]["message"]

@@ -3,27 +3,45 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished, Piece, Progress, Score
 from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
 from seventy.server.backend import Answer, Backend
-from seventy.server.errors import ApiError
+from seventy.server.errors import ApiError, validation_error
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import ChatBody, Message, NamedTool, SamplingBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
 from seventy.text.chat import ChatFormat
 from seventy.text.conventions import AnswerReader
 from seventy.text.grammar import Constraint, Grammars
-from seventy.text.parts import CallStart, Part, Text, Thought
+from seventy.text.parts import CallArguments, CallStart, Part, Text, Thought
 from seventy.text.tokenizer import Tokenizer
+
+
+def chat_body(wish: Mapping[str, Any]) -> ChatBody:
+    """The request that another API's means, in OpenAI's words. ApiError for what cannot be."""
+    try:
+        return ChatBody.model_validate(wish)
+    except ValidationError as error:
+        raise validation_error(list(error.errors())) from None
+
+
+def call_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call as an object; none of a call that was cut at the longest."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def usage(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -248,71 +266,96 @@ class Choice:
     parallel: bool
     finish_reason: str | None = None
     scores: list[dict[str, Any]] = field(default_factory=list)
+    # How many of the tokens written were thoughts; one that holds both counts for what it begins with.
+    thought_tokens: int = 0
+    _unread_tokens: int = 0
     _skip: bool = False
+
+    async def parts(self, every_seconds: float | None = None) -> AsyncIterator[Part | Progress | None]:
+        """What the answer is made of, and how far its prompt is read; None when nothing came for a while."""
+        async for item in self.answer.events(every_seconds):
+            if item is None or isinstance(item, Progress):
+                yield item
+            elif isinstance(item, Piece):
+                self.scores += [score(value, self.tokenizer) for value in item.scores]
+                self._unread_tokens += len(item.tokens)
+                for part in self._wanted(self.reader.push(item.text) if item.text else []):
+                    yield part
+            elif isinstance(item, Finished):
+                for part in self._wanted(self._end(item)):
+                    yield part
 
     async def deltas(self, progress: bool, every_seconds: float | None) -> AsyncIterator[dict[str, Any] | None]:
         """Deltas and, where asked for, `prompt_progress`; None when nothing came for a while."""
-        async for item in self.answer.events(every_seconds):
+        async for item in self.parts(every_seconds):
             if item is None:
                 yield None
             elif isinstance(item, Progress):
                 if progress:
-                    yield {"prompt_progress": _progress(item)}
-            elif isinstance(item, Piece):
-                self.scores += [score(value, self.tokenizer) for value in item.scores]
-                for delta in self._read(item.text):
-                    yield delta
-            elif isinstance(item, Finished):
-                for delta in self._end(item):
-                    yield delta
+                    yield {"prompt_progress": progress_of(item)}
+            else:
+                yield _delta(item)
 
-    def _read(self, text: str) -> list[dict[str, Any]]:
-        return self._split(self.reader.push(text)) if text else []
-
-    def _end(self, finished: Finished) -> list[dict[str, Any]]:
+    def _end(self, finished: Finished) -> list[Part]:
         parts = self.reader.flush(cut=finished.reason != "stop")
         self.finish_reason = "stop" if self._skip else finished.reason
         if self.reader.calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
         if finished.reason == "cancelled" and not self._skip:
             self.finish_reason = "stop"
-        return self._split(parts)
+        return parts
 
-    def _split(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
-        deltas: list[dict[str, Any]] = []
+    def _wanted(self, parts: Sequence[Part]) -> Iterator[Part]:
+        """Those that hold something; of several calls the first where one was wanted."""
+        if parts:
+            self.thought_tokens += self._unread_tokens if isinstance(parts[0], Thought) else 0
+            self._unread_tokens = 0
         for part in parts:
-            if isinstance(part, Text | Thought):
-                if part.text:
-                    deltas.append({"reasoning_content" if isinstance(part, Thought) else "content": part.text})
-                continue
-            if part.index and not self.parallel:
-                # One call was wanted: the others need not be written to their end.
+            if isinstance(part, CallStart | CallArguments) and part.index and not self.parallel:
+                # The others need not be written to their end.
                 self._skip = True
                 self.answer.cancel()
-                continue
-            if isinstance(part, CallStart):
-                call = {"index": part.index, "id": f"call_{secrets.token_hex(12)}", "type": "function"}
-                deltas.append({"tool_calls": [call | {"function": {"name": part.name, "arguments": ""}}]})
-            elif part.text:
-                deltas.append({"tool_calls": [{"index": part.index, "function": {"arguments": part.text}}]})
-        return deltas
+            elif isinstance(part, CallStart) or part.text:
+                yield part
 
     def take_scores(self) -> list[dict[str, Any]]:
         scores, self.scores = self.scores, []
         return scores
 
 
-def _progress(item: Progress) -> dict[str, Any]:
+def _delta(part: Part) -> dict[str, Any]:
+    """A part of an answer as chunks of a stream have it."""
+    match part:
+        case Thought(text):
+            return {"reasoning_content": text}
+        case Text(text):
+            return {"content": text}
+        case CallStart(index, name):
+            call = {"index": index, "id": f"call_{secrets.token_hex(12)}", "type": "function"}
+            return {"tool_calls": [call | {"function": {"name": name, "arguments": ""}}]}
+        case CallArguments(index, text):
+            return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+
+
+def progress_of(item: Progress) -> dict[str, Any]:
+    """How far a prompt is read, as llama.cpp's server says it."""
     return {
         "total": item.total, "processed": item.done, "cache": item.cached, "seconds_left": item.seconds_left,
         "queued": item.queued,
     }  # fmt: skip
 
 
-async def prepared_chat(backend: Backend, body: ChatBody) -> Prepared:
-    """A conversation made ready for the engine, beside the event loop."""
+async def prepared_chat(backend: Backend, body: ChatBody, lenient: bool = False) -> Prepared:
+    """A conversation made ready for the engine, beside the event loop.
+
+    Where `lenient`, a model without thinking that was asked to think answers without; the headers say so.
+    """
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs to be true", "invalid_value", "top_logprobs")
+    if lenient and not backend.llm.chat_format.conventions.thinks and (body.think or body.reasoning_effort):
+        body = body.model_copy(update={"think": None, "reasoning_effort": None})
+        prepared: Prepared = await backend.apart(prepare, backend, body)
+        return replace(prepared, changes=[*prepared.changes, "the model knows no thinking"])
     return await backend.apart(prepare, backend, body)
 
 

@@ -8,7 +8,8 @@ from fastapi.responses import Response
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
-_OF_ANTHROPIC = {"server_error": "api_error", "exceed_context_size_error": "invalid_request_error"}
+# Anthropic's types by status, where they are not those of OpenAI.
+_OF_ANTHROPIC = {408: "timeout_error", 413: "request_too_large", 503: "overloaded_error"}
 
 
 class ApiError(Exception):
@@ -29,8 +30,15 @@ class ApiError(Exception):
         self.headers, self.more = dict(headers or {}), dict(more or {})
 
     def body(self) -> dict[str, Any]:
-        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        kind = self._type("server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code} | self.more}
+
+    def anthropic_body(self) -> dict[str, Any]:
+        kind = _OF_ANTHROPIC.get(self.status) or self._type("api_error")
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
+
+    def _type(self, of_server: str) -> str:
+        return _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else of_server)
 
     def response(self, path: str) -> Response:
         """The answer to a request for this path: Ollama's errors are a text, Anthropic's have a type around them."""
@@ -38,8 +46,7 @@ class ApiError(Exception):
         if path.startswith("/api/"):
             shape = {"error": self.message}
         elif path.startswith("/v1/messages"):
-            kind = shape["error"]["type"]
-            shape = {"type": "error", "error": {"type": _OF_ANTHROPIC.get(kind, kind), "message": self.message}}
+            shape = self.anthropic_body()
         body = json.dumps(shape).encode()
         return Response(body, self.status, self.headers, media_type="application/json")
 

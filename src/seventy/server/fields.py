@@ -1,4 +1,4 @@
-"""Fields of OpenAI's, Ollama's, llama.cpp's and vLLM's requests that this server does not know.
+"""Fields of OpenAI's, Anthropic's, Ollama's, llama.cpp's and vLLM's requests that this server does not know.
 
 Nothing is dropped in silence: a field is honoured (it stands in schemas.py or ollama.py), or it has no effect on an
 answer here, for the reason below, or it is refused by name unless it says what is done anyway.
@@ -22,6 +22,14 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "service_tier": "there is one",
     "store": "nothing is stored",
     "user": "who asks is known by the key",
+    # Anthropic
+    "cache_control": "every prompt is looked for in the cache",
+    "context_management": "a conversation is read as it is sent, and refused by name where it is too long",
+    "diagnostics": "there is no reporting",
+    "inference_geo": "this machine answers",
+    "speed": "there is one",
+    "user_profile_id": "who asks is known by the key",
+    "workspace_id": "who asks is known by the key",
     # Ollama
     "keep_alive": "the model stays loaded",
     "truncate": "a prompt that does not fit is refused, never cut",
@@ -90,6 +98,9 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "verbosity": (("medium",), "ask for it in the prompt"),
     "web_search_options": ((), "offer a tool that searches"),
     "moderation": ((), _NONE),
+    # Anthropic
+    "container": ((), "offer tools"),
+    "mcp_servers": (([],), "offer tools"),
     # Of chats, where something else is asked
     "chat_template_kwargs": (({},), _CHATS),
     "documents": (([],), _CHATS),

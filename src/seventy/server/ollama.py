@@ -16,7 +16,15 @@ from starlette.requests import Request as HttpRequest
 from seventy.engine.request import Finished
 from seventy.server import fields
 from seventy.server.backend import Backend
-from seventy.server.chat import Choice, Prepared, constraint, prepared_chat, submit_choices
+from seventy.server.chat import (
+    Choice,
+    Prepared,
+    call_arguments,
+    chat_body,
+    constraint,
+    prepared_chat,
+    submit_choices,
+)
 from seventy.server.errors import ApiError
 from seventy.server.keep_alive import keep_alive_seconds
 from seventy.server.pool import ModelPool
@@ -135,7 +143,7 @@ def _chat_body(chat: Chat) -> ChatBody:
             ]
         messages.append(one)
     tools = [tool.model_dump(exclude_none=True) for tool in chat.tools or ()]
-    return ChatBody.model_validate({**wish, "messages": messages, "tools": tools or None})
+    return chat_body({**wish, "messages": messages, "tools": tools or None})
 
 
 def _numbers(end: Finished) -> dict[str, Any]:
@@ -164,7 +172,7 @@ async def _lines(model: str, choice: Choice, whole: bool, chat: bool) -> AsyncIt
             shown["thinking"] = thinking
         if calls and done and chat:
             shown["tool_calls"] = [
-                {"function": {"name": call["name"], "arguments": _arguments(call["arguments"])}} for call in calls
+                {"function": {"name": call["name"], "arguments": call_arguments(call["arguments"])}} for call in calls
             ]
         text = thinking = ""
         content = {"message": shown} if chat else shown
@@ -182,14 +190,6 @@ async def _lines(model: str, choice: Choice, whole: bool, chat: bool) -> AsyncIt
     assert choice.answer.finished is not None
     reason = "length" if choice.finish_reason == "length" else "stop"
     yield line(True) | {"done_reason": reason} | _numbers(choice.answer.finished)
-
-
-def _arguments(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        # Cut at the longest.
-        return {}
 
 
 def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:

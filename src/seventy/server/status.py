@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,20 @@ def router(
 
     def card(model: ServedModel) -> dict[str, Any]:
         about: dict[str, Any] = {"id": model.name, "object": "model", "created": model.created, "owned_by": "seventy"}
+        # Anthropic's words for the same.
+        created = datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z")
+        about |= {"type": "model", "display_name": model.name, "created_at": created}
         for context in pool.look(lambda backend: backend.llm.context, model):
             about["context_length"] = context
         return about
 
+    @routes.get("/models", include_in_schema=False)
     @routes.get("/v1/models", tags=["OpenAI"])
     async def models() -> dict[str, Any]:
         """The models that are served."""
-        return {"object": "list", "data": [card(model) for model in pool.models]}
+        cards = [card(model) for model in pool.models]
+        ends = {"first_id": cards[0]["id"], "last_id": cards[-1]["id"]} if cards else {}
+        return {"object": "list", "data": cards, "has_more": False, **ends}
 
     @routes.get("/v1/models/{model:path}", tags=["OpenAI"])
     async def model(model: str) -> dict[str, Any]:

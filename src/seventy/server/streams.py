@@ -21,6 +21,11 @@ def event(value: Any) -> bytes:
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
 
 
+def named_event(value: Mapping[str, Any]) -> bytes:
+    """One server-sent event that is called by its `type`."""
+    return f"event: {value['type']}\n".encode() + event(value)
+
+
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": waiting\n\n"
 
