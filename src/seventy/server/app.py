@@ -25,6 +25,7 @@ from seventy.server import (
     native,
     ollama,
     pairing,
+    responses,
     share,
     status,
 )
@@ -43,7 +44,7 @@ _PAGE = Path(__file__).with_name("page")
 _CHATS = "chats are at /v1/chat/completions and /api/chat"
 _FILES = "models are files, see seventy pull --help"
 _INSTEAD = {
-    "/v1/messages/": _CHATS, "/v1/responses": _CHATS, "/responses": _CHATS,
+    "/v1/messages/": _CHATS, "/v1/conversations": "a conversation goes on by previous_response_id at /v1/responses",
     "/v1/rerank": "vectors of texts are at /v1/embeddings", "/rerank": "vectors of texts are at /v1/embeddings",
     "/infill": "/v1/completions and /api/generate take a suffix", "/api/create": _FILES, "/api/push": _FILES,
     "/v1/": "docs/serving.md says what is", "/api/": "docs/serving.md says what is",
@@ -66,7 +67,7 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
     options = options or PageOptions()
     app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(pool)
-    for module in (chat, anthropic, completions, embeddings, native, ollama, kept):
+    for module in (chat, anthropic, responses, completions, embeddings, native, ollama, kept):
         app.include_router(module.router(pool))
     app.include_router(library.router(pool, fetch))
     app.include_router(share.router(pool))

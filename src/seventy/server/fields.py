@@ -13,6 +13,10 @@ _DRAFTS = "how many tokens are drafted is measured, and only makes answers faste
 # Fields that change no answer, and why.
 WITHOUT_EFFECT: Mapping[str, str] = {
     # OpenAI
+    "access_programs": "there are none",
+    "background_options": "of no use without background, which is refused",
+    "max_tool_calls": "no tools run here",
+    "stream_options": "a stream's last event tells its usage",
     "metadata": "nothing is stored that it could be kept with",
     "prediction": "it only makes answers faster",
     "prompt_cache_key": "every prompt is looked for in the cache",
@@ -96,6 +100,10 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "functions": (([],), "give tools instead"),
     "function_call": (("auto", "none"), "give tool_choice instead"),
     "verbosity": (("medium",), "ask for it in the prompt"),
+    "background": ((False,), "read the stream"),
+    "conversation": ((), "give previous_response_id"),
+    "prompt": ((), "send the text itself"),
+    "image": ((), "the model reads text only"),
     "web_search_options": ((), "offer a tool that searches"),
     "moderation": ((), _NONE),
     # Anthropic

@@ -1,0 +1,90 @@
+"""Answers of /v1/responses that later requests go on from: in memory only, for an hour, each for its own user."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from seventy.server.errors import ApiError
+
+KEPT_SECONDS = 3600.0
+# What all users' answers may take, and one user's, as JSON: the oldest unused go first.
+_MAX_BYTES, _MAX_BYTES_OF_USER = 64 << 20, 16 << 20
+# So many of all users: each is looked at when one more comes.
+_MAX_RESPONSES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A response, the items it was asked with and those it said, and the id of the response it went on from."""
+
+    response: dict[str, Any]
+    items: list[dict[str, Any]]
+    n_input: int
+    previous: str | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    data: bytes
+    previous: str | None
+    used: float = field(default_factory=time.monotonic)
+
+
+class ResponseStore:
+    """Keeps responses by user and id. What is too old or too much is forgotten, the longest unused first."""
+
+    def __init__(self) -> None:
+        # The longest unused first.
+        self._entries: dict[tuple[str, str], _Entry] = {}
+
+    async def put(self, user: str, stored: StoredResponse) -> None:
+        """Keep a response, unless it alone is more than its user may keep."""
+        value = {"response": stored.response, "items": stored.items, "n_input": stored.n_input}
+        data = await asyncio.to_thread(lambda: json.dumps(value).encode())
+        if len(data) <= _MAX_BYTES_OF_USER:
+            self._entries[user, stored.response["id"]] = _Entry(data, stored.previous)
+            self.tidy()
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self.tidy)
+
+    def get(self, user: str, id: str) -> StoredResponse:
+        """The response of this id. ApiError 404 where this user has none."""
+        entry = self._entries.pop((user, id), None)
+        if entry is None or entry.used < time.monotonic() - KEPT_SECONDS:
+            said = f"there is no response {id[:80]!r}, or no more: they are kept for an hour"
+            raise ApiError(404, said, "response_not_found", "response_id")
+        entry.used = time.monotonic()
+        self._entries[user, id] = entry
+        return StoredResponse(**json.loads(entry.data), previous=entry.previous)
+
+    def conversation(self, user: str, id: str) -> list[dict[str, Any]]:
+        """All items up to and with those of a response. ApiError 400 where some of them are not kept any more."""
+        found: list[StoredResponse] = []
+        at: str | None = id
+        while at is not None:
+            try:
+                found.append(self.get(user, at))
+            except ApiError as error:
+                raise ApiError(400, error.message, "previous_response_not_found", "previous_response_id") from None
+            at = found[-1].previous
+        return [item for stored in reversed(found) for item in stored.items]
+
+    def delete(self, user: str, id: str) -> None:
+        """Forget a response. ApiError 404 where this user has none."""
+        self.get(user, id)
+        del self._entries[user, id]
+
+    def tidy(self) -> None:
+        """Forget what is too old or too much."""
+        until, total, users = time.monotonic() - KEPT_SECONDS, 0, dict[str, int]()
+        kept: list[tuple[tuple[str, str], _Entry]] = []
+        for key, entry in reversed(self._entries.items()):
+            mine = users[key[0]] = users.get(key[0], 0) + len(entry.data)
+            if entry.used < until or mine > _MAX_BYTES_OF_USER:
+                continue
+            total += len(entry.data)
+            if total > _MAX_BYTES or len(kept) == _MAX_RESPONSES:
+                break
+            kept.append((key, entry))
+        self._entries = dict(reversed(kept))
