@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from seventy import LLM, SeventyError
 from seventy.engine.model import Progress
@@ -90,10 +91,11 @@ def no_fetching(name: str, progress: Any) -> Local:
 
 @contextlib.contextmanager
 def running(
-    pool: ModelPool, rules: Rules | None = None, fetch: Fetch = no_fetching, page: app.PageOptions | None = None
+    pool: ModelPool, rules: Rules | None = None, fetch: Fetch = no_fetching, page: app.PageOptions | None = None,
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> Iterator[Running]:
     """A server of these models, on a free port of this machine."""
-    server = listen.Server(app.create(pool, rules or Rules(), fetch, page), grace_seconds=5)
+    server = listen.Server(around(app.create(pool, rules or Rules(), fetch, page)), grace_seconds=5)
     listener = listen.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
@@ -115,8 +117,8 @@ def serving(
 ) -> Iterator[Running]:
     """A server of one model; `load` makes it in another way, told how far it is."""
     loads = Loads(context, parallel, queue, instead=options.pop("load", None))
-    page = options.pop("page", None)
-    with running(ModelPool([ServedModel(path.stem, path)], loads, **options), rules, page=page) as server:
+    more = {name: options.pop(name) for name in ("page", "around") if name in options}
+    with running(ModelPool([ServedModel(path.stem, path)], loads, **options), rules, **more) as server:
         yield server
 
 

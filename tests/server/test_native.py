@@ -1,12 +1,16 @@
 """llama.cpp's own API, and what its clients send elsewhere."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seventy.server.guard import Rules
+from seventy.server.request_log import RequestLog
 from seventy.text import grammar
-from tests.server.conftest import Running
+from tests.server.conftest import Running, serving
 
 
 def ask(server: Running, path: str = "/completion", **body: Any) -> Any:
@@ -88,3 +92,58 @@ def test_a_slow_mask_is_waited_for_by_its_own_answer_only(
     slow = ask(random_model, **wish)
     assert slow["content"] == quick["content"] and slow["stop_type"] == quick["stop_type"]
     random_model.idle()
+
+
+def test_infill(random_model: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = random_model.client.post("/infill", json={"input_prefix": "a", "input_suffix": "b"})
+    assert refused.status_code == 501 and "does not fill in the middle" in refused.json()["error"]["message"]
+    llm = random_model.backend.llm
+    marks = {"fim_pre": 33, "fim_suf": 44, "fim_mid": 55}
+    monkeypatch.setattr(llm.tokenizer, "_fill_in_the_middle", marks)
+    for file in ({"filename": "ok"}, {"filename": 1, "text": "x"}):
+        body = {"input_prefix": "a", "input_suffix": "b", "input_extra": [file]}
+        assert random_model.client.post("/infill", json=body).status_code == 400
+    # As editors send it.
+    body = {"input_prefix": "ab", "prompt": "c", "input_suffix": "d", "samplers": ["top_k", "infill"], "n_predict": 4,
+            "cache_prompt": True, "t_max_prompt_ms": 500, "t_max_predict_ms": 1000, "ignore_eos": True}  # fmt: skip
+    answer = ask(random_model, "/infill", **body, input_extra=[{"filename": "f", "text": "x"}])
+    assert answer["tokens_predicted"] == 4 and answer["content"]
+    assert ask(random_model, "/infill", **body | {"n_predict": 0})["content"] == ""
+    ids = llm.infill_ids("abc", "d", [("f", "x")])
+    assert ids[-6:] == [33, *llm.tokenize("abc"), 44, *llm.tokenize("d"), 55]
+    monkeypatch.setattr(llm.tokenizer, "_fill_in_the_middle", marks | {"fim_rep": 66, "fim_sep": 77})
+    ids = llm.infill_ids("abc", "d", [("f", "x")])
+    files = [66, *llm.tokenize("project\n"), 77, *llm.tokenize("f\nx\n"), 77, *llm.tokenize("file\n")]
+    assert ids[-len(files) - 6 : -6] == files
+
+
+def test_an_answer_ends_where_a_line_is_less_indented(random_model: Running) -> None:
+    body = {"prompt": "x", "grammar": 'root ::= "a\\n  b\\n\\n   c\\n d"', "n_predict": 40}
+    assert ask(random_model, "/completion", **body, n_indent=1)["content"] == "a\n  b\n\n   c\n d"
+    ended = ask(random_model, "/completion", **body, n_indent=2)
+    assert ended["content"] == "a\n  b\n\n   c" and ended["stop_type"] == "limit"
+
+
+def test_nothing_ranks(random_model: Running) -> None:
+    for path, texts in (("/rerank", "texts"), ("/v1/rerank", "documents"), ("/v1/reranking", "documents")):
+        refused = random_model.client.post(path, json={"query": "a", texts: ["b", "c"]})
+        assert refused.status_code == 501 and "not made for ranking" in refused.json()["error"]["message"]
+        assert random_model.client.post(path, json={"query": "a", texts: []}).status_code == 400
+
+
+def test_requests_are_logged_without_their_text(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "seventy.requests")
+    with serving(tiny, rules=Rules({"anna": "a"}), around=RequestLog) as server:
+        server.wait()
+        key = {"Authorization": "Bearer a"}
+        body = {"messages": [{"role": "user", "content": "XYZZY"}], "max_tokens": 4, "ignore_eos": True, "stream": True}
+        server.client.post("/v1/chat/completions", json=body, headers=key)
+        server.client.get("/no%0Anews", headers=key)
+        server.client.get("/v1/models?q=XYZZY")
+    chat, missing, refused = caplog.messages
+    assert re.fullmatch(
+        r"anna POST /v1/chat/completions 200 [\d.]+ s prompt \d+ cached 0 written 4 queued [\d.]+ read [\d.]+ wrote "
+        r"[\d.]+", chat,
+    )  # fmt: skip
+    assert missing.startswith("anna GET /no%0Anews 404") and refused.startswith("127.0.0.1 GET /v1/models 401")
+    assert "XYZZY" not in caplog.text

@@ -77,6 +77,9 @@ def serve(
         bool, typer.Option("--history", help="Keep users' conversations on this machine; for the names of --api-keys.")
     ] = False,
     history_days: Annotated[float, typer.Option(min=1, help="Days that --history keeps what nobody changes.")] = 365,
+    log_requests: Annotated[
+        bool, typer.Option(help="Write a line for each request to stderr: user, path, tokens and times, no text.")
+    ] = False,
     log_prompts: Annotated[bool, typer.Option(help="Write prompts and answers to stderr.")] = False,
     chat_template: session.ChatTemplate = None,
     think: Annotated[
@@ -99,6 +102,7 @@ def serve(
     from seventy.server.keep_alive import keep_alive_seconds
     from seventy.server.pairing import Pairing
     from seventy.server.pool import ModelPool
+    from seventy.server.request_log import RequestLog
 
     keys, owners = read_keys(api_keys) if api_keys else ({}, set[str]())
     if api_key:
@@ -121,9 +125,10 @@ def serve(
         raise SeventyError(f"--keep-alive: {error}") from None
     served = _served(models, every, default, name)
     listener = listen.bind(host, port)
-    if log_prompts:
-        logging.basicConfig(format="%(asctime)s %(message)s")
-        logging.getLogger("seventy.server").setLevel(logging.INFO)
+    for logged, logger in ((log_prompts, "seventy.server"), (log_requests, "seventy.requests")):
+        if logged:
+            logging.basicConfig(format="%(asctime)s %(message)s")
+            logging.getLogger(logger).setLevel(logging.INFO)
     draft = session.locate_draft(draft)
     loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think)
     pool = ModelPool(
@@ -135,7 +140,8 @@ def serve(
     pairing = Pairing(keys, _invitation.lan_address(host, listener.getsockname()[1]))
     kept = History(store.folder().parent / "history.db", history_days) if history else None
     options = app.PageOptions(pairing, _expected_speed, kept)
-    server = listen.Server(app.create(pool, rules, unattended, options), grace)
+    application = app.create(pool, rules, unattended, options)
+    server = listen.Server(RequestLog(application) if log_requests else application, grace)
 
     def watch() -> None:
         pool.wait()

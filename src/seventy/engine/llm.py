@@ -231,10 +231,13 @@ class LLM:
                 least, self.context,
             )  # fmt: skip
 
-    def infill_ids(self, before: str, after: str) -> list[int]:
-        """The tokens that ask for what stands between two texts; special tokens in them are text."""
-        self.check_length(before, after)
-        return self._begun(self.tokenizer.encode_infill(before, after))
+    def infill_ids(self, before: str, after: str, files: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """The tokens that ask for what stands between two texts; special tokens in them are text.
+
+        `files` are names and texts of others that are shown before.
+        """
+        self.check_length(before, after, *(text for _, text in files))
+        return self._begun(self.tokenizer.encode_infill(before, after, files))
 
     def _begun(self, ids: list[int]) -> list[int]:
         bos = self.tokenizer.bos_id

@@ -45,8 +45,7 @@ _CHATS = "chats are at /v1/chat/completions and /api/chat"
 _FILES = "models are files, see seventy pull --help"
 _INSTEAD = {
     "/v1/messages/": _CHATS, "/v1/conversations": "a conversation goes on by previous_response_id at /v1/responses",
-    "/v1/rerank": "vectors of texts are at /v1/embeddings", "/rerank": "vectors of texts are at /v1/embeddings",
-    "/infill": "/v1/completions and /api/generate take a suffix", "/api/create": _FILES, "/api/push": _FILES,
+        "/api/create": _FILES, "/api/push": _FILES,
     "/v1/": "docs/serving.md says what is", "/api/": "docs/serving.md says what is",
 }  # fmt: skip
 _log = logging.getLogger("seventy.server")

@@ -13,6 +13,7 @@ from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
 from seventy.machine.topology import yield_to_others
 from seventy.server.errors import ApiError
+from seventy.server.request_log import CURRENT
 from seventy.text.grammar import Grammars
 from seventy.version import __version__
 
@@ -41,6 +42,7 @@ class Answer:
         """`ended` is called by the engine's thread at the end; `shown` makes texts of tokens for the log, if any."""
         self._scheduler, self._observe, self._ended, self._max_seconds = scheduler, observe, ended, max_seconds
         self._shown, self._written = shown, list[int]()
+        self._tally = CURRENT.get()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._request: Request | None = None
@@ -92,6 +94,8 @@ class Answer:
                 self._done = True
                 self.finished = event
                 self._observe(event)
+                if self._tally:
+                    self._tally.add(event)
                 if self._shown is not None:
                     _log.info("answer: %r", self._shown(self._written))
             yield event

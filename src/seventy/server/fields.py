@@ -58,6 +58,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "slot_id": "there are no slots",
     "n_keep": "nothing of a prompt is ever dropped",
     "n_discard": "nothing of a prompt is ever dropped",
+    "t_max_prompt_ms": "a prompt is read to its end",
     "min_keep": "at least one token is always kept",
     "timings_per_token": "timings stand at the end of an answer",
     "dynatemp_exponent": "of no use without dynatemp_range, which is refused",

@@ -1,9 +1,12 @@
-"""llama.cpp's own API, for its clients: /completion, and what they read of /props and /slots.
+"""llama.cpp's own API, for its clients: /completion, /infill, and what they read of /props and /slots.
 
 Where a field of its answers says how that server works inside (slots, batches), it is left out here.
 """
 
+import math
+import re
 import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +20,7 @@ from seventy.server.backend import Answer, Backend
 from seventy.server.chat import constraint, sampling, timings
 from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool
-from seventy.server.schemas import NativeBody
+from seventy.server.schemas import InfillBody, NativeBody, RerankBody
 from seventy.server.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
 from seventy.text.grammar import Constraint
 from seventy.text.tokenizer import Tokenizer
@@ -36,11 +39,29 @@ class _Text:
     written: str = ""
     tokens: list[int] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
+    # A line that begins with fewer spaces ends the text, and so do these seconds once a line is whole.
+    indent: int = 0
+    seconds: float = math.inf
+    # Nothing is to be said: the prompt was to be read.
+    silent: bool = False
+    _over: bool = False
+    _began: float | None = None
 
-    def add(self, piece: Piece) -> None:
-        self.written += piece.text
+    def add(self, piece: Piece) -> str:
+        """Take a piece of the answer; what of its text is to be shown."""
         self.tokens += piece.tokens
         self.scores += piece.scores
+        if self.silent or self._over:
+            return ""
+        before, self._began = len(self.written), self._began or time.monotonic()
+        self.written += piece.text
+        if self.indent and (line := re.search(rf"\n(?! {{{self.indent}}}|[ ]*(?:\n|\Z))", self.written)):
+            self.written, self._over = self.written[: line.start()], True
+        elif "\n" in self.written and time.monotonic() - self._began > self.seconds:
+            self._over = True
+        if self._over:
+            self.answer.cancel()
+        return self.written[before:]
 
 
 def _is_id(value: Any) -> bool:
@@ -88,22 +109,33 @@ def _ids(backend: Backend, parts: list[int | str]) -> list[int]:
     return llm.prompt_ids(ids)
 
 
-async def _open(backend: Backend, body: NativeBody, prompts: list[list[int | str]], user: str) -> list[_Text]:
+def _read(backend: Backend, parts: list[int | str]) -> tuple[list[int], str]:
+    """Token ids of a prompt, and its text. Takes time: not in the event loop."""
+    shown = "".join(part if isinstance(part, str) else backend.llm.detokenize([part]) for part in parts)
+    return _ids(backend, parts), shown
+
+
+def _read_infill(backend: Backend, body: InfillBody) -> tuple[list[int], str]:
+    before = body.input_prefix + body.prompt
+    files = [(file.filename, file.text) for file in body.input_extra]
+    return backend.llm.infill_ids(before, body.input_suffix, files), before
+
+
+async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int], str]], user: str) -> list[_Text]:
+    """Take a request into the queue, with the ids and the texts of its prompts."""
     if body.seed is None:
         body.seed = secrets.randbits(32)
     bias = body.bias(backend.llm.tokenizer)
     whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:
-        for parts in prompts:
-            ids = await backend.apart(_ids, backend, parts)
-            shown = "".join(part if isinstance(part, str) else backend.llm.detokenize([part]) for part in parts)
+        for ids, shown in prompts:
             for index in range(body.n or 1):
                 answer, chosen = backend.answer(), sampling(body, index)
                 answer.submit(
-                    ids=ids, max_tokens=body.max_tokens, sampling=chosen, stops=body.stops(), user=user,
-                    logit_bias=bias, top_logprobs=body.n_probs or None, ignore_eos=body.ignore_eos,
-                    constraint=whole.copy() if whole else None,
+                    ids=ids, max_tokens=1 if body.max_tokens == 0 else body.max_tokens, sampling=chosen,
+                    stops=body.stops(), user=user, logit_bias=bias, top_logprobs=body.n_probs or None,
+                    ignore_eos=body.ignore_eos, constraint=whole.copy() if whole else None,
                 )  # fmt: skip
                 settings = {
                     "n_predict": -1 if body.max_tokens is None else body.max_tokens, "seed": chosen.seed,
@@ -113,7 +145,11 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[list[int | str
                     "frequency_penalty": chosen.frequency_penalty, "stop": body.stops(), "n_probs": body.n_probs,
                     "ignore_eos": body.ignore_eos, "stream": body.stream, "grammar": body.grammar or "",
                 }  # fmt: skip
-                texts.append(_Text(len(texts), shown, answer, settings))
+                seconds = body.t_max_predict_ms / 1000 if body.t_max_predict_ms > 0 else math.inf
+                texts.append(
+                    _Text(len(texts), shown, answer, settings, indent=body.n_indent, seconds=seconds,
+                          silent=body.max_tokens == 0)
+                )  # fmt: skip
     except BaseException:
         for text in texts:
             text.answer.cancel()
@@ -138,7 +174,7 @@ def _end(backend: Backend, text: _Text, finished: Finished) -> dict[str, Any]:
         "index": text.index, "stop": True, "model": backend.name,
         "tokens_predicted": finished.written_tokens, "tokens_evaluated": finished.prompt_tokens,
         "generation_settings": text.settings, "prompt": text.prompt, "has_new_line": "\n" in text.written,
-        "truncated": False, "stop_type": "limit" if finished.reason == "length" else eos,
+        "truncated": False, "stop_type": "limit" if finished.reason in ("length", "cancelled") else eos,
         "stopping_word": finished.stop, "tokens_cached": finished.prompt_tokens + finished.written_tokens,
         "timings": timings(finished),
     }  # fmt: skip
@@ -174,8 +210,7 @@ async def _stream(backend: Backend, texts: list[_Text], body: NativeBody) -> Asy
             if item is None:
                 yield KEEP_ALIVE
             elif isinstance(item, Piece) and (item.text or item.tokens):
-                text.add(item)
-                said = {"index": text.index, "content": item.text, "tokens": list(item.tokens), "stop": False}
+                said = {"index": text.index, "content": text.add(item), "tokens": list(item.tokens), "stop": False}
                 if item.scores and body.n_probs:
                     said["completion_probabilities"] = _probabilities(list(item.scores), backend.llm.tokenizer)
                 yield event(said)
@@ -189,12 +224,9 @@ async def _stream(backend: Backend, texts: list[_Text], body: NativeBody) -> Asy
 def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter(tags=["llama.cpp"])
 
-    @routes.post("/completion")
-    async def completion(request: HttpRequest, body: NativeBody) -> Response:
-        """What a text goes on with, as llama.cpp's server answers."""
-        prompts, several = _prompts(body.prompt)
-        async with pool.use(request, body.model) as backend:
-            texts = await _open(backend, body, prompts, request.state.user)
+    async def answer(
+        request: HttpRequest, backend: Backend, body: NativeBody, texts: list[_Text], several: bool
+    ) -> Response:
         answers = [text.answer for text in texts]
         if body.stream:
             return EventStream(_stream(backend, texts, body), answers)
@@ -203,7 +235,37 @@ def router(pool: ModelPool) -> APIRouter:
             return [await _whole(backend, text, body) for text in texts]
 
         results = await while_connected(request, answers, all_of_them())
-        return JSONResponse(results if several or len(results) > 1 else results[0])
+        return JSONResponse(results if several else results[0])
+
+    @routes.post("/completion")
+    async def completion(request: HttpRequest, body: NativeBody) -> Response:
+        """What a text goes on with, as llama.cpp's server answers."""
+        prompts, several = _prompts(body.prompt)
+        async with pool.use(request, body.model) as backend:
+            read = [await backend.apart(_read, backend, parts) for parts in prompts]
+            texts = await _open(backend, body, read, request.state.user)
+        return await answer(request, backend, body, texts, several or len(texts) > 1)
+
+    @routes.post("/infill")
+    async def infill(request: HttpRequest, body: InfillBody) -> Response:
+        """What stands between two texts, for editors; from models that have tokens for it."""
+        async with pool.use(request, body.model) as backend:
+            if not backend.llm.tokenizer.fills_in_the_middle:
+                said = f"{backend.name} does not fill in the middle: it has no tokens for that"
+                raise ApiError(501, said, "not_supported", "model")
+            read = [await backend.apart(_read_infill, backend, body)]
+            texts = await _open(backend, body, read, request.state.user)
+        return await answer(request, backend, body, texts, len(texts) > 1)
+
+    @routes.post("/rerank", include_in_schema=False)
+    @routes.post("/reranking", include_in_schema=False)
+    @routes.post("/v1/reranking", include_in_schema=False)
+    @routes.post("/v1/rerank")
+    async def rerank(body: RerankBody) -> Response:
+        """Refused: nothing that seventy runs ranks texts."""
+        name = pool.find(body.model).name
+        said = f"{name} is not made for ranking, nor is any architecture that runs here; compare /v1/embeddings"
+        raise ApiError(501, said, "not_supported", "model")
 
     @routes.get("/props")
     async def props(model: str | None = None) -> dict[str, Any]:

@@ -431,6 +431,36 @@ class NativeBody(SamplingBody):
     n_probs: Annotated[int, Field(ge=0, le=100)] = 0
     return_tokens: bool = False
     response_fields: list[str] | None = Field(None, description="Of the answer, these fields only; a/b is b of a.")
+    n_indent: int = Field(0, ge=0, le=200, description="A line that begins with fewer spaces ends the answer.")
+    t_max_predict_ms: int = Field(0, description="The answer ends after so long, once a line of it is whole.")
+
+
+class ExtraFile(Body):
+    filename: str
+    text: str
+
+
+class InfillBody(NativeBody):
+    """llama.cpp's /infill: the answer stands between `input_prefix` with `prompt`, and `input_suffix`."""
+
+    prompt: str = ""
+    input_prefix: str = ""
+    input_suffix: str = ""
+    input_extra: list[ExtraFile] = Field(default_factory=list)
+    # 0: the prompt is read, and stays in the cache for the next request.
+    max_tokens: Annotated[Annotated[int, Field(ge=0, lt=1 << 31)] | None, _unless(-1)] = Field(
+        None, validation_alias=AliasChoices("max_tokens", "n_predict")
+    )
+    samplers: list[str] | None = Field(None, description="No effect: temperature, top_k, top_p and min_p are used.")
+
+
+class RerankBody(Body):
+    model: str | None = None
+    query: str
+    documents: Annotated[list[str], Field(min_length=1)] = Field(
+        validation_alias=AliasChoices("documents", "texts")
+    )
+    top_n: int | None = None
 
 
 class TokenizeBody(Body):

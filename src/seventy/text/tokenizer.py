@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, Self
 
@@ -160,15 +160,30 @@ class Tokenizer:
             after_special = isinstance(part, int)
         return output
 
-    def encode_infill(self, before: str, after: str) -> list[int]:
-        """Asks for what stands between two texts; SeventyError where the model has no tokens for that."""
-        try:
-            prefix, suffix, middle = (self._fill_in_the_middle[f"fim_{part}"] for part in ("pre", "suf", "mid"))
-        except KeyError:
+    @property
+    def fills_in_the_middle(self) -> bool:
+        """Whether there are tokens to ask for what stands between two texts."""
+        return all(f"fim_{part}" in self._fill_in_the_middle for part in ("pre", "suf", "mid"))
+
+    def encode_infill(self, before: str, after: str, files: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """Asks for what stands between two texts; SeventyError where the model has no tokens for that.
+
+        `files` are names and texts of other files, shown before with tokens for that where there are some.
+        """
+        if not self.fills_in_the_middle:
             raise SeventyError(
                 "this model does not fill in the middle (it has no tokens for that); leave the suffix out"
-            ) from None
-        return [prefix, *self.encode(before), suffix, *self.encode(after), middle]
+            )
+        marks = self._fill_in_the_middle
+        asked = [marks["fim_pre"], *self.encode(before), marks["fim_suf"], *self.encode(after), marks["fim_mid"]]
+        if not files:
+            return asked
+        if "fim_rep" not in marks or "fim_sep" not in marks:
+            return [*self.encode("".join(f"{name}\n{text}\n\n" for name, text in files)), *asked]
+        shown = [marks["fim_rep"], *self.encode("project\n")]
+        for name, text in files:
+            shown += [marks["fim_sep"], *self.encode(f"{name}\n{text}\n")]
+        return [*shown, marks["fim_sep"], *self.encode("file\n"), *asked]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of whole ids from their beginning; for text that goes on, see StreamDecoder."""
