@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from seventy.engine.scheduler import Scheduler
 from seventy.gguf.file import GGUF
 from seventy.text.grammar import Grammars
 from tests.engine.test_scheduler import VARIED, Asked, alone, prompt
-from tests.support.families import gpt_oss, qwen35, qwen35moe
+from tests.support.families import gpt_oss
 from tests.support.tiny import write_tiny
 
 SAMPLINGS = {
@@ -211,40 +210,6 @@ def test_windows_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             scheduler.close()
         assert [each.tokens for each in asked] == expected
-
-
-@pytest.mark.parametrize("family", [qwen35, qwen35moe])
-def test_recurrent_states_hold(family: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = family.write(tmp_path / "model.gguf", layers=4)
-    prompts = [prompt(i, 20 + 37 * i) for i in range(5)]
-    samplings = [VARIED | {"seed": i} if i % 2 else {} for i in range(5)]
-    with LLM(path, threads=2, context=512, draft="off") as llm:
-        texts = Texts()
-        expected = [alone(llm, ids, 120, **each) for ids, each in zip(prompts, samplings, strict=True)]
-        texts.whole = [ids + tokens for ids, tokens in zip(prompts, expected, strict=True)]
-        scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, drafts=Drafts())
-        always(scheduler, monkeypatch)
-        try:
-            for kind in (texts.right, texts.mixed, texts.wrong):
-                scheduler.drafts.make_lookup = kind
-                llm.model.cache.forget()
-                # Room for 512 positions: not all of them fit at once.
-                asked = [
-                    Asked(scheduler, ids, 120, user=str(i), sampling=samplings[i]) for i, ids in enumerate(prompts)
-                ]
-                ends = [each.end() for each in asked]
-                assert [each.tokens for each in asked] == expected
-                assert sum(end.drafted_tokens for end in ends) > 100
-                assert any(end.accepted_tokens for end in ends) == (kind != texts.wrong)
-            assert scheduler.statistics.preempted > 0
-            # A state with drafts pending in it is remembered, too, and another text goes on from it.
-            scheduler.drafts.make_lookup = texts.right
-            again = Asked(scheduler, texts.whole[0][:90], 40)
-            assert again.end().accepted_tokens > 20 and again.tokens == texts.whole[0][90:130]
-            more = Asked(scheduler, texts.whole[0][:130], 1)
-            assert more.end().cached_tokens == 129 and more.tokens == texts.whole[0][130:131]
-        finally:
-            scheduler.close()
 
 
 def test_a_draft_that_is_no_number_fails_nobody(tmp_path: Path) -> None:

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from seventy import LLM, SeventyError
+from seventy import SeventyError
 from seventy.cache.spec import Paged, Recurrent
 from seventy.engine.footprint import footprint
 from seventy.engine.model import Model
 from seventy.gguf.file import GGUF
 from seventy.models import lfm2
-from tests.support.families.judge import IDS, assert_as_near_as_llama_cpp, assert_exact, corners, families
+from tests.support.families.judge import assert_as_near_as_llama_cpp, assert_exact, corners, families
 
 FAMILIES = families("lfm2", "lfm2moe")
 CORNERS = corners(FAMILIES)
@@ -39,22 +38,6 @@ def test_layers_remember_as_much_as_their_kind_does(tmp_path: Path) -> None:
     convolution = Recurrent(((3 + 7, 256),), 4 * 7 * 256)
     assert specs == [convolution, Paged(4, 64, 64, 7), convolution, Paged(1, 64, 64, 7), Paged(2, 64, 64, 7)]
     assert sizes.state_bytes == 2 * convolution.nbytes
-
-
-def test_the_second_turn_goes_on_from_a_state(tmp_path: Path) -> None:
-    path = FAMILIES["lfm2moe"].write(tmp_path / "model.gguf")
-    with LLM(path, threads=2, context=512) as llm:
-        alone = llm.logits(IDS)
-        llm.model.cache.forget()
-        first = list(llm.generate(IDS[:150], 4, ignore_eos=True).token_ids)
-        sequence = llm.model.new_sequence()
-        # An answer whose last token was never read; and a turn that branches off before the prompt's end.
-        assert sequence.open([*IDS[:150], *first, 1]) == 153
-        sequence.close()
-        assert sequence.open([*IDS[:140], 1, 2, 3]) == 96
-        sequence.close()
-        llm.model.cache.forget()
-        assert np.array_equal(llm.logits(IDS), alone)
 
 
 @pytest.mark.parametrize(
