@@ -241,7 +241,7 @@ function endWords(node) {
   if (end.timings) {
     const t = end.timings;
     const wait = words().seconds((t.queued_ms + t.prompt_ms) / 1000);
-    const drafted = t.draft_n_accepted ? words().drafted(t.draft_n_accepted, t.predicted_n) : "";
+    const drafted = t.draft_n_accepted ? words().drafted(t.draft_n_accepted, t.predicted_n, t.draft_gained_ms) : "";
     parts.push(words().finished(t.predicted_n, round(t.predicted_per_second), t.prompt_n, t.cache_n, wait) + drafted);
   }
   return parts.join(" ");

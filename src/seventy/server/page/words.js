@@ -25,7 +25,8 @@ const WORDS = {
     context: (used, total) => `${used} of ${total} tokens of context are used`,
     finished: (n, speed, read, cached, wait) =>
       `${n} tokens at ${speed} tok/s` + (wait ? `, first after ${wait}` : "") + `; read ${read}` + (cached ? `, ${cached} known` : ""),
-    drafted: (right, all) => `; ${Math.round(100 * right / all)} % of them guessed ahead`,
+    drafted: (right, all, ms) => `; ${Math.round(100 * right / all)} % of them guessed ahead`
+      + (ms >= 50 ? `, ${(ms / 1000).toFixed(1)} s saved` : ""),
     ends: {
       stopped: "Stopped.", length: "Cut at its longest.", broken: "The server was restarted: this is what came.",
       alone: "Stopped: nobody was reading for ten minutes.", gave_way: "Stopped while nobody was reading: others waited.",
@@ -85,7 +86,8 @@ const WORDS = {
     context: (used, total) => `上下文已用 ${used} / ${total} token`,
     finished: (n, speed, read, cached, wait) =>
       `${n} 个 token，${speed} token/秒` + (wait ? `，首字 ${wait}` : "") + `；读入 ${read}` + (cached ? `，缓存 ${cached}` : ""),
-    drafted: (right, all) => `；其中 ${Math.round(100 * right / all)} % 由预先猜中`,
+    drafted: (right, all, ms) => `；其中 ${Math.round(100 * right / all)} % 由预先猜中`
+      + (ms >= 50 ? `，省 ${(ms / 1000).toFixed(1)} 秒` : ""),
     ends: {
       stopped: "已停止。", length: "已达长度上限。", broken: "服务器重启了，这是已写出的部分。",
       alone: "已停止：十分钟内无人阅读。", gave_way: "无人阅读时有人排队，已停止。",
