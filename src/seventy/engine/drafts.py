@@ -105,7 +105,11 @@ class Drafts:
             # It failed, maybe while this text waited.
             text.model = None
         most = min(self.most, text.generation.room - 1)
-        free = text.lookup.chances(most) if text.lookup else []
+        free = []
+        if text.lookup:
+            # Here, so that steps of many texts, which seldom pay for guesses, do not look at every token.
+            text.lookup.observe()
+            free = text.lookup.chances(most)
         chances = text.model.chances(most) if text.model else []
         text.by_model = bool(chances and (not free or chances[0] > free[0]) and self._may_read(text))
         return Offer(chances, True) if text.by_model else Offer(free)
@@ -166,8 +170,6 @@ class Drafts:
             counts[0], counts[1] = counts[0] + drafted, counts[1] + accepted
         if self.model and text.model:
             text.model.observe()
-        if text.lookup and not text.generation.reason:
-            text.lookup.observe()
 
     def record(
         self, texts: Sequence[TextDrafts], written: Sequence[int], rows: int, seconds: float, drafting: float
@@ -182,7 +184,7 @@ class Drafts:
             billed = min(drafting - self._read_seconds, 2 * self._expected)
         plain = self.governor.record(len(texts), rows, sum(written), seconds, billed, passes)
         if any(text.model and text.model.behind for text in texts):
-            self.governor.keep_for_reading(seconds)
+            self.governor.keep_for_reading(seconds / len(texts))
         if rows == len(texts) and not drafting:
             return 0.0
         for text, n in zip(texts, written, strict=True):

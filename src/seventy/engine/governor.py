@@ -39,10 +39,11 @@ class Offer:
 class Governor:
     """Shares out guesses among the running texts so that most tokens a second are written.
 
-    It keeps an account: steps put 1.5 % of their time into it, and those with guesses what these saved. A step may have
-    no more guesses than the account pays for if all of them are wrong. So whatever the text, guesses cost at most 1.5 %
-    of its time, as far as steps take what was measured. A draft model has to read a text before it guesses: for that
-    and its first guesses counts what it saved in other texts, too, four steps at most.
+    It keeps an account: steps put 1.5 % of their time into it, divided by how many texts fill them anyway, and those
+    with guesses what these saved. A step may have no more guesses than the account pays for if all of them are wrong.
+    So whatever the text, guesses cost at most 1.5 % of its time, as far as steps take what was measured. A draft model
+    has to read a text before it guesses: for that and its first guesses counts what it saved in other texts, too, four
+    steps at most.
     """
 
     def __init__(self) -> None:
@@ -90,7 +91,7 @@ class Governor:
             self.account += saved
             if passes:
                 self._earned = min(max(0.0, self._earned + saved), _MOST_SAVED * plain)
-        self.account = min(self.account + _ALLOWANCE * seconds, _MOST_SAVED * plain)
+        self.account = min(self.account + _ALLOWANCE * seconds / texts, _MOST_SAVED * plain)
         return plain
 
     def keep_for_reading(self, seconds: float) -> None:
@@ -141,8 +142,9 @@ class Governor:
 
     def ready(self, texts: int) -> bool:
         """Whether the next step of so many texts may have guesses at all, whatever they are."""
-        known = self._measured.get(texts, 0) >= _LEAST_MEASURED and self._since_plain < _STEPS_PER_PLAIN
-        return known and self._credit > 0
+        if self._measured.get(texts, 0) < _LEAST_MEASURED or self._since_plain >= _STEPS_PER_PLAIN:
+            return False
+        return self._credit > max(0.0, self.cost(texts + 1) - self.cost(texts))
 
     def share(self, offers: Sequence[Offer], room: int, pass_seconds: float = 0.0) -> list[int]:
         """Return how many guesses of each text the next step carries, `room` at most in all.
