@@ -15,6 +15,7 @@ from seventy.server.history import History
 from tests.server.conftest import Running, serving
 
 selenium = pytest.importorskip("selenium.webdriver")
+from selenium.common.exceptions import TimeoutException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.remote.webdriver import WebDriver  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -44,6 +45,17 @@ def browser(width: int, height: int, language: str = "en-US") -> WebDriver:
     return driver
 
 
+def write_without_end(server: Running) -> None:
+    """Let answers go on to their limit, so that there is time to stop them, and nothing depends on luck."""
+    server.backend.llm.tokenizer.end_ids = frozenset()
+
+
+@pytest.fixture(scope="module")
+def small_model(small_model: Running) -> Running:
+    write_without_end(small_model)
+    return small_model
+
+
 @pytest.fixture
 def page(small_model: Running) -> Iterator[WebDriver]:
     driver = browser(1200, 800)
@@ -58,7 +70,11 @@ def page(small_model: Running) -> Iterator[WebDriver]:
 
 
 def wait(page: WebDriver, condition: Callable[[WebDriver], object]) -> object:
-    return WebDriverWait(page, 60, 0.05).until(condition)
+    try:
+        return WebDriverWait(page, 60, 0.05).until(condition)
+    except TimeoutException:
+        said = page.find_element(By.TAG_NAME, "body").text
+        raise AssertionError(f"not within a minute; the page says: {said}") from None
 
 
 def visit(page: WebDriver, url: str) -> None:
@@ -77,8 +93,10 @@ def send(page: WebDriver, text: str) -> None:
 
 
 def settings(page: WebDriver, **values: object) -> None:
-    """Opens the page with these settings."""
-    page.execute_script("localStorage.setItem('seventy.settings', arguments[0])", json.dumps(values))
+    """Opens the page with these settings; answers are the likeliest where none says otherwise."""
+    page.execute_script(
+        "localStorage.setItem('seventy.settings', arguments[0])", json.dumps({"temperature": 0, **values})
+    )
     page.refresh()
     is_shown(page)
 
@@ -115,7 +133,8 @@ def shoot(page: WebDriver, name: str) -> None:
 
 
 def test_send_stream_stop_reload(page: WebDriver, small_model: Running) -> None:
-    limit = "document.querySelector('#settings [name=max_tokens]').value = arguments[0]"
+    limit = """document.querySelector('#settings [name=max_tokens]').value = arguments[0];
+               document.querySelector('#settings [name=temperature]').value = 0"""
 
     def longest(tokens: int) -> None:
         page.find_element(By.ID, "open-settings").click()
@@ -397,6 +416,7 @@ def test_keys_codes_and_two_users(smollm2: Path, tmp_path: Path) -> None:
     options = PageOptions(history=History(tmp_path / "history.db"))
     with serving(smollm2, context=512, rules=Rules(keys, owners=["bo"]), page=options) as server:
         server.wait()
+        write_without_end(server)
         page, phone = browser(1200, 800), browser(390, 844)
         try:
             visit(page, server.url)

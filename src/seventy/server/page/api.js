@@ -73,7 +73,7 @@ export async function* answer(id, body, key, signal) {
   const options = body ? {
     method: "POST", body: { ...body, stream: true, return_progress: true, stream_options: { include_usage: true } },
   } : {};
-  const response = await asked(`/answers/${id}`, key, { ...options, signal });
+  const response = await asked(`/answers/${encodeURIComponent(id)}`, key, { ...options, signal });
   for await (const line of lines(response)) {
     if (line === "data: [DONE]") return;
     if (!line.startsWith("data: ")) continue;
@@ -84,7 +84,7 @@ export async function* answer(id, body, key, signal) {
   throw new TypeError("the connection broke");
 }
 
-export const stop = (id, key) => asked(`/answers/${id}`, key, { method: "DELETE" });
+export const stop = (id, key) => asked(`/answers/${encodeURIComponent(id)}`, key, { method: "DELETE" });
 
 /** Exchanges a code of another device's for a key: {user, key}. */
 export const pair = code => json("/pair", null, { method: "POST", body: { code } });

@@ -103,7 +103,8 @@ asking.connect({
     side.show();
     $("announce").textContent = node.content ? words().answered : "";
   },
-  wantsKey: dialogs.askKey,
+  // Whose it is must be known before anything is asked with it.
+  wantsKey: async () => await dialogs.askKey() && (await top.refresh(), true),
 });
 
 view.connect({
@@ -145,22 +146,35 @@ top.connect({
   told,
 });
 
+// The work of showing a user's conversations; the server's are fetched after it.
+let begun = Promise.resolve();
+
 /** Whose conversations are shown follows from the key; another user's are kept apart. */
-async function told(status) {
+async function told(status, key) {
   if (status) library.show(status);
   const user = status?.user ?? "";
   if (status && user !== (settings.user ?? "")) {
+    const isAnothers = Boolean(settings.user);
+    sync.leave();
+    if (isAnothers) asking.leaveAll();
     settings = { ...settings, user };
     store.saveSettings(settings);
-    await begin();
+    begun = begin(isAnothers);
   }
-  sync.told(status);
+  await begun;
+  // There may be another one by now.
+  if (status && user !== (settings.user ?? "")) return;
+  sync.told(status, key);
   top.showGauge(open);
 }
 
-async function begin() {
+/** Shows the user's conversations; what is open stays open, unless it `isAnothers`. */
+async function begin(isAnothers = false) {
+  const user = settings.user ?? "", opened = store.open(user);
+  if (isAnothers) openConversation(tree.create());
   const before = open;
-  await store.open(settings.user ?? "");
+  await opened;
+  if (user !== (settings.user ?? "")) return;
   const again = store.get(before.id);
   openConversation(again ?? (asking.isWriting(before) ? before : store.conversations()[0] ?? tree.create()));
   for (const conversation of store.conversations()) asking.resume(conversation);
@@ -178,7 +192,7 @@ function changedElsewhere(id) {
 }
 
 store.onChange(changedElsewhere);
-sync.connect({ settings: () => settings, changed: changedElsewhere, note: view.note });
+sync.connect({ changed: changedElsewhere, note: view.note });
 
 async function pair() {
   if (await dialogs.pairedByAddress() === false) view.note(words().wrongCode);
@@ -198,7 +212,8 @@ $("export-one").addEventListener("click", () => side.exportMarkdown(open));
 showTheme();
 translate();
 $("language").textContent = otherLanguage();
-await begin();
+begun = begin();
+await begun;
 await pair();
 addEventListener("hashchange", pair);
 top.watch();

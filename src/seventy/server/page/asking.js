@@ -8,7 +8,8 @@ import * as tree from "./tree.js";
 const RETRIES = 60, FIRST_RETRIES = 2;
 // What is being written, by the id of its conversation: {node, id, controller}.
 const running = new Map();
-// Set by `connect`: settings() of the user, drawn(conversation, node), ended(conversation, node), wantsKey(message).
+// Set by `connect`: settings() of the user, drawn(conversation, node), ended(conversation, node), wantsKey():
+// whether there is another one now, of whoever this page belongs to by then.
 let page = null;
 
 export const connect = hooks => { page = hooks; };
@@ -66,6 +67,15 @@ export async function stop(conversation) {
   await mine.over;
 }
 
+/** Reads on in none of them: they are another user's now. The server goes on writing. */
+export function leaveAll() {
+  for (const mine of running.values()) {
+    mine.left = true;
+    mine.controller.abort();
+  }
+  running.clear();
+}
+
 function bodyOf(conversation, question) {
   const settings = page.settings();
   const messages = tree.read(conversation, question).map(one => one.message);
@@ -78,7 +88,7 @@ function bodyOf(conversation, question) {
 }
 
 function write(conversation, node, body) {
-  const mine = { node, id: node.pending || randomId(), controller: new AbortController(), stopped: false };
+  const mine = { node, id: node.pending || randomId(), controller: new AbortController(), stopped: false, left: false };
   running.set(conversation.id, mine);
   node.pending = node.answer = mine.id;
   delete node.error;
@@ -89,12 +99,14 @@ function write(conversation, node, body) {
 async function follow(conversation, mine, body) {
   const { node } = mine;
   await save(conversation, node);
+  if (mine.left) return;
   page.drawn(conversation, node);
   try {
     await readOn(conversation, mine, body);
   } catch (error) {
-    fail(node, mine, error);
+    if (!mine.left) fail(node, mine, error);
   }
+  if (mine.left) return;
   // Where the server was not reached, it is asked again when the page is opened the next time.
   if (node.error?.code !== "offline" || !node.content) delete node.pending;
   delete node.state;
@@ -121,6 +133,7 @@ async function readOn(conversation, mine, body) {
       const reader = new Reader(conversation, mine);
       // Once there is something to lose, the server is not asked to write it again.
       for await (const event of api.answer(mine.id, begun ? null : body, page.settings().key, mine.controller.signal)) {
+        if (mine.left) return;
         begun ||= Boolean(event.choices?.[0]?.delta.content);
         tries = 0;
         reader.take(event);
@@ -132,14 +145,18 @@ async function readOn(conversation, mine, body) {
       }
       return;
     } catch (error) {
-      if (mine.stopped || error.name === "AbortError") throw error;
-      if (error.status === 401 && await page.wantsKey(error.message)) continue;
+      if (mine.stopped || mine.left || error.name === "AbortError") throw error;
+      if (error.status === 401 && await page.wantsKey()) {
+        if (mine.left) return;
+        continue;
+      }
       const isLoading = error.code === "model_loading";
       if (error instanceof api.ServerError && !isLoading) throw error;
       if (!isLoading && ++tries > (begun ? RETRIES : FIRST_RETRIES)) throw error;
       node.state = { broken: !isLoading, loading: isLoading };
       page.drawn(conversation, node);
       await pause(Math.min(5000, 500 * (tries + 1)));
+      if (mine.left) return;
     }
   }
 }

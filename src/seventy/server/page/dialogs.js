@@ -54,11 +54,13 @@ async function signIn(given) {
   }
 }
 
-/** Takes a code out of the address, #pair=ABCD-EFGH, and exchanges it for the key; null where there is none. */
+/** Takes a code out of the address, #pair=ABCD-EFGH, and exchanges it for the key; null where there is none, or
+ * where whoever has a key already keeps it. */
 export async function pairedByAddress() {
   const code = new URLSearchParams(location.hash.slice(1)).get("pair");
   if (!code) return null;
   history.replaceState(null, "", location.pathname);
+  if (page.settings().key && !confirm(words().pairAsk)) return null;
   try {
     page.save({ ...page.settings(), key: (await api.pair(code)).key });
     return true;

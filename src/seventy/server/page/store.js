@@ -12,6 +12,8 @@ const channel = "BroadcastChannel" in window ? new BroadcastChannel("seventy") :
 let all = new Map();
 let database = null;
 let user = null;
+// Whose a conversation is: whatever still holds another user's, it is not kept among these.
+const owners = new WeakMap();
 
 // Settings and drafts
 
@@ -28,12 +30,14 @@ function keep(name, value) {
 
 export const settings = () => stored("seventy.settings") || {};
 export const saveSettings = value => keep("seventy.settings", value);
+const NOBODYS = "seventy.draft.";
+const draftKey = (name, id) => name ? `seventy.drafts.${encodeURIComponent(name)}/${id}` : NOBODYS + id;
 /** What stands in the box of a conversation and was not sent. */
-export const draft = id => stored(`seventy.draft.${id}`) || "";
+export const draft = id => stored(draftKey(user, id)) || "";
+export const saveDraft = (id, text) => keep(draftKey(user, id), text || null);
 /** What a user's device knows of what the server keeps. */
 export const syncState = name => stored(`seventy.sync.${name}`) || { since: 0, revisions: {}, todo: {} };
 export const saveSyncState = (name, value) => keep(`seventy.sync.${name}`, value);
-export const saveDraft = (id, text) => keep(`seventy.draft.${id}`, text || null);
 
 // The database
 
@@ -52,25 +56,27 @@ async function opened(name) {
 
 const within = (db, mode) => db.transaction("conversations", mode).objectStore("conversations");
 
+const keysOf = start => Object.keys(localStorage).filter(key => key.startsWith(start));
+
 /** Opens a user's conversations, "" where nobody has a name; takes over those that were written before. */
 export async function open(name) {
   if (name === user) return;
   const before = user === "" ? [...all.values()] : [];
+  if (user === "") adoptDrafts(name);
   user = name;
-  all = new Map();
+  const mine = all = new Map();
   database?.close();
+  database = null;
   try {
-    database = await opened(name);
-    for (const data of await done(within(database, "readonly").getAll())) {
-      const one = upgraded(data);
-      if (one) all.set(one.id, one);
-    }
-  } catch {
-    database = null;
-  }
-  for (let at = localStorage.length - 1; at >= 0; at--) {
-    const key = localStorage.key(at);
-    if (!key?.startsWith(OLD)) continue;
+    const found = await opened(name);
+    const kept = await done(within(found, "readonly").getAll());
+    // Somebody else's were opened meanwhile.
+    if (all !== mine) return found.close();
+    database = found;
+    for (const one of kept.map(upgraded)) if (one) hold(one);
+  } catch { /* They live as long as the page. */ }
+  if (all !== mine) return;
+  for (const key of keysOf(OLD)) {
     const one = upgraded(stored(key));
     if (one) await save(one);
     localStorage.removeItem(key);
@@ -78,14 +84,27 @@ export async function open(name) {
   if (name && before.length) await adopt(before);
 }
 
+function hold(conversation) {
+  owners.set(conversation, user);
+  all.set(conversation.id, conversation);
+}
+
 /** What was written before anybody gave a key belongs to the first who does. */
 async function adopt(conversations) {
+  for (const one of conversations) owners.set(one, user);
   for (const one of conversations) await save(one);
   try {
     const nobodys = await opened("");
     await done(within(nobodys, "readwrite").clear());
     nobodys.close();
   } catch { /* They stay where they are, too. */ }
+}
+
+function adoptDrafts(name) {
+  for (const key of keysOf(NOBODYS)) {
+    keep(draftKey(name, key.slice(NOBODYS.length)), stored(key));
+    localStorage.removeItem(key);
+  }
 }
 
 /** All conversations, the last changed first. */
@@ -96,9 +115,10 @@ export const connectKeeper = one => { keeper = one; };
 
 /** Keeps a conversation; whether there was room. `quiet` where nobody else need know yet. */
 export async function save(conversation, quiet = false, isServers = false) {
+  if ((owners.get(conversation) ?? user) !== user) return false;
   const known = all.get(conversation.id);
   if (known && known !== conversation) Object.assign(conversation, merge(conversation, known));
-  all.set(conversation.id, conversation);
+  hold(conversation);
   if (!quiet && !isServers) keeper?.saved(conversation);
   if (!database) return false;
   try {
@@ -125,7 +145,7 @@ export const onChange = listener => listeners.add(listener);
 export function takeIn(theirs) {
   const mine = all.get(theirs.id);
   if (!mine) {
-    all.set(theirs.id, theirs);
+    hold(theirs);
     return theirs;
   }
   const merged = merge(mine, theirs);
@@ -136,8 +156,10 @@ export function takeIn(theirs) {
 
 channel?.addEventListener("message", async ({ data }) => {
   if (data.user !== user || !database) return;
+  const mine = all;
   let theirs;
   try { theirs = upgraded(await done(within(database, "readonly").get(data.id))); } catch { return; }
+  if (all !== mine) return;
   if (theirs) takeIn(theirs);
   else all.delete(data.id);
   for (const listener of listeners) listener(data.id);

@@ -5,7 +5,7 @@ import { $ } from "./dom.js";
 import * as tree from "./tree.js";
 import { words } from "./words.js";
 
-// Set by `connect`: settings(), choose(model), isWriting(), told(status).
+// Set by `connect`: settings(), choose(model), isWriting(), told(status, key).
 let page = null;
 let now = null;
 
@@ -59,10 +59,13 @@ function numbers() {
 export async function refresh() {
   const { key, model } = page.settings();
   try {
-    now = await api.status(key, model);
+    const found = await api.status(key, model);
+    // Another key was given meanwhile: this says who its user was.
+    if (page.settings().key !== key) return;
+    now = found;
     showModels();
     $("numbers").textContent = numbers();
-    page.told(now);
+    page.told(now, key);
   } catch (error) {
     $("numbers").textContent = error.status === 401 ? words().wantsKey : words().errors.offline;
     if (error.status === 401) page.told(null);

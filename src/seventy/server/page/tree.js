@@ -85,32 +85,87 @@ export function merge(mine, theirs) {
   for (const node of Object.values(mine.nodes)) {
     nodes[node.id] = nodes[node.id] ? later(node, nodes[node.id]) : node;
   }
+  cutCircles(nodes);
   return { ...newer, nodes };
+}
+
+/** Lets every message come from a first one: of messages that come from each other, one becomes such. */
+function cutCircles(nodes) {
+  const good = new Set();
+  for (let node of Object.values(nodes)) {
+    const seen = new Set();
+    while (node && !good.has(node)) {
+      seen.add(node);
+      if (seen.has(nodes[node.parent])) node.parent = null;
+      node = nodes[node.parent];
+    }
+    for (const one of seen) good.add(one);
+  }
+}
+
+// What is known of a message, as the page can show it; undefined for anything else.
+
+const only = isGood => value => isGood(value) ? value : undefined;
+const isText = value => typeof value === "string";
+const text = only(isText), number = only(Number.isFinite), none = () => undefined;
+// They become a part of an address.
+const answerId = only(value => isText(value) && /^[\w-]{16,64}$/.test(value));
+const filesOf = value => value.filter(file => isText(file?.name) && isText(file.text));
+const TIMINGS = ["queued_ms", "prompt_ms", "prompt_n", "cache_n", "predicted_n", "predicted_per_second"];
+const timings = only(value => TIMINGS.every(name => Number.isFinite(value?.[name])));
+const end = value => value ? { ...value, reason: text(value.reason), timings: timings(value.timings) } : undefined;
+const error = value => text(value) ?? (value ? { code: text(value.code), message: text(value.message) } : undefined);
+
+const KNOWN = {
+  content: value => text(value) ?? "", at: value => number(value) ?? 0, rev: number, from: text, base: number,
+  files: value => Array.isArray(value) ? filesOf(value) : undefined,
+  thoughts: text, thoughtSeconds: number, used: number, context: number, model: text, end, error,
+  answer: answerId, pending: answerId,
+  // Only of what is being written.
+  state: none, speed: none,
+};
+
+/** A message with what is known of it in good order. */
+function checked(node) {
+  const one = { ...node };
+  for (const [name, check] of Object.entries(KNOWN)) {
+    one[name] = check(node[name]);
+    if (one[name] === undefined) delete one[name];
+  }
+  return one;
+}
+
+const isMessage = one => ["user", "assistant"].includes(one?.role);
+// Names that a node in `nodes` cannot have: no message has them for its parent.
+const NO_IDS = ["null", "undefined", "__proto__"];
+
+function checkedNodes(found) {
+  const nodes = {};
+  for (const node of Object.values(found || {})) {
+    if (isMessage(node) && isText(node.id) && !NO_IDS.includes(node.id)) nodes[node.id] = checked(node);
+  }
+  for (const node of Object.values(nodes)) if (!Object.hasOwn(nodes, node.parent)) node.parent = null;
+  cutCircles(nodes);
+  return nodes;
 }
 
 /** A conversation as it was kept by earlier versions, a list of messages, or as it is; null for what is none. */
 export function upgraded(data) {
   if (!data || typeof data.id !== "string") return null;
-  const plain = value => typeof value === "string" ? value : "";
+  const title = text(data.title) ?? "", changed = number(Number(data.changed)) ?? 0;
   if (!Array.isArray(data.messages)) {
-    const nodes = {};
-    for (const node of Object.values(data.nodes || {})) {
-      if (!["user", "assistant"].includes(node?.role) || typeof node.id !== "string") continue;
-      nodes[node.id] = { ...node, content: plain(node.content) };
-    }
-    const leaf = nodes[data.leaf] ? data.leaf : Object.keys(nodes).pop() ?? null;
-    const changed = Number(data.changed) || 0;
-    return { ...create(), ...data, title: plain(data.title), changed, leaf, shown: { ...data.shown }, nodes };
+    const nodes = checkedNodes(data.nodes), start = text(data.start) ?? null;
+    const leaf = Object.hasOwn(nodes, data.leaf) ? data.leaf : Object.keys(nodes).pop() ?? null;
+    return { ...create(), ...data, title, changed, start, leaf, shown: { ...data.shown }, nodes };
   }
-  const conversation = { ...create(), id: data.id, title: plain(data.title), changed: Number(data.changed) || 0 };
+  const conversation = { ...create(), id: data.id, title, changed };
   let last = null;
   data.messages.forEach((message, at) => {
-    if (!["user", "assistant"].includes(message?.role)) return;
-    const { role, content, thoughts, end, error } = message;
-    last = add(conversation, last, role, plain(content), {
-      id: `${data.id}.${at}`, at: conversation.changed + at,
-      ...(thoughts && { thoughts }), ...(end && { end }), ...(error && { error }),
+    if (!isMessage(message)) return;
+    const { content, ...more } = checked({
+      content: message.content, thoughts: message.thoughts, end: message.end, error: message.error,
     });
+    last = add(conversation, last, message.role, content, { ...more, id: `${data.id}.${at}`, at: changed + at });
   });
   return conversation;
 }
