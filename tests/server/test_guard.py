@@ -92,6 +92,16 @@ def test_pages_of_other_sites_are_refused_unless_allowed(guarded: Running) -> No
     assert allowed.headers["access-control-allow-origin"] == "https://ui.lan"
     asked = {"Origin": "https://ui.lan", "Access-Control-Request-Method": "POST"}
     assert client.options("/v1/models", headers=asked).status_code == 200
+    may = client.options("/history/x", headers={**asked, "Access-Control-Request-Method": "PUT"})
+    assert {"GET", "POST", "PUT", "DELETE"} <= set(may.headers["access-control-allow-methods"].split(", "))
+
+
+def test_what_another_sites_page_asks_for_is_no_owners(tiny: Path) -> None:
+    with serving(tiny) as server:
+        # A picture has no origin.
+        for site, status in ((None, 200), ("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403)):
+            headers = {"Sec-Fetch-Site": site} if site else {}
+            assert server.client.get("/files", headers=headers).status_code == status, site
 
 
 @pytest.mark.parametrize(

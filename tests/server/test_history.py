@@ -70,6 +70,64 @@ def test_what_is_old_is_deleted(history: History) -> None:
     assert history.changes("anna") == []
 
 
+def test_what_was_deleted_as_old_may_be_kept_again(history: History) -> None:
+    revision = history.write("anna", "a", 0, '"old"')
+    history.purge(time.time() + 366 * 86400)
+    # A device still has it, at the revision it knows.
+    assert history.write("anna", "a", revision, '"changed"') > revision
+    history.delete("anna", "a")
+    history.purge(time.time() + 366 * 86400)
+    history.write("anna", "a", 0, '"new"')
+
+
+def test_marks_of_what_was_deleted_have_bounds_too(tmp_path: Path) -> None:
+    small = History(tmp_path / "h.db", user_bytes=20_000, all_bytes=400_000)
+    with pytest.raises(ApiError, match="more than"):
+        for at in range(1000):
+            small.write("bo", f"{at:064}", 0, "{}")
+            small.delete("bo", f"{at:064}")
+    assert 20 < len(small.changes("bo")) < 100
+    small.write("anna", "a", 0, "x" * 15_000)
+    small.close()
+
+
+def test_files_of_earlier_versions_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    database = sqlite3.connect(path)
+    database.executescript("""
+        create table conversations (
+            user text not null, id text not null, revision integer not null, changed real not null, body text,
+            primary key (user, id)
+        ) without rowid;
+        create index by_revision on conversations (user, revision);
+        create table revisions (user text primary key, last integer not null) without rowid;
+        insert into revisions values ('anna', 3);
+    """)
+    rows = [("anna", "a", 1, time.time(), '"' + "\u4e2d" * 3000 + '"'), ("anna", "b", 3, time.time(), None)]
+    database.executemany("insert into conversations values (?, ?, ?, ?, ?)", rows)
+    database.commit()
+    database.close()
+    for _ in range(2):
+        history = History(path, user_bytes=10_000)
+        assert history.export("anna") == ["\u4e2d" * 3000]
+        with pytest.raises(ApiError, match="more than"):
+            history.write("anna", "c", 0, "x" * 1_000)
+        history.close()
+    history = History(path, user_bytes=11_000)
+    assert history.write("anna", "c", 0, "x" * 1_000) == 4
+    history.close()
+
+
+def test_what_a_user_has_is_not_read_to_be_summed(history: History) -> None:
+    asked: list[str] = []
+    history._database.set_trace_callback(asked.append)
+    history.write("anna", "a", 0, "x" * 100_000)
+    history._database.set_trace_callback(None)
+    summed = [statement for statement in asked if "sum(" in statement]
+    plan = [row[3] for statement in summed for row in history._database.execute(f"explain query plan {statement}")]
+    assert plan and all("USING COVERING INDEX by_bytes (user=?)" in step for step in plan)
+
+
 def test_room_is_bounded(tmp_path: Path) -> None:
     small = History(tmp_path / "h.db", user_bytes=10_000, all_bytes=200_000)
     small.write("anna", "a", 0, '"x"')
@@ -138,6 +196,14 @@ def test_users_have_their_own(tiny: Path, history: History) -> None:
         assert client.get("/history/one", headers=BO).status_code == 200
         assert client.get("/status", headers=ANNA).json()["history_days"] == 365
         assert not [at for at in client.get("/history?since=0", headers=ANNA).json()["changes"] if not at["deleted"]]
+
+
+@pytest.mark.parametrize("since", ["-1", str(1 << 63), str(10**30), "x"])
+def test_revisions_that_cannot_be_are_refused(since: str, tiny: Path, history: History) -> None:
+    with serving(tiny, rules=RULES, page=PageOptions(history=history)) as server:
+        answer = server.client.get("/history", params={"since": since}, headers=ANNA)
+        assert answer.status_code == 400 and "since" in answer.json()["error"]["message"]
+        assert server.client.get(f"/history?since={(1 << 63) - 1}", headers=ANNA).json() == {"changes": []}
 
 
 def test_without_a_name_nothing_is_kept(random_model: Running) -> None:

@@ -203,6 +203,28 @@ def test_asked_while_the_model_loads_it_may_be_asked_again(tiny: Path) -> None:
         assert '"content"' in ask()
 
 
+def test_an_answer_is_one_text_without_probabilities(server: Running) -> None:
+    more = {"n": 3, "logprobs": True, "top_logprobs": 20, "stream": False}
+    events = events_of(server.client.post(f"/answers/{new_id()}", json=body(4, **more), headers=ANNA))
+    choices = [choice for event in events for choice in event.get("choices", ())]
+    assert text(events) and {choice["index"] for choice in choices} == {0}
+    assert not [choice for choice in choices if choice.get("logprobs")]
+
+
+def test_what_is_kept_has_bounds_in_bytes(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [new_id() for _ in range(3)]
+    sizes = []
+    for id in ids:
+        answer = server.client.post(f"/answers/{id}", json=body(20), headers=ANNA)
+        sizes.append(len(answer.content))
+        time.sleep(0.05)
+    monkeypatch.setattr(kept, "_MAX_BYTES", sizes[1] + sizes[2])
+    # They are looked at every 0.02 s; the oldest goes. To ask for it would make it the youngest.
+    time.sleep(1)
+    assert server.client.get(f"/answers/{ids[0]}", headers=ANNA).status_code == 404
+    assert all(text(read(server, id)) for id in ids[1:])
+
+
 def test_ids_are_the_pages_own_and_no_guess(server: Running) -> None:
     for id in ("short", "x" * 65, "a" * 15 + "!"):
         assert server.client.post(f"/answers/{id}", json=body(), headers=ANNA).status_code == 400

@@ -1,6 +1,11 @@
+import asyncio
+import contextlib
+from typing import Any
+
 import pytest
 
-from seventy.server.schemas import whole_characters
+from seventy.server.schemas import SamplingBody, whole_characters
+from seventy.text.tokenizer import Tokenizer
 from tests.server.conftest import Running
 
 
@@ -39,3 +44,34 @@ def test_template_variables_may_have_any_name_but_the_requests_own(name: str, ra
     for own in ("messages", "tools"):
         refused = random_model.client.post("/v1/chat/completions", json=body | {"chat_template_kwargs": {own: []}})
         assert refused.status_code == 400 and f"{own} cannot be given here" in refused.text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
+def test_biases_have_bounds_and_hold_nobody_up(
+    path: str, random_model: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[bool] = []
+    bias = SamplingBody.bias
+
+    def seen(body: SamplingBody, tokenizer: Tokenizer) -> dict[int, float]:
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            loops.append(True)
+        loops.append(False)
+        return bias(body, tokenizer)
+
+    monkeypatch.setattr(SamplingBody, "bias", seen)
+    asked = {"messages": [{"role": "user", "content": "x"}]} if "chat" in path else {"prompt": "x"}
+
+    def status(biases: Any) -> int:
+        body = {**asked, "max_tokens": 1, "logit_bias": biases}
+        answer = random_model.client.post(path, json=body)
+        assert len(answer.text) < 2000
+        return answer.status_code
+
+    assert status({"a" * 256: 1}) == 200 and loops == [False]
+    many = [[f"{at} x", 1] for at in range(4097)]
+    assert status(many[:-1]) == 200
+    for wrong in ({"a" * 257: 1}, [["a" * 257, 1]], many, dict(many)):
+        assert status(wrong) == 400
+    assert loops == [False, False]

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from seventy.errors import SeventyError
@@ -138,6 +141,38 @@ def test_ranges_sums_and_a_file_that_changed(home: Path, machine: Machine, tmp_p
         assert server.client.get(url, headers={"Range": f"bytes={len(data)}-"}).status_code == 416
         path.write_bytes(data + b"1")
         assert server.client.get(url).status_code == 409
+
+
+def test_a_sum_is_computed_once_for_all_who_wait(
+    home: Path, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("one")
+    began, go_on, ended = list[Path](), threading.Event(), threading.Event()
+
+    def slow(path: Path, progress: Callable[[int, int | None], None]) -> str:
+        began.append(path)
+        try:
+            while not go_on.wait(0.01):
+                progress(1, 2)
+        finally:
+            ended.set()
+        return "0" * 64
+
+    monkeypatch.setattr(sums, "of_file", slow)
+    with serve(write_tiny(tmp_path / "x.gguf")) as server, ThreadPoolExecutor(8) as threads:
+        gone = httpx.Client(base_url=server.url)
+        with gone.stream("GET", "/files/sum?model=x") as response:
+            next(response.iter_lines())
+        assert ended.wait(30)
+        # Nobody waited for it; now eight do, and one that goes stops nothing.
+        asked = [threads.submit(server.client.get, "/files/sum?model=x") for _ in range(8)]
+        with gone.stream("GET", "/files/sum?model=x") as response:
+            next(response.iter_lines())
+        gone.close()
+        time.sleep(0.3)
+        go_on.set()
+        assert {one.result().text.splitlines()[-1] for one in asked} == {json.dumps({"sha256": "0" * 64})}
+        assert len(began) == 2
 
 
 def test_it_goes_on_where_it_was_and_takes_no_wrong_bytes(

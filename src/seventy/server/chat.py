@@ -160,6 +160,7 @@ class Prepared:
     constraint: Constraint | None
     new_reader: Callable[[], AnswerReader]
     changes: Sequence[str] = ()
+    bias: dict[int, float] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -352,17 +353,18 @@ async def prepared_chat(backend: Backend, body: ChatBody, lenient: bool = False)
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs to be true", "invalid_value", "top_logprobs")
+    changed: list[str] = []
     if lenient and not backend.llm.chat_format.conventions.thinks and (body.think or body.reasoning_effort):
         body = body.model_copy(update={"think": None, "reasoning_effort": None})
-        prepared: Prepared = await backend.apart(prepare, backend, body)
-        return replace(prepared, changes=[*prepared.changes, "the model knows no thinking"])
-    return await backend.apart(prepare, backend, body)
+        changed.append("the model knows no thinking")
+    prepared: Prepared = await backend.apart(prepare, backend, body)
+    bias = await backend.apart(body.bias, backend.llm.tokenizer)
+    return replace(prepared, changes=[*prepared.changes, *changed], bias=bias)
 
 
 def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: str) -> list[Choice]:
     """Takes a request into the queue, all of its choices or none."""
     llm = backend.llm
-    bias = body.bias(llm.tokenizer)
     max_tokens = body.max_completion_tokens or body.max_tokens
     choices: list[Choice] = []
     try:
@@ -371,7 +373,7 @@ def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: s
             answer = backend.answer()
             answer.submit(
                 ids=prepared.ids, max_tokens=max_tokens, sampling=sampling(body, index), stops=body.stops(), user=user,
-                logit_bias=bias, top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+                logit_bias=prepared.bias, top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 ignore_eos=body.ignore_eos, constraint=limit,
             )  # fmt: skip
             parallel = body.parallel_tool_calls is not False

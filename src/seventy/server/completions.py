@@ -67,7 +67,7 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
         raise ApiError(400, "best_of other than n is not supported", None, "best_of")
     if body.echo and body.logprobs is not None:
         raise ApiError(400, "echo does not go with logprobs here; ask for one of them", None, "echo")
-    bias = body.bias(llm.tokenizer)
+    bias: dict[int, float] = await backend.apart(body.bias, llm.tokenizer)
     whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:

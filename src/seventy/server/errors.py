@@ -57,7 +57,7 @@ def validation_error(errors: list[Any]) -> ApiError:
     place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
     # Texts of the request may hold half characters, which no answer can.
     said = str(first.get("msg", "it is not as it should be")).encode("utf-8", "replace").decode()
-    place = place.encode("utf-8", "replace").decode()
+    place = place.encode("utf-8", "replace").decode()[:200]
     if first.get("type") == "json_invalid":
         return ApiError(400, f"the body is no JSON: {said}", "invalid_json")
     return ApiError(400, f"{place or 'the body'}: {said}"[:500], "invalid_value", place or None)

@@ -216,6 +216,9 @@ def _is_here(scope: Scope, headers: Mapping[str, str]) -> bool:
     host = _split(f"//{headers.get('host', '')}")
     if any(name in _FORWARDED or name.startswith("x-forwarded") for name in headers) or not (client and host):
         return False
+    # A picture or a script that another site's page asks for has no origin; browsers say where it comes from.
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
     if origin is not None and not _is_same(origin, host.netloc):
         return False
     return is_loopback(str(client[0])) and is_loopback(host.hostname or "")
@@ -252,7 +255,7 @@ def _digest(key: str) -> bytes:
 async def _preflight(wanted: str, send: Send) -> None:
     """Allow a page whose origin was checked the headers it wants: clients have many of their own."""
     headers = [
-        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
         (b"access-control-allow-headers", wanted.encode("latin-1") or b"authorization, content-type, x-api-key"),
         (b"access-control-max-age", b"600"),
         (b"content-length", b"0"),

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 from starlette.requests import Request as HttpRequest
@@ -31,11 +31,24 @@ _DAY_SECONDS = 86400.0
 _PURGE_SECONDS = 3600.0
 _SCHEMA = """
 create table if not exists conversations (
-    user text not null, id text not null, revision integer not null, changed real not null, body text,
-    primary key (user, id)
+    user text not null, id text not null, revision integer not null, changed real not null,
+    bytes integer not null, body text, primary key (user, id)
 ) without rowid;
 create index if not exists by_revision on conversations (user, revision);
 create table if not exists revisions (user text primary key, last integer not null) without rowid;
+"""
+# Files of earlier versions do not say how long a body is.
+_UPGRADE = (
+    "alter table conversations add column bytes integer not null default 0",
+    "update conversations set bytes = length(cast(body as blob)) where body is not null",
+)
+# What a user has is summed at every write: from this index, which holds ids, too, and not from the bodies.
+_INDEX = "create index if not exists by_bytes on conversations (user, bytes)"
+# A row counts, a deleted one's, too: its id is in the table and in two indices, beside what SQLite writes around it.
+_ROW_BYTES = 128
+_USED = f"""
+select coalesce(sum({_ROW_BYTES} + 3 * length(cast(id as blob)) + bytes), 0) from conversations
+where user = ? and id != ?
 """
 
 
@@ -64,12 +77,21 @@ class History:
             self._database = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
             for setting in ("journal_mode = wal", "synchronous = full", "secure_delete = on"):
                 self._database.execute(f"pragma {setting}")
+            self._make_tables()
             page = int(self._database.execute("pragma page_size").fetchone()[0])
             self._database.execute(f"pragma max_page_count = {max(16, all_bytes // page)}")
-            self._database.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise SeventyError(f"conversations cannot be kept in {path}: {error}") from None
         self.purge()
+
+    def _make_tables(self) -> None:
+        self._database.executescript(_SCHEMA)
+        self._database.execute("begin immediate")
+        columns = [row[1] for row in self._database.execute("pragma table_info(conversations)")]
+        for statement in () if "bytes" in columns else _UPGRADE:
+            self._database.execute(statement)
+        self._database.execute(_INDEX)
+        self._database.execute("commit")
 
     def close(self) -> None:
         """Close the file; nothing may be asked of it afterwards."""
@@ -103,15 +125,13 @@ class History:
         """
         with self._changing() as database:
             found = database.execute(
-                "select revision, body from conversations where user = ? and id = ?", (user, id)
+                "select revision from conversations where user = ? and id = ?", (user, id)
             ).fetchone()
-            if (found[0] if found else 0) != revision:
+            # One that is old is deleted without a mark, and may be kept again.
+            if found and found[0] != revision:
                 raise Conflict
-            used = database.execute(
-                "select coalesce(sum(length(cast(body as blob))), 0) from conversations where user = ? and id != ?",
-                (user, id),
-            ).fetchone()[0]  # fmt: skip
-            if used + len(body.encode()) > self._user_bytes:
+            others = database.execute(_USED, (user, id)).fetchone()[0]
+            if others + _ROW_BYTES + 3 * len(id.encode()) + len(body.encode()) > self._user_bytes:
                 raise _full(f"your conversations take more than the {size(self._user_bytes)} you have here")
             return self._put(database, user, id, body)
 
@@ -154,7 +174,8 @@ class History:
         ).fetchone()
         revision = int(row[0])
         database.execute(
-            "insert or replace into conversations values (?, ?, ?, ?, ?)", (user, id, revision, time.time(), body)
+            "insert or replace into conversations (user, id, revision, changed, bytes, body) values (?, ?, ?, ?, ?, ?)",
+            (user, id, revision, time.time(), len((body or "").encode()), body),
         )
         return revision
 
@@ -217,7 +238,7 @@ def router(history: History | None, users: frozenset[str]) -> APIRouter:
         return history, user
 
     @routes.get("/history")
-    def changes(request: HttpRequest, since: int = 0) -> dict[str, Any]:
+    def changes(request: HttpRequest, since: Annotated[int, Query(ge=0, lt=1 << 63)] = 0) -> dict[str, Any]:
         """What changed after a revision."""
         kept, user = of(request)
         return {"changes": kept.changes(user, since)}

@@ -33,7 +33,7 @@ GRACE_SECONDS = 5.0
 # How often it is seen who reads and who waits.
 LOOK_SECONDS = 1.0
 # Kept of one user, and of all; the oldest that nobody reads go first.
-_MAX_OF_USER, _MAX_OF_ALL = 8, 256
+_MAX_OF_USER, _MAX_OF_ALL, _MAX_BYTES = 8, 256, 64_000_000
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _log = logging.getLogger("seventy.server")
 
@@ -44,6 +44,7 @@ class KeptAnswer:
 
     user: str
     pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
     done: bool = False
     readers: int = 0
     # Asked again, it begins anew.
@@ -66,6 +67,7 @@ class KeptAnswer:
     def say(self, piece: bytes) -> None:
         """Add an event for all readers."""
         self.pieces.append(piece)
+        self.size += len(piece)
         self.wake()
 
     def wake(self) -> None:
@@ -194,13 +196,14 @@ class AnswerRoom:
         self._bound(alone)
 
     def _bound(self, alone: dict[KeptAnswer, float]) -> None:
-        """Forget the oldest that nobody reads where they are too many."""
+        """Forget the oldest that nobody reads where they are too many, or too large."""
         idle = [(key, answer) for key, answer in self._answers.items() if answer.done and answer in alone]
         idle.sort(key=lambda item: alone[item[1]])
-        users: dict[str, int] = {}
+        users, size = dict[str, int](), 0
         for at, (key, answer) in enumerate(idle):
             users[answer.user] = users.get(answer.user, 0) + 1
-            if at >= _MAX_OF_ALL or users[answer.user] > _MAX_OF_USER:
+            size += answer.size
+            if at >= _MAX_OF_ALL or users[answer.user] > _MAX_OF_USER or size > _MAX_BYTES:
                 del self._answers[key]
 
     def _others_wait(self, answer: KeptAnswer) -> bool:
@@ -249,8 +252,9 @@ def router(pool: ModelPool) -> APIRouter:
         """Begin an answer that goes on when its reader goes, or read on in the one of this id."""
         if not _ID.fullmatch(id):
             raise ApiError(400, "an answer's id is 16 to 64 letters, digits, - and _", "invalid_value", "id")
-        streamed = body.model_copy(update={"stream": True, "n": 1})
-        return stream(room.start(request, id, streamed))
+        # The page shows no probabilities, which are many times as large as the text.
+        asked = body.model_copy(update={"stream": True, "n": 1, "logprobs": None, "top_logprobs": None})
+        return stream(room.start(request, id, asked))
 
     @routes.get("/answers/{id}")
     async def read(request: HttpRequest, id: str) -> Response:

@@ -125,7 +125,7 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int
     """Take a request into the queue, with the ids and the texts of its prompts."""
     if body.seed is None:
         body.seed = secrets.randbits(32)
-    bias = body.bias(backend.llm.tokenizer)
+    bias: dict[int, float] = await backend.apart(body.bias, backend.llm.tokenizer)
     whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:

@@ -28,6 +28,8 @@ from seventy.text.calls.arguments import literal
 from seventy.text.tokenizer import Tokenizer
 
 MAX_CHOICES, MAX_STOPS = 16, 16
+# Texts of biases are tokenized, which takes a second for a megabyte.
+MAX_BIASES, MAX_BIAS_LETTERS = 4096, 256
 # A bias that no logit comes up to.
 _BANNED = -1e30
 _NUMBERS = {int, float, bool, type(None)}
@@ -251,10 +253,12 @@ def _as_biases(value: Any) -> Any:
 
 
 Bias = Annotated[float, Field(le=100), AfterValidator(_bias)]
+_Token = Annotated[str, Field(max_length=MAX_BIAS_LETTERS)]
+Biases = Annotated[dict[_Token, Bias], Field(max_length=MAX_BIASES)]
 
 
 class SamplingBody(SamplingOptions):
-    logit_bias: Annotated[dict[str, Bias] | None, BeforeValidator(_as_biases)] = Field(
+    logit_bias: Annotated[Biases | None, BeforeValidator(_as_biases)] = Field(
         None, description="What is added to logits, by token id or by a text whose tokens are meant; false bans them."
     )
     ignore_eos: bool = False
@@ -299,7 +303,10 @@ class SamplingBody(SamplingOptions):
         return self.stop or []
 
     def bias(self, tokenizer: Tokenizer) -> dict[int, float]:
-        """What is added to logits, by token id. ApiError for an id that is not in the vocabulary."""
+        """What is added to logits, by token id. Takes time: not in the event loop.
+
+        ApiError for an id that is not in the vocabulary.
+        """
         biases: dict[int, float] = {}
         for key, value in (self.logit_bias or {}).items():
             ids = [int(key)] if key.isascii() and key.isdigit() and len(key) < 10 else tokenizer.encode(key)

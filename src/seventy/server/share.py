@@ -5,6 +5,7 @@ named as /v1/models lists it, and its files by their number; nothing else of thi
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import threading
@@ -31,40 +32,77 @@ _RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})")
 
 
 class _Sum:
-    """The sha256 of a file, computed in a thread, and a line now and then until it is there."""
+    """The sha256 of a file, computed in a thread for as long as somebody waits for it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._done, self._cancelled = path, 0, False
-        self._result: str | SeventyError | None = None
-        self._thread = threading.Thread(target=self._work, name="seventy-sum", daemon=True)
-        self._thread.start()
+        self.path, self.done, self.waiting = path, 0, 0
+        self.result: str | SeventyError | None = None
+        self.ended, self._loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Begin to compute; somebody must wait already."""
+        threading.Thread(target=self._work, name="seventy-sum", daemon=True).start()
 
     def _work(self) -> None:
         try:
-            self._result = sums.of_file(self._path, self._progress)
+            self.result = sums.of_file(self.path, self._progress)
         except SeventyError as error:
-            self._result = error
+            self.result = error
+        finally:
+            # The loop may be closed when the process ends.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.ended.set)
 
     def _progress(self, done: int, total: int | None) -> None:
-        self._done = done
-        if self._cancelled:
+        self.done = done
+        if not self.waiting:
             raise SeventyError("the client has gone")
 
+
+class _Waiting:
+    """One client that waits for a sum: a line now and then until it is there."""
+
+    def __init__(self, computed: _Sum) -> None:
+        self._sum, self._waits = computed, True
+        computed.waiting += 1
+
     async def lines(self) -> AsyncIterator[bytes]:
-        while self._thread.is_alive():
-            yield json.dumps({"done": self._done}).encode() + b"\n"
-            await asyncio.to_thread(self._thread.join, _EVERY_SECONDS)
-        if not isinstance(self._result, str):
-            raise ApiError(500, str(self._result), "unreadable")
-        yield json.dumps({"sha256": self._result}).encode() + b"\n"
+        computed = self._sum
+        while not computed.ended.is_set():
+            yield json.dumps({"done": computed.done}).encode() + b"\n"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await computed.ended.wait()
+        if not isinstance(computed.result, str):
+            raise ApiError(500, str(computed.result), "unreadable")
+        yield json.dumps({"sha256": computed.result}).encode() + b"\n"
 
     def cancel(self) -> None:
-        """Stop computing."""
-        self._cancelled = True
+        """The client has gone; without any, computing stops."""
+        self._sum.waiting -= self._waits
+        self._waits = False
+
+
+class _Sums:
+    """The sums that are being computed, in the event loop: one a file, however many wait for it."""
+
+    def __init__(self) -> None:
+        self._running: dict[Path, _Sum] = {}
+
+    def wait_for(self, path: Path) -> _Waiting:
+        computed = self._running.get(path)
+        # One that nobody waits for is about to stop.
+        if computed and computed.waiting and not computed.ended.is_set():
+            return _Waiting(computed)
+        self._running = {one.path: one for one in self._running.values() if not one.ended.is_set()}
+        computed = self._running[path] = _Sum(path)
+        waiting = _Waiting(computed)
+        computed.start()
+        return waiting
 
 
 def router(pool: ModelPool) -> APIRouter:
-    routes = APIRouter(prefix="/files", tags=["other machines"])
+    routes, computing = APIRouter(prefix="/files", tags=["other machines"]), _Sums()
 
     def file_of(model: str, number: int) -> Path:
         """The file of this number of a model that is served."""
@@ -83,8 +121,8 @@ def router(pool: ModelPool) -> APIRouter:
     async def sha256(request: HttpRequest, model: str, number: int = 0) -> Response:
         """The sha256 of a file, in the last line; it is computed where it is not known."""
         check_owner(request)
-        computed = _Sum(await asyncio.to_thread(file_of, model, number))
-        return EventStream(computed.lines(), [computed], "application/x-ndjson")
+        waiting = computing.wait_for(await asyncio.to_thread(file_of, model, number))
+        return EventStream(waiting.lines(), [waiting], "application/x-ndjson")
 
     @routes.get("/content")
     async def content(request: HttpRequest, model: str, sha256: str, number: int = 0) -> Response:
