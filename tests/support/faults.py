@@ -40,10 +40,14 @@ _CALLS = {
 }
 
 
-class Faults:
-    """Counts calls by kind; the one numbered `failing`, from 1 on, fails. With 0 none does."""
+# A kind of calls, and which of them fails, from 1 on.
+Failing = tuple[str, int] | None
 
-    def __init__(self, failing: int) -> None:
+
+class Faults:
+    """Counts calls by kind, and lets one of them fail where one is given."""
+
+    def __init__(self, failing: Failing) -> None:
         self.failing, self.counts = failing, Counter[str]()
         self.hit = ""
         self._lock = threading.Lock()
@@ -51,7 +55,7 @@ class Faults:
     def count(self, kind: str) -> None:
         with self._lock:
             self.counts[kind] += 1
-            now = sum(self.counts.values()) == self.failing
+            now = (kind, self.counts[kind]) == self.failing
         if now:
             self.hit = kind
             if kind == "thread":
@@ -68,7 +72,7 @@ class Faults:
         return counted
 
 
-def install(failing: int) -> Faults:
+def install(failing: Failing) -> Faults:
     """Put the counting calls in place of the system's, for the rest of this process."""
     faults = Faults(failing)
     for kind, names in _CALLS.items():
@@ -137,7 +141,7 @@ class End:
 
     code: int | None
     said: str
-    counts: dict[str, int]
+    counts: Counter[str]
     hit: str
 
     @property
@@ -150,14 +154,15 @@ class End:
 
 def forked(
     arguments: Sequence[str],
-    failing: int,
+    failing: Failing,
     log: Path,
     seconds: float = 120,
     during: Callable[[Path, int], None] | None = None,
 ) -> End:
     """Run the program with these arguments in a fork of this process; `during` is called with its log and id."""
     counts = log.with_suffix(".counts")
-    counts.unlink(missing_ok=True)
+    for old in (counts, log):
+        old.unlink(missing_ok=True)
     process = os.fork()
     if not process:
         _child(arguments, failing, log, counts)
@@ -180,10 +185,11 @@ def forked(
         naps += 1
     hit, *found = counts.read_text().splitlines() if counts.exists() else [""]
     pairs = (line.split() for line in found)
-    return End(code, log.read_text(errors="replace"), {kind: int(n) for kind, n in pairs}, hit)
+    said = log.read_text(errors="replace") if log.exists() else ""
+    return End(code, said, Counter({kind: int(n) for kind, n in pairs}), hit)
 
 
-def _child(arguments: Sequence[str], failing: int, log: Path, counts: Path) -> None:
+def _child(arguments: Sequence[str], failing: Failing, log: Path, counts: Path) -> None:
     code = 99
     try:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -202,7 +208,7 @@ def _child(arguments: Sequence[str], failing: int, log: Path, counts: Path) -> N
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:
             traceback.print_exc()
-        faults.failing = 0
+        faults.failing = None
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

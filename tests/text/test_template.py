@@ -1,5 +1,6 @@
 import gc
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -124,6 +125,20 @@ def test_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         template.render([{"role": "user", "content": object()}])
     template.close()
     assert template.render([], n=3) == "3"
+    template.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process")
+def test_a_process_that_was_stopped_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SECONDS", 0.2)
+    template = ChatTemplate("{{ n }}", "", "")
+    assert template._renderer is not None and template.render([], n=1) == "1"
+    process = template._renderer.process
+    process.send_signal(signal.SIGSTOP)
+    timer = threading.Timer(0.7, process.send_signal, [signal.SIGCONT])
+    timer.start()
+    assert template.render([], n=2) == "2"
+    timer.join()
     template.close()
 
 

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import threading
 import weakref
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from seventy.errors import SeventyError
 
@@ -34,9 +37,12 @@ class Worker:
         self.end = weakref.finalize(owner, _end, process)
 
     def ask(self, request: bytes, seconds: float) -> Any | None:
-        """Return its answer; None where it ended, or was ended because none came in time."""
-        timer = threading.Timer(seconds, self._stop)
-        timer.start()
+        """Return its answer; None where it ended, or was ended because none came in time.
+
+        A process that had no CPU, on a machine that is busy or was stopped, gets ten times as long.
+        """
+        answered = threading.Event()
+        threading.Thread(target=self._watch, args=(answered, seconds, self._cpu_seconds()), daemon=True).start()
         try:
             self._stdin.write(request)
             self._stdin.flush()
@@ -44,12 +50,24 @@ class Worker:
         except BrokenPipeError:
             answer = b""
         finally:
-            timer.cancel()
+            answered.set()
         return json.loads(answer) if answer else None
 
-    def _stop(self) -> None:
+    def _watch(self, answered: threading.Event, seconds: float, before: float) -> None:
+        for _ in range(10):
+            if answered.wait(seconds):
+                return
+            if not self._cpu_seconds() - before < seconds / 2:
+                break
         self.late = True
         self.process.kill()
+
+    def _cpu_seconds(self) -> float:
+        try:
+            used = psutil.Process(self.process.pid).cpu_times()
+        except (psutil.Error, OSError):
+            return math.inf
+        return used.user + used.system
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
