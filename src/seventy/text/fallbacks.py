@@ -37,9 +37,9 @@ TEMPLATES = {
     ),
     "zephyr": _TURN + "<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n" + _PROMPT + "<|assistant|>\n{% endif %}",
     "phi3": _TURN + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n" + _PROMPT + "<|assistant|>\n{% endif %}",
+    # Its tokenizer puts the beginning-of-text token in front.
     "command-r": (
-        "{{ bos_token }}"
-        + _TURN
+        _TURN
         + "<|START_OF_TURN_TOKEN|><|{{ {'user': 'USER', 'assistant': 'CHATBOT'}.get(m.role, 'SYSTEM') }}_TOKEN|>"
         "{{ m.content | trim }}<|END_OF_TURN_TOKEN|>"
         + _PROMPT
