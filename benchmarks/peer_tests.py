@@ -41,6 +41,9 @@ TEMPLATES = {
     "Mistral-Nemo": "mistralai-Mistral-Nemo-Instruct-2407",
 }
 
+# By `auto` it tells every template to think that reads enable_thinking; here a template's own default holds.
+REASONING = {"on": "on", "auto": "on", "off": "off"}
+
 
 def sources() -> Path:
     """The folder of llama.cpp's sources, of which only the tests and templates are taken out of the sdist."""
@@ -86,7 +89,7 @@ def as_server(given: list[str]) -> None:
     command += ["--parallel", str(slots)]
     for option, value in (
         ("--chat-template", template), ("--api-key", wish.api_key), ("--pooling", wish.pooling),
-        ("--cors", wish.cors_origins), ("--think", {"on": "on", "off": "off"}.get(wish.reasoning or "")),
+        ("--cors", wish.cors_origins), ("--think", REASONING.get(wish.reasoning or "")),
     ):  # fmt: skip
         known = option != "--think" or "--think" in os.environ.get("SEVENTY_PEER_OPTIONS", "")
         if value and known:

@@ -5,7 +5,6 @@ who know other programs of this kind is understood, too (_ALIASES).
 Only the answer goes to stdout; everything else goes to stderr. An expected failure is one sentence and exit code 1.
 """
 
-import errno
 import importlib
 import os
 import pkgutil
@@ -13,7 +12,7 @@ import sys
 
 import typer
 
-from seventy.errors import SeventyError
+from seventy.errors import SeventyError, trouble
 from seventy.version import __version__
 
 _ALIASES = {
@@ -91,27 +90,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (OSError, MemoryError, RuntimeError) as error:
-        said = None if debug else _trouble(error)
+        said = None if debug else trouble(error)
         if said is None:
             raise
         print(f"seventy: {said}", file=sys.stderr)
         sys.exit(1)
-
-
-def _trouble(error: BaseException) -> str | None:
-    """What the system could not do, as a sentence; None for an error that is no trouble of the system's."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory; close other programs, or take a smaller model or --context"
-    if isinstance(error, RuntimeError):
-        # Python has no class of its own for it.
-        full = "can't start new thread" in str(error)
-        return "the system starts no more threads; ulimit -u says how many may be" if full else None
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        hints = {
-            errno.ENOSPC: "; make room on the disk", errno.EMFILE: "; ulimit -n says how many files may be open",
-            errno.ENFILE: "; too many files are open on this machine", errno.EAGAIN: "; ulimit -u limits processes",
-            errno.EIO: "; the disk may be failing", errno.ENOMEM: "; close other programs or take a smaller model",
-        }  # fmt: skip
-        return f"{where}{error.strerror or error}{hints.get(error.errno or 0, '')} (--debug shows where)"
-    return None

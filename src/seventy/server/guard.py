@@ -114,9 +114,10 @@ class Guard:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEADER_BYTES:
                 raise ApiError(431, f"the headers are longer than {_MAX_HEADER_BYTES} bytes", "headers_too_long")
             self._check_host(headers.get("host"))
-            self._check_origin(origin, headers.get("host", ""), allowed)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                # A page that may not is told so by the header that is not there.
                 return await _preflight(headers.get("access-control-request-headers", ""), send_guarded)
+            self._check_origin(origin, headers.get("host", ""), allowed)
             user = self._user(scope, headers)
             owner = user in self._rules.owners if self._digests else _is_here(scope, headers)
             scope.setdefault("state", {}).update(user=user, owner=owner)

@@ -19,7 +19,7 @@ from typing import Protocol
 from seventy.engine.llm import LLM
 from seventy.engine.model import Progress
 from seventy.engine.scheduler import Statistics
-from seventy.errors import SeventyError
+from seventy.errors import SeventyError, trouble
 from seventy.runtime.reservations import TooLittleMemory, ledger
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
@@ -122,7 +122,10 @@ class Switch:
         if not self._needs_known(wanted):
             return
         # It asks other processes: not with the lock held.
-        room = self._room()
+        try:
+            room = self._room()
+        except OSError as error:
+            return self._failed(wanted, str(trouble(error)))
         leaving = self._in_the_way(wanted, room)
         if leaving is None:
             return
@@ -181,8 +184,10 @@ class Switch:
         except SeventyError as error:
             self._failed(model, str(error))
         except Exception as error:
-            _log.exception("loading %s failed", model.name)
-            self._failed(model, f"loading failed: {error!r}")
+            said = trouble(error)
+            if said is None:
+                _log.exception("loading %s failed", model.name)
+            self._failed(model, said or f"loading failed: {error!r}")
         else:
             with self._roster.lock:
                 model.backend = backend

@@ -108,6 +108,9 @@ class ChatFormat:
             # Firefunction's tools: a text, beside the day.
             variables.setdefault("functions", json.dumps(tools, ensure_ascii=False, indent=4) if tools else "")
             variables.setdefault("datetime", datetime.now().strftime("%b %d %Y"))
+        if "date_string" in self.source:
+            # Else Llama 3's templates tell the model a day of 2024.
+            variables.setdefault("date_string", datetime.now().strftime("%d %b %Y"))
         return self._template.render(messages, tools, **variables)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.text.calls.arguments import WHITESPACE
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.schema import relaxed
 from seventy.text.tokenizer import Tokenizer
@@ -139,7 +140,7 @@ class Grammars:
     def _json_schema(self, schema: Mapping[str, Any], gone: Sequence[str]) -> Constraint:
         try:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
-                json.dumps(schema), overrides={"whitespace_pattern": r"[ \n]{0,2}"}
+                json.dumps(schema), overrides={"whitespace_pattern": WHITESPACE}
             )
         except ValueError as error:
             raise ConstraintError(f"the JSON schema cannot be used: {_line(str(error))}") from None

@@ -6,10 +6,21 @@ from typing import Any
 
 from seventy.text.calls.base import Tool, parameters
 
+# What may stand between the parts of JSON that a grammar makes.
+WHITESPACE = r"[ \n]{0,2}"
+
 
 def literal(text: str) -> str:
     """A text as a grammar writes it."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def of_schema(schema: Mapping[str, Any]) -> str:
+    """The body of a rule of JSON that follows the schema.
+
+    With as much white space as answers with a schema may have: where any is allowed, some models write nothing else.
+    """
+    return f"%json {json.dumps({**schema, 'x-guidance': {'whitespace_pattern': WHITESPACE}}, ensure_ascii=False)}"
 
 
 def until(mark: str) -> str:
@@ -40,7 +51,7 @@ def named_objects(tools: Sequence[Tool], key: str) -> str:
     for at, tool in enumerate(tools):
         head = f'{{"name": {json.dumps(tool["function"]["name"])}, "{key}": '
         lines.append(f'object{at}: {literal(head)} arguments{at} "}}"')
-        lines.append(f"arguments{at}: %json {json.dumps(parameters(tool))}")
+        lines.append(f"arguments{at}: {of_schema(parameters(tool))}")
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seventy.text.calls.arguments import literal, properties, sequence, until
+from seventy.text.calls.arguments import literal, of_schema, properties, sequence, until
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import write
@@ -77,7 +77,7 @@ def _rule(schema: Mapping[str, Any], name: str, lines: list[str]) -> str:
     elif kind == "string":
         return "text"
     elif kind in ("integer", "number", "boolean", "null"):
-        lines.append(f"{name}: %json {write(schema)}")
+        lines.append(f"{name}: {of_schema(schema)}")
     elif kind == "array":
         items = schema.get("items")
         one = _rule(items, f"{name}_i", lines) if isinstance(items, Mapping) else "any"

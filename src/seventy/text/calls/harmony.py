@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seventy.text.calls.arguments import of_schema
 from seventy.text.calls.base import CallStyle, Tool, parameters
 from seventy.text.calls.repair import write
 from seventy.text.parts import CallArguments, CallStart, Part, Text, Thought, overlap
@@ -60,7 +61,7 @@ class Harmony(CallStyle):
         for at, tool in enumerate(tools):
             head = f"{_CHANNEL}commentary to={_FUNCTIONS}{tool['function']['name']} {_CONSTRAIN}json{_MESSAGE}"
             lines.append(f"call{at}: {json.dumps(head)} arguments{at}")
-            lines.append(f"arguments{at}: %json {json.dumps(parameters(tool))}")
+            lines.append(f"arguments{at}: {of_schema(parameters(tool))}")
         return "\n".join(lines) + "\n"
 
     @staticmethod

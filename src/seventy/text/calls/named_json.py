@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from seventy.text.calls.arguments import literal, named_objects
+from seventy.text.calls.arguments import literal, named_objects, of_schema
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import read_object, write
@@ -42,7 +42,7 @@ class _NamedJson(Marked):
             head = " /[0-9]+/ ".join(map(literal, pieces))
             tail = f" {literal(cls.tail)}" if cls.tail else ""
             lines.append(f"call{at}: {head} arguments{at}{tail}")
-            lines.append(f"arguments{at}: %json {write(parameters(tool))}")
+            lines.append(f"arguments{at}: {of_schema(parameters(tool))}")
         return "\n".join(lines) + "\n"
 
     @classmethod

@@ -5,10 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seventy.text.calls.arguments import literal, properties, sequence
+from seventy.text.calls.arguments import literal, of_schema, properties, sequence
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
-from seventy.text.calls.repair import write
 
 _MAX_CHARACTERS = 1 << 16
 _WORDS = {"true": True, "false": False, "null": None}
@@ -43,7 +42,7 @@ class Lfm2(Marked):
             for number, (name, one) in enumerate(properties(schema).items()):
                 rules[name] = f"argument{at}_{number}"
                 lines.append(f"{rules[name]}: {literal(name + '=')} value{at}_{number}")
-                lines.append(f"value{at}_{number}: %json {write(one or {})}")
+                lines.append(f"value{at}_{number}: {of_schema(one or {})}")
             arguments = sequence(rules, schema, ", ")
             lines.append(f'call{at}: {literal(tool["function"]["name"] + "(")} {arguments} ")"')
         return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from seventy.text.calls.arguments import is_text, literal, properties, sequence, until, value
+from seventy.text.calls.arguments import is_text, literal, of_schema, properties, sequence, until, value
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.calls.marked import Call, Marked
 from seventy.text.calls.repair import read_object, write
@@ -63,7 +63,7 @@ class _Elements(Marked):
                 if is_text(one) and isinstance(one.get("enum"), list):
                     written = f"({' | '.join(literal(f'{choice}{cls.close}') for choice in one['enum'])})"
                 elif not is_text(one):
-                    lines.append(f"value{at}_{number}: %json {write(one or {})}")
+                    lines.append(f"value{at}_{number}: {of_schema(one or {})}")
                     written = f"value{at}_{number} {literal(cls.close)}"
                 lines.append(f"{rule}: {literal(opened)} {written}")
             arguments = sequence(rules, schema)
