@@ -102,7 +102,7 @@ def serving(model: str, peer: str | None) -> Any:
                 time.sleep(0.1)
             yield url
         finally:
-            process.terminate()
+            process.kill()
             process.wait()
 
 
@@ -121,17 +121,23 @@ async def tokens(client: httpx.AsyncClient, prompt: str) -> AsyncIterator[float]
 async def watched(url: str, prompt: str, seconds: float, beside: Any) -> tuple[float, float]:
     """A stream's tok/s and longest gap while `beside`, a coroutine function, goes on."""
     async with httpx.AsyncClient(base_url=url, timeout=None) as client:
-        times, task, started = list[float](), None, 0.0
-        async for now in tokens(client, prompt):
-            if task is None:
-                task, started = asyncio.create_task(beside()), now
-            if now - started > 0.5:
-                times.append(now)
-            if now - started > seconds + 0.5:
-                break
+        times, task, started, done = list[float](), None, time.perf_counter(), False
+        with contextlib.suppress(TimeoutError, httpx.HTTPError):
+            async with asyncio.timeout(seconds + 10):
+                async for now in tokens(client, prompt):
+                    if task is None:
+                        task, started = asyncio.create_task(beside()), now
+                    if now - started > 0.5:
+                        times.append(now)
+                    if done := now - started > seconds + 0.5:
+                        break
+        if not done:
+            # It stands still, or is gone.
+            times += [started, time.perf_counter()]
         if task:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+    times.sort()
     gaps = [b - a for a, b in itertools.pairwise(times)]
     return len(gaps) / (times[-1] - times[0]), max(gaps)
 
@@ -184,8 +190,8 @@ def main() -> None:
     numbers = itertools.count()
     for _ in range(wish.rounds):
         for name, peer in sides:
-            with serving(str(Path(wish.model).resolve()), peer) as url:
-                for what in wish.only:
+            for what in wish.only:
+                with serving(str(Path(wish.model).resolve()), peer) as url:
 
                     async def beside(what: str = what, url: str = url) -> None:
                         if what == "idle sockets":
