@@ -1,10 +1,17 @@
 import pytest
 
-from seventy.plan.low_bits import endings, fit_json, fitting, loss_text
+from seventy.catalog.book import PriceBook
+from seventy.catalog.quants import nominal_bits
+from seventy.plan import report, show
+from seventy.plan.answers import plan_json
+from seventy.plan.cost import Usage
+from seventy.plan.low_bits import endings, fit_json, fitting, loss_text, lower
 from seventy.plan.machine import Machine, machine_from_parts
 from seventy.plan.memory import parse_dimms
+from seventy.plan.rank import Wishes
 from seventy.plan.roofline import predict
-from seventy.plan.wanted import catalogue_load, wanted
+from seventy.plan.shop import Plan, shop
+from seventy.plan.wanted import bare, catalogue_load, wanted
 
 
 def machine(memory: str) -> Machine:
@@ -54,3 +61,59 @@ def test_seventys_low_bits_cost_what_was_measured() -> None:
         assert ours == pytest.approx(theirs * (2.4 if where is slow else 1.2) / 2) or 0.0 in (ours, theirs)
     q2 = catalogue_load("llama-3.3-70b", "Q2_K")
     assert predict(slow, q2, engine="seventy").compute_ms < predict(slow, q2, engine="llama.cpp").compute_ms
+
+
+def plan(model: str, quant: str, wishes: Wishes) -> Plan:
+    want, book, usage = wanted(model, quant), PriceBook("CN", "2026-11"), Usage(6, 0.6, 3)
+    return shop(want.load, 4096, "llama.cpp", book, wishes, usage, "speed", lower=lower(want, "llama.cpp"))
+
+
+def test_a_budget_that_nothing_meets_is_met_by_the_largest_quant_that_does() -> None:
+    found = plan("llama-3.3-70b", "Q4_K_M", Wishes(budget=1500, place="home"))
+    assert not found.kept and found.lower is not None
+    offer, load = found.lower
+    assert offer.build.safe_price <= 1500 and not offer.breaks
+    assert nominal_bits(load.quant) < 4 and load.name == found.load.name
+    assert offer.build.dimms.room_bytes >= load.need(4096).total
+    # No larger one meets it.
+    order = [each.quant for each in lower(wanted("llama-3.3-70b", "Q4_K_M"), "llama.cpp")]
+    larger = order[order.index(load.quant) - 1]
+    assert not plan("llama-3.3-70b", larger, Wishes(budget=1500, place="home")).kept
+    # The drive is one for this file, in a bill as if the quant had been asked for.
+    asked = plan("llama-3.3-70b", load.quant, Wishes(budget=1500, place="home"))
+    assert asked.lower is None and (asked.ranked[0].build.name, asked.ranked[0].build.price) == (
+        offer.build.name, offer.build.price)  # fmt: skip
+    for lang, words in ("en", "with fewer bits"), ("zh", "减少位数"):
+        text = show.text(found, lang, 3)
+        line = next(line for line in text.splitlines() if words in line)
+        assert load.quant in line and offer.build.name in line
+        assert "74.9" in text and "github.com/matt-c1/llama-3-quant-comparison" in text and "SSD" in text
+        assert words in report.html(found, lang)
+    said = plan_json(found, "en", 3)["lower_quant"]
+    assert isinstance(said, dict) and said["quant"] == load.quant and said["quality_loss"]["mmlu"] == 74.9
+
+
+@pytest.mark.parametrize(
+    ("model", "wishes"),
+    [
+        ("deepseek-r1-0528", Wishes(budget=15000, place="home")),
+        ("llama-3.3-70b", Wishes(budget=8000, min_tok_s=2, place="home")),
+    ],
+)
+def test_files_too_large_and_too_slow_are_tried_lower(model: str, wishes: Wishes) -> None:
+    found = plan(model, "Q8_0", wishes)
+    assert not found.kept and found.lower is not None
+    offer, load = found.lower
+    assert load.file_gb < found.load.file_gb and offer.build.prediction.decode.mid >= (wishes.min_tok_s or 0)
+
+
+def test_what_no_quant_meets_is_not_offered() -> None:
+    found = plan("llama-3.3-70b", "Q4_K_M", Wishes(budget=300))
+    assert found.lower is None and plan_json(found, "en", 3)["lower_quant"] is None
+
+
+def test_lower_quants_are_those_that_the_engine_runs_and_that_are_files_of_their_own() -> None:
+    assert [load.quant for load in lower(wanted("llama-3.3-70b", "IQ2_M"), "seventy")] == [
+        "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"]  # fmt: skip
+    assert lower(wanted("gpt-oss-120b", "MXFP4"), "seventy") == []
+    assert lower(bare(70, None, 42.5, "Q4_K_M"), "llama.cpp") == []

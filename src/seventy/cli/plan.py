@@ -120,7 +120,8 @@ def plan(
     aim = "price" if target_tok_s is not None else best or ("budget" if budget is not None else "sense")
     wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
     usage = Usage(hours_per_day, tariff, years)
-    found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms, users)
+    lower = low_bits.lower(want, engine)
+    found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms, users, lower)
     if html is not None:
         html.write_text(report.html(found, speak), encoding="utf-8")
         print(f"{html}", file=sys.stderr)

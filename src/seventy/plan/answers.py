@@ -4,6 +4,7 @@ from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.models import all_models
 from seventy.plan import drafts
 from seventy.plan.advice import notes
+from seventy.plan.low_bits import loss_json
 from seventy.plan.rank import Offer
 from seventy.plan.roofline import Band, Prediction
 from seventy.plan.shop import Plan
@@ -166,11 +167,23 @@ def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
         **(drafts_json(chosen.build.prediction) if chosen else {}),
         "warnings": [say(key, lang, values) for key, values in warned],
         "nearest": [offer_json(offer, currency) for offer in plan.nearest],
+        "lower_quant": _lower_json(plan),
         "api_prices": [
             {"provider": row.provider, "output_per_million": row.output_per_million,
              "input_per_million": row.input_per_million, "currency": row.currency, "date": row.date}
             for row in api_prices_of(plan.load.name)
         ],
+    }  # fmt: skip
+
+
+def _lower_json(plan: Plan) -> dict[str, object] | None:
+    """The quant of the wanted model that meets the wishes, where the wanted one does not."""
+    if plan.lower is None:
+        return None
+    offer, load = plan.lower
+    return {
+        "quant": load.quant, "file_gb": _round(load.file_gb), "quality_loss": loss_json(load),
+        "build": offer_json(offer, plan.book.currency),
     }  # fmt: skip
 
 

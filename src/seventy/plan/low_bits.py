@@ -1,12 +1,12 @@
 """Quants below four bits: which one makes a model fit a machine, and what it costs in quality by published figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seventy.catalog.quant_loss import QuantLoss, loss_of
 from seventy.catalog.quants import known_quant, nominal_bits
 from seventy.errors import SeventyError
 from seventy.plan.machine import Machine
-from seventy.plan.roofline import Prediction, predict
+from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.wanted import Wanted, catalogue_load
 from seventy.plan.words import say
 from seventy.runtime.memory import USUAL_CONTEXT
@@ -47,25 +47,36 @@ def _values(loss: QuantLoss) -> dict[str, object]:
     }  # fmt: skip
 
 
+def lower(want: Wanted, engine: str) -> list[Load]:
+    """The wanted model at the quants that make smaller files of it, the largest first, as far as the engine runs them.
+
+    Empty where nobody knows the model's other sizes; gpt-oss has experts of four bits in every file.
+    """
+    if want.name is None or want.architecture == "gpt-oss":
+        return []
+    loads = []
+    for quant in ORDER:
+        try:
+            load = catalogue_load(want.name.model, quant)
+        except SeventyError:
+            break
+        unable = engine == "seventy" and replace(want, load=load).reason() is not None
+        if load.file_gb < want.load.file_gb and not unable:
+            loads.append(replace(load, name=want.load.name))
+    return loads
+
+
 def fitting(want: Wanted, machine: Machine, engine: str, context: int, users: int = 1) -> Fit | None:
     """The largest quant of a model of the catalogue that fits where the wanted one does not; None if none does.
 
     None, too, where the wanted one fits, or nobody knows the machine's memory or the model's other sizes.
     """
-    if machine.room_bytes is None or want.name is None or want.architecture == "gpt-oss":
+    if machine.room_bytes is None or predict(machine, want.load, context, engine, users=users).fits:
         return None
-    if predict(machine, want.load, context, engine, users=users).fits:
-        return None
-    for quant in ORDER:
-        try:
-            load = catalogue_load(want.name.model, quant)
-        except SeventyError:
-            return None
-        if load.file_gb >= want.load.file_gb:
-            continue
+    for load in lower(want, engine):
         found = predict(machine, load, context, engine, users=users)
         if found.fits:
-            return Fit(quant, found)
+            return Fit(load.quant, found)
     return None
 
 
@@ -84,19 +95,21 @@ def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, conte
     return lines
 
 
+def loss_json(load: Load) -> dict[str, object] | None:
+    """What the quant costs in quality, as numbers; None for one of four bits or more, and where nobody measured it."""
+    found = loss_of(load.quant, load.params_b) if loss_text(load.quant, load.params_b) else None
+    return _values(found) if found else None
+
+
 def fit_json(want: Wanted, engine: str, machine: Machine | None, context: int, users: int = 1) -> dict[str, object]:
     """The same as numbers."""
     fit = fitting(want, machine, engine, context, users) if machine else None
-
-    def loss(quant: str) -> dict[str, object] | None:
-        found = loss_of(quant, want.load.params_b) if loss_text(quant, want.load.params_b) else None
-        return _values(found) if found else None
-
     fits = None
     if fit:
         speed = fit.prediction.decode
         fits = {
             "quant": fit.quant, "file_gb": fit.prediction.load.file_gb, "need_bytes": fit.prediction.need.total,
-            "decode_tok_s": {"low": speed.low, "mid": speed.mid, "high": speed.high}, "quality_loss": loss(fit.quant),
+            "decode_tok_s": {"low": speed.low, "mid": speed.mid, "high": speed.high},
+            "quality_loss": loss_json(fit.prediction.load),
         }  # fmt: skip
-    return {"quality_loss": loss(want.load.quant), "fitting_quant": fits}
+    return {"quality_loss": loss_json(want.load), "fitting_quant": fits}

@@ -12,7 +12,16 @@ from seventy.plan.builds import short_cpu
 from seventy.plan.cost import Usage
 from seventy.plan.rank import Offer, front, unique
 from seventy.plan.shop import Plan
-from seventy.plan.show import best_text, census_text, headline, money, nearest_text, noise_word, shown_builds
+from seventy.plan.show import (
+    best_text,
+    census_text,
+    headline,
+    lower_text,
+    money,
+    nearest_text,
+    noise_word,
+    shown_builds,
+)
 from seventy.plan.words import number, say
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
@@ -155,14 +164,17 @@ def report(
 
 
 def html(plan: Plan, lang: str) -> str:
-    """The answer as one HTML file; where nothing meets the wishes, of what comes nearest."""
-    shown = unique([*plan.ranked, *plan.front]) if plan.kept else list(plan.nearest)
+    """The answer as one HTML file; where nothing meets the wishes, of what comes nearest and of lower quants."""
+    lower = [plan.lower[0]] if plan.lower else []
+    shown = unique([*plan.ranked, *plan.front]) if plan.kept else list(plan.nearest) or lower
     if not shown:
         raise SeventyError(say("n_none", lang))
     chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
+    if plan.lower:
+        chosen = "\n".join([chosen, *lower_text(*plan.lower, plan.book, lang)])
     return report(
         say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
         headline(plan.load, plan.book, lang, builds=shown_builds(plan)), chosen,
         census_text(plan.census, len(plan.kept), plan.seconds, lang),
-        plan.ranked or plan.nearest, shown, plan.front or front(shown), plan.usage, plan.book, lang,
+        plan.ranked or shown, shown, plan.front or front(shown), plan.usage, plan.book, lang,
     )  # fmt: skip

@@ -40,6 +40,8 @@ class Plan:
     front: tuple[Offer, ...]
     nearest: tuple[Offer, ...]
     instead: tuple[Offer, Suggestion] | None
+    # The model at the largest quant that meets the wishes, where the wanted one does not, and the machine for it.
+    lower: tuple[Offer, Load] | None
     seconds: float
     users: int = 1
 
@@ -47,8 +49,13 @@ class Plan:
 def shop(
     load: Load, context: int, engine: str, book: PriceBook, wishes: Wishes, usage: Usage, aim: str,
     own_drive: bool = False, cpus: Sequence[Cpu] = (), platforms: Sequence[Platform] = (), users: int = 1,
+    lower: Sequence[Load] = (),
 ) -> Plan:  # fmt: skip
-    """Plans over the whole catalogue and a user's own parts (which replace catalogue parts of the same name)."""
+    """Plans over the whole catalogue and a user's own parts (which replace catalogue parts of the same name).
+
+    `lower` are loads of the same model at lower quants, the largest first: where nothing meets the wishes, the first
+    that something meets them with is offered.
+    """
     began = time.perf_counter()
     own_names = {cpu.name for cpu in cpus} | {platform.name for platform in platforms}
     every_cpu = [*cpus, *(cpu for cpu in all_cpus() if cpu.name not in own_names)]
@@ -61,16 +68,26 @@ def shop(
     # With few platforms to choose from, several builds of each are worth seeing.
     per_platform = 1 if len({offer.build.platform.name for offer in kept}) >= 5 else 4
     close = [] if kept else nearest(priced)
-    instead = None
+    instead = smaller = None
     if not kept:
-        other = catalogue_load(SMALLEST, "Q4_K_M")
-        again = enumerate_builds(other, context, engine, book, every_platform, every_cpu, own_drive)
-        every = offers(again.builds, wishes, usage)
+
+        def all_for(load: Load, users: int) -> list[Offer]:
+            found = enumerate_builds(load, context, engine, book, every_platform, every_cpu, own_drive, users)
+            return offers(found.builds, wishes, usage)
+
+        every = all_for(catalogue_load(SMALLEST, "Q4_K_M"), 1)
         within = [offer for offer in every if not {key for key, _ in offer.breaks} - {"x_speed"}]
         instead = alternative(within, engine, context, wishes.min_tok_s or ALTERNATIVE_TOK_S)
+        room = max((offer.build.dimms.room_bytes for offer in within), default=0)
+        for each in lower:
+            # On the machines with the most memory, the others do not hold it either.
+            able = [] if each.need(context, users).total > room else all_for(each, users)
+            if chosen := [offer for offer in able if not offer.breaks]:
+                smaller = best(chosen, aim)[0], each
+                break
     return Plan(
         load, context, engine, book, wishes, usage, aim, census, tuple(kept), tuple(best(kept, aim, per_platform)),
-        tuple(front(kept)), tuple(close), instead, time.perf_counter() - began, users,
+        tuple(front(kept)), tuple(close), instead, smaller, time.perf_counter() - began, users,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from seventy.plan import drafts
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
 from seventy.plan.builds import Build, Census, short_cpu
 from seventy.plan.cost import Usage
+from seventy.plan.low_bits import loss_text
 from seventy.plan.rank import Offer, Wishes
 from seventy.plan.roofline import PROMPT_TOKENS, Load, Prediction, predict
 from seventy.plan.shop import Plan
@@ -225,6 +226,18 @@ def nearest_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
     return "\n".join(lines)
 
 
+def lower_text(offer: Offer, load: Load, book: PriceBook, lang: str) -> list[str]:
+    """The quant of the wanted model that meets the wishes, on which machine, and what it costs in quality."""
+    speed = offer.build.prediction.decode
+    drive = [part for part in offer.build.parts if part.price is not None and part.price.category == "ssd"]
+    lines = [say("n_lower", lang, {
+        "model": load.name, "quant": load.quant, "size": size(1e9 * load.file_gb), "name": offer.build.name,
+        "price": price_range(offer.build), "currency": book.currency, "speed": speed.mid, "low": speed.low,
+        "high": speed.high}), *(part_line(part, book.currency, lang) for part in drive)]  # fmt: skip
+    loss = loss_text(load.quant, load.params_b, lang)
+    return [*lines, "  " + loss] if loss else lines
+
+
 def shown_builds(plan: Plan) -> list[Build]:
     """The builds whose bills stand in the answer: the best, or those that come nearest."""
     offers = plan.ranked[:1] or plan.nearest
@@ -243,6 +256,8 @@ def text(plan: Plan, lang: str, top: int) -> str:
         blocks.append(nearest_text(plan.nearest, plan.book, lang))
     else:
         blocks.append(say("n_none", lang))
+    if plan.lower is not None:
+        blocks.append("\n".join(lower_text(*plan.lower, plan.book, lang)))
     if plan.instead is not None:
         offer, model = plan.instead
         blocks.append(say("n_instead", lang, {
