@@ -18,7 +18,7 @@ from seventy.bench.table import table
 from seventy.cli import _session as session
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
-from seventy.measure.profile import raise_limit
+from seventy.measure.profile import Profile, raise_limit
 from seventy.plan.calibration import CALIBRATION
 from seventy.plan.words import language
 from seventy.runtime.reservations import ledger
@@ -61,20 +61,8 @@ def bench(
     wish = Wish(prefill or (), decode_at or (), users or (), tokens, repeats, watts, tariff)
     if plot_file:
         plot.check(plot_file)
-    if synthetic and against:
-        raise SeventyError("--against needs a file that both can read, and --synthetic makes none; name a .gguf file")
-    if synthetic and model:
-        raise SeventyError(f"--synthetic {synthetic} takes no file, and {model} is one; leave one of the two out")
-    if layers and not synthetic:
-        raise SeventyError(f"--layers {layers} is for --synthetic; a file has the layers it has")
-    if quant and not synthetic:
-        raise SeventyError(f"--quant {quant} is for --synthetic; a file has the quant it has")
-    if tune and threads:
-        raise SeventyError(f"--tune chooses the threads, and --threads {threads} says them; give one of the two")
-    if draft and synthetic:
-        raise SeventyError("--draft needs a model that writes texts, and --synthetic has random weights; name a model")
-    if draft == "off":
-        raise SeventyError("--draft off has nothing to compare; give auto, lookup, or a small model, or leave it out")
+    if refused := _refused(model, synthetic, quant, layers, against, threads, draft, tune):
+        raise SeventyError(refused)
     peer = peers.program(against) if against else None
     source = _synthetic(synthetic, quant or "Q4_K_M", layers, wish) if synthetic else session.locate(model or "smollm2")
     with session.bars() as progress:
@@ -87,19 +75,14 @@ def bench(
             card = loaded.run(profile, peer, progress)
     finally:
         loaded.model.close()
-    known, seen = profile.read_bandwidth_gbs, card.memory_limit_gbs
-    whole = card.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
-    if whole and seen > session.MORE * known and not any(cards.problems(card)) and raise_limit(profile, seen):
-        session.say(f"Memory gave {seen:.1f} GB/s, not {known:.1f} as measured before; that is kept as the limit.")
+    _keep_limit(profile, card)
     name = source.name if isinstance(source, Path) else source.path
     if loaded.lost:
         session.say(f"{loaded.lost}. The figures are without what it had not done.")
     if as_json:
         print(card.text(), end="")
     else:
-        Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, _title(card, name)))
-        for line in _notes(card):
-            session.say(line)
+        _show(card, name)
     if draft and isinstance(source, Path):
         for row in _drafts(source, draft, threads, isa, repeats):
             session.say(row) if as_json else print(row)
@@ -109,6 +92,42 @@ def bench(
         print(paragraph(card, Path(name).stem, CALIBRATION.shares["measured"].share, lang=language(None)))
     if report:
         cards.write(card, report)
+
+
+def _refused(
+    model: str | None, synthetic: str | None, quant: str | None, layers: int | None, against: str | None,
+    threads: int | None, draft: str | None, tune: bool,
+) -> str | None:  # fmt: skip
+    """Why these options do not go together, and what to do; None where they do."""
+    refusals = [
+        (synthetic and against,
+         "--against needs a file that both can read, and --synthetic makes none; name a .gguf file"),
+        (synthetic and model,
+         f"--synthetic {synthetic} takes no file, and {model} is one; leave one of the two out"),
+        (layers and not synthetic, f"--layers {layers} is for --synthetic; a file has the layers it has"),
+        (quant and not synthetic, f"--quant {quant} is for --synthetic; a file has the quant it has"),
+        (tune and threads, f"--tune chooses the threads, and --threads {threads} says them; give one of the two"),
+        (draft and synthetic,
+         "--draft needs a model that writes texts, and --synthetic has random weights; name a model"),
+        (draft == "off",
+         "--draft off has nothing to compare; give auto, lookup, or a small model, or leave it out"),
+    ]  # fmt: skip
+    return next((why for refused, why in refusals if refused), None)
+
+
+def _keep_limit(profile: Profile, card: Card) -> None:
+    """Where memory gave more than was measured before, keep that as the limit of this machine."""
+    known, seen = profile.read_bandwidth_gbs, card.memory_limit_gbs
+    whole = card.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
+    if whole and seen > session.MORE * known and not any(cards.problems(card)) and raise_limit(profile, seen):
+        session.say(f"Memory gave {seen:.1f} GB/s, not {known:.1f} as measured before; that is kept as the limit.")
+
+
+def _show(card: Card, name: str) -> None:
+    """The table on stdout, as wide as the terminal, and what is to be said about it."""
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, _title(card, name)))
+    for line in _notes(card):
+        session.say(line)
 
 
 def _drafts(path: Path, draft: str, threads: int | None, isa: str | None, repeats: int) -> Iterator[str]:

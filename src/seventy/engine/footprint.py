@@ -1,11 +1,11 @@
 """A model file's sizes for the account of memory (runtime/memory.py); nothing is loaded for it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from seventy import models
 from seventy.cache.pages import paged, shared_by
-from seventy.cache.spec import CacheSpec, Recurrent
+from seventy.cache.spec import CacheSpec, Paged, Recurrent
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import one_row_bytes, packed_bytes, transposed_bytes
@@ -24,10 +24,42 @@ from seventy.runtime.memory import (
 
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
     """Raises SeventyError where a tensor has a type that the engine does not know."""
-    c = config
-    experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
-    width = max(*c.feed_forward, c.experts.shared if c.experts else 0)
     pages, shared = paged(specs).values(), shared_by(specs)
+    recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
+
+    def position_bytes(of: Iterable[Paged], windows: bool) -> int:
+        return sum(spec.position_bytes(kv) for spec in of if (spec.window is not None) == windows)
+
+    return Footprint(
+        weights=_weights(source, config),
+        position_bytes=position_bytes(pages, windows=False),
+        columns=_columns(config),
+        vocabulary=config.vocabulary,
+        context=config.context,
+        state_bytes=sum(spec.nbytes for spec in recurrent),
+        state_log_bytes=sum(spec.log_bytes for spec in recurrent),
+        window=max((spec.window for spec in pages if spec.window), default=0),
+        window_bytes=position_bytes(pages, windows=True),
+        shared_bytes=position_bytes(shared, windows=False),
+        shared_window_bytes=position_bytes(shared, windows=True),
+        max_rows=MAX_MIXTURE_ROWS if config.experts else MAX_ROWS,
+    )
+
+
+def _weights(source: Source, c: Config) -> int:
+    """Bytes of the tensors that run, as they are kept."""
+    tensors = [info for info in source.tensors.values() if c.runs(info.name)]
+    # The gate of a shared expert is a vector, kept as a matrix.
+    weights = sum(one_row_bytes(i) if i.name.endswith(SHARED_GATE) else packed_bytes(i) for i in tensors)
+    if c.latent:
+        # Old files of latent attention have one matrix for what the engine keeps as two, one of them transposed.
+        n, old = c.latent, (info for info in tensors if info.name.endswith(".attn_kv_b.weight"))
+        weights += sum(transposed_bytes(info, c.heads, n.nope, n.rank) for info in old)
+    return weights
+
+
+def _columns(c: Config) -> int:
+    """Numbers that a row of a step has in buffers."""
     queries = c.heads * max(shape.head_dim for shape in c.shapes) * (2 if c.gated else 1)
     if c.delta_net:
         # Inputs twice, the gate, and what is made of them, as floats and as an input: in place of queries, which are
@@ -36,34 +68,15 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     if c.convolution:
         # Three inputs, what is made of them, and that as an input.
         queries = max(queries, 2 * c.convolution.channels)
-    columns = row_columns(c.hidden, queries, max(s.kv_heads * s.head_dim for s in c.shapes), width, *experts)
+    keys = max(shape.kv_heads * shape.head_dim for shape in c.shapes)
+    experts = (c.experts.count, c.experts.rule.used, c.experts.feed_forward) if c.experts else ()
+    width = max(*c.feed_forward, c.experts.shared if c.experts else 0)
+    columns = row_columns(c.hidden, queries, keys, width, *experts)
     if c.post_norms:
         # What attention or the feed-forward gave, before it is added; beside experts three times.
         columns += c.hidden * (3 if experts else 1)
     # Of all layers' embeddings what the file has, as panels, too, and as floats; and what is made of the rows.
-    columns += 4 * c.per_layer * c.layers
-    recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
-    tensors = [info for info in source.tensors.values() if c.runs(info.name)]
-    # The gate of a shared expert is a vector, kept as a matrix.
-    weights = sum(one_row_bytes(i) if i.name.endswith(SHARED_GATE) else packed_bytes(i) for i in tensors)
-    if c.latent:
-        # Old files of latent attention have one matrix for what the engine keeps as two, one of them transposed.
-        n, old = c.latent, (info for info in tensors if info.name.endswith(".attn_kv_b.weight"))
-        weights += sum(transposed_bytes(info, c.heads, n.nope, n.rank) for info in old)
-    return Footprint(
-        weights=weights,
-        position_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is None),
-        columns=columns,
-        vocabulary=c.vocabulary,
-        context=c.context,
-        state_bytes=sum(spec.nbytes for spec in recurrent),
-        state_log_bytes=sum(spec.log_bytes for spec in recurrent),
-        window=max((spec.window for spec in pages if spec.window), default=0),
-        window_bytes=sum(spec.position_bytes(kv) for spec in pages if spec.window is not None),
-        shared_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is None),
-        shared_window_bytes=sum(spec.position_bytes(kv) for spec in shared if spec.window is not None),
-        max_rows=MAX_MIXTURE_ROWS if experts else MAX_ROWS,
-    )
+    return columns + 4 * c.per_layer * c.layers
 
 
 def least_and_full(
