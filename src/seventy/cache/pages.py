@@ -77,6 +77,11 @@ class Pages:
             here, there = (source, target) if spec.window is None else slots
             self._layers[layer][:, there] = self._layers[layer][:, here]
 
+    def views(self, page: int, slot: int) -> list[NDArray[np.uint8]]:
+        """Return what a page holds: a view [KV heads, bytes] of each layer; of those with windows if it has a slot."""
+        numbers = ((self._layers[layer], page if spec.window is None else slot) for layer, spec in self.paged.items())
+        return [layer[:, number] for layer, number in numbers if number >= 0]
+
 
 def paged(specs: Sequence[CacheSpec]) -> dict[int, Paged]:
     """Return the specifications of the layers that keep pages."""

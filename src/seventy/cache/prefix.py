@@ -18,6 +18,8 @@ text was found to branch off; and at the end of a text. The one not used for lon
 page go when it is evicted.
 """
 
+import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
 from collections.abc import Sequence as Tokens
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from seventy.cache.pages import Pages, pages
 from seventy.cache.slots import Slots
 from seventy.cache.states import EMPTY, States
+from seventy.cache.store import PageStore, digest
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.kernels.short_convolution import MAX_PENDING
@@ -46,6 +49,17 @@ class _Node:
     # The remembered states, by the tokens after this page that they are of, too: less than a page of them. How many of
     # these tokens are pending in each.
     states: dict[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
+    # Names all tokens up to its end, and the model (cache/store.py); empty where nothing is kept on disk.
+    name: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.parent is not None and self.parent.name:
+            self.name = _name(self.parent.name, self.tokens)
+
+
+def _name(before: bytes, tokens: Tokens[int]) -> bytes:
+    """The name of a page of these tokens after the page of that name."""
+    return digest(before, array("i", tokens).tobytes())
 
 
 class PrefixCache:
@@ -59,6 +73,7 @@ class PrefixCache:
         self._idle: OrderedDict[_Node, None] = OrderedDict()
         # Where states are remembered, the one not used for longest first.
         self._remembered: OrderedDict[tuple[_Node, tuple[int, ...]], None] = OrderedDict()
+        self._store: PageStore | None = None
 
     @property
     def recurrent(self) -> bool:
@@ -94,6 +109,117 @@ class PrefixCache:
         while self._idle:
             self._free.append(self._evict())
 
+    # What is kept on disk
+
+    def attach(self, store: PageStore) -> None:
+        """Write what is evicted from now on to this store, and look there for what a text begins with."""
+        self.forget()
+        self._store, self._root.name = store, store.key
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Write the idle pages and states that are not on disk yet, the last used first, and end the store's thread.
+
+        What would take longer than so many `seconds` is lost. No sequence may be open; twice is once.
+        """
+        if self._store is None:
+            return
+        until = time.monotonic() + seconds
+        for node in reversed(self._idle):
+            if time.monotonic() < until:
+                self._save(node, until)
+        # What texts begin with must stay there longer than how they go on.
+        self._store.drain(until - time.monotonic())
+        self._store.touch(file for node in self._idle if len(node.tokens) == PAGE for file in _files(node.name))
+        self._store.close()
+        self._store = None
+
+    def _save(self, node: _Node, until: float = 0.0) -> None:
+        """Let a full page be written, with the state after it where there is one."""
+        if self._store is None or len(node.tokens) < PAGE:
+            return
+        slot = int(self.slots.of_page[node.page])
+        self._store.put(_of_page(node.name, slot >= 0), self.memory.views(node.page, slot), until)
+        self._save_state(node, until)
+
+    def _save_state(self, node: _Node, until: float = 0.0) -> None:
+        if self._store is not None and () in node.states and node is not self._root:
+            state, pending = node.states[()]
+            count = np.array([pending], np.int64).view(np.uint8)
+            self._store.put(_of_state(node.name), [self.states.view(state), count], until)
+
+    def fetch(self, tokens: Tokens[int], found: list[_Node]) -> None:
+        """Put what the disk has of these tokens behind the pages that were found, and append it to them."""
+        if self._store is None:
+            return
+        held = list(found)
+        for node in held:
+            # Room is made of what is idle.
+            self._hold(node)
+        in_memory = len(found)
+        for key in self._keys_on_disk(tokens, found):
+            fetched = self._fetch_page(held[-1] if held else self._root, key)
+            if fetched is None:
+                break
+            held.append(fetched)
+            found.append(fetched)
+        if self.recurrent:
+            self._fetch_state(found)
+        if len(found) > in_memory:
+            self._store.touch(file for node in reversed(found) for file in _files(node.name))
+        while held:
+            self._release(held.pop())
+
+    def _keys_on_disk(self, tokens: Tokens[int], found: list[_Node]) -> list[tuple[int, ...]]:
+        """The full pages behind those found from which every layer can go on as the disk has it, as far as it goes."""
+        assert self._store is not None
+        keys, name, useful = list[tuple[int, ...]](), found[-1].name if found else self._root.name, 0
+        while len(key := tuple(tokens[(at := (len(found) + len(keys)) * PAGE) : at + PAGE])) == PAGE:
+            name = _name(name, key)
+            if not any(self._store.has(_of_page(name, windows)) for windows in (True, False)):
+                break
+            keys.append(key)
+            if not self.recurrent or self._store.has(_of_state(name)):
+                useful = len(keys)
+        return keys[:useful]
+
+    def _fetch_page(self, parent: _Node, key: tuple[int, ...]) -> _Node | None:
+        """Read a page into the tree, which is then held; None where it is not there or there is no room."""
+        assert self._store is not None
+        if not self.free_pages:
+            return None
+        name, page = _name(parent.name, key), self._take()
+        slot = int(self.slots.of_page[page])
+        for windows in (True, False):
+            views = self.memory.views(page, slot if windows else -1)
+            parts = self._store.get(_of_page(name, windows), [view.size for view in views])
+            if parts is None:
+                continue
+            for view, part in zip(views, parts, strict=True):
+                view[:] = part.reshape(view.shape)
+            self.slots.release(page)
+            if not windows:
+                self.slots.drop(page)
+            fetched = parent.children[key] = _Node(parent, key, page, users=1)
+            return fetched
+        self.slots.release(page)
+        self._give_back(page)
+        return None
+
+    def _fetch_state(self, found: list[_Node]) -> None:
+        """Read the state after the last of these pages that has one, in memory or on disk."""
+        assert self._store is not None
+        for node in reversed(found):
+            if () in node.states or not (self.states.unused or self._remembered):
+                return
+            parts = self._store.get(_of_state(node.name), [self.states.nbytes, 8])
+            if parts is None:
+                continue
+            state = self._take_state()
+            self.states.view(state)[:] = parts[0]
+            self._remember_state(node, (), state, int(parts[1].view(np.int64)[0]))
+            self.states.release(state)
+            return
+
     # What sequences use
 
     def _take(self) -> int:
@@ -106,6 +232,7 @@ class PrefixCache:
     def _evict(self) -> int:
         node, _ = self._idle.popitem(last=False)
         assert node.parent is not None and not node.children, "an idle page with pages behind it"
+        self._save(node)
         parent, children = node.parent, node.parent.children
         del children[node.tokens]
         for rest in list(node.states):
@@ -134,6 +261,8 @@ class PrefixCache:
         self._remembered.move_to_end((node, rest))
 
     def _forget_state(self, node: _Node, rest: tuple[int, ...]) -> None:
+        if not rest:
+            self._save_state(node)
         del self._remembered[node, rest]
         self.states.forget(node.states.pop(rest)[0])
 
@@ -201,6 +330,8 @@ class Sequence:
                 break
             node = node.children[key]
             found.append(node)
+        cache.fetch(tokens, found)
+        key = tuple(tokens[len(found) * PAGE : (len(found) + 1) * PAGE])
         if cache.recurrent:
             self._open_at_state(tokens, found)
             # Where this text leaves those before it, and where the next one may leave this one.
@@ -384,6 +515,20 @@ class Sequence:
     def _drop_owned(self) -> None:
         self._owned -= 1
         self._cache._give_back(int(self._table[len(self._shared) + self._owned]))
+
+
+def _of_page(name: bytes, windows: bool) -> bytes:
+    """What the file of a page is called; one without the layers that have windows is another."""
+    return digest(name, b"page" if windows else b"without windows")
+
+
+def _files(name: bytes) -> tuple[bytes, ...]:
+    """All files that a page may have."""
+    return _of_page(name, True), _of_page(name, False), _of_state(name)
+
+
+def _of_state(name: bytes) -> bytes:
+    return digest(name, b"state")
 
 
 def _begins(pages: Iterable[tuple[int, ...]], rest: tuple[int, ...]) -> bool:

@@ -7,6 +7,9 @@ drafted rows, it is that before them, and has a log of what they do: those that 
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seventy.cache.spec import CacheSpec, Recurrent
 from seventy.machine.memory import allocate
 
@@ -39,6 +42,10 @@ class States:
     def address(self, layer: int, which: int) -> int:
         """Return the address of one of a layer's arrays in the empty state; that of state i is `nbytes` * i further."""
         return int(self.memory.ctypes.data) + self._starts[layer][which]
+
+    def view(self, state: int) -> NDArray[np.uint8]:
+        """Return a state's bytes."""
+        return self.memory[state * self.nbytes : (state + 1) * self.nbytes]
 
     @property
     def free(self) -> int:

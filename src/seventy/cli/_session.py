@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seventy.cache.store import DiskCache
 from seventy.cli.pull import get
 from seventy.engine.drafts import CHOICES
 from seventy.engine.llm import LLM, Completion, Stream
@@ -34,6 +35,10 @@ Context = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the physical cores when not given.")]
 Isa = Annotated[str | None, typer.Option(help=f"An ISA level below this CPU's best: {', '.join(LEVELS)}.")]
 KV = Annotated[str, typer.Option(help="How keys and values are kept: f16, or q8_0 in half the memory.")]
+CacheDir = Annotated[
+    Path | None, typer.Option(help="Keep what was read of texts in this folder, for you alone, and for the next run.")
+]
+CacheGb = Annotated[float, typer.Option(min=0.01, help="How many GB --cache-dir takes; the longest unused go first.")]
 Draft = Annotated[
     str,
     typer.Option(
@@ -296,3 +301,8 @@ def promise(profile: Profile) -> None:
         f"{size(room(total))} free for it), would run about {speed:.1f} tok/s "
         f"(memory limit {profile.read_bandwidth_gbs / load.read_gb:.1f}); see: seventy plan"
     )
+
+
+def disk_cache(folder: Path | None, gigabytes: float) -> DiskCache | None:
+    """Where --cache-dir and --cache-gb keep the cache."""
+    return DiskCache(folder.expanduser(), round(1e9 * gigabytes)) if folder else None

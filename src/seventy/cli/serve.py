@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seventy.cache.store import DiskCache
 from seventy.cli import _invitation
 from seventy.cli import _session as session
 from seventy.cli.pull import unattended
@@ -92,6 +93,8 @@ def serve(
     isa: session.Isa = None,
     kv: session.KV = "f16",
     draft: session.Draft = "auto",
+    cache_dir: session.CacheDir = None,
+    cache_gb: session.CacheGb = 20.0,
     verbose: session.Verbose = False,
 ) -> None:
     """Serve models: OpenAI's and Ollama's API, and a page to chat at /."""
@@ -130,7 +133,8 @@ def serve(
             logging.basicConfig(format="%(asctime)s %(message)s")
             logging.getLogger(logger).setLevel(logging.INFO)
     draft = session.locate_draft(draft)
-    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think)
+    loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think,
+                     session.disk_cache(cache_dir, cache_gb))  # fmt: skip
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
@@ -212,6 +216,7 @@ class _Loader:
     draft: str
     template: str | None = None
     think: str | None = None
+    disk: DiskCache | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
         least, full = least_and_full(path, self.context, self.parallel, self.kv)
@@ -232,7 +237,7 @@ class _Loader:
             llm = LLM(
                 path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
                 parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, chat_template=self.template,
-                memory=memory, draft=self.draft,
+                memory=memory, draft=self.draft, disk=self.disk,
             )  # fmt: skip
             llm.chat_format.think = None if self.think is None else self.think == "on"
             return llm

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from seventy.cache.store import DiskCache
 from seventy.engine import draft_choice
 from seventy.engine.draft_model import DraftModel, Vocabularies, compare
 from seventy.engine.drafts import Drafts
@@ -117,7 +118,8 @@ class LLM:
     whence tokens are guessed so that a step may write several, which changes no text: `off`; `lookup`, what stood in
     this text or others before; the file or name of a small model of the same vocabulary, beside lookup; or `auto`,
     which is lookup and, for a model of 4 GB and more, a small one that is on this disk and fits. Guesses are made only
-    while they pay. Raises SeventyError for a file that cannot be used or does not fit.
+    while they pay. `disk` is a folder and how much it may hold, for what the cache has no room for and for the next
+    run. Raises SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class LLM:
         chat_template: str | None = None,
         memory: int | None = None,
         draft: str = "auto",
+        disk: DiskCache | None = None,
     ) -> None:
         self._scheduler: Scheduler | None = None
         self._chat: ChatFormat | None = None
@@ -148,7 +151,7 @@ class LLM:
         left = None
         if small:
             memory, left = draft_choice.room_beside(path, small, context, sequences, kv, memory)
-        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory)
+        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory, disk=disk)
         try:
             drafts = Drafts(lookup=draft != "off")
             if small and vocabularies:

@@ -20,11 +20,13 @@ from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.cache.slots import Slots
 from seventy.cache.states import EMPTY, States
+from seventy.cache.store import DiskCache, PageStore
 from seventy.engine import sampler
 from seventy.engine.footprint import footprint
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
+from seventy.gguf.fingerprint import fingerprint
 from seventy.gguf.source import Source
 from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
@@ -42,7 +44,10 @@ from seventy.runtime.memory import MAX_OUTPUTS, cache_positions, choose_context,
 from seventy.runtime.threads import Aborted, Executor
 from seventy.runtime.tuning import Candidates, Tuning
 from seventy.sizes import size
+from seventy.version import __version__
 
+# At its end, what is still to be written to the disk may take so long.
+_SAVING_SECONDS = 20.0
 # Kernels beside those of the program.
 SUPPORT = (Kernel("seventy.kernels.run:build"), *sampler.KERNELS)
 
@@ -153,7 +158,7 @@ class Model:
     `kv` is how keys and values are kept, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
     what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do and no
     other model is loaded, or `tune` asks for them; else every physical core and the widest. A step has `max_rows` rows
-    at most.
+    at most. With a `disk`, what the cache has no room for is kept there (cache/store.py).
     """
 
     def __init__(
@@ -168,6 +173,7 @@ class Model:
         tune: bool = False,
         positions: int | None = None,
         memory: int | None = None,
+        disk: DiskCache | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
@@ -184,6 +190,7 @@ class Model:
             if context is not None and context < 1:
                 raise SeventyError(f"context must be at least 1 token, not {context}")
             specs = architecture.caches(config)
+            identity = fingerprint(tensors) if disk else b""
             check_kind(specs, kv)
             sizes = footprint(tensors, config, specs, kv)
             # Refused before anything is loaded: what would make the machine swap.
@@ -232,6 +239,10 @@ class Model:
         self._step = threading.Lock()
         most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
         self._executor = runtime.shared.executor(self.library, most)
+        if disk:
+            # What a page holds depends on these; what architectures do, on the version.
+            key = (identity, specs, kv, self.library.fingerprint, __version__)
+            self.cache.attach(PageStore(disk, repr(key).encode()))
 
     @property
     def isa(self) -> Isa:
@@ -367,6 +378,7 @@ class Model:
         if self._executor:
             self._executor.close()
             self._executor = None
+            self.cache.close(_SAVING_SECONDS)
             self._reservation.release()
             self.program.weights.close()
             del self.program, self.cache, self.library, self._linked, self._inputs
