@@ -174,7 +174,7 @@ def test_errors_and_limits(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for body, said in (
             ({"background": True}, "background is not supported"),
             ({"conversation": "conv_1"}, "previous_response_id"),
-            ({"tools": [{"type": "web_search"}]}, "web_search is not here"),
+            ({"tool_choice": {"type": "web_search"}}, "web_search"),
             ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:"}]}]}, "no images"),
             ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "item_reference"),
             ({"input": []}, "give a text"),
@@ -186,6 +186,11 @@ def test_errors_and_limits(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         turns = [{"role": role, "content": "x y " * 40} for role in ("user", "assistant") * 3]
         ask(server, 400, input=[*turns, *turns[:1]])
         assert ask(server, input=[*turns, *turns[:1]], truncation="auto")["usage"]["input_tokens"] < 512
+        # Agents offer what OpenAI runs with every request.
+        tools = [{"type": "web_search"}, {"type": "namespace", "name": "x"}]
+        body = {"input": "Hi", "max_output_tokens": 5, "tools": tools}
+        response = server.client.post("/v1/responses", json=body)
+        assert response.status_code == 200 and "'web_search' are not here" in response.headers["X-Seventy-Changed"]
         # Nobody goes on from another's response, nor reads it.
         id = ask(server)["id"]
         assert server.client.get(f"/v1/responses/{id}", headers=ben).status_code == 404

@@ -116,7 +116,7 @@ def wish(body: ResponsesBody, items: Sequence[Item]) -> ChatBody:
         raise ApiError(400, "input: give a text or a list of items", "invalid_value", "input")
     wish: dict[str, Any] = body.model_dump(include=set(SamplingOptions.model_fields))
     system = [{"role": "system", "content": body.instructions}] if body.instructions else []
-    tools = [_tool(tool, at) for at, tool in enumerate(body.tools or ())]
+    tools = [_tool(tool) for tool in body.tools or () if tool.type in ("function", "custom")]
     wish |= {
         "messages": system + _messages(items), "tools": tools or None, "max_tokens": body.max_output_tokens,
         "parallel_tool_calls": body.parallel_tool_calls, "chat_template_kwargs": body.chat_template_kwargs,
@@ -131,13 +131,16 @@ def wish(body: ResponsesBody, items: Sequence[Item]) -> ChatBody:
     return chat_body(wish)
 
 
-def _tool(tool: Tool, at: int) -> dict[str, Any]:
+def left_out(body: ResponsesBody) -> list[str]:
+    """What is said of tools that OpenAI runs, which agents offer with every request."""
+    kinds = {tool.type[:60] for tool in body.tools or () if tool.type not in ("function", "custom")}
+    return [f"tools of type {kind!r} are not here and were left out" for kind in sorted(kinds)]
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
     parameters = tool.parameters
     if tool.type == "custom":
         parameters = {"type": "object", "properties": {INPUT: {"type": "string"}}, "required": [INPUT]}
-    elif tool.type != "function":
-        said = f"{tool.type[:60]} is not here; offer a function of your own"
-        raise ApiError(400, f"tools.{at}: {said}", "unsupported_tool", f"tools.{at}")
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}
 

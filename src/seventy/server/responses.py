@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -20,7 +20,7 @@ from seventy.server.chat import Choice, Prepared, call_arguments, prepared_chat,
 from seventy.server.errors import ApiError
 from seventy.server.fitting import fit
 from seventy.server.pool import ModelPool
-from seventy.server.response_items import INPUT, Item, ResponsesBody, items_of, wish
+from seventy.server.response_items import INPUT, Item, ResponsesBody, items_of, left_out, wish
 from seventy.server.response_store import ResponseStore, StoredResponse
 from seventy.server.schemas import ChatBody
 from seventy.server.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, named_event, while_connected
@@ -203,7 +203,8 @@ async def _prepare(backend: Backend, body: ResponsesBody, before: list[dict[str,
     chat: ChatBody = await backend.apart(wish, body, [*map(Item.model_validate, before), *items])
     if body.truncation == "auto":
         chat = (await backend.apart(fit, backend, chat)).body
-    return _Asked(chat, await prepared_chat(backend, chat, lenient=True), items)
+    prepared = await prepared_chat(backend, chat, lenient=True)
+    return _Asked(chat, replace(prepared, changes=[*prepared.changes, *left_out(body)]), items)
 
 
 def router(pool: ModelPool) -> APIRouter:
