@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from seventy.bench.synthetic import Synthetic, find_shape
+from seventy.catalog.models import all_models
 from seventy.errors import SeventyError
 from seventy.plan import here
 from seventy.plan.owned import owned
 from seventy.plan.roofline import guess_layers
-from seventy.plan.wanted import catalogue_load, gguf_load
+from seventy.plan.wanted import catalogue_load, gguf_load, wanted
 
 
 def tensor(name: str, shape: tuple[int, ...], nbytes: int) -> SimpleNamespace:
@@ -109,3 +110,25 @@ def test_a_name_counts_the_caches_that_the_shapes_of_its_layers_have(name: str) 
         assert by_name.need(context).cache == by_shape.need(context).cache
         assert by_name.seen_bytes(context) == by_shape.seen_bytes(context)
     assert by_name.state_bytes == by_shape.state_bytes and by_name.max_rows == by_shape.max_rows
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "windowed"),
+    [
+        # Of 35 layers 15 have a cache: 3 of them see all, with a head of 512, and 12 a window, with one of 256.
+        ("gemma-4-e2b", 3 * 2 * 2 * 512, 12 * 2 * 2 * 256),
+        ("gemma-4-e4b", 4 * 2 * 2 * 2 * 512, 20 * 2 * 2 * 2 * 256),
+        # Nobody says what a token takes of these: their shapes do.
+        ("gemma-4-26b-a4b", 5 * 2 * 2 * 2 * 512, 25 * 2 * 2 * 8 * 256),
+        ("gemma-3-270m", 3 * 2 * 2 * 256, 15 * 2 * 2 * 256),
+    ],
+)
+def test_positions_are_those_of_the_layers_that_have_some(name: str, full: int, windowed: int) -> None:
+    footprint = wanted(name, "Q4_K_M").load.footprint
+    assert (footprint.position_bytes, footprint.window_bytes) == (full, windowed)
+
+
+def test_a_longer_text_takes_no_less_of_memory() -> None:
+    for model in all_models():
+        load = catalogue_load(model.name, next(iter(model.size_gb)))
+        assert load.need(4096).total >= load.need(1024).total > load.footprint.weights, model.name

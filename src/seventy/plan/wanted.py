@@ -234,7 +234,7 @@ def _catalogue_footprint(model: Model, file_gb: float, layers: int) -> Footprint
 def _with_caches(footprint: Footprint, model: Model) -> Footprint:
     """The footprint with what layers with windows and recurrent ones remember, where the catalogue knows their shape.
 
-    Their positions are not in the catalogue's bytes for a token: those count every layer as one that sees all.
+    The catalogue's bytes for a token count every layer as one that sees all, and are not known of each of them.
     """
     metadata = released_metadata(model)
     if not any(f"{model.arch}.{key}" in metadata for key in ("ssm.time_step_rank", "attention.sliding_window")):
@@ -252,14 +252,13 @@ def _with_caches(footprint: Footprint, model: Model) -> Footprint:
         return footprint
     recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
     windows = [spec for spec in paged(specs).values() if spec.window is not None]
-    window_bytes = sum(spec.position_bytes("f16") for spec in windows)
     return replace(
         footprint,
-        position_bytes=footprint.position_bytes - window_bytes,
+        position_bytes=sum(spec.position_bytes("f16") for spec in paged(specs).values() if spec.window is None),
         state_bytes=sum(spec.nbytes for spec in recurrent),
         state_log_bytes=sum(spec.log_bytes for spec in recurrent),
         window=max((spec.window or 0 for spec in windows), default=0),
-        window_bytes=window_bytes,
+        window_bytes=sum(spec.position_bytes("f16") for spec in windows),
     )
 
 
