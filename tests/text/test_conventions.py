@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from seventy.errors import SeventyError
+from seventy.text.calls.base import CallStyle
 from seventy.text.calls.gemma import Gemma4
 from seventy.text.calls.harmony import Harmony
 from seventy.text.calls.json_calls import Hermes
@@ -263,6 +264,23 @@ def test_published_templates(name: str) -> None:
             assert level and level[1] == ("medium" if think else "low")
         elif switches:
             assert text != prompt(template, think=not think)
+
+
+@pytest.mark.parametrize(
+    ("name", "style", "answer"),
+    [
+        ("LFM2-8B-A1B", Lfm2, "<|im_start|>assistant\n"),
+        ("LFM2.5-Instruct", Lfm2, "<|im_start|>assistant\n"),
+        ("microsoft-Phi-3.5-mini-instruct", Hermes, "<|assistant|>\n"),
+        ("google-gemma-2-2b-it", Hermes, "<start_of_turn>model\n"),
+    ],
+)
+def test_published_templates_that_know_no_thinking(name: str, style: type[CallStyle], answer: str) -> None:
+    template = (reference_files.folder() / "templates" / f"{name}.jinja").read_text()
+    conventions = Conventions.of(template)
+    assert (conventions.style, conventions.thinks, conventions.switches) == (style, False, set())
+    # Asking for it or against it changes nothing.
+    assert {prompt(template, think=think)[-len(answer) :] for think in (None, True, False)} == {answer}
 
 
 @pytest.mark.parametrize(

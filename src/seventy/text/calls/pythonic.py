@@ -19,7 +19,8 @@ class Lfm2(Marked):
 
     @staticmethod
     def written_by(template: str) -> bool:
-        return "<|tool_call_start|>" in template or "<|tool_list_start|>" in template
+        # The template of LFM2.5 has no mark of its own: it lists the tools in LFM2's words.
+        return any(mark in template for mark in ("<|tool_call_start|>", "<|tool_list_start|>", '"List of tools: ['))
 
     def _read(self, body: str) -> list[Call]:
         if len(body) > _MAX_CHARACTERS:
