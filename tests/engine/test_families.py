@@ -32,10 +32,10 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
-    """The 1-user default: one text's worth of memory, up to 4 written at once."""
+    """The 1-user default: one text's worth of memory, up to 4 written at once; what they say is not guessed."""
     family, corners = KINDS[request.param]
     path = family.write(tmp_path_factory.mktemp("models") / f"{request.param}.gguf", **corners)
-    with LLM(path, threads=2, context=512) as llm:
+    with LLM(path, threads=2, context=512, draft="off") as llm:
         yield llm
 
 
