@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seventy.errors import SeventyError
 from seventy.text import template as module
-from seventy.text.template import ChatTemplate
+from seventy.text.template import ChatTemplate, NoAnswer
 
 FOLDER = Path(__file__).parent / "templates"
 CONVERSATIONS = json.loads((FOLDER / "conversations.json").read_text())
@@ -140,6 +140,20 @@ def test_a_process_that_was_stopped_is_waited_for(monkeypatch: pytest.MonkeyPatc
     assert template.render([], n=2) == "2"
     timer.join()
     template.close()
+
+
+def test_without_threads_it_says_what_is_missing_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = ChatTemplate("{{ messages[0].content }}", "", "")
+    assert template.render([{"role": "user", "content": "a"}]) == "a"
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(NoAnswer, match="starts no more threads"):
+            template.render([{"role": "user", "content": "b"}])
+    assert template.render([{"role": "user", "content": "c"}]) == "c"
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_process_ends_with_its_template() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from seventy.engine.llm import LLM
 from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.scheduler import Scheduler
-from seventy.errors import SeventyError
+from seventy.errors import SeventyError, trouble
 from seventy.machine.topology import yield_to_others
 from seventy.server.errors import ApiError
 from seventy.server.request_log import CURRENT
@@ -154,3 +154,7 @@ class Backend:
             raise too_long(error) from None
         except SeventyError as error:
             raise ApiError(400, str(error), "invalid_value") from None
+        except (OSError, MemoryError, RuntimeError) as error:
+            if (said := trouble(error)) is None:
+                raise
+            raise ApiError(503, said, "overloaded", None, {"Retry-After": "5"}) from None

@@ -6,7 +6,6 @@ refused by what the process found in them. What may fit goes on as any other bod
 """
 
 import asyncio
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -98,9 +97,7 @@ class LargeBodies:
                 self._worker = Worker(self, _SCRIPT, "look at large requests")
         except SeventyError:
             return {}
-        found = None
-        with contextlib.suppress(OSError, RuntimeError):
-            found = self._worker.ask(b"%d\n%b" % (len(body), body), _SECONDS)
+        found = self._worker.ask(b"%d\n%b" % (len(body), body), _SECONDS)
         if found is None:
             self._worker.end()
             self._worker = None

@@ -97,6 +97,8 @@ class ChatTemplate:
     def _ask(self, renderer: Worker, line: bytes) -> dict[str, str]:
         answer = renderer.ask(line + b"\n", MAX_SECONDS)
         if answer is None:
+            if renderer.trouble:
+                raise NoAnswer(f"the chat template was not asked: {renderer.trouble}")
             why = f"did not end within {MAX_SECONDS:g} s" if renderer.late else "ended its process"
             raise NoAnswer(f"the model's chat template {why}; give another one (--chat-template)")
         return answer

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from seventy.errors import SeventyError
+from seventy.errors import SeventyError, trouble
 
 
 class Worker:
@@ -32,8 +32,8 @@ class Worker:
             raise SeventyError(f"cannot start {sys.executable} to {what}: {error.strerror}") from None
         assert process.stdin is not None and process.stdout is not None
         self.process, self._stdin, self._stdout = process, process.stdin, process.stdout
-        # Whether it was ended because it took too long.
-        self.late = False
+        # Whether it was ended because it took too long, and what else the system could not do.
+        self.late, self.trouble = False, ""
         self.end = weakref.finalize(owner, _end, process)
 
     def ask(self, request: bytes, seconds: float) -> Any | None:
@@ -41,14 +41,17 @@ class Worker:
 
         A process that had no CPU, on a machine that is busy or was stopped, gets ten times as long.
         """
-        answered = threading.Event()
-        threading.Thread(target=self._watch, args=(answered, seconds, self._cpu_seconds()), daemon=True).start()
+        answered, answer = threading.Event(), b""
+        watch = threading.Thread(target=self._watch, args=(answered, seconds, self._cpu_seconds()), daemon=True)
         try:
+            watch.start()
             self._stdin.write(request)
             self._stdin.flush()
             answer = self._stdout.readline()
         except BrokenPipeError:
-            answer = b""
+            pass
+        except (OSError, RuntimeError) as error:
+            self.trouble = trouble(error) or repr(error)
         finally:
             answered.set()
         return json.loads(answer) if answer else None
