@@ -5,7 +5,6 @@ What was computed is kept in the cache folder, under a name made of the file's p
 
 import contextlib
 import hashlib
-import os
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import platformdirs
 
 from seventy.errors import SeventyError
 from seventy.hub.download import Progress
+from seventy.machine.records import keep
 
 _CHUNK_BYTES = 8 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -45,14 +45,14 @@ def of_file(path: Path, progress: Progress = lambda done, total: None) -> str:
                 progress(done, total)
     except OSError as error:
         raise SeventyError(f"cannot read {path}: {error.strerror}") from None
-    _remember(note, digest.hexdigest())
+    keep(note, digest.hexdigest())
     return digest.hexdigest()
 
 
 def remember(path: Path, sha256: str) -> None:
     """Note the sum of a file that was just checked."""
     with contextlib.suppress(OSError):
-        _remember(_note(path), sha256)
+        keep(_note(path), sha256)
 
 
 def _note(path: Path) -> Path:
@@ -61,12 +61,3 @@ def _note(path: Path) -> Path:
     version = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
     folder = Path(platformdirs.user_cache_dir("seventy")) / "sums"
     return folder / hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def _remember(note: Path, sha256: str) -> None:
-    # A folder that cannot be written to is no error: the sum is then computed again.
-    with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        whole = note.with_name(f"{note.name}.{os.getpid()}")
-        whole.write_text(sha256)
-        whole.replace(note)
