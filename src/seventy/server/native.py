@@ -44,22 +44,22 @@ class _Text:
     seconds: float = math.inf
     # Nothing is to be said: the prompt was to be read.
     silent: bool = False
-    _over: bool = False
+    over: bool = False
     _began: float | None = None
 
     def add(self, piece: Piece) -> str:
         """Take a piece of the answer; what of its text is to be shown."""
         self.tokens += piece.tokens
         self.scores += piece.scores
-        if self.silent or self._over:
+        if self.silent or self.over:
             return ""
         before, self._began = len(self.written), self._began or time.monotonic()
         self.written += piece.text
         if self.indent and (line := re.search(rf"\n(?! {{{self.indent}}}|[ ]*(?:\n|\Z))", self.written)):
-            self.written, self._over = self.written[: line.start()], True
+            self.written, self.over = self.written[: line.start()], True
         elif "\n" in self.written and time.monotonic() - self._began > self.seconds:
-            self._over = True
-        if self._over:
+            self.over = True
+        if self.over:
             self.answer.cancel()
         return self.written[before:]
 
@@ -169,12 +169,14 @@ def _probabilities(scores: list[Score], tokenizer: Tokenizer) -> list[dict[str, 
 
 def _end(backend: Backend, text: _Text, finished: Finished) -> dict[str, Any]:
     """What is said when an answer has ended."""
+    # The model may have ended it, too, before it was told to.
+    cut = text.over or finished.reason in ("length", "cancelled")
     eos = "eos" if finished.end_token is not None else "word" if finished.stop else "none"
     return {
         "index": text.index, "stop": True, "model": backend.name,
         "tokens_predicted": finished.written_tokens, "tokens_evaluated": finished.prompt_tokens,
         "generation_settings": text.settings, "prompt": text.prompt, "has_new_line": "\n" in text.written,
-        "truncated": False, "stop_type": "limit" if finished.reason in ("length", "cancelled") else eos,
+        "truncated": False, "stop_type": "limit" if cut else eos,
         "stopping_word": finished.stop, "tokens_cached": finished.prompt_tokens + finished.written_tokens,
         "timings": timings(finished),
     }  # fmt: skip
