@@ -10,7 +10,7 @@ import pytest
 
 from seventy import LLM, SeventyError
 from seventy.engine import draft_choice
-from seventy.engine.draft_model import MAX_PASSES, Counts, Vocabularies, compare
+from seventy.engine.draft_model import MAX_PASSES, Counts, DraftModel, Vocabularies, compare
 from seventy.engine.footprint import least_and_full
 from seventy.engine.generation import Generation
 from seventy.engine.governor import Governor
@@ -220,6 +220,10 @@ def test_a_model_that_nobody_named_takes_nothing_of_the_other(on_disk: list[loca
             assert llm.model.memory_bytes + own <= memory
 
 
+def failing(*of: Any) -> None:
+    raise SeventyError("its states are no numbers")
+
+
 def test_a_model_that_nobody_named_and_that_cannot_be_loaded_is_left_out(
     on_disk: list[local.Local], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -233,6 +237,14 @@ def test_a_model_that_nobody_named_and_that_cannot_be_loaded_is_left_out(
     with LLM(tiny, threads=2, context=256) as llm:
         assert llm.draft_model is None and llm.draft_path is None and not llm.scheduler.drafts.model
         assert "going on without the draft model" in caplog.text and "blk.0.attn_q.weight" in caplog.text
+    # What is seen with its first step only.
+    on_disk[:] = [local.Local(tiny, "a file")]
+    with monkeypatch.context() as patch:
+        patch.setattr(DraftModel, "read", failing)
+        with LLM(tiny, threads=2, context=256) as llm:
+            assert llm.draft_model is None and not llm.scheduler.drafts.model
+        with pytest.raises(SeventyError, match="no numbers"):
+            LLM(tiny, threads=2, context=256, draft=str(tiny))
     with pytest.raises(SeventyError, match=r"blk\.0\.attn_q\.weight"):
         LLM(tiny, threads=2, context=256, draft=str(broken))
 

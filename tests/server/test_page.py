@@ -58,15 +58,12 @@ def small_model(small_model: Running) -> Running:
 
 @pytest.fixture
 def page(small_model: Running) -> Iterator[WebDriver]:
-    driver = browser(1200, 800)
-    try:
+    with browser(1200, 800) as driver:
         visit(driver, small_model.url)
         yield driver
         said = [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         # The policy stops handlers and styles while DOMPurify looks at them: the second fence before the first.
         assert not [message for message in said if "Content Security Policy" not in message]
-    finally:
-        driver.quit()
 
 
 def wait(page: WebDriver, condition: Callable[[WebDriver], object]) -> object:

@@ -52,12 +52,9 @@ def server(smollm2: Path, history: History) -> Iterator[Running]:
 
 @pytest.fixture
 def page(server: Running) -> Iterator[WebDriver]:
-    driver = browser(1200, 800)
-    try:
+    with browser(1200, 800) as driver:
         visit(driver, server.url)
         yield driver
-    finally:
-        driver.quit()
 
 
 def pair(page: WebDriver, server: Running, user: dict[str, str], agreed: bool = True) -> str:

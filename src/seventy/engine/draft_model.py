@@ -166,11 +166,12 @@ class DraftModel:
 
     def warm(self) -> None:
         """Read something twice: the first pass of a model is slow, the second says what reading takes."""
+        tokens = [0] * min(_HEAD + _LEAST_TAIL, self.model.context)
         for _ in range(2):
             self._row_seconds = None
             sequence = self.model.new_sequence()
-            sequence.open([0] * (_HEAD + _LEAST_TAIL))
-            self.read(sequence, [0] * (_HEAD + _LEAST_TAIL))
+            sequence.open(tokens)
+            self.read(sequence, tokens)
             sequence.close()
             self.model.cache.forget()
         self.seconds_read = 0.0

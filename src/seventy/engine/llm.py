@@ -169,15 +169,18 @@ class LLM:
         """Load the draft model; go on without one that nobody named and that cannot be loaded."""
         try:
             self.draft_model = load()
+            drafts = DraftModel(
+                self.draft_model, vocabularies, self.draft_model.read_bytes(0) / self.model.read_bytes(0)
+            )
+            drafts.warm()
         except (SeventyError, OSError) as error:
             if named:
                 raise
             _log.warning("going on without the draft model %s: %s", self.draft_path, error)
-            self.draft_path = None
+            if self.draft_model:
+                self.draft_model.close()
+            self.draft_model = self.draft_path = None
             return None
-        share = self.draft_model.read_bytes(0) / self.model.read_bytes(0)
-        drafts = DraftModel(self.draft_model, vocabularies, share)
-        drafts.warm()
         return drafts
 
     @property

@@ -3,7 +3,8 @@
 A step carries guessed tokens as further rows and keeps those that were right. A row costs what the cores take for it;
 while they wait for memory anyway that is nearly nothing. So the gain is how often guesses are right, which depends on
 the text, against what a step of more rows takes, which depends on the machine. The engine measures both while it runs
-and guesses nothing where that does not pay, so that no text is written slower than without by more than 2 %.
+and guesses nothing where that does not pay: guesses that are all wrong cost 2 % of a text's time at most, those of a
+draft model that was right before four steps more.
 """
 
 from collections.abc import Mapping

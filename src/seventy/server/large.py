@@ -82,7 +82,6 @@ class LargeBodies:
 
     def _check_length(self, found: dict[str, Any]) -> None:
         """ApiError where the text cannot fit into the context of its model, if that is loaded."""
-
         for llm in self._pool.look(lambda backend: backend.llm, self._pool.find(found["model"])):
             try:
                 # Not while the pool's lock is held: the first time takes a while.
