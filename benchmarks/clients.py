@@ -210,12 +210,12 @@ def llm_command(url: str) -> None:
 
 
 @contextmanager
-def serving(model: str) -> Iterator[str]:
+def serving(model: str, context: int = 4096) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "seventy", "serve", model, "--name", NAME, "--port", str(port)]
-    command += ["--context", "4096", "--pooling", "mean"]
+    command += ["--context", str(context), "--pooling", "mean"]
     source = str(Path(__file__).resolve().parent.parent / "src")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryFile() as log:

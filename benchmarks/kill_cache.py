@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seventy.cache.fetch import fetch
 from seventy.cache.pages import Pages
 from seventy.cache.prefix import PrefixCache, Sequence
 from seventy.cache.spec import Paged, Recurrent
@@ -51,6 +52,7 @@ def text(number: int) -> list[int]:
 def read(cache: PrefixCache, tokens: list[int]) -> int:
     """Read a text as the engine does, checking what the cache knows of it; how many tokens it knew."""
     sequence = Sequence(cache, LENGTH + PAGE)
+    fetch(cache, tokens)
     known = sequence.open(tokens)
     views = cache.memory.layer(0).view(np.uint32)
     for at in range(known // PAGE):

@@ -21,7 +21,7 @@ page go when it is evicted.
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
@@ -36,28 +36,41 @@ from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.kernels.short_convolution import MAX_PENDING
 
+# With a store: how long a page is idle before it is written, so that a process that is killed loses little; and after
+# how long it is tried again where the disk is behind or fails.
+IDLE_SECONDS, RETRY_SECONDS = 2.0, 0.5
+
 
 @dataclass(slots=True, eq=False)
-class _Node:
+class Node:
     """A page in the tree: full, or the last one of a text that ended (then idle and without children)."""
 
-    parent: "_Node | None"
+    parent: "Node | None"
     tokens: tuple[int, ...]
     page: int
     users: int = 0
-    children: dict[tuple[int, ...], "_Node"] = field(default_factory=dict)
+    children: dict[tuple[int, ...], "Node"] = field(default_factory=dict)
     # The remembered states, by the tokens after this page that they are of, too: less than a page of them. How many of
     # these tokens are pending in each.
     states: dict[tuple[int, ...], tuple[int, int]] = field(default_factory=dict)
     # Names all tokens up to its end, and the model (cache/store.py); empty where nothing is kept on disk.
     name: bytes = b""
+    # Whether it is on disk or on its way there, with the state after it.
+    saved: bool = False
 
     def __post_init__(self) -> None:
         if self.parent is not None and self.parent.name:
-            self.name = _name(self.parent.name, self.tokens)
+            self.name = name_after(self.parent.name, self.tokens)
+
+    def path(self) -> "Iterator[Node]":
+        """This page and those before it, the first one last."""
+        node: Node | None = self
+        while node is not None and node.parent is not None:
+            yield node
+            node = node.parent
 
 
-def _name(before: bytes, tokens: Tokens[int]) -> bytes:
+def name_after(before: bytes, tokens: Tokens[int]) -> bytes:
     """The name of a page of these tokens after the page of that name."""
     return digest(before, array("i", tokens).tobytes())
 
@@ -69,16 +82,23 @@ class PrefixCache:
         self.memory, self.states = memory, states or States((), 0)
         self.slots = Slots(memory.n_pages, memory.n_slots)
         self._free = list(range(memory.n_pages))[::-1]
-        self._root = _Node(None, (), -1, users=1)
-        self._idle: OrderedDict[_Node, None] = OrderedDict()
+        self.root = Node(None, (), -1, users=1)
+        self._idle: OrderedDict[Node, None] = OrderedDict()
+        # Full pages that were idle and are not on disk, and since when, the longest first.
+        self._unsaved: OrderedDict[Node, float] = OrderedDict()
         # Where states are remembered, the one not used for longest first.
-        self._remembered: OrderedDict[tuple[_Node, tuple[int, ...]], None] = OrderedDict()
-        self._store: PageStore | None = None
+        self._remembered: OrderedDict[tuple[Node, tuple[int, ...]], None] = OrderedDict()
+        self.store: PageStore | None = None
 
     @property
     def recurrent(self) -> bool:
         """Whether a sequence has a state."""
         return self.states.nbytes > 0
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there are states that a sequence may have in place of the tree."""
+        return bool(self._remembered)
 
     @property
     def n_pages(self) -> int:
@@ -102,6 +122,16 @@ class PrefixCache:
         slots = min(pages(length), 2 * (pages(length) - self.memory.first_seen(length)))
         return len(self._free) + len(self._idle) >= pages(length) + spare and self.slots.free >= slots + spare
 
+    def match(self, tokens: Tokens[int]) -> list[Node]:
+        """Return the full pages that begin as these tokens do."""
+        node, found = self.root, list[Node]()
+        while len(key := tuple(tokens[len(found) * PAGE : (len(found) + 1) * PAGE])) == PAGE:
+            if key not in node.children:
+                break
+            node = node.children[key]
+            found.append(node)
+        return found
+
     def forget(self) -> None:
         """Empty every idle page, and remember no state."""
         while self._remembered:
@@ -112,117 +142,68 @@ class PrefixCache:
     # What is kept on disk
 
     def attach(self, store: PageStore) -> None:
-        """Write what is evicted from now on to this store, and look there for what a text begins with."""
+        """Write what is evicted or idle from now on to this store, where texts find it again (cache/fetch.py)."""
         self.forget()
-        self._store, self._root.name = store, store.key
+        self.store, self.root.name = store, store.key
 
     def close(self, seconds: float = 0.0) -> None:
         """Write the idle pages and states that are not on disk yet, the last used first, and end the store's thread.
 
         What would take longer than so many `seconds` is lost. No sequence may be open; twice is once.
         """
-        if self._store is None:
+        if self.store is None:
             return
         until = time.monotonic() + seconds
         for node in reversed(self._idle):
             if time.monotonic() < until:
                 self._save(node, until)
         # What texts begin with must stay there longer than how they go on.
-        self._store.drain(until - time.monotonic())
-        self._store.touch(file for node in self._idle if len(node.tokens) == PAGE for file in _files(node.name))
-        self._store.close()
-        self._store = None
+        self.store.drain(until - time.monotonic())
+        self.store.touch(file for node in self._idle if len(node.tokens) == PAGE for file in files_of(node.name))
+        self.store.close()
+        self.store = None
 
-    def _save(self, node: _Node, until: float = 0.0) -> None:
-        """Let a full page be written, with the state after it where there is one."""
-        if self._store is None or len(node.tokens) < PAGE:
-            return
+    def _save(self, node: Node, until: float = 0.0) -> bool:
+        """Let a full page be written, with the state after it where there is one; whether both are or will be there."""
+        if self.store is None or len(node.tokens) < PAGE:
+            return False
         slot = int(self.slots.of_page[node.page])
-        self._store.put(_of_page(node.name, slot >= 0), self.memory.views(node.page, slot), until)
-        self._save_state(node, until)
+        saved = self.store.put(file_of_page(node.name, slot >= 0), self.memory.views(node.page, slot), until)
+        return self._save_state(node, until) and saved
 
-    def _save_state(self, node: _Node, until: float = 0.0) -> None:
-        if self._store is not None and () in node.states and node is not self._root:
-            state, pending = node.states[()]
-            count = np.array([pending], np.int64).view(np.uint8)
-            self._store.put(_of_state(node.name), [self.states.view(state), count], until)
+    def _save_state(self, node: Node, until: float = 0.0) -> bool:
+        if self.store is None or () not in node.states or node is self.root:
+            return True
+        state, pending = node.states[()]
+        count = np.array([pending], np.int64).view(np.uint8)
+        return self.store.put(file_of_state(node.name), [self.states.view(state), count], until)
 
-    def fetch(self, tokens: Tokens[int], found: list[_Node]) -> None:
-        """Put what the disk has of these tokens behind the pages that were found, and append it to them."""
-        if self._store is None:
-            return
-        held = list(found)
-        for node in held:
-            # Room is made of what is idle.
-            self._hold(node)
-        in_memory = len(found)
-        for key in self._keys_on_disk(tokens, found):
-            fetched = self._fetch_page(held[-1] if held else self._root, key)
-            if fetched is None:
-                break
-            held.append(fetched)
-            found.append(fetched)
-        if self.recurrent:
-            self._fetch_state(found)
-        if len(found) > in_memory:
-            self._store.touch(file for node in reversed(found) for file in _files(node.name))
-        while held:
-            self._release(held.pop())
+    def write_idle(self) -> float | None:
+        """Copy a page that nobody has used for IDLE_SECONDS, or one before it, for the store to write.
 
-    def _keys_on_disk(self, tokens: Tokens[int], found: list[_Node]) -> list[tuple[int, ...]]:
-        """The full pages behind those found from which every layer can go on as the disk has it, as far as it goes."""
-        assert self._store is not None
-        keys, name, useful = list[tuple[int, ...]](), found[-1].name if found else self._root.name, 0
-        while len(key := tuple(tokens[(at := (len(found) + len(keys)) * PAGE) : at + PAGE])) == PAGE:
-            name = _name(name, key)
-            if not any(self._store.has(_of_page(name, windows)) for windows in (True, False)):
-                break
-            keys.append(key)
-            if not self.recurrent or self._store.has(_of_state(name)):
-                useful = len(keys)
-        return keys[:useful]
-
-    def _fetch_page(self, parent: _Node, key: tuple[int, ...]) -> _Node | None:
-        """Read a page into the tree, which is then held; None where it is not there or there is no room."""
-        assert self._store is not None
-        if not self.free_pages:
+        Return after how many seconds there may be another; None where nothing waits.
+        """
+        if self.store is None or not self._unsaved:
             return None
-        name, page = _name(parent.name, key), self._take()
-        slot = int(self.slots.of_page[page])
-        for windows in (True, False):
-            views = self.memory.views(page, slot if windows else -1)
-            parts = self._store.get(_of_page(name, windows), [view.size for view in views])
-            if parts is None:
-                continue
-            for view, part in zip(views, parts, strict=True):
-                view[:] = part.reshape(view.shape)
-            self.slots.release(page)
-            if not windows:
-                self.slots.drop(page)
-            fetched = parent.children[key] = _Node(parent, key, page, users=1)
-            return fetched
-        self.slots.release(page)
-        self._give_back(page)
-        return None
-
-    def _fetch_state(self, found: list[_Node]) -> None:
-        """Read the state after the last of these pages that has one, in memory or on disk."""
-        assert self._store is not None
-        for node in reversed(found):
-            if () in node.states or not (self.states.unused or self._remembered):
-                return
-            parts = self._store.get(_of_state(node.name), [self.states.nbytes, 8])
-            if parts is None:
-                continue
-            state = self._take_state()
-            self.states.view(state)[:] = parts[0]
-            self._remember_state(node, (), state, int(parts[1].view(np.int64)[0]))
-            self.states.release(state)
-            return
+        node = next(iter(self._unsaved))
+        if (left := self._unsaved[node] + IDLE_SECONDS - time.monotonic()) > 0:
+            return left
+        first = node
+        while first.parent and first.parent is not self.root and not first.parent.saved:
+            first = first.parent
+        if not self._save(first):
+            return RETRY_SECONDS
+        first.saved = True
+        self._unsaved.pop(first, None)
+        if first is node:
+            # What texts begin with must stay on disk longer than how they go on.
+            self.store.touch_after([file for each in node.path() for file in files_of(each.name)])
+        return 0.0
 
     # What sequences use
 
-    def _take(self) -> int:
+    def take_page(self) -> int:
+        """Return a page with a slot for one sequence, evicting an idle one. Raises SeventyError when there is none."""
         if not self.free_pages:
             raise SeventyError(f"the KV cache is full: all {self.n_pages * PAGE} positions are in use")
         page = self._free.pop() if self._free else self._evict()
@@ -231,6 +212,7 @@ class PrefixCache:
 
     def _evict(self) -> int:
         node, _ = self._idle.popitem(last=False)
+        self._unsaved.pop(node, None)
         assert node.parent is not None and not node.children, "an idle page with pages behind it"
         self._save(node)
         parent, children = node.parent, node.parent.children
@@ -242,38 +224,46 @@ class PrefixCache:
         self.slots.drop(node.page)
         return node.page
 
-    def _give_back(self, page: int) -> None:
+    def give_back(self, page: int) -> None:
+        """Free a page that is not in the tree and whose slot nobody needs."""
         self.slots.drop(page)
         self._free.append(page)
 
-    def _take_state(self) -> int:
+    def take_state(self) -> int:
+        """Return a state for one sequence, forgetting one. Raises SeventyError when all are in use."""
         while not self.states.unused:
             if not self._remembered:
                 raise SeventyError(f"all {self.states.n_states} states of the model's recurrent layers are in use")
             self._forget_state(*next(iter(self._remembered)))
         return self.states.take()
 
-    def _remember_state(self, node: _Node, rest: tuple[int, ...], state: int, pending: int) -> None:
+    def remember_state(self, node: Node, rest: tuple[int, ...], state: int, pending: int) -> None:
+        """Keep the state after a page and the tokens `rest` behind it, `pending` of which are pending in it."""
         if rest not in node.states:
+            node.saved = node.saved and bool(rest)
             node.states[rest] = state, pending
             self.states.remember(state)
         self._remembered[node, rest] = None
         self._remembered.move_to_end((node, rest))
 
-    def _forget_state(self, node: _Node, rest: tuple[int, ...]) -> None:
+    def _forget_state(self, node: Node, rest: tuple[int, ...]) -> None:
         if not rest:
             self._save_state(node)
         del self._remembered[node, rest]
         self.states.forget(node.states.pop(rest)[0])
 
-    def _hold(self, node: _Node) -> None:
+    def hold(self, node: Node) -> None:
+        """One more sequence uses the page."""
         node.users += 1
         self._idle.pop(node, None)
 
-    def _release(self, node: _Node) -> None:
+    def release(self, node: Node) -> None:
+        """One sequence less uses the page."""
         node.users -= 1
         if not node.users:
             self._idle[node] = None
+            if self.store is not None and not node.saved and len(node.tokens) == PAGE:
+                self._unsaved.setdefault(node, time.monotonic())
 
 
 class Sequence:
@@ -284,7 +274,7 @@ class Sequence:
         self._cache = cache
         self._table: NDArray[np.int32] = np.zeros(pages(max_length), np.int32)
         # The first pages are in the tree, those after them are this sequence's alone.
-        self._shared: list[_Node] = []
+        self._shared: list[Node] = []
         self._owned = 0
         # Which of the pages it needs the slots of: those from _first on, and those before that are _kept.
         self._needed: set[int] = set()
@@ -324,13 +314,7 @@ class Sequence:
     def open(self, tokens: Tokens[int]) -> int:
         """Reset to the longest cached prefix of `tokens` from which every layer can go on; return its length."""
         self.close()
-        cache, node, found = self._cache, self._cache._root, list[_Node]()
-        while len(key := tuple(tokens[len(found) * PAGE : (len(found) + 1) * PAGE])) == PAGE:
-            if key not in node.children:
-                break
-            node = node.children[key]
-            found.append(node)
-        cache.fetch(tokens, found)
+        cache, found = self._cache, self._cache.match(tokens)
         key = tuple(tokens[len(found) * PAGE : (len(found) + 1) * PAGE])
         if cache.recurrent:
             self._open_at_state(tokens, found)
@@ -341,15 +325,15 @@ class Sequence:
             whole = self._whole(found)
             self._open_pages(found[:whole])
             if whole == len(found):
-                self._open_part(self._shared[-1] if self._shared else cache._root, key)
+                self._open_part(self._shared[-1] if self._shared else cache.root, key)
         # The last words of a prompt, which begin the answer, may be missing in the next text: up to PAGE tokens.
         self._kept = range(cache.memory.first_seen(len(tokens) - 2 * PAGE), pages(len(tokens)))
         return self.length
 
-    def _open_pages(self, nodes: list[_Node]) -> None:
+    def _open_pages(self, nodes: list[Node]) -> None:
         """Begin with these pages."""
         for node in nodes:
-            self._cache._hold(node)
+            self._cache.hold(node)
             self._table[len(self._shared)] = node.page
             self._shared.append(node)
             self.tokens += node.tokens
@@ -357,11 +341,11 @@ class Sequence:
         for index in range(self._first, len(nodes)):
             self._hold_slot(index)
 
-    def _open_at_state(self, tokens: Tokens[int], found: list[_Node]) -> None:
+    def _open_at_state(self, tokens: Tokens[int], found: list[Node]) -> None:
         """Begin as the longest remembered state does; `found` are the pages that begin as the tokens do."""
         cache = self._cache
         for depth in range(len(found), -1, -1):
-            node, wanted = found[depth - 1] if depth else cache._root, tuple(tokens[depth * PAGE : (depth + 1) * PAGE])
+            node, wanted = found[depth - 1] if depth else cache.root, tuple(tokens[depth * PAGE : (depth + 1) * PAGE])
             for rest in sorted(node.states, key=len, reverse=True):
                 if wanted[: len(rest)] != rest or self._whole(found[:depth]) < depth:
                     continue
@@ -370,11 +354,11 @@ class Sequence:
                 if self.length == depth * PAGE + len(rest):
                     self._state, self._pending = node.states[rest]
                     cache.states.hold(self._state)
-                    cache._remember_state(node, rest, self._state, self._pending)
+                    cache.remember_state(node, rest, self._state, self._pending)
                     return
                 self.close()
 
-    def _whole(self, nodes: list[_Node]) -> int:
+    def _whole(self, nodes: list[Node]) -> int:
         """After how many of these pages every layer can go on: those that windows see have slots."""
         cache, run, whole = self._cache, 0, 0
         for depth, node in enumerate(nodes, 1):
@@ -383,7 +367,7 @@ class Sequence:
                 whole = depth
         return whole
 
-    def _open_part(self, node: _Node, wanted: tuple[int, ...]) -> None:
+    def _open_part(self, node: Node, wanted: tuple[int, ...]) -> None:
         """Take over the beginning of a page whose tokens begin as those wanted."""
         cache = self._cache
         common, child = max(
@@ -399,14 +383,14 @@ class Sequence:
             page = child.page
             cache.slots.hold(page)
         else:
-            cache._hold(child)
+            cache.hold(child)
             cache.slots.hold(child.page)
-            page = cache._take() if cache.free_pages else -1
+            page = cache.take_page() if cache.free_pages else -1
             if page >= 0:
                 slots = cache.slots.of_page[[child.page, page]].tolist()
                 cache.memory.copy(child.page, page, (slots[0], slots[1]))
             cache.slots.release(child.page)
-            cache._release(child)
+            cache.release(child)
             if page < 0:
                 return
         self._table[len(self._shared)] = page
@@ -423,11 +407,11 @@ class Sequence:
         # A state has room for no more.
         assert not self._cache.recurrent or drafted <= MAX_PENDING, f"{drafted} drafted rows of a recurrent layer"
         for _ in range(self.missing_pages(length)):
-            self._table[len(self._shared) + self._owned] = self._cache._take()
+            self._table[len(self._shared) + self._owned] = self._cache.take_page()
             self._needed.add(len(self._shared) + self._owned)
             self._owned += 1
         if self._cache.recurrent and self._next_state == EMPTY:
-            self._next_state = self._cache._take_state()
+            self._next_state = self._cache.take_state()
         self._reserved, self._drafted = length, drafted
 
     def mark(self, position: int) -> None:
@@ -451,20 +435,20 @@ class Sequence:
         while (len(self._shared) + 1) * PAGE <= self.length:
             at = len(self._shared)
             key = tuple(self.tokens[at * PAGE : (at + 1) * PAGE])
-            parent = self._shared[-1] if self._shared else cache._root
+            parent = self._shared[-1] if self._shared else cache.root
             node = parent.children.get(key)
             if node is None:
-                node = parent.children[key] = _Node(parent, key, int(self._table[at]), users=1)
+                node = parent.children[key] = Node(parent, key, int(self._table[at]), users=1)
             else:
                 # Another sequence has written the same meanwhile, the same to the bit: one of the two is enough.
-                cache._hold(node)
+                cache.hold(node)
                 own = int(self._table[at])
                 if cache.slots.has(node.page):
                     cache.slots.hold(node.page)
                     cache.slots.release(own)
                 else:
                     cache.slots.move(own, node.page)
-                cache._give_back(own)
+                cache.give_back(own)
                 self._table[at] = node.page
             self._shared.append(node)
             self._owned -= 1
@@ -478,7 +462,7 @@ class Sequence:
             self._state, self._next_state, self._pending = self._next_state, EMPTY, self._drafted - wrong
             while self._marks and self._marks[0] <= self.length:
                 if self._marks.pop(0) == self.length:
-                    cache._remember_state(self._shared[-1], (), self._state, self._pending)
+                    cache.remember_state(self._shared[-1], (), self._state, self._pending)
 
     def _hold_slot(self, index: int) -> None:
         self._cache.slots.hold(int(self._table[index]))
@@ -496,38 +480,38 @@ class Sequence:
         while self._owned > bool(rest):
             self._drop_owned()
         if self._owned:
-            parent = self._shared[-1] if self._shared else cache._root
+            parent = self._shared[-1] if self._shared else cache.root
             if _begins(parent.children, rest):
                 self._drop_owned()
             else:
-                node = parent.children[rest] = _Node(parent, rest, int(self._table[len(self._shared)]))
+                node = parent.children[rest] = Node(parent, rest, int(self._table[len(self._shared)]))
                 cache._idle[node] = None
                 self._owned = 0
         if self._state != EMPTY:
-            cache._remember_state(self._shared[-1] if self._shared else cache._root, rest, self._state, self._pending)
+            cache.remember_state(self._shared[-1] if self._shared else cache.root, rest, self._state, self._pending)
         for state in (self._state, self._next_state):
             cache.states.release(state)
         self._state, self._pending, self._next_state, self._marks = EMPTY, 0, EMPTY, []
         while self._shared:
-            cache._release(self._shared.pop())
+            cache.release(self._shared.pop())
         self.tokens, self._first, self._kept = [], 0, range(0)
 
     def _drop_owned(self) -> None:
         self._owned -= 1
-        self._cache._give_back(int(self._table[len(self._shared) + self._owned]))
+        self._cache.give_back(int(self._table[len(self._shared) + self._owned]))
 
 
-def _of_page(name: bytes, windows: bool) -> bytes:
+def file_of_page(name: bytes, windows: bool) -> bytes:
     """What the file of a page is called; one without the layers that have windows is another."""
     return digest(name, b"page" if windows else b"without windows")
 
 
-def _files(name: bytes) -> tuple[bytes, ...]:
+def files_of(name: bytes) -> tuple[bytes, ...]:
     """All files that a page may have."""
-    return _of_page(name, True), _of_page(name, False), _of_state(name)
+    return file_of_page(name, True), file_of_page(name, False), file_of_state(name)
 
 
-def _of_state(name: bytes) -> bytes:
+def file_of_state(name: bytes) -> bytes:
     return digest(name, b"state")
 
 

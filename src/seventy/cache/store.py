@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.machine.topology import yield_to_others
 
 Bytes = NDArray[np.uint8]
 _MAGIC = b"70KV\x01\0\0\0"
@@ -76,27 +77,31 @@ class PageStore:
         # What the files of all models took when they were last counted, with what was written since.
         self._total, self._uncounted = 0, _COUNT_EVERY
         self._paused_until = 0.0
-        self._queue: SimpleQueue[tuple[bytes, list[Bytes]] | None] = SimpleQueue()
+        # Names with what is to be written, or those to be touched.
+        self._queue: SimpleQueue[tuple[bytes, list[Bytes]] | list[bytes] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="seventy-cache", daemon=True)
         self._thread.start()
 
-    # By the engine's thread
+    # By the cache's thread; `has`, `get` and `touch` by any
 
-    def put(self, name: bytes, parts: Iterable[Bytes], until: float = 0.0) -> None:
-        """Let a copy of these parts be written, unless they are there, or the disk is behind until then.
+    def put(self, name: bytes, parts: Iterable[Bytes], until: float = 0.0) -> bool:
+        """Let a copy of these parts be written; False where the disk fails, or is behind until then.
 
         `until` is a time of time.monotonic.
         """
-        if time.monotonic() < self._paused_until or self.has(name):
-            return
-        copies = [np.array(part).reshape(-1).view(np.uint8) for part in parts]
-        size = sum(copy.nbytes for copy in copies)
+        if self.has(name):
+            return True
+        if time.monotonic() < self._paused_until:
+            return False
+        views = list(parts)
+        size = sum(view.nbytes for view in views)
         with self._changed:
             while self._waiting and self._waiting + size > _MAX_WAITING_BYTES:
                 if not self._changed.wait(until - time.monotonic()):
-                    return
+                    return False
             self._waiting += size
-        self._queue.put((name, copies))
+        self._queue.put((name, [np.array(view).reshape(-1).view(np.uint8) for view in views]))
+        return True
 
     def has(self, name: bytes) -> bool:
         """Whether there is a file of this name; it counts as used now."""
@@ -130,6 +135,10 @@ class PageStore:
         for name in names:
             self.has(name)
 
+    def touch_after(self, names: list[bytes]) -> None:
+        """Count these as used when everything is written that was put, as `touch`."""
+        self._queue.put(names)
+
     def close(self) -> None:
         """Write what waits, and end the thread; twice is once."""
         if self._thread.is_alive():
@@ -147,8 +156,12 @@ class PageStore:
         return self._folder / f"{name.hex()}.kv"
 
     def _work(self) -> None:
+        yield_to_others()
         self._remove_stale()
         while (item := self._queue.get()) is not None:
+            if isinstance(item, list):
+                self.touch(item)
+                continue
             name, parts = item
             try:
                 self._write(name, parts)

@@ -19,7 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from seventy.cache.fetch import Fetch
 from seventy.engine.drafts import Drafts
+from seventy.engine.fetches import Fetches
 from seventy.engine.generation import Generation
 from seventy.engine.model import MAX_OUTPUTS, Aborted, Model, Segment, Step
 from seventy.engine.prefill_budget import PrefillBudget
@@ -40,6 +42,8 @@ _DAMAGED = (
 )
 # How long to wait for a mask when nothing else is to be done, before looking for requests that were cancelled.
 _HELD_SECONDS = 0.05
+# How much of the time may go to copies of idle pages for the disk while answers are written.
+_WRITING_SHARE = 0.01
 _MASKS = ThreadPoolExecutor(2, "seventy-mask", initializer=yield_to_others)
 
 
@@ -81,6 +85,9 @@ class Scheduler:
         self._last_turn: dict[str, int] = {}
         self._seconds_per_request = 1.0
         self._closing = False
+        self._fetches = Fetches(self._notify)
+        # Before this time of time.monotonic no idle page is copied beside answers.
+        self._next_copy = 0.0
         self._outbox: list[tuple[Request, Event]] = []
         self._thread = threading.Thread(target=self._work, name="seventy-engine", daemon=True)
         self._thread.start()
@@ -165,6 +172,7 @@ class Scheduler:
         try:
             with self.model.lead():
                 self._run()
+                self._fetches.close()
         except BaseException as error:
             _log.exception("the engine's thread ended")
             # A bug; nobody is to wait for ever.
@@ -181,16 +189,20 @@ class Scheduler:
             if not self._running:
                 self._deliver()
                 self.drafts.governor.begin()
+            pause = self._write_idle()
             with self._lock:
-                while not (self._waiting or self._running or self._closing):
+                while not (self._waiting or self._running or self._closing or self._fetches):
                     self.statistics.last_batch = 0
-                    self._lock.wait()
+                    if not self._lock.wait(pause):
+                        break
                 self._drop_cancelled()
                 if self._closing:
                     self._deliver()
                     return
             self._choose_held()
             with self._lock:
+                for task in self._fetches.advance(max(0, len(self._running) - 1)):
+                    self._open(task)
                 self._admit()
                 batch = self._plan()
                 self._batch = [task for task, _ in batch]
@@ -200,8 +212,18 @@ class Scheduler:
                 continue
             self._deliver()
             with self._lock:
-                if any(task.held is not None and task.mask and not task.mask.done() for task in self._running):
+                held = any(task.held is not None and task.mask and not task.mask.done() for task in self._running)
+                if held or self._fetches:
                     self._lock.wait(_HELD_SECONDS)
+
+    def _write_idle(self) -> float | None:
+        """Copy an idle page for the disk, if that is due; return for how long nothing more is."""
+        start = time.monotonic()
+        if self._running and start < self._next_copy:
+            return None
+        pause = self.model.cache.write_idle()
+        self._next_copy = time.monotonic() + (time.monotonic() - start) / _WRITING_SHARE
+        return pause
 
     def _deliver(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -242,14 +264,21 @@ class Scheduler:
             if not self._waiting[user]:
                 del self._waiting[user]
             self._last_turn[user] = next(self._turns)
-            # The last token is always read: its logits are wanted.
-            fresh = task.request.pooling == "mean" or task.request.logits
-            cached = task.sequence.open([] if fresh else task.tokens[:-1])
-            if task.cached is None:
-                task.cached, task.started = cached, time.monotonic()
-                self.statistics.prompt_tokens += len(task.tokens)
-                self.statistics.cached_tokens += cached
             self._running.append(task)
+            fetch = Fetch.of(self.model.cache, task.known)
+            if fetch:
+                self._fetches.begin(task, fetch)
+                self._fetches.advance(len(self._running) - 1)
+            else:
+                self._open(task)
+
+    def _open(self, task: Task) -> None:
+        """Let a task begin with what the cache has of its text."""
+        cached = task.sequence.open(task.known)
+        if task.cached is None:
+            task.cached, task.started = cached, time.monotonic()
+            self.statistics.prompt_tokens += len(task.tokens)
+            self.statistics.cached_tokens += cached
 
     def _may_start(self, task: Task) -> bool:
         """Not while there is no room for its prompt, nor while another reads what both begin with."""
@@ -265,7 +294,7 @@ class Scheduler:
 
     def _plan(self) -> list[tuple[Task, int]]:
         """Who is in the next step, and with how many rows: tokens to read, or the last one and drafts."""
-        ready = [task for task in self._running if task.held is None]
+        ready = [task for task in self._running if task.held is None and task.fetch is None]
         decoding = [task for task in ready if task.decoding]
         reading = [task for task in ready if not task.decoding]
         batch = [(task, 1) for task in decoding]
@@ -275,6 +304,8 @@ class Scheduler:
                 room = min(room, MAX_OUTPUTS - len(decoding))
             batch += [(task, task.sequence.until_mark(n)) for task, n in share(reading, room)]
         while (short := self._missing_pages(batch)) > 0:
+            if self._fetches.settle():
+                continue
             # The youngest makes room: it waits for the others and loses no text.
             youngest = self._running[-1]
             assert len(self._running) > 1, f"{short} pages short for one sequence alone"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seventy.cache.fetch import Fetch
 from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.drafts import TextDrafts
 from seventy.engine.generation import Generation
@@ -49,17 +50,31 @@ class Task:
         # Logits whose token cannot be chosen yet: what its constraint allows is being found out beside the steps.
         self.held: NDArray[np.float32] | None = None
         self.mask: Future[None] | None = None
+        # What is read of its text from disk before it is opened.
+        self.fetch: Fetch | None = None
         self.decode_bytes = 0
         self.started = self.first = 0.0
 
     def close(self) -> None:
         """Give up its pages, those in the draft model's cache too."""
+        self.give_up_fetch()
         self.sequence.close()
         self.drafts.close()
+
+    def give_up_fetch(self) -> None:
+        """Let no more of its text be read from disk."""
+        if self.fetch:
+            self.fetch.stop()
+            self.fetch = None
 
     @property
     def tokens(self) -> list[int]:
         return self.generation.tokens
+
+    @property
+    def known(self) -> list[int]:
+        """What of its tokens the cache may know already: the last one is always read, for its logits are wanted."""
+        return [] if self.request.pooling == "mean" or self.request.logits else self.tokens[:-1]
 
     @property
     def unread(self) -> int:
