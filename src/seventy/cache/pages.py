@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.spec import CacheSpec, Paged, Shared
+from seventy.cache.spec import CacheSpec, Kept, Paged, Shared
 from seventy.errors import SeventyError
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine.memory import allocate
@@ -32,20 +32,25 @@ class Pages:
         self.paged = paged(specs)
         self.window = max((spec.window for spec in self.paged.values() if spec.window), default=None)
         self.n_slots = n_pages if n_slots is None or self.window is None else n_slots
+        kept = {layer: spec for layer, spec in enumerate(specs) if isinstance(spec, Kept)}
+        # The layer whose pages hold what the model made of each position; None where nothing reads that.
+        self.kept = next(iter(kept), None)
         sizes = {layer: self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in self.paged.items()}
+        sizes |= {layer: n_pages * spec.page_bytes() for layer, spec in kept.items()}
         self._starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self.memory = allocate(sum(sizes.values()))
         # [KV heads, pages or slots, bytes] of each layer.
         self._layers = {
             layer: self.memory[start : start + sizes[layer]].reshape(
-                self.paged[layer].kv_heads, self.pages_of(layer), -1
+                1 if layer in kept else self.paged[layer].kv_heads, self.pages_of(layer), -1
             )
             for layer, start in self._starts.items()
         }
         self.position_bytes = sum(spec.position_bytes(kind) for spec in self.paged.values())
+        self.position_bytes += sum(spec.position_bytes() for spec in kept.values())
         # By window, what the layers that have it read of one position.
         self._bytes_by_window: dict[int | None, int] = {}
-        for spec in (*self.paged.values(), *shared_by(specs)):
+        for spec in (*(spec for spec in self.paged.values() if not spec.predicts), *shared_by(specs)):
             self._bytes_by_window[spec.window] = self._bytes_by_window.get(spec.window, 0) + spec.position_bytes(kind)
 
     def address(self, layer: int) -> int:
@@ -54,7 +59,10 @@ class Pages:
 
     def pages_of(self, layer: int) -> int:
         """Return how many pages, or slots, a layer has."""
-        return self.n_pages if self.paged[layer].window is None else self.n_slots
+        return self.n_slots if self._has_window(layer) else self.n_pages
+
+    def _has_window(self, layer: int) -> bool:
+        return layer in self.paged and self.paged[layer].window is not None
 
     def layer(self, layer: int) -> NDArray[np.uint8]:
         """Return a layer's pages or slots, [KV heads, pages, bytes]."""
@@ -73,14 +81,14 @@ class Pages:
 
     def copy(self, source: int, target: int, slots: tuple[int, int]) -> None:
         """Copy a page to another in every layer; `slots` are theirs."""
-        for layer, spec in self.paged.items():
-            here, there = (source, target) if spec.window is None else slots
+        for layer in self._layers:
+            here, there = slots if self._has_window(layer) else (source, target)
             self._layers[layer][:, there] = self._layers[layer][:, here]
 
     def views(self, page: int, slot: int) -> list[NDArray[np.uint8]]:
         """Return what a page holds: a view [KV heads, bytes] of each layer; of those with windows if it has a slot."""
-        numbers = ((self._layers[layer], page if spec.window is None else slot) for layer, spec in self.paged.items())
-        return [layer[:, number] for layer, number in numbers if number >= 0]
+        numbers = ((pages, slot if self._has_window(layer) else page) for layer, pages in self._layers.items())
+        return [pages[:, number] for pages, number in numbers if number >= 0]
 
 
 def paged(specs: Sequence[CacheSpec]) -> dict[int, Paged]:

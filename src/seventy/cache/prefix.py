@@ -89,6 +89,8 @@ class PrefixCache:
         # Where states are remembered, the one not used for longest first.
         self._remembered: OrderedDict[tuple[Node, tuple[int, ...]], None] = OrderedDict()
         self.store: PageStore | None = None
+        # Of each page, how many of its positions the model's block of multi-token prediction has read.
+        self.predicted: NDArray[np.int32] = np.zeros(memory.n_pages, np.int32)
 
     @property
     def recurrent(self) -> bool:
@@ -208,6 +210,7 @@ class PrefixCache:
             raise SeventyError(f"the KV cache is full: all {self.n_pages * PAGE} positions are in use")
         page = self._free.pop() if self._free else self._evict()
         self.slots.take(page)
+        self.predicted[page] = 0
         return page
 
     def _evict(self) -> int:
@@ -389,6 +392,7 @@ class Sequence:
             if page >= 0:
                 slots = cache.slots.of_page[[child.page, page]].tolist()
                 cache.memory.copy(child.page, page, (slots[0], slots[1]))
+                cache.predicted[page] = min(cache.predicted[child.page], common)
             cache.slots.release(child.page)
             cache.release(child)
             if page < 0:
@@ -463,6 +467,20 @@ class Sequence:
             while self._marks and self._marks[0] <= self.length:
                 if self._marks.pop(0) == self.length:
                     cache.remember_state(self._shared[-1], (), self._state, self._pending)
+
+    @property
+    def predicted(self) -> int:
+        """How many positions, from the first on, the block of multi-token prediction has read."""
+        read = self._cache.predicted[self.pages]
+        whole = next(iter(np.flatnonzero(read < PAGE).tolist()), len(read))
+        return whole * PAGE + (int(read[whole]) if whole < len(read) else 0)
+
+    def predict(self, start: int, end: int) -> None:
+        """Say that the block of multi-token prediction has read the committed positions from `start` to `end` - 1."""
+        assert end <= self.length, f"{end} of {self.length} positions"
+        for index in range(start // PAGE, pages(end)):
+            page = self._table[index]
+            self._cache.predicted[page] = max(self._cache.predicted[page], min(PAGE, end - index * PAGE))
 
     def _hold_slot(self, index: int) -> None:
         self._cache.slots.hold(int(self._table[index]))

@@ -11,7 +11,8 @@ class Paged:
     """A key of `key_dim` and a value of `value_dim` elements for each position and each of `kv_heads`, in pages.
 
     With a `window`, a position sees itself and the `window` - 1 before it only. With `values_in_keys` the first
-    `value_dim` elements of the one key are the value, and are kept once.
+    `value_dim` elements of the one key are the value, and are kept once. `predicts` says that it is of a block of
+    multi-token prediction, which no step of the model reads.
     """
 
     kv_heads: int
@@ -19,6 +20,7 @@ class Paged:
     value_dim: int
     window: int | None = None
     values_in_keys: bool = False
+    predicts: bool = False
 
     def __post_init__(self) -> None:
         assert not self.values_in_keys or (self.kv_heads == 1 and self.value_dim <= self.key_dim), str(self)
@@ -36,6 +38,22 @@ class Paged:
     def position_bytes(self, kind: str) -> int:
         """Bytes that one position takes in this layer."""
         return self.page_bytes(kind) // PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the model made of each position, `columns` numbers as f16 (kernels/hidden.py), in pages.
+
+    A step writes them; a block of multi-token prediction reads them.
+    """
+
+    columns: int
+
+    def page_bytes(self) -> int:
+        return 2 * PAGE * self.columns
+
+    def position_bytes(self) -> int:
+        return 2 * self.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +84,4 @@ class Shared:
     layer: int
 
 
-CacheSpec = Paged | Recurrent | Shared
+CacheSpec = Paged | Kept | Recurrent | Shared

@@ -4,12 +4,15 @@ import contextlib
 import os
 from pathlib import Path
 
+from seventy import models
 from seventy.engine.draft_model import compare
 from seventy.engine.drafts import CHOICES
 from seventy.engine.footprint import least_and_full
 from seventy.engine.outline import check
 from seventy.errors import SeventyError
+from seventy.gguf.file import GGUF
 from seventy.hub import local
+from seventy.models.blocks.multi_token import has_block
 from seventy.runtime import reservations
 
 # Without being named, a draft model is taken for models of so many bytes at least, whose steps take long enough to gain
@@ -33,6 +36,25 @@ def named(draft: str) -> Path | None:
     except SeventyError as error:
         known = f"one of {', '.join(CHOICES)}, or a model's name or file"
         raise SeventyError(f"draft must be {known}, not {draft!r}: {error}") from None
+
+
+def multi_token(path: str | os.PathLike[str], draft: str) -> bool:
+    """Whether the block of multi-token prediction of the model at `path` is to draft.
+
+    Raises SeventyError with the reason where it was named and there is none.
+    """
+    if draft not in ("auto", "mtp"):
+        return False
+    with GGUF(path) as source:
+        config = models.find(source.metadata.get("general.architecture")).config(source.metadata)
+        there = has_block(config, source.tensors)
+    if there or draft == "auto":
+        return there
+    declared = f"names {config.further_blocks} and lacks its tensors" if config.further_blocks else "has none"
+    raise SeventyError(
+        f"{os.fspath(path)} cannot draft with a block of multi-token prediction (--draft mtp): the file {declared}; "
+        f"take one with it, or --draft auto"
+    )
 
 
 def found(

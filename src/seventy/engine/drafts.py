@@ -2,23 +2,25 @@
 
 A step reads every weight once, whatever its rows. Guessed tokens are rows of the same step: the scheduler keeps those
 that equal what the sampler chooses (engine/scheduler.py), so that a text with drafts is the text without, to the bit.
-The free guesses are those of engine/lookup.py; a draft model's (engine/draft_model.py) are taken where it hopes for
-more. How many a step carries, the governor says (engine/governor.py).
+The free guesses are those of engine/lookup.py; those of a draft model (engine/draft_model.py), or of the model's own
+block of multi-token prediction (engine/multi_token.py), are taken where they hope for more. How many a step carries,
+the governor says (engine/governor.py).
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from seventy.engine.draft_model import DraftModel, ModelDrafter
+from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.generation import Generation
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.lookup import Lookup, Memory
+from seventy.engine.passes import PassDrafter, Passes
 
 _log = logging.getLogger("seventy.engine")
 
-# What --draft takes beside a model: whatever pays, nothing, or only what texts themselves hold.
-CHOICES = ("auto", "off", "lookup")
+# What --draft takes beside a model: whatever pays, nothing, only what texts themselves hold, or the model's own block.
+CHOICES = ("auto", "off", "lookup", "mtp")
 # A text is read by the draft model only where its answer may still be long enough: this share of a step for each token.
 _READING_SHARE = 0.25
 
@@ -39,9 +41,10 @@ class Drafter(Protocol):
 class TextDrafts:
     """The drafters of one text, how many of their guesses were taken and right, and the seconds that saved."""
 
-    def __init__(self, generation: Generation, user: str, lookup: Drafter | None, model: DraftModel | None) -> None:
-        self.generation, self.user, self.lookup = generation, user, lookup
-        self.model = model.open(generation) if model else None
+    def __init__(
+        self, generation: Generation, user: str, lookup: Drafter | None, model: PassDrafter | None = None
+    ) -> None:
+        self.generation, self.user, self.lookup, self.model = generation, user, lookup, model
         self.by_model = False
         self.drafted = self.accepted = 0
         self.gained_seconds = 0.0
@@ -59,8 +62,10 @@ class TextDrafts:
 class Drafts:
     """The guesses of all texts of a scheduler; for its thread, but for `open`."""
 
-    def __init__(self, lookup: bool = True, model: DraftModel | None = None, most: int = MAX_DRAFT) -> None:
-        """With `lookup` what stood in texts before is guessed, with a `model` what that expects; `most` at a time."""
+    def __init__(self, lookup: bool = True, model: Passes | None = None, most: int = MAX_DRAFT) -> None:
+        """With `lookup` what stood in texts before is guessed, with a `model` (a draft model, or the model's own block)
+        what that expects; `most` at a time.
+        """
         self.governor, self.model = Governor(), model
         self._memory, self.most = Memory(), most
         self.make_lookup: Callable[[Sequence[int], str], Drafter] | None = self._lookup if lookup else None
@@ -81,12 +86,12 @@ class Drafts:
     def on(self) -> bool:
         return bool(self.make_lookup or self.model)
 
-    def open(self, generation: Generation, user: str | None) -> TextDrafts:
-        """Return what guesses a text of this user, nothing without one; by any thread."""
+    def open(self, generation: Generation, sequence: CachedSequence, user: str | None) -> TextDrafts:
+        """Return what guesses a text of this user, nothing without one, which stands in `sequence`; by any thread."""
         if user is None:
-            return TextDrafts(generation, "", None, None)
+            return TextDrafts(generation, "", None)
         lookup = self.make_lookup(generation.tokens, user) if self.make_lookup else None
-        return TextDrafts(generation, user, lookup, self.model)
+        return TextDrafts(generation, user, lookup, self.model.open(generation, sequence) if self.model else None)
 
     def plan(self, texts: Sequence[TextDrafts], room: int) -> list[int]:
         """Return how many guesses of each of the running texts the next step carries, `room` at most in all."""
@@ -136,7 +141,7 @@ class Drafts:
             self._ask_model([(text.model, n) for text, n in zip(texts, numbers, strict=True) if n and text.by_model])
         except Exception:
             # Nobody's text depends on it.
-            _log.exception("the draft model failed and is not asked any more")
+            _log.exception("%s failed and is not asked any more", self.model.name if self.model else "the draft model")
             self.model = None
         guesses = []
         for text, n in zip(texts, numbers, strict=True):
@@ -146,8 +151,8 @@ class Drafts:
                 guesses.append(text.lookup.propose(n) if n and text.lookup else [])
         return guesses
 
-    def _ask_model(self, wanted: Sequence[tuple[ModelDrafter | None, int]]) -> None:
-        ready = list[tuple[ModelDrafter, int]]()
+    def _ask_model(self, wanted: Sequence[tuple[PassDrafter | None, int]]) -> None:
+        ready = list[tuple[PassDrafter, int]]()
         self._read_seconds = self._expected = 0.0
         for drafter, n in wanted:
             assert drafter is not None and self.model is not None
@@ -200,14 +205,17 @@ class Drafts:
     def lines(self) -> list[str]:
         """Say who guessed how much, how much of it was right, and what steps take by their rows."""
         found = [
-            f"drafts by {name}: {right} of {drafted} right"
+            f"drafts by {self._by(name)}: {right} of {drafted} right"
             for name, (drafted, right) in self.counts.items() if drafted
         ]  # fmt: skip
         if steps := self.governor.costs():
             found.append("steps by rows: " + ", ".join(f"{rows} {1e3 * seconds:.1f} ms" for rows, seconds in steps))
         if self.model and (passes := self.model.measured_pass):
-            found.append(f"a pass of the draft model: {1e3 * passes:.1f} ms")
+            found.append(f"a pass of {self.model.name}: {1e3 * passes:.1f} ms")
         return found
+
+    def _by(self, name: str) -> str:
+        return self.model.name if name == "model" and self.model else name
 
     def end(self, text: TextDrafts) -> None:
         """Remember a text that has been written; the next of the same user may repeat it."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from seventy import models
 from seventy.cache.pages import paged, shared_by
-from seventy.cache.spec import CacheSpec, Paged, Recurrent
+from seventy.cache.spec import CacheSpec, Kept, Paged, Recurrent
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import one_row_bytes, packed_bytes, transposed_bytes
@@ -24,7 +24,8 @@ from seventy.runtime.memory import (
 
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
     """Raises SeventyError where a tensor has a type that the engine does not know."""
-    pages, shared = paged(specs).values(), shared_by(specs)
+    every, shared = paged(specs).values(), shared_by(specs)
+    pages, blocks = ([spec for spec in every if spec.predicts == predicts] for predicts in (False, True))
     recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
 
     def position_bytes(of: Iterable[Paged], windows: bool) -> int:
@@ -33,6 +34,8 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
     return Footprint(
         weights=_weights(source, config),
         position_bytes=position_bytes(pages, windows=False),
+        draft_bytes=position_bytes(blocks, windows=False)
+        + sum(spec.position_bytes() for spec in specs if isinstance(spec, Kept)),
         columns=_columns(config),
         vocabulary=config.vocabulary,
         context=config.context,
@@ -75,6 +78,9 @@ def _columns(c: Config) -> int:
     if c.post_norms:
         # What attention or the feed-forward gave, before it is added; beside experts three times.
         columns += c.hidden * (3 if experts else 1)
+    if c.predicts:
+        # Two inputs of the block side by side, as floats and as an input, and what is made of them.
+        columns += 5 * c.hidden
     # Of all layers' embeddings what the file has, as panels, too, and as floats; and what is made of the rows.
     return columns + 4 * c.per_layer * c.layers
 

@@ -17,6 +17,7 @@ from seventy.engine import draft_choice
 from seventy.engine.draft_model import DraftModel, Vocabularies, compare
 from seventy.engine.drafts import Drafts
 from seventy.engine.model import Model, Progress
+from seventy.engine.multi_token import MultiToken
 from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
 from seventy.engine.request import Progress as PromptProgress
 from seventy.engine.sampler import Sampling, TopK
@@ -116,10 +117,11 @@ class LLM:
     are written at once, by any threads; up to `queue` wait. Answers may take `slowdown` times longer while a prompt is
     read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. `draft` says
     whence tokens are guessed so that a step may write several, which changes no text: `off`; `lookup`, what stood in
-    this text or others before; the file or name of a small model of the same vocabulary, beside lookup; or `auto`,
-    which is lookup and, for a model of 4 GB and more, a small one that is on this disk and fits. Guesses are made only
-    while they pay. `disk` is a folder and how much it may hold, for what the cache has no room for and for the next
-    run. Raises SeventyError for a file that cannot be used or does not fit.
+    this text or others before; `mtp`, the file's own block of multi-token prediction, beside lookup; the file or name
+    of a small model of the same vocabulary, beside lookup; or `auto`, which is lookup and that block where the file has
+    one, else, for a model of 4 GB and more, a small one that is on this disk and fits. Guesses are made only while they
+    pay. `disk` is a folder and how much it may hold, for what the cache has no room for and for the next run.
+    Raises SeventyError for a file that cannot be used or does not fit.
     """
 
     def __init__(
@@ -144,16 +146,18 @@ class LLM:
         self._chat: ChatFormat | None = None
         self.draft_model: Model | None = None
         small = draft_choice.named(draft)
-        if draft == "auto":
+        mtp = draft_choice.multi_token(path, draft)
+        if draft == "auto" and not mtp:
             small = draft_choice.found(path, context, sequences, kv, memory)
         self.draft_path = small
         vocabularies = compare(path, small) if small else None
         left = None
         if small:
             memory, left = draft_choice.room_beside(path, small, context, sequences, kv, memory)
-        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory, disk=disk)
+        self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory, disk=disk,
+                           mtp=mtp)  # fmt: skip
         try:
-            drafts = Drafts(lookup=draft != "off")
+            drafts = Drafts(lookup=draft != "off", model=MultiToken(self.model) if mtp else None)
             if small and vocabularies:
                 load = partial(Model, small, threads, self.model.context, parallel, isa, kv, progress, memory=left)
                 drafts.model = self._draft(load, vocabularies, named=draft != "auto")

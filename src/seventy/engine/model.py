@@ -39,6 +39,7 @@ from seventy.kernels.pages import PAGE
 from seventy.machine import others, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
+from seventy.models.blocks import multi_token
 from seventy.runtime import reservations, runtime, tuning
 from seventy.runtime.memory import MAX_OUTPUTS, cache_positions, choose_context, fitting_states, step_rows
 from seventy.runtime.threads import Aborted, Executor
@@ -111,8 +112,8 @@ class _Inputs:
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
         self._tables_of_files = program.weights.tables
 
-    def write(self, batch: Sequence[Segment]) -> int:
-        """Write a step's rows; return how many bytes of the cache they read."""
+    def write(self, batch: Sequence[Segment], states: bool = True) -> int:
+        """Write a step's rows, and which `states` they have; return how many bytes of the cache they read."""
         row = output = cache_bytes = 0
         self._program.bad_rows.fill(0)
         self._program.bad_outputs.fill(0)
@@ -126,7 +127,7 @@ class _Inputs:
             self._tables[table : table + n_pages] = each.pages.data
             if self._pages.window:
                 self._slots[table : table + n_pages] = self._slot_of_page[each.pages].data
-            if self._state_bytes:
+            if self._state_bytes and states:
                 assert each.states[1] != EMPTY, "no state to be written"
                 self._starts[i], self._starts[i + 1] = row, row + n
                 self._states[4 * i : 4 * i + 4] = array("i", each.states)
@@ -158,7 +159,8 @@ class Model:
     `kv` is how keys and values are kept, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
     what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do and no
     other model is loaded, or `tune` asks for them; else every physical core and the widest. A step has `max_rows` rows
-    at most. With a `disk`, what the cache has no room for is kept there (cache/store.py).
+    at most. With `mtp`, the file's block of multi-token prediction is loaded, too, where it has one (`predicts`). With
+    a `disk`, what the cache has no room for is kept there (cache/store.py).
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class Model:
         positions: int | None = None,
         memory: int | None = None,
         disk: DiskCache | None = None,
+        mtp: bool = False,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
@@ -187,6 +190,8 @@ class Model:
             self.metadata: Any = tensors.metadata
             architecture = models.find(tensors.metadata.get("general.architecture"))
             self.config = config = architecture.config(tensors.metadata)
+            if mtp and multi_token.has_block(config, tensors.tensors):
+                self.config = config = multi_token.with_block(config)
             if context is not None and context < 1:
                 raise SeventyError(f"context must be at least 1 token, not {context}")
             specs = architecture.caches(config)
@@ -236,6 +241,7 @@ class Model:
         usual = matmul.prompt_columns(self.library.isa.lanes)[0]
         self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
         self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program, self.cache.slots)
+        self._linked_block = self.program.link_rest(self.library)
         self._step = threading.Lock()
         most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
         self._executor = runtime.shared.executor(self.library, most)
@@ -324,6 +330,26 @@ class Model:
             logits, experts = self._inputs.logits[:n_outputs], program.step_experts()
             return Step(logits, bad, program.step_bytes(), cache_bytes, experts)
 
+    @property
+    def predicts(self) -> bool:
+        """Whether the model's block of multi-token prediction is loaded."""
+        return self.config.predicts
+
+    def predict(self, batch: Sequence[Segment]) -> Step:
+        """Run the block of multi-token prediction: as `step`, for tokens that may not have been read by the model.
+
+        What the model made of the token before each must be in its page: by a step that read it, or by a pass of the
+        block that wanted its logits. Segments need no states.
+        """
+        assert self._executor is not None and self._linked_block is not None, "no block of multi-token prediction"
+        n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
+        assert 0 < n_rows <= self.max_rows and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
+        with self._step:
+            self._inputs.write(batch, states=False)
+            self._executor.run(self._linked_block, self.threads_for(n_rows))
+            bad = self._inputs.bad(n_rows, n_outputs)
+            return Step(self._inputs.logits[:n_outputs], bad, self.program.bytes_of_one_guess(), 0, 0.0)
+
     def threads_for(self, rows: int) -> int:
         """What was measured is used for steps like those it was measured on; for the others, every core."""
         if self.tuning and rows == 1:
@@ -381,7 +407,7 @@ class Model:
             self.cache.close(_SAVING_SECONDS)
             self._reservation.release()
             self.program.weights.close()
-            del self.program, self.cache, self.library, self._linked, self._inputs
+            del self.program, self.cache, self.library, self._linked, self._linked_block, self._inputs
 
     def __enter__(self) -> Self:
         return self

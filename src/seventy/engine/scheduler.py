@@ -104,8 +104,9 @@ class Scheduler:
                 n, context,
             )  # fmt: skip
         generation = Generation(request, self._tokenizer, self._top_k, context)
-        drafts = self.drafts.open(generation, request.user if request.writes else None)
-        task = Task(request, self.model.new_sequence(), generation, drafts)
+        sequence = self.model.new_sequence()
+        drafts = self.drafts.open(generation, sequence, request.user if request.writes else None)
+        task = Task(request, sequence, generation, drafts)
         with self._lock:
             if self._closing:
                 raise SeventyError("the server is shutting down; try again when it is back")

@@ -33,7 +33,12 @@ class Operations:
 
     def __init__(self) -> None:
         self._operations: list[_Operation] = []
+        self._step: int | None = None
         self.memory: list[NDArray[np.uint8]] = []
+
+    def end_of_step(self) -> None:
+        """Say that a step has no more operations: those to come are a program of their own in the same memory."""
+        self._step = len(self._operations)
 
     def _add(
         self,
@@ -65,13 +70,13 @@ class Operations:
         return [dict(zip(each.names, each.block.tolist(), strict=True)) for each in self._operations]
 
     def first(self, weight_bytes: int) -> int:
-        """How many operations from the first on read so much of the matrices; all, where they hold less."""
-        read = 0
-        for i, operation in enumerate(self._operations):
+        """How many operations from the first on read so much of the matrices; a step's, where they hold less."""
+        read, step = 0, self._operations[: self._step]
+        for i, operation in enumerate(step):
             read += operation.weight_bytes
             if read >= weight_bytes:
                 return i + 1
-        return len(self._operations)
+        return len(step)
 
     def tile_prompts(self, columns: int) -> None:
         """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
@@ -81,10 +86,17 @@ class Operations:
                 operation.block[operation.names.index("prompt_columns")] = columns
 
     def link(self, library: Library) -> Linked:
-        """The program with the addresses of its kernels in a library."""
+        """A step's operations with the addresses of their kernels in a library."""
+        return self._link(library, self._operations[: self._step])
+
+    def link_rest(self, library: Library) -> Linked | None:
+        """The same of the operations behind a step's; None where there are none."""
+        return None if self._step is None else self._link(library, self._operations[self._step :])
+
+    def _link(self, library: Library, operations: Sequence[_Operation]) -> Linked:
         words = run.OPERATION_BYTES // 8
-        table = np.zeros((len(self._operations), words), np.uint64)
-        for line, operation in zip(table, self._operations, strict=True):
+        table = np.zeros((len(operations), words), np.uint64)
+        for line, operation in zip(table, operations, strict=True):
             line[:3] = library.address(operation.kernel), operation.block.ctypes.data, operation.barrier
         counters = np.zeros(len(table) * run.COUNTER_BYTES // 8, np.int64)
         return Linked(table, counters)

@@ -89,6 +89,18 @@ class Routes:
         return self.weights, self.slots, self.inputs, self.active, self.starts
 
 
+@dataclass(slots=True)
+class Reads:
+    """Bytes of matrices: those that every row reads, those that only rows which want logits do, and of each layer with
+    experts how many it read in the last step and how many bytes one has. The embedding is in neither: of it one row a
+    token is read.
+    """
+
+    rows: int = 0
+    outputs: int = 0
+    experts: list[tuple[NDArray[np.int32], int]] = field(default_factory=list)
+
+
 class Products(Operations):
     """What of a program needs no memory of a text. The inputs of a step are `tokens` and `outputs`."""
 
@@ -112,17 +124,14 @@ class Products(Operations):
         self.slots_per_row = self.heads_per_row = 0
         # Where each head of each row is, of those that have a matrix each.
         self._head_numbers: NDArray[np.int32] | None = None
-        # Of each layer with experts: how many it read, and how many bytes one has.
-        self._experts: list[tuple[NDArray[np.int32], int]] = []
+        # What the operations that are being written read; what a step reads.
+        self._reads = self._step_reads = Reads()
         # 1 for each row, and for each row of logits, with something in it that is no number; 0 before a step.
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
         self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
         self.hidden: Buffer | None = None
         self.logits: Buffer | None = None
-        # Bytes of the matrices that every row reads, and of those that only rows which want logits do. The embedding
-        # is in neither: of it one row a token is read.
-        self._row_bytes = self._output_bytes = 0
 
     # What architectures use
 
@@ -138,18 +147,33 @@ class Products(Operations):
         Both are kept until the next step, and their rows are checked for what is no number.
         """
         self.hidden, self.logits = hidden, logits
-        for buffer, bad in ((hidden, self.bad_rows), (logits, self.bad_outputs)):
-            buffer.memory.kept = True
-            self._add(
-                Kernel("seventy.kernels.finite:build"),
-                finite.ARGUMENTS,
-                reads=(buffer.memory,),
-                writes=(bad,),
-                rows=buffer.count,
-                input=buffer.memory,
-                stride=buffer.stride,
-                bad=bad.ctypes.data,
-            )
+        hidden.memory.kept = logits.memory.kept = True
+        self._check(hidden, self.bad_rows)
+        self._check(logits, self.bad_outputs)
+
+    def expect(self, x: Activation, matrix: Matrix) -> None:
+        """Logits, in place of the step's, = x times the matrix transposed."""
+        assert self.logits is not None
+        self.matmul(x, matrix, self.logits)
+        self._check(self.logits, self.bad_outputs)
+
+    def end_of_step(self) -> None:
+        """Say that a step of the model has no more operations: those to come are run on their own."""
+        super().end_of_step()
+        self._reads = Reads()
+
+    def _check(self, buffer: Buffer, bad: NDArray[np.int32]) -> None:
+        """bad[row] = 1 where a row has something in it that is no number."""
+        self._add(
+            Kernel("seventy.kernels.finite:build"),
+            finite.ARGUMENTS,
+            reads=(buffer.memory,),
+            writes=(bad,),
+            rows=buffer.count,
+            input=buffer.memory,
+            stride=buffer.stride,
+            bad=bad.ctypes.data,
+        )
 
     def embed(self, matrix: Matrix, into: Buffer, factor: float = 1.0) -> None:
         """into[row] = factor * matrix[token of the row]"""
@@ -241,9 +265,7 @@ class Products(Operations):
         address = weight.ctypes.data
         if outputs_only:
             count = self.counts.ctypes.data + 8
-            return Activation(
-                "norm", a, address, 0, count, self.max_outputs, self.outputs.ctypes.data, (a.memory,)
-            )
+            return Activation("norm", a, address, 0, count, self.max_outputs, self.outputs.ctypes.data, (a.memory,))
         return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
 
     def normalised(self, a: Buffer, weight: NDArray[np.float32]) -> Buffer:
@@ -308,9 +330,9 @@ class Products(Operations):
     ) -> None:
         made = self._made(x, matrix.format.activation)
         if x.rows == self.counts.ctypes.data:
-            self._row_bytes += matrix.nbytes
+            self._reads.rows += matrix.nbytes
         else:
-            self._output_bytes += matrix.nbytes
+            self._reads.outputs += matrix.nbytes
         panel_bytes = matrix.blocks * matrix.format.panel_block
         self._add(
             Kernel(_MATMUL, (matrix.format.name,)),
@@ -413,7 +435,7 @@ class Products(Operations):
         of `shared_gate` where that is given. It is computed beside the experts, so that it needs no barriers of its
         own.
         """
-        self._experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
+        self._reads.experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
         out = self._slot_buffer(down.rows)
         self._multiply_experts(x, routes, gate, first, routes.inputs, biases[0])
@@ -506,7 +528,7 @@ class Products(Operations):
         count = self.counts.ctypes.data + 24
         parts = Buffer(x.memory, matrix.columns, x.stride // n, x.capacity * n, count)
         made = self._made(self.plain(parts), matrix.format.activation, one_by_one=True)
-        self._row_bytes += matrix.nbytes
+        self._reads.rows += matrix.nbytes
         panel_bytes = matrix.blocks * matrix.format.panel_block
         claims = matrix.panels * n // (_CLAIMS_PER_THREAD * self.threads)
         self._add(
@@ -537,17 +559,25 @@ class Products(Operations):
 
     def step_bytes(self) -> int:
         """Return what the last step read of the matrices, in bytes: each once, of experts those that rows went to."""
-        experts = sum(int(active[0]) * nbytes for active, nbytes in self._experts)
-        return self._row_bytes + experts + (self._output_bytes if self.counts[1] else 0)
+        reads = self._step_reads
+        experts = sum(int(active[0]) * nbytes for active, nbytes in reads.experts)
+        return reads.rows + experts + (reads.outputs if self.counts[1] else 0)
 
     def step_experts(self) -> float:
         """Return how many different experts the last step read, of a layer with experts on average; 0 without any."""
-        return sum(int(active[0]) for active, _ in self._experts) / max(1, len(self._experts))
+        experts = self._step_reads.experts
+        return sum(int(active[0]) for active, _ in experts) / max(1, len(experts))
 
     def bytes_of_one_row(self, outputs: bool = True) -> int:
         """Return what a step of one row reads of the matrices, in bytes: with its logits, or without."""
-        experts = sum(self.slots_per_row * nbytes for _, nbytes in self._experts)
-        return self._row_bytes + experts + outputs * self._output_bytes
+        return self._of_one_row(self._step_reads, outputs)
+
+    def bytes_of_one_guess(self) -> int:
+        """Return the same of a block of multi-token prediction."""
+        return self._of_one_row(self._reads, True)
+
+    def _of_one_row(self, reads: Reads, outputs: bool) -> int:
+        return reads.rows + sum(self.slots_per_row * nbytes for _, nbytes in reads.experts) + outputs * reads.outputs
 
     def _constant(self, number: float) -> NDArray[np.float32]:
         """Return memory that holds this number as long as the program lives."""

@@ -15,11 +15,12 @@ from seventy.cache.pages import Pages
 from seventy.cache.pages import pages as n_pages
 from seventy.cache.spec import Paged
 from seventy.cache.states import States
+from seventy.formats import PANEL
 from seventy.graph.buffers import Buffer, Memory
 from seventy.graph.products import Products
 from seventy.graph.weights import Weights
 from seventy.jit.compiler import Kernel
-from seventy.kernels import attention, delta_rule, latent, latent_store, rope, short_convolution
+from seventy.kernels import attention, delta_rule, hidden, latent, latent_store, rope, short_convolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Program(Products):
         self.starts: NDArray[np.int32] = np.zeros(max_rows + 1, np.int32)
         self.segment_states: NDArray[np.int32] = np.zeros((max_rows, 4), np.int32)
         self._caches = {layer: object() for layer in pages.paged}
+        self._kept = object()
         self._scratch: dict[tuple[int, ...], Memory] = {}
 
     def rotate_and_store(
@@ -179,6 +181,55 @@ class Program(Products):
             sinks=0 if sinks is None else sinks.ctypes.data,
             window=spec.window or 0,
         )
+
+    def keep(self, x: Buffer, norm: NDArray[np.float32], outputs_only: bool = False) -> None:
+        """Keep the normalised rows, or those that want logits, by their positions (kernels/hidden.py)."""
+        self._constants.append(norm)
+        self._add(
+            Kernel("seventy.kernels.hidden:build_keep"),
+            hidden.KEEP_ARGUMENTS,
+            reads=(x.memory,),
+            writes=(self._kept,),
+            rows=self.counts.ctypes.data + 8 * outputs_only,
+            **self._kept_places(x.columns),
+            input=x.memory,
+            stride=x.stride,
+            norm=norm.ctypes.data,
+            row_map=self.outputs.ctypes.data if outputs_only else 0,
+        )
+
+    def join(self, embedding: Buffer, embedding_norm: NDArray[np.float32], norm: NDArray[np.float32]) -> Buffer:
+        """Return the normalised embeddings, and behind each what was kept of the position before it, normalised."""
+        into = self.buffer(2 * embedding.columns)
+        self._constants += [embedding_norm, norm]
+        self._add(
+            Kernel("seventy.kernels.hidden:build_join"),
+            hidden.JOIN_ARGUMENTS,
+            reads=(embedding.memory, self._kept),
+            writes=(into.memory,),
+            rows=embedding.count,
+            **self._kept_places(embedding.columns),
+            embedding=embedding.memory,
+            embedding_stride=embedding.stride,
+            embedding_norm=embedding_norm.ctypes.data,
+            norm=norm.ctypes.data,
+            output=into.memory,
+            output_stride=into.stride,
+        )
+        return into
+
+    def _kept_places(self, columns: int) -> dict[str, int]:
+        """Return the arguments that say where what is kept of each row's text is."""
+        assert self.pages.kept is not None and columns % PANEL == 0, f"{columns} columns"
+        return {
+            "positions": self.positions.ctypes.data,
+            "segments": self.segments.ctypes.data,
+            "tables": self.tables.ctypes.data,
+            "table_stride": self.tables.strides[0],
+            "cache": self.pages.address(self.pages.kept),
+            "columns": columns,
+            "epsilon": self._constants[0].ctypes.data,
+        }
 
     def store_latent(
         self,

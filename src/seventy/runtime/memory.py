@@ -59,6 +59,7 @@ class Footprint:
     tokens use. `columns` are the floats that one row of a pass takes (see `row_columns`), `max_rows` the most rows of
     one that the model gains by. `context` is the longest text that it was made for. `shared_bytes` and
     `shared_window_bytes` are what layers that attend to the caches of others read of one position, beside these.
+    `draft_bytes` is what is kept of a position beside all that for a block of multi-token prediction.
     """
 
     weights: int
@@ -73,6 +74,7 @@ class Footprint:
     shared_bytes: int = 0
     shared_window_bytes: int = 0
     max_rows: int = MAX_ROWS
+    draft_bytes: int = 0
 
     def seen_bytes(self, position: int) -> int:
         """Bytes of the cache that a token at this position reads, and of states those that it writes, too."""
@@ -113,7 +115,7 @@ class Footprint:
         """
         return Need(
             weights=self.weights,
-            cache=self.position_bytes * whole_pages(positions)
+            cache=(self.position_bytes + self.draft_bytes) * whole_pages(positions)
             + self.window_bytes * PAGE * self.slots(positions, sequences),
             states=self.state_bytes * (self.states(sequences) if states is None else states),
             rows=4 * (rows * self.columns + outputs * self.vocabulary),
@@ -182,7 +184,8 @@ def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1)
     rest = room_bytes - footprint.need(0, sequences, states=states).total
     # Layers with windows have room for every page, or for as many as they ever have.
     windows = footprint.window_bytes * PAGE * footprint._most_slots(sequences)
-    every, most = footprint.position_bytes + footprint.window_bytes, footprint.position_bytes
+    most = footprint.position_bytes + footprint.draft_bytes
+    every = most + footprint.window_bytes
     return max(max(0, rest) // max(1, every), max(0, rest - windows) // max(1, most)) // PAGE * PAGE
 
 

@@ -3,10 +3,10 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from seventy.cache.spec import CacheSpec, Paged, Recurrent, Shared
+from seventy.cache.spec import CacheSpec, Kept, Paged, Recurrent, Shared
 from seventy.errors import SeventyError
 from seventy.graph.products import RouterRule
 from seventy.graph.program import DeltaHeads
@@ -156,12 +156,13 @@ class Config:
     """The numbers of a model, as its GGUF's metadata gives them.
 
     `feed_forward` are the widths of each layer's feed-forward, 0 where all layers have experts instead. After the
-    layers a file may have `further_blocks`, of multi-token prediction, which the main pass does not run. `shapes` and
-    `windows` are the keys and values of each layer, and how many positions it sees, None where it sees all. With
-    `latent`, there is one key for all heads; where the model is `indexed`, an indexer chooses keys, which changes
-    nothing up to `context`. With `delta_net` or `convolution`, some layers have that instead of attention. What `gated`
-    attention makes is multiplied by the sigmoid of as many numbers. The last `shared_kv` layers have no keys and values
-    of their own (`kv_layer`).
+    layers a file may have `further_blocks`, of multi-token prediction, which the main pass does not run; with
+    `predicts` the first of them is there to draft tokens (models/blocks/multi_token.py). `shapes` and `windows` are the
+    keys and values of each layer, and how many positions it sees, None where it sees all. With `latent`, there is one
+    key for all heads; where the model is `indexed`, an indexer chooses keys, which changes nothing up to `context`.
+    With `delta_net` or `convolution`, some layers have that instead of attention. What `gated` attention makes is
+    multiplied by the sigmoid of as many numbers. The last `shared_kv` layers have no keys and values of their own
+    (`kv_layer`).
 
     Embeddings are multiplied by `embedding_scale`, scores by `attention_scale`, which is head_dim ** -0.5 where it is
     None, and by the `temperature`. With `post_norms`, what attention and the feed-forward give is normalised before it
@@ -201,6 +202,7 @@ class Config:
     final_norm: str = "output_norm"
     fused_gate: bool = False
     per_layer: int = 0
+    predicts: bool = False
 
     def kv_layer(self, layer: int) -> int:
         """Return the layer whose keys and values this one attends to.
@@ -208,7 +210,7 @@ class Config:
         It is itself, or where it has none the last one before `shared_kv` that has a window as it has, or has none.
         """
         own = self.layers - self.shared_kv
-        if layer < own:
+        if layer < own or layer >= self.layers:
             return layer
         windowed = self.windows[layer] is not None
         return max(first for first in range(own) if (self.windows[first] is not None) == windowed)
@@ -228,7 +230,7 @@ class Config:
         shares = self.layers - self.shared_kv <= layer < self.layers
         if shares and tensor[block.end() :].startswith(("attn_k", "attn_v")):
             return False
-        return not 0 <= layer - self.layers < self.further_blocks
+        return not self.predicts <= layer - self.layers < self.further_blocks
 
 
 def read(
@@ -431,7 +433,14 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
 
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
-    return [_cache(config, layer) for layer in range(config.layers)]
+    found = [_cache(config, layer) for layer in range(config.layers)]
+    return found + predicting(config, _cache(config, config.layers)) if config.predicts else found
+
+
+def predicting(config: Config, block: CacheSpec) -> list[CacheSpec]:
+    """Return what drafts with a block of multi-token prediction need, which remembers this, behind the layers'."""
+    assert isinstance(block, Paged), str(block)
+    return [replace(block, predicts=True), Kept(config.hidden)]
 
 
 def _cache(config: Config, layer: int) -> CacheSpec:

@@ -18,6 +18,7 @@ from seventy.models.blocks.config import (
     Latent,
     Mixture,
     Shape,
+    predicting,
     read_experts,
     refuse_not_done,
 )
@@ -95,8 +96,8 @@ def _latent(m: Metadata, rotary: Rotary) -> Latent:
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers: of every position one key, whose beginning is the value."""
     assert config.latent is not None
-    key = config.shapes[0].head_dim
-    return [Paged(1, key, config.latent.rank, values_in_keys=True)] * config.layers
+    spec = Paged(1, config.shapes[0].head_dim, config.latent.rank, values_in_keys=True)
+    return [*[spec] * config.layers, *(predicting(config, spec) if config.predicts else ())]
 
 
 def latent_attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:

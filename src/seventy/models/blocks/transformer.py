@@ -5,6 +5,7 @@ from collections.abc import Callable
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program, RotaryTables
 from seventy.graph.weights import Weights
+from seventy.models.blocks import multi_token
 from seventy.models.blocks.attention import attention, rotary_tables
 from seventy.models.blocks.config import Config
 from seventy.models.blocks.per_layer import add_per_layer, per_layer_inputs
@@ -35,3 +36,12 @@ def build(graph: Program, c: Config, w: Weights, feed_forward: FeedForward, atte
     if c.logit_cap:
         graph.cap(logits, c.logit_cap)
     graph.result(x, logits)
+    if c.predicts:
+        multi_token.keep(graph, c, w, x)
+        graph.end_of_step()
+
+        def block(layer: int, x: Buffer) -> None:
+            attention(graph, c, w, layer, tables[layer], x)
+            feed_forward(graph, c, w, layer, x)
+
+        multi_token.predict(graph, c, w, (embedding, head), block)
