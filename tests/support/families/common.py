@@ -192,6 +192,45 @@ class Model:
         return self.linear(x, "output") if "output.weight" in self else x @ self["token_embd.weight"].T
 
 
+# What a layer makes of the rows: of (model, rows, number of the layer).
+Layer = Callable[[Model, Array, int], Array]
+
+
+def forward_of(path: Path, ids: list[int], layer: Layer) -> tuple[Array, Array]:
+    """Logits [n, vocabulary] and router gaps [n] of a model whose layers follow each other."""
+    m = Model(path, ids)
+    return m.head(_layers(m, ids, layer)), m.gaps
+
+
+def _layers(m: Model, ids: list[int], layer: Layer) -> Array:
+    x = m["token_embd.weight"][ids]
+    for i in range(m.layers):
+        x = layer(m, x, i)
+    return x
+
+
+def guesses_of(path: Path, ids: list[int], fed: list[int], layer: Layer) -> tuple[Array, Array]:
+    """Logits of a block of multi-token prediction, and router gaps: of each of ids, then of each guess that it is fed.
+
+    It takes in a token and what the model made of the one before, zero for the first; behind a guess, what the block
+    made of it.
+    """
+    m = Model(path, ids)
+    made = m.norm(_layers(m, ids, layer), "output_norm")
+    before = np.concatenate([np.zeros_like(made[:1]), made[:-1]])
+    block = f"blk.{m.layers}.nextn."
+    for n in range(len(fed) + 1):
+        m = Model(path, [*ids, *fed[:n]])
+        own = f"{block}embed_tokens.weight"
+        tokens = m.norm(m[own if own in m else "token_embd.weight"][[*ids, *fed[:n]]], f"{block}enorm")
+        x = m.linear(np.concatenate([tokens, m.norm(before, f"{block}hnorm")], axis=1), f"{block}eh_proj")
+        own = f"{block}shared_head_norm"
+        h = m.norm(layer(m, x, m.layers), own if f"{own}.weight" in m else "output_norm")
+        before = np.concatenate([before, h[-1:]])
+    head = next(name for name in (f"{block}shared_head_head", "output", "token_embd") if f"{name}.weight" in m)
+    return h @ m[f"{head}.weight"].T, m.gaps
+
+
 def yarn_length(factor: float, multiplier: float) -> float:
     return 1 + 0.1 * multiplier * np.log(factor) if factor > 1 else 1.0
 

@@ -1,11 +1,12 @@
 """DeepSeek V2, V3, R1, Kimi K2 and GLM-4.7-Flash: latent attention (MLA), dense layers first, a shared expert."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.support.families.common import Array, Model, attend, rotate, yarn_length
+from tests.support.families.common import Array, Model, attend, forward_of, guesses_of, rotate, yarn_length
 from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, EXPERTS = 256, 4, 8
@@ -138,22 +139,16 @@ def write(
     return path
 
 
-def forward(path: Path, ids: list[int]) -> tuple[Array, Array]:
-    """Logits [n, vocabulary] and router gaps [n]."""
-    m = Model(path, ids)
-    x = m["token_embd.weight"][ids]
-    for layer in range(m.layers):
-        block = f"blk.{layer}."
-        x = x + latent_attention(m, m.norm(x, f"{block}attn_norm"), block)
-        h = m.norm(x, f"{block}ffn_norm")
-        if layer < m.key("leading_dense_block_count", 0):
-            x = x + m.feed_forward(h, block)
-        else:
-            gating = m.key("expert_gating_func", 2 if m.architecture == "glm-dsa" else 1)
-            normalise = m.key("expert_weights_norm", False)
-            routed = m.route(h, block, gating, normalise, m.key("expert_weights_scale", 0.0))
-            x = x + m.experts(h, block, *routed) + m.feed_forward(h, block, "_shexp")
-    return m.head(x), m.gaps
+def layer(m: Model, x: Array, number: int) -> Array:
+    block = f"blk.{number}."
+    x = x + latent_attention(m, m.norm(x, f"{block}attn_norm"), block)
+    h = m.norm(x, f"{block}ffn_norm")
+    if number < m.key("leading_dense_block_count", 0):
+        return x + m.feed_forward(h, block)
+    gating = m.key("expert_gating_func", 2 if m.architecture == "glm-dsa" else 1)
+    normalise = m.key("expert_weights_norm", False)
+    routed = m.route(h, block, gating, normalise, m.key("expert_weights_scale", 0.0))
+    return x + m.experts(h, block, *routed) + m.feed_forward(h, block, "_shexp")
 
 
 def latent_attention(m: Model, h: Array, block: str) -> Array:
@@ -186,3 +181,6 @@ def latent_attention(m: Model, h: Array, block: str) -> Array:
         mixed = attend(q, k, latent[:, None], scale).reshape(m.n, m.heads, rank)
         attended = np.einsum("nhr,hvr->nhv", mixed, m[f"{block}attn_v_b.weight"], optimize=True).reshape(m.n, -1)
     return m.linear(attended, f"{block}attn_output")
+
+
+forward, guesses = partial(forward_of, layer=layer), partial(guesses_of, layer=layer)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families import deepseek2
-from tests.support.families.deepseek2 import V3, forward
+from tests.support.families.deepseek2 import V3, forward, guesses
 
-__all__ = ["CASES", "TWINS", "forward", "write"]
+__all__ = ["CASES", "TWINS", "forward", "guesses", "write"]
 
 CASES: dict[str, dict[str, Any]] = {}
 # The wheel's llama.cpp does not know this architecture.

@@ -81,16 +81,12 @@ def write(
     return path
 
 
-def forward(path: Path, ids: list[int], feed_forward: Callable[[Model, Array, str], Array]) -> tuple[Array, Array]:
-    """Logits [n, vocabulary] and router gaps [n]."""
-    m = Model(path, ids)
-    x = m["token_embd.weight"][ids]
-    for layer in range(m.layers):
-        block = f"blk.{layer}."
-        mixer = delta_net if f"{block}ssm_out.weight" in m else gated_attention
-        x = x + mixer(m, m.norm(x, f"{block}attn_norm"), block)
-        x = x + feed_forward(m, m.norm(x, f"{block}post_attention_norm"), block)
-    return m.head(x), m.gaps
+def layer_of(m: Model, x: Array, number: int, feed_forward: Callable[[Model, Array, str], Array]) -> Array:
+    """What a layer makes of the rows: a delta-net or attention, then this feed-forward."""
+    block = f"blk.{number}."
+    mixer = delta_net if f"{block}ssm_out.weight" in m else gated_attention
+    x = x + mixer(m, m.norm(x, f"{block}attn_norm"), block)
+    return x + feed_forward(m, m.norm(x, f"{block}post_attention_norm"), block)
 
 
 def gated_attention(m: Model, h: Array, block: str) -> Array:

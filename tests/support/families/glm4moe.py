@@ -1,9 +1,10 @@
 """GLM-4.5-Air, GLM-4.5 to 4.7: biases of q, k and v, half a head rotated, one dense layer, a shared expert."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.families.common import Array, Model, attend, rotate
+from tests.support.families.common import Array, Model, attend, forward_of, guesses_of, rotate
 from tests.support.families.writer import Types, Writer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS = 256, 6, 2, 64, 8
@@ -33,6 +34,7 @@ def write(
     fused_gate_up: bool = False,
     tied: bool = False,
     scales: bool = False,
+    own_head: bool = False,
 ) -> Path:
     """A model of so many layers, the first without experts, and `nextn` further blocks that are not run."""
     with Writer(path, "glm4moe", seed, format, scales) as w:
@@ -63,29 +65,25 @@ def write(
                 w.experts(block, HIDDEN, width, EXPERTS, fused_gate_up)
                 w.feed_forward(block, HIDDEN, width * shared, "_shexp")
             if layer >= layers:
-                w.nextn(block, HIDDEN)
+                w.nextn(block, HIDDEN, own_head)
     return path
 
 
-def forward(path: Path, ids: list[int]) -> tuple[Array, Array]:
-    """Logits [n, vocabulary] and router gaps [n]."""
-    m = Model(path, ids)
-    turn = m.rotation(m.key("rope.dimension_count"))
+def layer(m: Model, x: Array, number: int) -> Array:
+    turn, block = m.rotation(m.key("rope.dimension_count")), f"blk.{number}."
     rows = m.heads * m.head_dim, *(m.key("attention.head_count_kv") * m.head_dim,) * 2
-    x = m["token_embd.weight"][ids]
-    for layer in range(m.layers):
-        block = f"blk.{layer}."
-        q, k, v = m.qkv(m.norm(x, f"{block}attn_norm"), block, *rows)
-        q, k, v = (a.reshape(m.n, -1, m.head_dim) for a in (q, k, v))
-        if f"{block}attn_q_norm.weight" in m:
-            q, k = m.norm(q, f"{block}attn_q_norm"), m.norm(k, f"{block}attn_k_norm")
-        attended = attend(rotate(q, turn, True), rotate(k, turn, True), v, m.head_dim**-0.5)
-        x = x + m.linear(attended, f"{block}attn_output")
-        h = m.norm(x, f"{block}post_attention_norm")
-        if layer < m.key("leading_dense_block_count", 0):
-            x = x + m.feed_forward(h, block)
-        else:
-            gating, normalise = m.key("expert_gating_func", 2), m.key("expert_weights_norm", False)
-            routed = m.route(h, block, gating, normalise, m.key("expert_weights_scale", 0.0))
-            x = x + m.experts(h, block, *routed) + m.feed_forward(h, block, "_shexp")
-    return m.head(x), m.gaps
+    q, k, v = m.qkv(m.norm(x, f"{block}attn_norm"), block, *rows)
+    q, k, v = (a.reshape(m.n, -1, m.head_dim) for a in (q, k, v))
+    if f"{block}attn_q_norm.weight" in m:
+        q, k = m.norm(q, f"{block}attn_q_norm"), m.norm(k, f"{block}attn_k_norm")
+    attended = attend(rotate(q, turn, True), rotate(k, turn, True), v, m.head_dim**-0.5)
+    x = x + m.linear(attended, f"{block}attn_output")
+    h = m.norm(x, f"{block}post_attention_norm")
+    if number < m.key("leading_dense_block_count", 0):
+        return x + m.feed_forward(h, block)
+    gating, normalise = m.key("expert_gating_func", 2), m.key("expert_weights_norm", False)
+    routed = m.route(h, block, gating, normalise, m.key("expert_weights_scale", 0.0))
+    return x + m.experts(h, block, *routed) + m.feed_forward(h, block, "_shexp")
+
+
+forward, guesses = partial(forward_of, layer=layer), partial(guesses_of, layer=layer)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families import deepseek2
-from tests.support.families.deepseek2 import forward
+from tests.support.families.deepseek2 import forward, guesses
 
-__all__ = ["CASES", "TWINS", "forward", "write"]
+__all__ = ["CASES", "TWINS", "forward", "guesses", "write"]
 
 # The router is a sigmoid without a key that says so.
 GLM5 = {

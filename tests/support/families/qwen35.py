@@ -1,10 +1,11 @@
 """Qwen3.5 and Qwen3.6, dense: gated delta-net and gated attention layers with a SwiGLU each."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.support.families import delta_net
-from tests.support.families.common import Array, Model
+from tests.support.families.common import Model, forward_of, guesses_of
 from tests.support.families.delta_net import HIDDEN
 from tests.support.families.writer import Writer
 
@@ -29,6 +30,5 @@ def write(path: Path, seed: int = 0, format: str = "F32", feed_forward: int = 32
     return delta_net.write(path, "qwen35", seed, format, write_feed_forward, **keys, **corners)
 
 
-def forward(path: Path, ids: list[int]) -> tuple[Array, Array]:
-    """Logits [n, vocabulary] and router gaps [n]."""
-    return delta_net.forward(path, ids, Model.feed_forward)
+layer = partial(delta_net.layer_of, feed_forward=Model.feed_forward)
+forward, guesses = partial(forward_of, layer=layer), partial(guesses_of, layer=layer)

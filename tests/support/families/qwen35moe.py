@@ -1,10 +1,11 @@
 """Qwen3.5 and Qwen3.6 with experts (35B-A3B, 122B, 397B): Qwen3.5's layers, experts and a gated shared expert."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.support.families import delta_net
-from tests.support.families.common import Array, Model, sigmoid
+from tests.support.families.common import Array, Model, forward_of, guesses_of, sigmoid
 from tests.support.families.delta_net import EXPERTS, HIDDEN
 from tests.support.families.writer import Writer
 
@@ -42,12 +43,11 @@ def write(
     return delta_net.write(path, architecture, seed, format, write_feed_forward, experts=EXPERTS, **keys, **corners)
 
 
-def forward(path: Path, ids: list[int]) -> tuple[Array, Array]:
-    """Logits [n, vocabulary] and router gaps [n]."""
-    return delta_net.forward(path, ids, feed_forward)
-
-
 def feed_forward(m: Model, h: Array, block: str) -> Array:
     gate = sigmoid(h @ m[f"{block}ffn_gate_inp_shexp.weight"])[:, None]
     routed = m.experts(h, block, *m.route(h, block, gating=1, normalise=True))
     return routed + gate * m.feed_forward(h, block, "_shexp")
+
+
+layer = partial(delta_net.layer_of, feed_forward=feed_forward)
+forward, guesses = partial(forward_of, layer=layer), partial(guesses_of, layer=layer)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families import qwen35moe
-from tests.support.families.qwen35moe import forward
+from tests.support.families.qwen35moe import forward, guesses
 
-__all__ = ["CASES", "TWINS", "forward", "write"]
+__all__ = ["CASES", "TWINS", "forward", "guesses", "write"]
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -195,11 +195,14 @@ class Writer:
             if biases:
                 self.biases(f"{block}attn_{name}.bias", rows)
 
-    def nextn(self, block: str, hidden: int) -> None:
-        """What a block of multi-token prediction has besides a layer's tensors."""
+    def nextn(self, block: str, hidden: int, own: bool = False) -> None:
+        """What a block of multi-token prediction has besides a layer's tensors; with `own`, an embedding and a head."""
         self.matrix(f"{block}nextn.eh_proj.weight", hidden, 2 * hidden)
         for name in ("enorm", "hnorm", "shared_head_norm"):
             self.vector(f"{block}nextn.{name}.weight", hidden)
+        if own:
+            self.matrix(f"{block}nextn.embed_tokens.weight", self.vocabulary, hidden)
+            self.matrix(f"{block}nextn.shared_head_head.weight", self.vocabulary, hidden, gain=4.0)
 
     def __enter__(self) -> Self:
         return self
