@@ -10,10 +10,11 @@ import pytest
 
 from seventy import LLM, SeventyError
 from seventy.engine import draft_choice
-from seventy.engine.draft_model import MAX_PASSES, Counts, DraftModel, Vocabularies, compare
+from seventy.engine.draft_model import DraftModel, Vocabularies, compare
 from seventy.engine.footprint import least_and_full
 from seventy.engine.generation import Generation
 from seventy.engine.governor import Governor
+from seventy.engine.passes import MAX_PASSES
 from seventy.engine.request import Finished, Request
 from seventy.engine.sampler import Sampling
 from seventy.hub import local
@@ -71,23 +72,6 @@ def test_the_text_is_the_one_without(
             assert any(end.drafted_tokens > end.accepted_tokens for _, end in together)
         cache = llm.scheduler.drafts.model.model.cache  # type: ignore[union-attr]
         assert cache.free_pages == cache.n_pages and cache.states.free == cache.states.n_states
-
-
-def test_what_is_expected_of_guesses_at_places_where_little_was_counted() -> None:
-    of_all = Counts(0.6, 4.0)
-    assert of_all.shares == [0.6] * MAX_PASSES
-    for _ in range(60):
-        of_all.add(2, 1)
-    # The first is right, the second never; what comes after a right second was not seen.
-    assert of_all.shares[0] > 0.95 and of_all.shares[1] < 0.1 and of_all.shares[2] < 0.1
-    text = Counts(0.6, 4.0, of_all)
-    for _ in range(30):
-        text.add(1, 1)
-    assert text.chances(8)[:1] == [pytest.approx(1, abs=0.02)] and len(text.chances(8)) == 2
-    good = Counts(0.6, 4.0)
-    for _ in range(30):
-        good.add(1, 1)
-    assert len(good.chances(8)) == 8 and good.chances(8)[7] > 0.5
 
 
 def test_a_pass_that_another_program_stopped_is_not_the_guesses_fault(
