@@ -251,7 +251,7 @@ def test_prompts_in_the_step_leave_no_room_for_drafts(loaded: LLM, scheduler: Sc
 
 
 def test_an_unknown_kind_of_draft_is_refused(tiny: Path) -> None:
-    with pytest.raises(SeventyError, match="one of auto, off, lookup, or a model's name or file, not 'magic'"):
+    with pytest.raises(SeventyError, match="one of auto, off, lookup, mtp, or a model's name or file, not 'magic'"):
         LLM(tiny, draft="magic")
 
 

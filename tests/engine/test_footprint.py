@@ -74,10 +74,11 @@ def test_layers_with_windows_take_what_they_are_counted_to_take(tmp_path: Path) 
         assert sizes.need(3 * 2048, 3).cache == len(model.cache.memory.memory)
 
 
+@pytest.mark.parametrize("mtp", [False, True])
 @pytest.mark.parametrize("family", [qwen35, qwen35moe])
-def test_recurrent_layers_take_what_they_are_counted_to_take(family: ModuleType, tmp_path: Path) -> None:
-    path = family.write(tmp_path / "model.gguf", format="Q8_0", layers=4)
-    with Model(path, 2, 512, sequences=2) as model:
+def test_recurrent_layers_take_what_they_are_counted_to_take(family: ModuleType, mtp: bool, tmp_path: Path) -> None:
+    path = family.write(tmp_path / "model.gguf", format="Q8_0", layers=4, nextn=1)
+    with Model(path, 2, 512, sequences=2, mtp=mtp) as model:
         states, need = model.cache.states, counted(path, model).need(1024, 2, rows=model.max_rows)
         assert need.cache == len(model.cache.memory.memory)
         # All but the empty state, which is never written.

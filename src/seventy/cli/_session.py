@@ -42,8 +42,8 @@ CacheGb = Annotated[float, typer.Option(min=0.01, help="How many GB --cache-dir 
 Draft = Annotated[
     str,
     typer.Option(
-        help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)}, or the name or "
-        f"file of a small model of the same vocabulary."
+        help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)} (the model's own "
+        f"block of multi-token prediction), or the name or file of a small model of the same vocabulary."
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]

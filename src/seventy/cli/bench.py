@@ -48,7 +48,7 @@ def bench(
     isa: session.Isa = None,
     draft: Annotated[
         str | None,
-        typer.Option(help="Also write three kinds of text with drafts and without: auto, lookup, or a small model."),
+        typer.Option(help="Also write three kinds of text with drafts and without: auto, lookup, mtp, a small model."),
     ] = None,
     tune: Annotated[bool, typer.Option(help="Measure anew which threads, width and tiles are best, before.")] = False,
     verbose: session.Verbose = False,
@@ -110,7 +110,7 @@ def _refused(
         (draft and synthetic,
          "--draft needs a model that writes texts, and --synthetic has random weights; name a model"),
         (draft == "off",
-         "--draft off has nothing to compare; give auto, lookup, or a small model, or leave it out"),
+         "--draft off has nothing to compare; give auto, lookup, mtp, or a small model, or leave it out"),
     ]  # fmt: skip
     return next((why for refused, why in refusals if refused), None)
 
