@@ -92,11 +92,11 @@ def no_fetching(name: str, progress: Any) -> Local:
 @contextlib.contextmanager
 def running(
     pool: ModelPool, rules: Rules | None = None, fetch: Fetch = no_fetching, page: app.PageOptions | None = None,
-    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app, port: int = 0,
 ) -> Iterator[Running]:
-    """A server of these models, on a free port of this machine."""
+    """A server of these models, on a free port of this machine where none is given."""
     server = listen.Server(around(app.create(pool, rules or Rules(), fetch, page)), grace_seconds=5)
-    listener = listen.bind("127.0.0.1", 0)
+    listener = listen.bind("127.0.0.1", port)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
@@ -117,7 +117,7 @@ def serving(
 ) -> Iterator[Running]:
     """A server of one model; `load` makes it in another way, told how far it is."""
     loads = Loads(context, parallel, queue, instead=options.pop("load", None))
-    more = {name: options.pop(name) for name in ("page", "around") if name in options}
+    more = {name: options.pop(name) for name in ("page", "around", "port") if name in options}
     with running(ModelPool([ServedModel(path.stem, path)], loads, **options), rules, **more) as server:
         yield server
 

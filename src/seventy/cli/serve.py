@@ -78,6 +78,9 @@ def serve(
         bool, typer.Option("--history", help="Keep users' conversations on this machine; for the names of --api-keys.")
     ] = False,
     history_days: Annotated[float, typer.Option(min=1, help="Days that --history keeps what nobody changes.")] = 365,
+    tools: Annotated[
+        Path | None, typer.Option(help="A file of tool servers (MCP) that users may have called on the page.")
+    ] = None,
     log_requests: Annotated[
         bool, typer.Option(help="Write a line for each request to stderr: user, path, tokens and times, no text.")
     ] = False,
@@ -106,6 +109,8 @@ def serve(
     from seventy.server.pairing import Pairing
     from seventy.server.pool import ModelPool
     from seventy.server.request_log import RequestLog
+    from seventy.server.tool_servers import read_config
+    from seventy.server.tools import Tools
 
     keys, owners = read_keys(api_keys) if api_keys else ({}, set[str]())
     if api_key:
@@ -126,6 +131,7 @@ def serve(
         stay = keep_alive_seconds(keep_alive) if keep_alive else math.inf
     except ValueError as error:
         raise SeventyError(f"--keep-alive: {error}") from None
+    offered = Tools(read_config(tools, frozenset(keys)), store.folder().parent / "tools") if tools else None
     served = _served(models, every, default, name)
     listener = listen.bind(host, port)
     for logged, logger in ((log_prompts, "seventy.server"), (log_requests, "seventy.requests")):
@@ -143,7 +149,7 @@ def serve(
     sys.setswitchinterval(_SWITCH_SECONDS)
     pairing = Pairing(keys, _invitation.lan_address(host, listener.getsockname()[1]))
     kept = History(store.folder().parent / "history.db", history_days) if history else None
-    options = app.PageOptions(pairing, _expected_speed, kept)
+    options = app.PageOptions(pairing, _expected_speed, kept, offered)
     application = app.create(pool, rules, unattended, options)
     server = listen.Server(RequestLog(application) if log_requests else application, grace)
 

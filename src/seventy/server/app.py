@@ -28,6 +28,7 @@ from seventy.server import (
     responses,
     share,
     status,
+    tools,
 )
 from seventy.server.errors import ApiError, validation_error
 from seventy.server.guard import Guard, Rules
@@ -37,6 +38,7 @@ from seventy.server.library import Fetch
 from seventy.server.metrics import Metrics
 from seventy.server.pairing import Pairing
 from seventy.server.pool import ModelPool
+from seventy.server.tools import Tools
 from seventy.version import __version__
 
 _PAGE = Path(__file__).with_name("page")
@@ -54,11 +56,12 @@ _log = logging.getLogger("seventy.server")
 @dataclass(frozen=True, slots=True)
 class PageOptions:
     """What the page has beyond the API: codes for further devices, how many tokens a second a model should write here
-    (None where nobody knows), and where users with a key of their name keep conversations, if anywhere."""
+    (None where nobody knows), where users with a key of their name keep conversations, and which tools they have."""
 
     pairing: Pairing | None = None
     expected: Callable[[Path], float | None] = lambda path: None
     history: History | None = None
+    tools: Tools | None = None
 
 
 def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | None = None) -> ASGIApp:
@@ -72,8 +75,10 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
     app.include_router(share.router(pool))
     users = frozenset(rules.keys)
     days = options.history.days if options.history else None
-    app.include_router(status.router(pool, metrics, users, options.expected, days))
+    tool_users = options.tools.users if options.tools else frozenset()
+    app.include_router(status.router(pool, metrics, users, options.expected, days, tool_users))
     app.include_router(history.router(options.history, users))
+    app.include_router(tools.router(options.tools))
     app.include_router(pairing.router(options.pairing or Pairing(rules.keys), frozenset(rules.owners)))
 
     @app.get("/", include_in_schema=False)

@@ -27,9 +27,10 @@ def router(
     users: frozenset[str],
     expected: Callable[[Path], float | None],
     history_days: float | None = None,
+    tool_users: frozenset[str] = frozenset(),
 ) -> APIRouter:
     """`users` are the names of keys; `expected` says how many tokens a second a model should write here; conversations
-    are kept for `history_days`, or not at all."""
+    are kept for `history_days`, or not at all; `tool_users` have tools."""
     routes = APIRouter()
 
     def about(model: ServedModel) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def router(
             "progress": chosen.share, "error": chosen.error, "parallel": 0, "waiting": pool.waiting,
             "models": models, "owner": request.state.owner, "user": user if user in users else None,
             "users": sorted(users) if users and request.state.owner else [],
-            "history_days": history_days if user in users else None,
+            "history_days": history_days if user in users else None, "tools": user in tool_users,
             "memory_used_bytes": psutil.Process().memory_info().rss, "memory_total_bytes": memory.total,
             "memory_available_bytes": memory.available,
         }  # fmt: skip

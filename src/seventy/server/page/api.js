@@ -105,6 +105,12 @@ export async function* pull(model, key, signal) {
   }
 }
 
+// Tools of servers that the machine's owner named.
+
+export const tools = key => json("/tools", key);
+/** What a tool answers: {content, is_error}; ServerError 409 where it is described otherwise by now. */
+export const callTool = (key, call) => json("/tools/call", key, { method: "POST", body: call });
+
 // What this user has on the server, where it keeps conversations.
 
 export const history = (key, since) => json(`/history?since=${since}`, key);

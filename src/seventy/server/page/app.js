@@ -1,6 +1,7 @@
 // The page: a list of conversations, the one that is open, and what is being written.
 
 import * as asking from "./asking.js";
+import * as calls from "./calls.js";
 import * as composer from "./composer.js";
 import * as dialogs from "./dialogs.js";
 import { $ } from "./dom.js";
@@ -106,6 +107,8 @@ asking.connect({
   // Whose it is must be known before anything is asked with it.
   wantsKey: async () => await dialogs.askKey() && (await top.refresh(), true),
 });
+
+calls.connect({ settings: () => settings, drawn: conversation => { if (open.id === conversation.id) showOpen(); } });
 
 view.connect({
   ask, answer, choose, goOnInNew,

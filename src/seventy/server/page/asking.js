@@ -1,6 +1,7 @@
 // Answers: asked for, read on after a reload or a break, stopped. The server writes them, whether or not a page reads.
 
 import * as api from "./api.js";
+import * as calls from "./calls.js";
 import { randomId } from "./dom.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
@@ -102,7 +103,8 @@ async function follow(conversation, mine, body) {
   if (mine.left) return;
   page.drawn(conversation, node);
   try {
-    await readOn(conversation, mine, body);
+    const tools = body ? await calls.forModel() : [];
+    await readOn(conversation, mine, tools.length ? { ...body, tools } : body);
   } catch (error) {
     if (!mine.left) fail(node, mine, error);
   }
@@ -111,11 +113,14 @@ async function follow(conversation, mine, body) {
   if (node.error?.code !== "offline" || !node.content) delete node.pending;
   delete node.state;
   delete node.speed;
+  // Calls that were cut are none.
+  if (node.end?.reason !== "tool_calls") delete node.calls;
   if (running.get(conversation.id) === mine) running.delete(conversation.id);
   await save(conversation, node);
   // The server need not keep it any longer.
   if (!node.pending) api.stop(mine.id, page.settings().key).catch(() => {});
   page.ended(conversation, node);
+  if (node.calls && body) await calls.begin(conversation, node);
 }
 
 const save = (conversation, node) => {
@@ -187,7 +192,7 @@ function fail(node, mine, error) {
 /** Puts the events of an answer into its message. */
 class Reader {
   constructor(conversation, mine) {
-    Object.assign(this, { conversation, node: mine.node, saved: Date.now(), text: "", thoughts: "", tokens: 0 });
+    Object.assign(this, { conversation, node: mine.node, saved: Date.now(), text: "", thoughts: "", tokens: 0, calls: [] });
     this.base = mine.node.content.slice(0, mine.node.base || 0);
     this.began = this.first = 0;
   }
@@ -202,6 +207,7 @@ class Reader {
     if (event.usage) node.used = event.usage.total_tokens;
     const choice = event.choices?.[0];
     if (choice?.delta.content || choice?.delta.reasoning_content) this.write(choice.delta);
+    for (const part of choice?.delta.tool_calls ?? []) this.call(part);
     if (choice?.finish_reason) node.end = { reason: choice.finish_reason, ...node.end };
   }
 
@@ -221,6 +227,13 @@ class Reader {
     }
     const seconds = (now - this.first) / 1000;
     if (seconds > 0.3) node.speed = round((this.tokens - 1) / seconds);
+  }
+
+  call({ index, id, function: { name, arguments: text } }) {
+    const one = this.calls[index] ??= { id: id || randomId(), name: "", arguments: "" };
+    one.name += name ?? "";
+    one.arguments += text ?? "";
+    this.node.calls = this.calls;
   }
 
   /** The conversation outgrew the context: from where on the model reads it now. */

@@ -1,6 +1,7 @@
 // Dialogs: the key, settings, further devices.
 
 import * as api from "./api.js";
+import * as calls from "./calls.js";
 import { $ } from "./dom.js";
 import * as top from "./top.js";
 import { words } from "./words.js";
@@ -74,7 +75,8 @@ export async function pairedByAddress() {
 function openSettings() {
   const form = $("settings").querySelector("form"), settings = page.settings();
   for (const field of form.elements) {
-    if (field.name) field.value = settings[field.name] ?? (field.name === "theme" ? "auto" : "");
+    if (field.type === "checkbox") field.checked = Boolean(settings[field.name]);
+    else if (field.name) field.value = settings[field.name] ?? (field.name === "theme" ? "auto" : "");
   }
   const status = top.status();
   $("who").textContent = status?.user ? words().signedIn(status.user) : "";
@@ -82,13 +84,22 @@ function openSettings() {
   const days = status?.history_days;
   $("history-note").hidden = $("forget-all").hidden = !days;
   if (days) $("history-note").textContent = words().historyNote(days);
+  $("tools-row").hidden = !status?.tools;
+  $("tools-note").textContent = "";
+  if (status?.tools) showTools();
   page.close();
   $("settings").showModal();
 }
 
+/** Which tools there are, and which servers do not answer. */
+async function showTools() {
+  const { tools, problems } = await calls.refresh(page.settings().key);
+  $("tools-note").textContent = [tools.map(tool => tool.name).join(", "), ...Object.values(problems)].filter(Boolean).join(" · ");
+}
+
 function closeSettings() {
   const form = $("settings").querySelector("form");
-  page.save({ ...page.settings(), ...Object.fromEntries(new FormData(form)) });
+  page.save({ ...page.settings(), ...Object.fromEntries(new FormData(form)), tools: form.elements.tools.checked });
 }
 
 // Further devices
@@ -120,8 +131,17 @@ async function showCode() {
   }
 }
 
+/** Lets the box take letters: Chromium gives it back its focus, but no caret where a dialog was closed with the mouse. */
+function giveCaret() {
+  const box = $("input");
+  if (document.activeElement !== box) return;
+  box.blur();
+  box.focus();
+}
+
 export function connect(hooks) {
   page = hooks;
+  for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("close", giveCaret);
   $("open-settings").addEventListener("click", openSettings);
   $("settings").addEventListener("close", closeSettings);
   $("open-devices").addEventListener("click", openDevices);

@@ -2,6 +2,7 @@
 //
 // {id, title, changed, leaf, start, shown, nodes: {id: node}}; a node is {id, parent, role, content, at, rev} and, where it
 // has them: files [{name, text}] of a question; thoughts, thoughtSeconds, end, error, used, context, model of an answer;
+// calls [{id, name, arguments, digest, result, isError, refused, note}] of an answer that calls tools;
 // answer, the id by which the server knows it, and pending, the same while it is being written. `leaf` is the last
 // message of the branch that is shown, `start` the first message that the model still reads; those before it were left
 // out. `shown` says of a message which of those after it was shown last.
@@ -63,10 +64,20 @@ export function read(conversation, last) {
   const nodes = path({ ...conversation, leaf: last?.id ?? null });
   const kept = nodes.filter((_, at) => !isLeftOut(nodes, at));
   const start = kept.findIndex(node => node.id === conversation.start);
-  return kept.slice(Math.max(0, start)).map(node => ({
-    node,
-    message: { role: node.role, content: node.role === "user" ? withFiles(node.content, node.files) : node.content },
+  return kept.slice(Math.max(0, start)).flatMap(node => messagesOf(node).map(message => ({ node, message })));
+}
+
+/** A message as the model reads it; what it called, and what came of that, are further ones. */
+function messagesOf({ role, content, files, calls }) {
+  if (role === "user") return [{ role, content: withFiles(content, files) }];
+  if (!calls?.length) return [{ role, content }];
+  const asked = calls.map(call => ({
+    id: call.id, type: "function", function: { name: call.name, arguments: call.arguments || "{}" },
   }));
+  const answers = calls.map(call => ({
+    role: "tool", tool_call_id: call.id, content: call.result ?? "The user did not run this.",
+  }));
+  return [{ role, content, tool_calls: asked }, ...answers];
 }
 
 /** The later of two states of a message. Of one answer, read by two pages, it is what is finished, then what is longer. */
@@ -116,7 +127,15 @@ const timings = only(value => TIMINGS.every(name => Number.isFinite(value?.[name
 const end = value => value ? { ...value, reason: text(value.reason), timings: timings(value.timings) } : undefined;
 const error = value => text(value) ?? (value ? { code: text(value.code), message: text(value.message) } : undefined);
 
+const flag = value => value === true ? true : undefined;
+const isCall = call => [call?.id, call?.name, call?.arguments].every(isText);
+const calls = value => Array.isArray(value) && value.length && value.every(isCall) ? value.map(call => ({
+  id: call.id, name: call.name, arguments: call.arguments, digest: text(call.digest), result: text(call.result),
+  isError: flag(call.isError), refused: flag(call.refused), note: text(call.note),
+})) : undefined;
+
 const KNOWN = {
+  calls,
   content: value => text(value) ?? "", at: value => number(value) ?? 0, rev: number, from: text, base: number,
   files: value => Array.isArray(value) ? filesOf(value) : undefined,
   thoughts: text, thoughtSeconds: number, used: number, context: number, model: text, end, error,

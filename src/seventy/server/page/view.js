@@ -1,6 +1,7 @@
 // The conversation that is open: its messages, with what can be done to each.
 
 import * as asking from "./asking.js";
+import * as calls from "./calls.js";
 import { $, button, element, grow, place, sign } from "./dom.js";
 import { copyButton, render } from "./markdown.js";
 import * as store from "./store.js";
@@ -89,6 +90,7 @@ function articleOf(node, at, nodes) {
   const what = JSON.stringify([
     node.content.length, node.thoughts?.length, node.error, node.end, isActive, all.indexOf(node), all.length, isEdited,
     at === nodes.length - 1, tree.isLeftOut(nodes, at), language(), asking.isWriting(open), node.rev,
+    calls.stateOf(node),
   ]);
   let one = shown.get(node.id);
   // What is being edited stays as it is.
@@ -170,6 +172,7 @@ function fillAnswer(node, one, isActive, all = tree.siblings(open, node), isLast
   parts.push(text);
   if (isActive) parts.push(progressOf(node));
   else {
+    if (node.calls) parts.push(...calls.show(open, node));
     if (node.error) parts.push(element("div", "error", errorWords(node.error)));
     if (node.end) parts.push(element("div", "note", endWords(node)));
     parts.push(actionsOf(node, all, isLast));

@@ -60,6 +60,14 @@ const WORDS = {
     pulling: (done, total, speed, left) =>
       `${done} of ${total} GB` + (speed ? `, ${speed} MB/s` : "") + (left ? `, ${left} left` : ""),
     looking: "Looking for it ...", pulled: name => `${name} is here.`, pullStopped: "Stopped; fetch it again to go on.",
+    useTools: "Let the model ask for tools of this machine", runCall: "Run", refuseCall: "Do not run",
+    callStates: { wants: "the model asks for this; run it?", running: "running ...", done: "done", refused: "not run" },
+    callNotes: {
+      changed: "What the tool says of itself has changed: look at it before you run it.",
+      asks: "What the tool says of itself has changed since it was allowed: look at it before you run it.",
+      offline: "The server does not answer. Try again.",
+    },
+    callAbout: text => `Its server says of it: ${text}`,
     search: "Search", notFound: "Nothing found.", exportAll: "Export all", exportOne: "Export as Markdown", import: "Import",
     imported: n => `${n} conversations were imported.`, notImported: name => `There are no conversations in ${name}.`,
   },
@@ -122,6 +130,14 @@ const WORDS = {
     pulling: (done, total, speed, left) =>
       `${done} / ${total} GB` + (speed ? `，${speed} MB/s` : "") + (left ? `，还需 ${left}` : ""),
     looking: "正在查找……", pulled: name => `${name} 已下载。`, pullStopped: "已停止；再次下载会从断点继续。",
+    useTools: "允许模型请求使用这台机器上的工具", runCall: "运行", refuseCall: "不运行",
+    callStates: { wants: "模型请求使用此工具，要运行吗？", running: "运行中……", done: "已完成", refused: "未运行" },
+    callNotes: {
+      changed: "工具的说明已改变，运行前请先看清楚。",
+      asks: "工具的说明自获准以来已改变，运行前请先看清楚。",
+      offline: "服务器没有响应，请重试。",
+    },
+    callAbout: text => `工具服务器的说明：${text}`,
     search: "搜索", notFound: "没有找到。", exportAll: "全部导出", exportOne: "导出为 Markdown", import: "导入",
     imported: n => `已导入 ${n} 个对话。`, notImported: name => `${name} 中没有对话。`,
   },
