@@ -105,7 +105,10 @@ def bring(page: WebDriver, folder: Path, *messages: tuple[str, str]) -> None:
     path.write_text(json.dumps([{"id": secrets.token_hex(8), "title": "brought", "changed": 1, "messages": said}]))
     page.find_element(By.ID, "import-picker").send_keys(str(path))
     wait(page, lambda p: p.find_elements(By.XPATH, "//button[text()='brought']"))
-    page.find_element(By.XPATH, "//button[text()='brought']").click()
+    # The list may be made anew while it is looked at.
+    page.execute_script(
+        "[...document.querySelectorAll('.chat .title')].find(one => one.textContent === 'brought').click()"
+    )
 
 
 def click(page: WebDriver, text: str, at: int = -1) -> None:
