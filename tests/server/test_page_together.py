@@ -41,7 +41,8 @@ def slow(server: Running, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1)
 
 
 def titles(page: WebDriver) -> list[str]:
-    return list(page.execute_script("return [...document.querySelectorAll('.chat .title')].map(one => one.textContent)"))
+    script = "return [...document.querySelectorAll('.chat .title')].map(one => one.textContent)"
+    return list(page.execute_script(script))
 
 
 def test_two_users_at_once(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
