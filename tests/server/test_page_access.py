@@ -25,7 +25,8 @@ pytestmark = [*pytestmark, pytest.mark.skipif(not AXE, reason="SEVENTY_AXE names
 
 TEXT = (
     "Euler: $e^{i\\pi} = -1$.\n\n\\[\n\\int_0^1 x^2\n= \\frac13\n\\]\n\n- [x] done\n- [ ] open\n\n```python\n"
-    "def f(x):\n    return 'text'  # why\n```\n\n| a | b | a long column of a table | another long column | and one more |\n"
+    "def f(x):\n    return 'text'  # why\n```\n\n"
+    "| a | b | a long column of a table | another long column | and one more |\n"
     "|---|---|---|---|---|\n| $x$ | 2 | 3 | 4 | 5 |\n\n> quote [link](https://example.org)"
 )
 RUN = """const done = arguments[0]; axe.run(document).then(found => done({
