@@ -48,8 +48,10 @@ class Run:
 
 
 def claude(url: str) -> Run:
-    arguments = ["--bare", "--tools", "Read,Write", "--allowedTools", "Read Write", "--model", NAME, "-p",
-                 READ_AND_WRITE, "--output-format", "json", "--max-turns", "6"]  # fmt: skip
+    # Its own prompt is several thousand tokens, which a small model would read for minutes.
+    arguments = ["--system-prompt", "Do the task with the tools.", "--tools", "Read,Write", "--allowedTools",
+                 "Read Write", "--model", NAME, "-p", READ_AND_WRITE, "--output-format", "json",
+                 "--max-turns", "6"]  # fmt: skip
     quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_TELEMETRY", "DISABLE_AUTOUPDATER")
     here = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "none"}
     return Run(arguments, here | dict.fromkeys(quiet, "1"))
@@ -172,7 +174,7 @@ _WORDS_OF_SOMEBODY = frozenset(
     ("description", "text", "content", "instructions", "user_id", "cwd", "title", "thinking", "output", "definition",
      "data", "signature", "encrypted_content", "default", "examples", "prompt")
 )  # fmt: skip
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{20,}|[0-9a-f]{16,}|\d{6,}")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{20,}|[0-9a-f]{16,}")
 
 
 def shortened(value: Any, key: str = "", ids: dict[str, str] | None = None) -> Any:

@@ -1,6 +1,8 @@
 """/v1/responses as OpenAI's own client uses it."""
 
+import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,14 @@ import pytest
 from openai.types.responses import response_create_params
 from pydantic import BaseModel
 
+from seventy.runtime import memory
+from seventy.runtime.memory import KEPT_BYTES
+from seventy.runtime.reservations import holders
 from seventy.server import response_items, response_store
+from seventy.server.errors import ApiError
 from seventy.server.fields import REFUSED, WITHOUT_EFFECT
 from seventy.server.guard import Rules
+from seventy.server.response_store import ResponseStore, StoredResponse
 from tests.server.conftest import Running, serving
 from tests.server.test_clients import WEATHER
 from tests.server.test_fields import names
@@ -198,13 +205,30 @@ def test_errors_and_limits(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # One user's fill only that user's room, the oldest go first.
         short = {"input": "Hi", "max_output_tokens": 5}
         of_ben = server.client.post("/v1/responses", json=short, headers=ben).json()["id"]
-        monkeypatch.setattr(response_store, "_MAX_BYTES_OF_USER", 4000)
+        monkeypatch.setattr(ResponseStore, "_promise_room", lambda store: setattr(store, "max_bytes_of_user", 4000))
         ids = [ask(server)["id"] for _ in range(6)]
         assert server.client.get(f"/v1/responses/{of_ben}", headers=ben).status_code == 200
         there = [server.client.get(f"/v1/responses/{each}").status_code == 200 for each in (id, *ids)]
         assert not there[0] and there[-1] and there == sorted(there)
         monkeypatch.setattr(response_store, "KEPT_SECONDS", 0.0)
         assert server.client.get(f"/v1/responses/{ids[-1]}").status_code == 404
+
+
+def test_what_is_kept_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = StoredResponse({"id": "resp_1"}, [], 0, None)
+    for room, every in ((10**12, KEPT_BYTES), (10**9, 10**7), (0, 0)):
+        monkeypatch.setattr(memory, "room", lambda total, available=None, room=room: room)
+        store = ResponseStore()
+        asyncio.run(store.put("anna", stored))
+        assert (store.max_bytes, store.max_bytes_of_user) == (every, every // 4)
+        assert store._promise and store._promise.nbytes == every
+        if every:
+            assert store.get("anna", "resp_1") == stored
+            assert any(each.pid == os.getpid() and each.nbytes >= every for each in holders())
+        else:
+            with pytest.raises(ApiError, match="no response"):
+                store.get("anna", "resp_1")
+        store._promise.release()
 
 
 def test_no_field_is_dropped_in_silence() -> None:

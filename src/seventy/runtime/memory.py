@@ -20,6 +20,10 @@ MAX_OUTPUTS = 64
 PROCESS_BYTES = 200_000_000
 TOKEN_BYTES = 1_200
 
+# What a server keeps for its users (responses of /v1/responses that others go on from): at most so much of all users,
+# and a part of it of each. Where memory is short, a share of the room that there is.
+KEPT_BYTES, KEPT_USERS, KEPT_SHARE = 64_000_000, 4, 100
+
 # What a model must leave to the system: a desktop's session takes 1 GB or a little less (a server's 0.3), and one
 # percent is for what grows with memory: page tables, the kernel's own caches, the free pages below which it swaps.
 RESERVE_BYTES = 1_000_000_000
@@ -156,6 +160,12 @@ def room(total_bytes: int, available_bytes: int | None = None) -> int:
     if available_bytes is None:
         return total_bytes - kept
     return max(0, min(total_bytes - kept, available_bytes - kept // 4))
+
+
+def kept_bytes(room_bytes: int) -> tuple[int, int]:
+    """Bytes that a server may keep for all users, and for one of them, of so much room."""
+    every = min(KEPT_BYTES, max(0, room_bytes) // KEPT_SHARE)
+    return every, every // KEPT_USERS
 
 
 def visible(module_bytes: int) -> int:

@@ -14,7 +14,9 @@ _DRAFTS = "how many tokens are drafted is measured, and only makes answers faste
 WITHOUT_EFFECT: Mapping[str, str] = {
     # OpenAI
     "access_programs": "there are none",
+    "annotations": "texts that were said have none here",
     "background_options": "of no use without background, which is refused",
+    "client_metadata": "there is no reporting",
     "max_tool_calls": "no tools run here",
     "stream_options": "a stream's last event tells its usage",
     "metadata": "nothing is stored that it could be kept with",
@@ -25,6 +27,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "safety_identifier": "there is no reporting of users",
     "service_tier": "there is one",
     "store": "nothing is stored",
+    "summary": "thoughts are told as they are",
     "user": "who asks is known by the key",
     # Anthropic
     "cache_control": "every prompt is looked for in the cache",

@@ -1,16 +1,24 @@
-"""Answers of /v1/responses that later requests go on from: in memory only, for an hour, each for its own user."""
+"""Answers of /v1/responses that later requests go on from: in memory only, for an hour, each for its own user.
+
+What they may take is promised in the account of memory (runtime/memory.py, runtime/reservations.py) from the first one
+on, so that no model is given it.
+"""
 
 import asyncio
 import json
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from seventy.errors import SeventyError
+from seventy.runtime import reservations
+from seventy.runtime.memory import kept_bytes
+from seventy.runtime.reservations import Reservation
 from seventy.server.errors import ApiError
 
+_log = logging.getLogger("seventy.server")
 KEPT_SECONDS = 3600.0
-# What all users' answers may take, and one user's, as JSON: the oldest unused go first.
-_MAX_BYTES, _MAX_BYTES_OF_USER = 64 << 20, 16 << 20
 # So many of all users: each is looked at when one more comes.
 _MAX_RESPONSES = 4096
 
@@ -33,17 +41,34 @@ class _Entry:
 
 
 class ResponseStore:
-    """Keeps responses by user and id. What is too old or too much is forgotten, the longest unused first."""
+    """Keeps responses by user and id. What is too old or too much is forgotten, the longest unused first.
+
+    All users' answers may take `max_bytes` as JSON, and one user's `max_bytes_of_user`, which is 0 until the first.
+    """
 
     def __init__(self) -> None:
+        self.max_bytes = self.max_bytes_of_user = 0
+        self._promise: Reservation | None = None
         # The longest unused first.
         self._entries: dict[tuple[str, str], _Entry] = {}
+
+    def _promise_room(self) -> None:
+        """Promise the memory that the answers may come to take; less where there is little, none where there is none."""
+        if self._promise is not None:
+            return
+        try:
+            with reservations.ledger() as ledger:
+                self.max_bytes, self.max_bytes_of_user = kept_bytes(ledger.room)
+                self._promise = ledger.promise(self.max_bytes, "what users' responses take")
+        except SeventyError as error:
+            _log.warning("responses are not kept: %s", error)
 
     async def put(self, user: str, stored: StoredResponse) -> None:
         """Keep a response, unless it alone is more than its user may keep."""
         value = {"response": stored.response, "items": stored.items, "n_input": stored.n_input}
         data = await asyncio.to_thread(lambda: json.dumps(value).encode())
-        if len(data) <= _MAX_BYTES_OF_USER:
+        await asyncio.to_thread(self._promise_room)
+        if len(data) <= self.max_bytes_of_user:
             self._entries[user, stored.response["id"]] = _Entry(data, stored.previous)
             self.tidy()
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self.tidy)
@@ -81,10 +106,10 @@ class ResponseStore:
         kept: list[tuple[tuple[str, str], _Entry]] = []
         for key, entry in reversed(self._entries.items()):
             mine = users[key[0]] = users.get(key[0], 0) + len(entry.data)
-            if entry.used < until or mine > _MAX_BYTES_OF_USER:
+            if entry.used < until or mine > self.max_bytes_of_user:
                 continue
             total += len(entry.data)
-            if total > _MAX_BYTES or len(kept) == _MAX_RESPONSES:
+            if total > self.max_bytes or len(kept) == _MAX_RESPONSES:
                 break
             kept.append((key, entry))
         self._entries = dict(reversed(kept))
