@@ -70,9 +70,12 @@ def as_server(given: list[str]) -> None:
     for option in ("ctx-size", "parallel"):
         parser.add_argument(f"--{option}", type=int)
     parser.add_argument("--kv-unified", action="store_true")
-    parser.add_argument("--cors-origins")
-    parser.add_argument("--reasoning")
+    for option in ("cors-origins", "tools", "reasoning"):
+        parser.add_argument(f"--{option}")
     wish, _ = parser.parse_known_args(given)
+    # Where nothing is said, llama-server lets the pages of every site in, and with tools those of its own machine;
+    # seventy serve lets in none.
+    origins = wish.cors_origins or ("localhost" if wish.tools else "*")
     repository = (wish.hf_repo or "").rpartition("/")[2]
     own = next((name for begin, name in TEMPLATES.items() if repository.startswith(begin)), None)
     template = wish.chat_template_file or wish.chat_template
@@ -89,7 +92,7 @@ def as_server(given: list[str]) -> None:
     command += ["--parallel", str(slots)]
     for option, value in (
         ("--chat-template", template), ("--api-key", wish.api_key), ("--pooling", wish.pooling),
-        ("--cors", wish.cors_origins), ("--think", REASONING.get(wish.reasoning or "")),
+        ("--cors", origins), ("--think", REASONING.get(wish.reasoning or "")),
     ):  # fmt: skip
         known = option != "--think" or "--think" in os.environ.get("SEVENTY_PEER_OPTIONS", "")
         if value and known:

@@ -13,7 +13,8 @@ from tests.support.call import library
 N = 70_001
 
 
-def plain(logits: np.ndarray, s: Sampling, u: float) -> int:
+def shares(logits: np.ndarray, s: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that may be drawn, the likeliest first, and how likely each is."""
     tokens = np.argsort(-logits, kind="stable")[: s.top_k or None]
     scores = logits[tokens].astype(np.float64)
     weights = np.exp(scores - scores[0])
@@ -22,7 +23,14 @@ def plain(logits: np.ndarray, s: Sampling, u: float) -> int:
         keep = int(np.searchsorted(np.cumsum(weights) / weights.sum(), s.top_p)) + 1
     if s.min_p > 0:
         keep = min(keep, int(np.count_nonzero(weights >= s.min_p)))
-    share = np.cumsum(np.exp((scores[: max(1, keep)] - scores[0]) / s.temperature))
+    keep = max(1, keep)
+    drawn = np.exp((scores[:keep] - scores[0]) / s.temperature)
+    return tokens[:keep], drawn / drawn.sum()
+
+
+def plain(logits: np.ndarray, s: Sampling, u: float) -> int:
+    tokens, weights = shares(logits, s)
+    share = np.cumsum(weights)
     return int(tokens[np.searchsorted(share, u * share[-1], side="right")])
 
 
@@ -55,8 +63,14 @@ def test_tokens_are_those_of_a_whole_sort(spread: float, options: dict, top_k: T
         logits = np.round(rng.standard_normal(N) * spread, 2).astype(np.float32)
         logits[rng.integers(0, N, 1000)] = -np.inf
         before = logits.copy()
-        assert sampler.pick(logits) == plain(logits, s, random.random())
+        token = sampler.pick(logits)
+        assert token == plain(logits, s, random.random())
         assert np.array_equal(logits, before)
+        own, likeliest = sampler.probabilities(logits, token, 20)
+        tokens, weights = shares(logits, s)
+        assert own == pytest.approx(weights[tokens == token][0], rel=1e-4)
+        assert [one for one, _ in likeliest] == tokens[:20].tolist()
+        assert [weight for _, weight in likeliest] == pytest.approx(weights[:20], rel=1e-4)
 
 
 def test_equals_are_drawn_alike(top_k: TopK) -> None:

@@ -38,6 +38,23 @@ def test_an_answer_and_its_stream(random_model: Running) -> None:
     assert some == {"content": whole["content"], "generation_settings/n_predict": 5}
 
 
+def test_probabilities_that_tokens_are_drawn_with(random_model: Running) -> None:
+    wish: dict[str, Any] = {"prompt": "ab", "n_predict": 4, "ignore_eos": True, "n_probs": 5, "seed": 3}
+    wish |= {"temperature": 2, "top_k": 4, "top_p": 1, "min_p": 0, "post_sampling_probs": True, "return_tokens": True}
+    whole = ask(random_model, **wish)
+    for token, found in zip(whole["tokens"], whole["completion_probabilities"], strict=True):
+        tops = {top["id"]: top["prob"] for top in found["top_probs"]}
+        assert len(tops) == 4 and sum(tops.values()) == pytest.approx(1)
+        assert found["id"] == token and found["prob"] == pytest.approx(tops[token])
+        assert "logprob" not in found and "bytes" in found
+    text = random_model.client.post("/completion", json=wish | {"stream": True}).text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    streamed = [one for event in events for one in event.get("completion_probabilities", ())]
+    assert streamed == whole["completion_probabilities"]
+    greedy = ask(random_model, **wish | {"temperature": 0})["completion_probabilities"]
+    assert all(one["prob"] == 1 and len(one["top_probs"]) == 1 for one in greedy)
+
+
 def test_prompts_of_texts_and_ids(random_model: Running) -> None:
     few: dict[str, Any] = {"n_predict": 2, "temperature": 0, "ignore_eos": True}
     ids = ask(random_model, "/tokenize", content="xyab")["tokens"]

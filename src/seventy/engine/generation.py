@@ -51,7 +51,7 @@ class Generation:
         """
         request = self.request
         score = None
-        if request.top_logprobs is not None:
+        if request.top_logprobs is not None and not request.sampled_probs:
             score = self._score(logits, request.top_logprobs)
         if request.logit_bias:
             ids = np.fromiter(request.logit_bias, np.int64)
@@ -59,6 +59,8 @@ class Generation:
         if request.constraint is not None:
             request.constraint.mask(logits)
         token = self._sampler.pick(logits)
+        if request.top_logprobs is not None and request.sampled_probs:
+            score = self._sampled(logits, token, request.top_logprobs)
         self._sampler.accept(token)
         if request.constraint is not None:
             request.constraint.accept(token)
@@ -98,6 +100,12 @@ class Generation:
         text, stopped = self._stops.push(self._decoder.flush())
         self.reason, self.cut_by = ("stop", "") if stopped else (reason, cut_by)
         return text if stopped else text + self._stops.flush()
+
+    def _sampled(self, logits: NDArray[np.float32], token: int, n_top: int) -> Callable[[int], Score]:
+        """Log probabilities as the token was drawn with."""
+        own, likeliest = self._sampler.probabilities(logits, token, n_top)
+        score = Score(token, math.log(own), tuple((one, math.log(value)) for one, value in likeliest))
+        return lambda _: score
 
     def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
         """Log probabilities as the model gave them, ready for the token that will be chosen."""

@@ -30,7 +30,8 @@ class TooLong(SeventyError):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A written token, its log probability before penalties and limits, and the likeliest in its place."""
+    """A written token, its log probability, and the likeliest in its place: before penalties and limits, or as the token
+    was drawn (Request.sampled_probs)."""
 
     token: int
     logprob: float
@@ -118,7 +119,8 @@ class Request:
     Without `max_tokens` the answer may fill the context; more than there is room for is no error, the answer then ends
     for want of it. `max_seconds` count from when the request leaves the queue. With `pooling` nothing is written: the
     states of the ids are wanted, their `mean` or the `last`; with `logits`, the logits of so many of the last ids. Time
-    in queues counts from `since` (time.monotonic), when it was made.
+    in queues counts from `since` (time.monotonic), when it was made. With `sampled_probs`, probabilities are those that
+    tokens are drawn with, after penalties, limits and temperature.
     """
 
     ids: Sequence[int]
@@ -129,6 +131,7 @@ class Request:
     user: str = ""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int | None = None
+    sampled_probs: bool = False
     ignore_eos: bool = False
     constraint: Constraint | None = None
     max_seconds: float | None = None

@@ -6,6 +6,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,6 +158,26 @@ def _in_order(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
 
 
+class _Many(NamedTuple):
+    """Logits of which too many may be chosen to sort them: -inf where a token may not."""
+
+    largest: float
+    logits: NDArray[np.float32]
+
+
+def _limited(logits: NDArray[np.float32], low: float, last: int) -> NDArray[np.float32]:
+    """A copy with -inf for those below `low`, and for those equal to it after the index `last`."""
+    logits = np.where(logits >= np.float32(low), logits, np.float32(-np.inf))
+    behind = logits[last + 1 :]
+    behind[behind == np.float32(low)] = -np.inf
+    return logits
+
+
+def _weights(values: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Weights of logits, the largest first, of which the largest weighs 1."""
+    return np.exp((values.astype(np.float64) - float(values[0])) / temperature)
+
+
 class Sampler:
     """Chooses the tokens of one text; the same seed and logits give the same tokens."""
 
@@ -198,6 +219,40 @@ class Sampler:
             if token is None:
                 raise SeventyError(NO_NUMBERS)
             return token
+        candidates = self._candidates(logits)
+        if isinstance(candidates, _Many):
+            part = self._top_k.mass(candidates.logits, candidates.largest, 1 / s.temperature)
+            drawn = self._random.random() * part
+            return self._top_k.reach(candidates.logits, candidates.largest, 1 / s.temperature, drawn)[1]
+        tokens, values = candidates
+        share = np.cumsum(_weights(values, s.temperature))
+        return int(tokens[np.searchsorted(share, self._random.random() * share[-1], side="right")])
+
+    def probabilities(self, logits: NDArray[np.float32], token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
+        """Return with which probability `pick` chose this token of these logits, and the n likeliest with theirs.
+
+        The logits are those that `pick` has left. Tokens that could not be chosen are not among the likeliest.
+        """
+        s = self.sampling
+        if s.temperature == 0 or s.top_k == 1:
+            return 1.0, [(token, 1.0)][:n]
+        candidates = self._candidates(logits)
+        if isinstance(candidates, _Many):
+            values, tokens = self._top_k(candidates.logits, max(1, n))
+            part = self._top_k.mass(candidates.logits, candidates.largest, 1 / s.temperature)
+            mine = float(candidates.logits[token])
+        else:
+            tokens, values = candidates
+            part = float(_weights(values, s.temperature).sum())
+            mine = float(values[tokens == token][0])
+        likeliest = zip(tokens[:n], _weights(values, s.temperature)[:n] / part, strict=True)
+        # The largest weighs 1.
+        own = math.exp((mine - float(values[0])) / s.temperature) / part
+        return own, [(int(one), float(weight)) for one, weight in likeliest if weight > 0]
+
+    def _candidates(self, logits: NDArray[np.float32]) -> "tuple[NDArray[np.int32], NDArray[np.float32]] | _Many":
+        """The tokens that may be chosen, the likeliest first, and their logits; or all of them where they are many."""
+        s = self.sampling
         values, tokens = self._top_k(logits, s.top_k or _FIRST)
         if not len(tokens):
             raise SeventyError(NO_NUMBERS)
@@ -209,13 +264,11 @@ class Sampler:
             # A little lower, so that rounding leaves none out.
             ids = np.flatnonzero(logits >= np.float32(low - 1e-3))
             if len(ids) > _FEW:
-                return self._pick_of_many(logits, largest, low, last)
+                return _Many(largest, _limited(logits, low, last))
             tokens = _in_order(logits, ids)
             values = logits[tokens]
             keep = self._kept(values, total)
-        scores = values[: len(values) if keep is None else keep].astype(np.float64)
-        share = np.cumsum(np.exp((scores - largest) / s.temperature))
-        return int(tokens[np.searchsorted(share, self._random.random() * share[-1], side="right")])
+        return tokens[:keep], values[:keep]
 
     def _least(self, logits: NDArray[np.float32], largest: float, total: float) -> tuple[float, int]:
         """The least logit that takes part, and the last index with it that does; `total` is the sum of all weights."""
@@ -225,15 +278,6 @@ class Sampler:
         if s.top_p < 1 and (low == _LOWEST or self._top_k.mass(logits, largest, low=low) >= wanted):
             low, last, _ = self._top_k.reach(logits, largest, 1.0, wanted)
         return low, last
-
-    def _pick_of_many(self, logits: NDArray[np.float32], largest: float, low: float, last: int) -> int:
-        """The next token of those from `low` on, of equals up to the index `last`, without sorting them."""
-        logits = np.where(logits >= np.float32(low), logits, np.float32(-np.inf))
-        behind = logits[last + 1 :]
-        behind[behind == np.float32(low)] = -np.inf
-        scale = 1 / self.sampling.temperature
-        part = self._top_k.mass(logits, largest, scale)
-        return self._top_k.reach(logits, largest, scale, self._random.random() * part)[1]
 
     def _kept(self, values: NDArray[np.float32], total: float | None) -> int | None:
         """How many of the largest logits take part; None where more than these may.

@@ -141,7 +141,7 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "adaptive_target": ((-1,), "use temperature"),
     "samplers": ((), "temperature, top_k, top_p and min_p are used in this order of their own"),
     "n_probs": ((0,), "use logprobs and top_logprobs at /v1/chat/completions, logprobs at /v1/completions"),
-    "post_sampling_probs": ((False,), _NONE),
+    "post_sampling_probs": ((False,), "/completion has it"),
     "return_tokens": ((False,), "use logprobs"),
     "response_fields": (([],), _NONE),
     "n_cmpl": ((1,), "use n"),

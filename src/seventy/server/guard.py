@@ -116,7 +116,8 @@ class Guard:
             self._check_host(headers.get("host"))
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 # A page that may not is told so by the header that is not there.
-                return await _preflight(headers.get("access-control-request-headers", ""), send_guarded)
+                wanted = headers.get("access-control-request-headers", "")
+                return await _preflight(scope["path"], wanted, send_guarded)
             self._check_origin(origin, headers.get("host", ""), allowed)
             user = self._user(scope, headers)
             owner = user in self._rules.owners if self._digests else _is_here(scope, headers)
@@ -253,10 +254,11 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-async def _preflight(wanted: str, send: Send) -> None:
+async def _preflight(path: str, wanted: str, send: Send) -> None:
     """Allow a page whose origin was checked the headers it wants: clients have many of their own."""
+    methods = b"GET, POST, PUT, DELETE, OPTIONS" if path.startswith("/history/") else b"GET, POST, DELETE, OPTIONS"
     headers = [
-        (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
+        (b"access-control-allow-methods", methods),
         (b"access-control-allow-headers", wanted.encode("latin-1") or b"authorization, content-type, x-api-key"),
         (b"access-control-max-age", b"600"),
         (b"content-length", b"0"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -178,6 +178,21 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
+def capitalized(app: ASGIApp) -> ASGIApp:
+    """Spell the names of headers as most servers do: some clients look for Access-Control-Allow-Origin only."""
+
+    async def spelled(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_spelled(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name.title(), value) for name, value in message["headers"]]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await app(scope, receive, send_spelled)
+
+    return spelled
+
+
 class Server(uvicorn.Server):
     """Serves until SIGTERM or Ctrl-C, or until `stop`; running answers may then take `grace_seconds` to end."""
 
@@ -185,7 +200,7 @@ class Server(uvicorn.Server):
         PatientProtocol.max_connections = room = connections_at_once()
         super().__init__(
             uvicorn.Config(
-                app, http=PatientProtocol, ws="none", lifespan="off", log_level="warning", access_log=access_log,
+                capitalized(app), http=PatientProtocol, ws="none", lifespan="off", log_level="warning", access_log=access_log,
                 h11_max_incomplete_event_size=_MAX_HEADER_BYTES, timeout_graceful_shutdown=round(grace_seconds),
                 # Longer than clients keep an idle connection (httpx 5 s), else one closes what the other just uses.
                 timeout_keep_alive=30, server_header=False, limit_concurrency=room + 1,

@@ -7,7 +7,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,7 +135,7 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int
                 answer.submit(
                     ids=ids, max_tokens=1 if body.max_tokens == 0 else body.max_tokens, sampling=chosen,
                     stops=body.stops(), user=user, logit_bias=bias, top_logprobs=body.n_probs or None,
-                    ignore_eos=body.ignore_eos, constraint=whole.copy() if whole else None,
+                    sampled_probs=body.post_sampling_probs, ignore_eos=body.ignore_eos, constraint=whole.copy() if whole else None,
                 )  # fmt: skip
                 settings = {
                     "n_predict": -1 if body.max_tokens is None else body.max_tokens, "seed": chosen.seed,
@@ -157,14 +157,17 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int
     return texts
 
 
-def _probabilities(scores: list[Score], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+def _probabilities(scores: Sequence[Score], tokenizer: Tokenizer, drawn: bool) -> list[dict[str, Any]]:
+    """Of each token its log probability, or the probability that it was drawn with."""
+    top = "top_probs" if drawn else "top_logprobs"
+
     def one(token: int, logprob: float) -> dict[str, Any]:
         data = tokenizer.token_bytes(token)
-        # JSON has no infinity: what cannot come is very unlikely.
         shown = {"id": token, "token": data.decode("utf-8", "replace"), "bytes": list(data)}
-        return shown | {"logprob": max(logprob, -9999.0)}
+        # JSON has no infinity: what cannot come is very unlikely.
+        return shown | ({"prob": math.exp(logprob)} if drawn else {"logprob": max(logprob, -9999.0)})
 
-    return [one(score.token, score.logprob) | {"top_logprobs": [one(*top) for top in score.top]} for score in scores]
+    return [one(score.token, score.logprob) | {top: [one(*other) for other in score.top]} for score in scores]
 
 
 def _end(backend: Backend, text: _Text, finished: Finished) -> dict[str, Any]:
@@ -190,7 +193,9 @@ async def _whole(backend: Backend, text: _Text, body: NativeBody) -> dict[str, A
     end = _end(backend, text, text.answer.finished)
     answer = {"content": text.written, "tokens": text.tokens if body.return_tokens else []} | end
     if body.n_probs:
-        answer["completion_probabilities"] = _probabilities(text.scores, backend.llm.tokenizer)
+        answer["completion_probabilities"] = _probabilities(
+            text.scores, backend.llm.tokenizer, body.post_sampling_probs
+        )
     if body.response_fields:
         answer = {name: value for name in body.response_fields for value in _found(answer, name)}
     return answer
@@ -214,7 +219,9 @@ async def _stream(backend: Backend, texts: list[_Text], body: NativeBody) -> Asy
             elif isinstance(item, Piece) and (item.text or item.tokens):
                 said = {"index": text.index, "content": text.add(item), "tokens": list(item.tokens), "stop": False}
                 if item.scores and body.n_probs:
-                    said["completion_probabilities"] = _probabilities(list(item.scores), backend.llm.tokenizer)
+                    said["completion_probabilities"] = _probabilities(
+                        item.scores, backend.llm.tokenizer, body.post_sampling_probs
+                    )
                 yield event(said)
             elif isinstance(item, Finished):
                 yield event({"content": "", "tokens": []} | _end(backend, text, item))

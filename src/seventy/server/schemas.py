@@ -436,6 +436,7 @@ class NativeBody(SamplingBody):
     prompt: Any
     stream: bool = False
     n_probs: Annotated[int, Field(ge=0, le=100)] = 0
+    post_sampling_probs: bool = Field(False, description="n_probs: probabilities that tokens are drawn with.")
     return_tokens: bool = False
     response_fields: list[str] | None = Field(None, description="Of the answer, these fields only; a/b is b of a.")
     n_indent: int = Field(0, ge=0, le=200, description="A line that begins with fewer spaces ends the answer.")
