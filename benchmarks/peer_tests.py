@@ -113,6 +113,8 @@ class Results:
 
         # Their models are not fetched: one stands in for all of them.
         utils.ServerPreset.load_all = staticmethod(lambda: None)
+        # Seconds for a start, on a machine that others use, too.
+        utils.ServerProcess.start.__defaults__ = (600,)
         items[:] = [item for item in items if self.everything or counted(item.nodeid)]
 
     def pytest_runtest_logreport(self, report: Any) -> None:

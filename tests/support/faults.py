@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-_LARGE = 1 << 20
+# Of arrays. What is larger by far (weights, cache) is a map.
+_LARGE_BYTES = 1 << 16
 _ERRORS = {
     "read": errno.EIO, "write": errno.ENOSPC, "open": errno.EMFILE, "fsync": errno.EIO, "rename": errno.ENOSPC,
     "mmap": errno.ENOMEM, "process": errno.EAGAIN,
@@ -123,13 +124,13 @@ def install(failing: Failing) -> Faults:
         start(self, *arguments, **options)
 
     subprocess.Popen.__init__ = process  # type: ignore[method-assign]
-    for name in ("empty", "zeros"):
-        made = getattr(np, name)
+    for name in ("empty", "zeros", "full", "ones", "tile", "concatenate", "zeros_like"):
 
-        def large(shape: Any, *arguments: Any, made: Any = made, **options: Any) -> Any:
-            if np.prod(shape) >= _LARGE:
+        def large(*arguments: Any, make: Any = getattr(np, name), **options: Any) -> Any:
+            array = make(*arguments, **options)
+            if array.nbytes >= _LARGE_BYTES:
                 faults.count("allocation")
-            return made(shape, *arguments, **options)
+            return array
 
         setattr(np, name, large)
     return faults
