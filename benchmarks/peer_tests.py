@@ -8,11 +8,13 @@ of them are counted. MODEL stands in for every model they name (SmolLM2 when non
 the named one. `--checkout` runs the sources of another folder; `--all` runs the tests that are not counted, too.
 Needs pytest, requests, filelock, wget and openai.
 
-Run with `--as-server` by the tests themselves, it takes llama-server's options and starts seventy serve.
+A server that a test starts with llama-server's options is seventy serve in a fork of this process, whose imports are
+paid for once.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -20,8 +22,10 @@ import tarfile
 import tempfile
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 HERE = Path(__file__).resolve()
@@ -62,8 +66,8 @@ def sources() -> Path:
     return root
 
 
-def as_server(given: list[str]) -> None:
-    """Take llama-server's options, and become seventy serve with what they mean there."""
+def meant(given: list[str]) -> list[str]:
+    """The command of seventy that does what llama-server does with these options."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for option in ("port", "host", "alias", "api-key", "chat-template", "chat-template-file", "pooling", "hf-repo"):
         parser.add_argument(f"--{option}")
@@ -81,7 +85,7 @@ def as_server(given: list[str]) -> None:
     template = wish.chat_template_file or wish.chat_template
     if template is None and own:
         template = str(sources() / "models" / "templates" / f"{own}.jinja")
-    command = [sys.executable, "-m", "seventy", "serve", os.environ["SEVENTY_PEER_MODEL"], "--port", wish.port]
+    command = ["seventy", "serve", os.environ["SEVENTY_PEER_MODEL"], "--port", wish.port]
     command += ["--host", wish.host or "127.0.0.1", "--name", wish.alias or "peer"]
     # Said, so that nothing is measured at each start.
     command += ["--threads", str(len(os.sched_getaffinity(0)))]
@@ -97,7 +101,39 @@ def as_server(given: list[str]) -> None:
         known = option != "--think" or "--think" in os.environ.get("SEVENTY_PEER_OPTIONS", "")
         if value and known:
             command += [option, value]
-    os.execv(command[0], command)
+    return command
+
+
+class Forked:
+    """What stands in for subprocess.Popen: a fork that serves. `terminate` and `kill` are those of its process."""
+
+    def __init__(self, command: list[str], env: Mapping[str, str], **_: Any) -> None:
+        self._process = multiprocessing.get_context("fork").Process(target=serve, args=(meant(command[1:]), env))
+        self._process.start()
+        self.pid, self.terminate, self.kill = self._process.pid, self._process.terminate, self._process.kill
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    returncode = property(poll)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        if self._process.is_alive():
+            raise subprocess.TimeoutExpired("seventy", timeout or 0)
+        return self._process.exitcode
+
+
+def serve(command: list[str], environment: Mapping[str, str]) -> None:
+    """Become a server, in a fork."""
+    os.environ.update(environment)
+    # The tests' own connections.
+    os.closerange(3, 1024)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1, closefd=False), os.fdopen(2, "w", 1, closefd=False)
+    sys.argv = command
+    from seventy.cli import main
+
+    main()
 
 
 @dataclass
@@ -115,6 +151,8 @@ class Results:
         utils.ServerPreset.load_all = staticmethod(lambda: None)
         # Seconds for a start, on a machine that others use, too.
         utils.ServerProcess.start.__defaults__ = (600,)
+        if "DEBUG_EXTERNAL" not in os.environ:
+            utils.subprocess = SimpleNamespace(Popen=Forked, TimeoutExpired=subprocess.TimeoutExpired)
         items[:] = [item for item in items if self.everything or counted(item.nodeid)]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -148,28 +186,27 @@ def main() -> None:
     parser.add_argument("--external", action="store_true", help="a server that runs already, on the port PORT")
     wish = parser.parse_args()
     tests = sources() / "tools" / "server" / "tests"
-    with tempfile.TemporaryDirectory() as folder:
-        shim = Path(folder) / "llama-server"
-        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE}" --as-server "$@"\n')
-        shim.chmod(0o755)
-        source = wish.checkout.resolve() / "src"
-        model = str(Path(wish.model).resolve()) if Path(wish.model).exists() else wish.model
-        has_think = "--think" in (source / "seventy" / "cli" / "serve.py").read_text()
-        os.environ |= {
-            "LLAMA_SERVER_BIN_PATH": str(shim), "PYTHONPATH": str(source), "SEVENTY_PEER_MODEL": model,
-            "SEVENTY_PEER_OPTIONS": "--think" if has_think else "", "SLOW_TESTS": "1",
-            "PORT": os.environ.get("PORT", "8081"),
-        }  # fmt: skip
-        if wish.external:
-            os.environ["DEBUG_EXTERNAL"] = "1"
-        os.chdir(tests)
-        sys.path.insert(0, str(tests))
-        import pytest
+    source = wish.checkout.resolve() / "src"
+    model = str(Path(wish.model).resolve()) if Path(wish.model).exists() else wish.model
+    has_think = "--think" in (source / "seventy" / "cli" / "serve.py").read_text()
+    os.environ |= {
+        "LLAMA_SERVER_BIN_PATH": "seventy", "PYTHONPATH": str(source), "SEVENTY_PEER_MODEL": model,
+        "SEVENTY_PEER_OPTIONS": "--think" if has_think else "", "SLOW_TESTS": "1",
+        "PORT": os.environ.get("PORT", "8081"),
+    }  # fmt: skip
+    if wish.external:
+        os.environ["DEBUG_EXTERNAL"] = "1"
+    os.chdir(tests)
+    sys.path[:0] = [str(source), str(tests)]
+    import pytest
+    import seventy.cli.serve
+    import seventy.server.app
+    import seventy.server.listen  # noqa: F401
 
-        results = Results(wish.all)
-        files = [f"unit/test_{group}.py" for group in wish.groups]
-        pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", *(["-k", wish.k] if wish.k else []),
-                     *files], plugins=[results])  # fmt: skip
+    results = Results(wish.all)
+    files = [f"unit/test_{group}.py" for group in wish.groups]
+    pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", *(["-k", wish.k] if wish.k else []),
+                 *files], plugins=[results])  # fmt: skip
     show(results, wish.report)
 
 
@@ -191,7 +228,4 @@ def show(results: Results, report: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--as-server"]:
-        as_server(sys.argv[2:])
-    else:
-        main()
+    main()
