@@ -199,6 +199,7 @@ def main() -> None:
     os.chdir(tests)
     sys.path[:0] = [str(source), str(tests)]
     import pytest
+
     import seventy.cli.serve
     import seventy.server.app
     import seventy.server.listen  # noqa: F401

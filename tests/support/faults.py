@@ -125,8 +125,9 @@ def install(failing: Failing) -> Faults:
 
     subprocess.Popen.__init__ = process  # type: ignore[method-assign]
     for name in ("empty", "zeros", "full", "ones", "tile", "concatenate", "zeros_like"):
+        made = getattr(np, name)
 
-        def large(*arguments: Any, make: Any = getattr(np, name), **options: Any) -> Any:
+        def large(*arguments: Any, make: Any = made, **options: Any) -> Any:
             array = make(*arguments, **options)
             if array.nbytes >= _LARGE_BYTES:
                 faults.count("allocation")
