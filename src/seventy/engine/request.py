@@ -30,8 +30,8 @@ class TooLong(SeventyError):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A written token, its log probability, and the likeliest in its place: before penalties and limits, or as the token
-    was drawn (Request.sampled_probs)."""
+    """A written token, its log probability, and the likeliest in its place: before penalties and limits, or those that
+    tokens are drawn with (Request.sampled_probs)."""
 
     token: int
     logprob: float

@@ -200,8 +200,9 @@ class Server(uvicorn.Server):
         PatientProtocol.max_connections = room = connections_at_once()
         super().__init__(
             uvicorn.Config(
-                capitalized(app), http=PatientProtocol, ws="none", lifespan="off", log_level="warning", access_log=access_log,
-                h11_max_incomplete_event_size=_MAX_HEADER_BYTES, timeout_graceful_shutdown=round(grace_seconds),
+                capitalized(app), http=PatientProtocol, ws="none", lifespan="off", log_level="warning",
+                access_log=access_log, h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+                timeout_graceful_shutdown=round(grace_seconds),
                 # Longer than clients keep an idle connection (httpx 5 s), else one closes what the other just uses.
                 timeout_keep_alive=30, server_header=False, limit_concurrency=room + 1,
                 # So many connections are accepted in one go, before the first of them can be closed again.

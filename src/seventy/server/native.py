@@ -135,7 +135,8 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int
                 answer.submit(
                     ids=ids, max_tokens=1 if body.max_tokens == 0 else body.max_tokens, sampling=chosen,
                     stops=body.stops(), user=user, logit_bias=bias, top_logprobs=body.n_probs or None,
-                    sampled_probs=body.post_sampling_probs, ignore_eos=body.ignore_eos, constraint=whole.copy() if whole else None,
+                    sampled_probs=body.post_sampling_probs, ignore_eos=body.ignore_eos,
+                    constraint=whole.copy() if whole else None,
                 )  # fmt: skip
                 settings = {
                     "n_predict": -1 if body.max_tokens is None else body.max_tokens, "seed": chosen.seed,
