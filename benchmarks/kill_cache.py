@@ -1,20 +1,33 @@
 """Kills processes that write a cache to disk at random moments (SIGKILL), and reads back what they left.
 
-usage: python benchmarks/kill_cache.py [--rounds 100] [--seed 1]
+usage: python benchmarks/kill_cache.py [--rounds 100] [--seed 1] [--server MODEL.gguf]
 
 Each round a process reads texts into a cache that is too small for them, so that pages and states of recurrent layers
 are written all the time, and is killed. Then another cache opens the same texts: whatever it finds must be what
 was written for exactly these tokens. Prints what was found, and fails where something was wrong.
+
+With `--server` whole servers are killed (`seventy serve MODEL --cache-dir`) while texts are written, each at a random
+moment of its first seconds; the next one finds what is there, and must say the same with the same log-probabilities, to
+the last digit, as a server without a cache on disk.
 """
 
 import argparse
+import http.client
+import json
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+import urllib.request
 import zlib
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +91,76 @@ def write_for_ever(folder: Path, seed: int) -> None:
         read(cache, text(chance.randrange(TEXTS)))
 
 
+QUESTIONS = 8
+
+
+def ask(url: str, number: int) -> tuple[object, int]:
+    """What a server says to a long text, token by token with their log-probabilities; how many tokens it knew."""
+    words = [f"word{at * 7919 % (97 + number % 2)}" for at in range(120)]
+    body = {"prompt": f"{' '.join(words)} {number}", "n_predict": 8, "temperature": 0, "n_probs": 3}
+    request = urllib.request.Request(
+        f"{url}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        said = json.load(answer)
+    return (said["content"], said["completion_probabilities"]), said["timings"]["cache_n"]
+
+
+@contextmanager
+def server(model: str, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "seventy", "serve", model, "--port", str(port), "--threads", "2", "--draft", "off"]
+    # Room for one or two texts, so that others are evicted.
+    command += ["--context", "1024", "--parallel", "1", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(1200):
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+                break
+            assert process.poll() is None, "the server ended"
+            time.sleep(0.05)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def kill_servers(model: str, rounds: int, chance: random.Random) -> None:
+    with server(model) as (_, url):
+        right = [ask(url, number)[0] for number in range(QUESTIONS)]
+    known = answers = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            with server(model, "--cache-dir", folder, "--cache-gb", "0.05") as (process, url):
+                threading.Timer(chance.uniform(0.05, 4.0), process.send_signal, [signal.SIGKILL]).start()
+                with suppress(OSError, http.client.HTTPException):
+                    while True:
+                        number = chance.randrange(QUESTIONS)
+                        said, cached = ask(url, number)
+                        assert said == right[number], f"text {number} with {cached} tokens known: {said}"
+                        known, answers = known + cached, answers + 1
+                        # Now and then nothing is asked for so long that what is idle is written.
+                        time.sleep(chance.choice((0.0, 0.0, 0.0, 2.2)))
+                assert process.wait() == -signal.SIGKILL, "the server ended by itself"
+        unfinished = len(list(Path(folder).rglob("*.part")))
+    print(
+        f"{rounds} servers killed: {answers} answers, all right, {known} of their tokens found again; "
+        f"{unfinished} unfinished files, none taken"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--server", metavar="MODEL")
     wish = parser.parse_args()
     chance, known = random.Random(wish.seed), 0
+    if wish.server:
+        return kill_servers(wish.server, wish.rounds, chance)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "cache"
         for number in range(wish.rounds):

@@ -53,7 +53,7 @@ class ResponseStore:
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def _promise_room(self) -> None:
-        """Promise the memory that the answers may come to take; less where there is little, none where there is none."""
+        """Promise the memory that the answers may come to take; less where there is little."""
         if self._promise is not None:
             return
         try:
