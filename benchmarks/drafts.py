@@ -5,13 +5,19 @@
     python benchmarks/drafts.py MODEL pairs [--pairs 30]                     a chat and novel prose by turns
     python benchmarks/drafts.py MODEL injected --right 0.6 0.8               guesses right so often, beside arithmetic
                                                [--against PYTHON]            and llama.cpp with guesses as often right
+    python benchmarks/drafts.py MODEL mtp --right 0.88 0.8 0.6               guesses of the model's own block, right so
+                                                                             often by their place, beside arithmetic
+    python benchmarks/drafts.py MODEL upkeep                                 steps with a block that guesses nothing, by
+                                                                             turns with those of the model without it
     python benchmarks/drafts.py MODEL users [--pairs 5]                      eight texts at once, with and without
     python benchmarks/drafts.py MODEL plot --out drafts.svg                  guesses that steps carried over time
 
-`injected` takes files of random weights as well (benchmarks/write_shapes.py). Nothing else may run meanwhile.
+`injected`, `mtp` and `upkeep` take files of random weights as well (benchmarks/write_shapes.py). Nothing
+else may run meanwhile.
 """
 
 import argparse
+import math
 import queue
 import random
 import statistics
@@ -20,6 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seventy import LLM
 from seventy.bench.drafts import KINDS, logged, measure, passes, write
@@ -27,6 +34,7 @@ from seventy.bench.engine import Threads
 from seventy.bench.peers import LlamaCpp
 from seventy.engine.drafts import Drafter, Drafts
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
+from seventy.engine.multi_token import BlockDrafter, MultiToken
 from seventy.engine.request import Failed, Finished, Piece, Request
 from seventy.engine.sampler import Sampling
 
@@ -210,6 +218,66 @@ def expected(right: float, n: int) -> float:
     return sum(right**i for i in range(n + 1))
 
 
+def block(llm: LLM, rights: Sequence[float], tokens: int) -> None:
+    """The model's own block with guesses that are right so often, by their place: beside the arithmetic."""
+    ids, chance = list(range(10, 74)), random.Random(0)
+    llm.scheduler.drafts = off = Drafts(lookup=False)
+    with logged(off) as log:
+        whole = [*ids, *submit(llm, ids, tokens, Sampling())()]
+    one = statistics.median(step.seconds for step in log)
+    ours = BlockDrafter._ours
+
+    def told(drafter: BlockDrafter, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        at, place = len(drafter._generation.tokens) + len(drafter.guesses), len(drafter.guesses)
+        known = whole[at] if at < len(whole) else 0
+        wrong = (known + 1 + chance.randrange(len(logits) - 1)) % len(logits)
+        logits[:] = -np.inf
+        logits[known if chance.random() < rights[min(place, len(rights) - 1)] else wrong] = 0.0
+        return logits
+
+    BlockDrafter._ours = told  # type: ignore[method-assign]
+    try:
+        passes = MultiToken(llm.model)
+        llm.scheduler.drafts = drafts = Drafts(lookup=False, model=passes)
+        for _ in range(2):
+            with logged(drafts) as steps:
+                assert submit(llm, ids, tokens, Sampling())() == whole[len(ids) :]
+    finally:
+        BlockDrafter._ours = ours  # type: ignore[method-assign]
+    written, seconds = sum(step.written for step in steps), sum(step.seconds + step.drafting for step in steps)
+    cost, a_pass = drafts.governor.cost, passes.pass_seconds(1, one)
+    gained = [1.0]
+    for n in range(1, 5):
+        gained.append(gained[-1] + math.prod(rights[min(i, len(rights) - 1)] for i in range(n)))
+    speeds = [gained[n] / (cost(1 + n) + n * a_pass) for n in range(5)]
+    best = max(range(5), key=speeds.__getitem__)
+    guesses = [step.rows - 1 for step in steps]
+    print(
+        f"right {', '.join(f'{each:.0%}' for each in rights)}: {written / seconds:.1f} tok/s, {1 / one:.1f} without; "
+        f"arithmetic {speeds[best]:.1f} with {best} guesses a step ({', '.join(f'{each:.1f}' for each in speeds)} by "
+        f"guesses); {statistics.fmean(guesses):.2f} guesses a step; " + "; ".join(drafts.lines()),
+        flush=True,
+    )
+
+
+def upkeep(path: str, tokens: int, rounds: int) -> None:
+    """Steps of one row with a block that is loaded and guesses nothing, and of the model without, by turns."""
+    ids, ratios = list(range(10, 74)), list[float]()
+    with LLM(path, context=1024, draft="off") as off, LLM(path, context=1024, draft="mtp") as on:
+        on.scheduler.drafts.make_lookup = None
+        on.scheduler.drafts.governor.ready = lambda texts: False  # type: ignore[method-assign]
+        for turn in range(rounds + 1):
+            seconds = {}
+            for llm in (on, off) if turn % 2 else (off, on):
+                with logged(llm.scheduler.drafts) as steps:
+                    submit(llm, ids, tokens, Sampling())()
+                seconds[llm is on] = statistics.median(step.seconds for step in steps)
+            if turn:
+                ratios.append(seconds[True] / seconds[False])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"a step with the block loaded takes {middle:.4f} ({low:.4f}-{high:.4f}) of one without, {rounds} pairs")
+
+
 def users(llm: LLM, count: int, tokens: int, parallel: int) -> None:
     """Texts of all users together, with drafts and without by turns."""
     drafts, off = llm.scheduler.drafts, Drafts(lookup=False)
@@ -258,7 +326,7 @@ def plot(llm: LLM, tokens: int, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("what", choices=("equal", "kinds", "pairs", "injected", "users", "plot"))
+    parser.add_argument("what", choices=("equal", "kinds", "pairs", "injected", "mtp", "upkeep", "users", "plot"))
     parser.add_argument("--draft", default="lookup")
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=30)
@@ -269,7 +337,10 @@ def main() -> None:
     parser.add_argument("--against")
     parser.add_argument("--out", type=Path, default=Path("drafts.svg"))
     options = parser.parse_args()
-    parallel = 8
+    if options.what == "upkeep":
+        upkeep(options.model, options.tokens, options.repeats)
+        return
+    parallel, options.draft = 8, "mtp" if options.what == "mtp" else options.draft
     with LLM(options.model, context=2048, sequences=parallel, parallel=parallel, draft=options.draft,
              isa=options.isa) as llm:  # fmt: skip
         if options.what == "equal":
@@ -285,6 +356,8 @@ def main() -> None:
                 threads = Threads(llm.model.threads, llm.model.threads)
                 peer = LlamaCpp(Path(options.model), threads, 2048, 1, options.against)
             injected(llm, options.right, options.tokens, peer)
+        elif options.what == "mtp":
+            block(llm, options.right, options.tokens)
         elif options.what == "users":
             users(llm, options.pairs, options.tokens, parallel)
         else:

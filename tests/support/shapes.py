@@ -32,15 +32,25 @@ def small(
     )
 
 
-def write_header(path: Path, source: Synthetic, **texts: str) -> gguf.GGUFWriter:
-    """A file that ends before its tensors; metadata as its family's files have them, no vocabulary but its size."""
+def write_header(path: Path, source: Synthetic, tokens: bool = False, **texts: str) -> gguf.GGUFWriter:
+    """A file that ends before its tensors; metadata as its family's files have them, no vocabulary but its size.
+
+    With `tokens` it has a vocabulary of numbers, so that texts can be written.
+    """
     writer = gguf.GGUFWriter(str(path), source.shape.architecture)
     for key, value in texts.items():
         writer.add_string(f"general.{key}", value)
     for key, value in source.metadata.items():
         if key != "general.architecture":
             _ADD[type(value)](writer, key, value)
-    writer.add_tokenizer_model("no_vocab")
+    writer.add_tokenizer_model("llama" if tokens else "no_vocab")
+    if tokens:
+        count = int(source.metadata[f"{source.shape.architecture}.vocab_size"])
+        writer.add_token_list([f"<{i}>" for i in range(count)])
+        writer.add_token_scores([0.0] * count)
+        writer.add_token_types([1] * count)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
     for info in source.tensors.values():
         kind = gguf.GGMLQuantizationType(info.type)
         # With bytes as its type the shape would be taken as bytes, too.
@@ -51,9 +61,9 @@ def write_header(path: Path, source: Synthetic, **texts: str) -> gguf.GGUFWriter
     return writer
 
 
-def write_whole(path: Path, source: Synthetic) -> Path:
-    """All its layers, with their random weights."""
-    writer = write_header(path, source)
+def write_whole(path: Path, source: Synthetic, tokens: bool = False) -> Path:
+    """All its layers, with their random weights; `tokens` as in write_header."""
+    writer = write_header(path, source, tokens)
     for info in source.tensors.values():
         writer.write_tensor_data(source.read(info))
     writer.close()

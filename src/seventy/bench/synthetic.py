@@ -75,15 +75,18 @@ class Shape:
         """Whether a model of these of its layers has a tensor that its architecture may have or lack."""
         number, plain = _split(name)
         some = self._of_layers.get(plain)
-        return plain in self._present if number is None or some is None else some[layers[number]]
+        return plain in self._present if number is None or some is None else some[_of(layers, number)]
 
-    def of_layers(self, layers: Sequence[int]) -> dict[str, Any]:
-        """The metadata of a model of these of its layers."""
+    def of_layers(self, layers: Sequence[int], mtp: bool = False) -> dict[str, Any]:
+        """The metadata of a model of these of its layers; with `mtp`, and of a block of multi-token prediction."""
+        all_blocks = [*layers, layers[-1]] if mtp else layers
         changed = {
-            key: [value[layer] for layer in layers] if isinstance(value, list) else value
+            key: [value[layer] for layer in all_blocks] if isinstance(value, list) else value
             for key, value in self.metadata.items()
         }
-        changed[f"{self.architecture}.block_count"] = len(layers)
+        changed[f"{self.architecture}.block_count"] = len(all_blocks)
+        if mtp:
+            changed[f"{self.architecture}.nextn_predict_layers"] = 1
         if dense := self._number(_DENSE_FIRST):
             changed[f"{self.architecture}.{_DENSE_FIRST}"] = sum(layer < dense for layer in layers)
         if shared := self._number(_SHARED_LAST):
@@ -94,7 +97,7 @@ class Shape:
     def tensor(self, quant: str, layers: Sequence[int], name: str, shape: tuple[int, ...]) -> TensorInfo:
         """A tensor of a model of these of its layers, as llama.cpp's mixture `quant` has it."""
         number, plain = _split(name)
-        layer = 0 if number is None else layers[number]
+        layer = 0 if number is None else _of(layers, number)
         format = by_name(tensor_type(quant, plain, shape, layer, self._mixed))
         elements = int(np.prod(shape))
         return TensorInfo(name, shape, format.type_id, 0, 0, elements // format.block * format.nbytes)
@@ -112,6 +115,11 @@ def _split(name: str) -> tuple[int | None, str]:
         return None, name
     _, number, plain = name.split(".", 2)
     return int(number), plain
+
+
+def _of(layers: Sequence[int], number: int) -> int:
+    """The model's layer that stands there; a block of multi-token prediction behind all is as the last one."""
+    return layers[min(number, len(layers) - 1)]
 
 
 def find_shape(name: str) -> Shape:
@@ -216,12 +224,12 @@ class Synthetic:
     `program` is that of the model, which says what it reads; it cannot be run.
     """
 
-    def __init__(self, shape: Shape, quant: str, layers: Sequence[int] | None = None) -> None:
-        """`layers` are the model's own that are made, all when not given."""
+    def __init__(self, shape: Shape, quant: str, layers: Sequence[int] | None = None, mtp: bool = False) -> None:
+        """`layers` are the model's own that are made, all when not given; with `mtp`, a block to draft with, too."""
         self.shape, self.quant = shape, quant_name(quant)
         self.layers = list(range(shape.layers)) if layers is None else list(layers)
         self.path = f"{shape.name} {self.quant} (random weights)"
-        self.metadata: Mapping[str, Any] = shape.of_layers(self.layers)
+        self.metadata: Mapping[str, Any] = shape.of_layers(self.layers, mtp)
         self._tiles: dict[tuple[int, float], NDArray[np.uint8]] = {}
         self.tensors: Mapping[str, TensorInfo] = {}
         weights = Outline(
@@ -229,7 +237,7 @@ class Synthetic:
             lambda name, shape: self.shape.tensor(self.quant, self.layers, name, shape),
             lambda name: self.shape.has(name, self.layers),
         )
-        self.program: Program = outline(self.metadata, weights)
+        self.program: Program = outline(self.metadata, weights, mtp)
         self.tensors = weights.tensors
         self._of_layer: dict[int | None, list[TensorInfo]] = {}
         for info in self.tensors.values():

@@ -11,12 +11,18 @@ from seventy.gguf.file import GGUF
 from seventy.graph.program import Program
 from seventy.graph.weights import Weights
 from seventy.kernels.pages import PAGE
+from seventy.models.blocks.multi_token import with_block
 
 
-def outline(metadata: Mapping[str, Any], weights: Weights) -> Program:
-    """Write the program of a model with this metadata. Raises SeventyError where the engine cannot run it."""
+def outline(metadata: Mapping[str, Any], weights: Weights, mtp: bool = False) -> Program:
+    """Write the program of a model with this metadata, with its block of multi-token prediction where `mtp` says so.
+
+    Raises SeventyError where the engine cannot run it.
+    """
     architecture = models.find(metadata.get("general.architecture"))
     config = architecture.config(metadata)
+    if mtp:
+        config = with_block(config)
     specs = architecture.caches(config)
     program = Program(weights, Pages(specs, 1, "f16"), States(specs, 0), PAGE, 1, 1, config.epsilon, threads=1)
     architecture.build(program, config, weights)
