@@ -104,7 +104,7 @@ class DraftModel(Passes):
 
     def __init__(self, model: Model, vocabularies: Vocabularies, read_share: float) -> None:
         """`read_share` is what it reads for a token of what the model that it guesses for does."""
-        super().__init__(_FIRST_SHARE, read_share)
+        super().__init__(_FIRST_SHARE, read_share, read_share)
         self.model, self.vocabularies = model, vocabularies
 
     def warm(self) -> None:

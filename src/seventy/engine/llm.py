@@ -157,7 +157,10 @@ class LLM:
         self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory, disk=disk,
                            mtp=mtp)  # fmt: skip
         try:
-            drafts = Drafts(lookup=draft != "off", model=MultiToken(self.model) if mtp else None)
+            drafts = Drafts(lookup=draft != "off")
+            if mtp:
+                drafts.model = block = MultiToken(self.model)
+                block.warm()
             if small and vocabularies:
                 load = partial(Model, small, threads, self.model.context, parallel, isa, kv, progress, memory=left)
                 drafts.model = self._draft(load, vocabularies, named=draft != "auto")

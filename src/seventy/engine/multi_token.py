@@ -18,6 +18,7 @@ from seventy.errors import SeventyError
 
 # The most guesses of one text in a step, and how often the first is right before anything was counted.
 _MOST, _FIRST_SHARE = 4, 0.7
+_WARM_PASSES = 3
 
 
 class MultiToken(Passes):
@@ -26,8 +27,23 @@ class MultiToken(Passes):
     name = "MTP"
 
     def __init__(self, model: Model) -> None:
-        super().__init__(_FIRST_SHARE, model.program.bytes_of_one_guess() / model.read_bytes(0))
+        program = model.program
+        with_head, without = (
+            program.bytes_of_one_guess(outputs) / program.bytes_of_one_row(outputs) for outputs in (True, False)
+        )
+        super().__init__(_FIRST_SHARE, with_head, without)
         self.model = model
+
+    def warm(self) -> None:
+        """Run a pass some times: the first is slow, the others say what it takes."""
+        sequence, found = self.model.new_sequence(), list[float]()
+        sequence.reserve(1)
+        for _ in range(_WARM_PASSES):
+            start = time.monotonic()
+            self.step([Segment(0, [0], 1, sequence.pages)])
+            found.append(time.monotonic() - start)
+        sequence.close()
+        self._pass_seconds[1] = min(found)
 
     def open(self, generation: Generation, sequence: CachedSequence) -> "BlockDrafter":
         return BlockDrafter(self, generation, sequence)

@@ -81,12 +81,14 @@ class Passes(ABC):
 
     name: str
 
-    def __init__(self, first_share: float, read_share: float) -> None:
-        """Of first guesses `first_share` should be right; a pass reads `read_share` of what a step does."""
+    def __init__(self, first_share: float, pass_share: float, read_share: float) -> None:
+        """Of first guesses `first_share` should be right; a pass takes `pass_share` of what a step does, and a row that
+        is only read `read_share` of what a row of a prompt does.
+        """
         self.first_share = first_share
         self.counts = Counts(first_share, FIRST_COUNT)
         self.seconds_read = 0.0
-        self._read_share = read_share
+        self._pass_share, self._read_share = pass_share, read_share
         # Seconds of a pass by the number of texts, and of a row where texts are read.
         self._pass_seconds: dict[int, float] = {}
         self._row_seconds: float | None = None
@@ -102,7 +104,7 @@ class Passes(ABC):
     def pass_seconds(self, texts: int, plain: float) -> float:
         """Return what a pass for so many texts takes; first by `plain`, what a step of the model takes."""
         if not self._pass_seconds:
-            return 1.2 * self._read_share * plain
+            return 1.2 * self._pass_share * plain
         return self._pass_seconds[min(self._pass_seconds, key=lambda known: abs(known - texts))]
 
     @property

@@ -572,9 +572,9 @@ class Products(Operations):
         """Return what a step of one row reads of the matrices, in bytes: with its logits, or without."""
         return self._of_one_row(self._step_reads, outputs)
 
-    def bytes_of_one_guess(self) -> int:
+    def bytes_of_one_guess(self, outputs: bool = True) -> int:
         """Return the same of a block of multi-token prediction."""
-        return self._of_one_row(self._reads, True)
+        return self._of_one_row(self._reads, outputs)
 
     def _of_one_row(self, reads: Reads, outputs: bool) -> int:
         return reads.rows + sum(self.slots_per_row * nbytes for _, nbytes in reads.experts) + outputs * reads.outputs
