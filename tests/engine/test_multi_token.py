@@ -1,6 +1,6 @@
 """A model's own block of multi-token prediction drafts: texts are those without, whatever happens to them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gguf
 from seventy import LLM, SeventyError
+from seventy.engine.footprint import least_and_full
 from seventy.engine.model import Model, Segment, Step
 from seventy.engine.multi_token import BlockDrafter
 from seventy.engine.passes import Counts
@@ -180,9 +182,45 @@ def test_nothing_of_the_block_runs_while_nothing_is_guessed(small: Path, monkeyp
         assert len(llm.generate(IDS[:50], 20, ignore_eos=True).token_ids) == 20
 
 
-def test_files_without_the_block(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_the_block(tmp_path: Path, small: Path, caplog: pytest.LogCaptureFixture) -> None:
     without = glm4moe.write(tmp_path / "without.gguf", layers=2)
     with pytest.raises(SeventyError, match=r"--draft mtp\): the file has none; take one with it"):
         LLM(without, draft="mtp")
-    with Model(without, threads=1, context=64, mtp=True) as model:
-        assert not model.predicts
+    declares = rewritten(small, tmp_path / "declares.gguf", lambda name: not name.startswith("blk.2."))
+    with pytest.raises(SeventyError, match="the file names 1 and lacks its tensors"):
+        LLM(declares, draft="mtp")
+    lacks = rewritten(small, tmp_path / "lacks.gguf", lambda name: name != "blk.2.nextn.hnorm.weight")
+    for path, said in ((declares, "it does not draft"), (lacks, "blk.2.nextn.hnorm.weight")):
+        with LLM(path, threads=1, context=64) as llm:
+            assert not llm.model.predicts and len(llm.generate(IDS[:9], 4, ignore_eos=True).token_ids) == 4
+        assert said in caplog.text
+    alone = rewritten(small, tmp_path / "alone.gguf", lambda name: not name.startswith(("blk.0.", "blk.1.")))
+    for draft in ("auto", "off"):
+        with pytest.raises(SeventyError, match="block of multi-token prediction alone, not the model"):
+            LLM(alone, draft=draft)
+
+
+def test_a_block_that_has_no_room_is_left_out(small: Path) -> None:
+    least, without = (least_and_full(small, 256, mtp=mtp)[0] for mtp in (True, False))
+    assert without < least
+    for memory, found in ((least, True), (least - 1, False)):
+        with LLM(small, threads=1, context=256, memory=memory) as llm:
+            assert llm.model.predicts == found and llm.model.memory_bytes <= memory
+
+
+def rewritten(path: Path, to: Path, keeps: Callable[[str], bool]) -> Path:
+    """The file with these of its tensors."""
+    reader = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(str(to), "qwen35")
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            kind = field.types[0]
+            writer.add_key_value(name, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
+    for tensor in reader.tensors:
+        if keeps(tensor.name):
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return to

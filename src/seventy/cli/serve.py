@@ -225,7 +225,8 @@ class _Loader:
     disk: DiskCache | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
-        least, full = least_and_full(path, self.context, self.parallel, self.kv)
+        mtp = self.draft in ("auto", "mtp")
+        least, full = least_and_full(path, self.context, self.parallel, self.kv, mtp)
         small = draft_choice.named(self.draft)
         if small is None:
             return least, full

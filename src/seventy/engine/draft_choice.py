@@ -1,6 +1,7 @@
 """Which draft model there is for a model, if any: the one that was named, or one on this disk that should pay."""
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from seventy.engine.outline import check
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.hub import local
-from seventy.models.blocks.multi_token import has_block
+from seventy.models.blocks.multi_token import has_block, refuse_alone
 from seventy.runtime import reservations
+
+_log = logging.getLogger("seventy.engine")
 
 # Without being named, a draft model is taken for models of so many bytes at least, whose steps take long enough to gain
 # something; and it has at most this share of their bytes. Of several the one nearest to the best share is taken: a pass
@@ -38,23 +41,39 @@ def named(draft: str) -> Path | None:
         raise SeventyError(f"draft must be {known}, not {draft!r}: {error}") from None
 
 
-def multi_token(path: str | os.PathLike[str], draft: str) -> bool:
+def multi_token(
+    path: str | os.PathLike[str], draft: str, context: int | None, sequences: int, kv: str, memory: int | None
+) -> bool:
     """Whether the block of multi-token prediction of the model at `path` is to draft.
 
-    Raises SeventyError with the reason where it was named and there is none.
+    Raises SeventyError with the reason where it was named and cannot; where it was not, a line in the log has it.
     """
     if draft not in ("auto", "mtp"):
         return False
     with GGUF(path) as source:
         config = models.find(source.metadata.get("general.architecture")).config(source.metadata)
+        refuse_alone(config, source.tensors, os.fspath(path))
         there = has_block(config, source.tensors)
-    if there or draft == "auto":
-        return there
-    declared = f"names {config.further_blocks} and lacks its tensors" if config.further_blocks else "has none"
-    raise SeventyError(
-        f"{os.fspath(path)} cannot draft with a block of multi-token prediction (--draft mtp): the file {declared}; "
-        f"take one with it, or --draft auto"
-    )
+    if not there:
+        declared = f"names {config.further_blocks} and lacks its tensors" if config.further_blocks else "has none"
+        if draft == "mtp":
+            raise SeventyError(
+                f"{os.fspath(path)} cannot draft with a block of multi-token prediction (--draft mtp): the file "
+                f"{declared}; take one with it, or --draft auto"
+            )
+        if config.further_blocks:
+            _log.warning("%s %s, of multi-token prediction: it does not draft", os.fspath(path), declared)
+        return False
+    if draft == "mtp":
+        return True
+    try:
+        check(path, kv, mtp=True)
+    except SeventyError as error:
+        _log.warning("going on without the block of multi-token prediction: %s", error)
+        return False
+    least, without = (least_and_full(path, context, sequences, kv, mtp)[0] for mtp in (True, False))
+    # What fits without it only is loaded without it.
+    return least <= _room(memory) or without > _room(memory)
 
 
 def found(

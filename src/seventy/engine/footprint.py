@@ -11,6 +11,7 @@ from seventy.gguf.source import Source
 from seventy.graph.weights import one_row_bytes, packed_bytes, transposed_bytes
 from seventy.models.blocks.config import Config
 from seventy.models.blocks.experts import SHARED_GATE
+from seventy.models.blocks.multi_token import has_block, with_block
 from seventy.runtime.memory import (
     LEAST_CONTEXT,
     LEAST_STATES,
@@ -86,16 +87,19 @@ def _columns(c: Config) -> int:
 
 
 def least_and_full(
-    path: str | os.PathLike[str], context: int | None = None, sequences: int = 1, kv: str = "f16"
+    path: str | os.PathLike[str], context: int | None = None, sequences: int = 1, kv: str = "f16", mtp: bool = False
 ) -> tuple[int, int]:
     """Bytes a model file needs with a cache for the shortest text that it is loaded for, and for one whole text.
 
     With `context` these are the same; without it the shortest has LEAST_CONTEXT tokens and a whole one MOST_CONTEXT, or
-    as many as the model was made for. Raises SeventyError for a file that cannot be used.
+    as many as the model was made for. With `mtp`, its block of multi-token prediction is counted where it has one.
+    Raises SeventyError for a file that cannot be used.
     """
     with GGUF(path) as source:
         architecture = models.find(source.metadata.get("general.architecture"))
         config = architecture.config(source.metadata)
+        if mtp and has_block(config, source.tensors):
+            config = with_block(config)
         sizes = footprint(source, config, architecture.caches(config), kv)
     least, full = (min(sizes.context, context or most) for most in (LEAST_CONTEXT, MOST_CONTEXT))
     fewest = min(LEAST_STATES, sizes.states(sequences))

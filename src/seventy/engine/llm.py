@@ -146,7 +146,7 @@ class LLM:
         self._chat: ChatFormat | None = None
         self.draft_model: Model | None = None
         small = draft_choice.named(draft)
-        mtp = draft_choice.multi_token(path, draft)
+        mtp = draft_choice.multi_token(path, draft, context, sequences, kv, memory)
         if draft == "auto" and not mtp:
             small = draft_choice.found(path, context, sequences, kv, memory)
         self.draft_path = small

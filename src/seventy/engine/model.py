@@ -190,6 +190,7 @@ class Model:
             self.metadata: Any = tensors.metadata
             architecture = models.find(tensors.metadata.get("general.architecture"))
             self.config = config = architecture.config(tensors.metadata)
+            multi_token.refuse_alone(config, tensors.tensors, tensors.path)
             if mtp and multi_token.has_block(config, tensors.tensors):
                 self.config = config = multi_token.with_block(config)
             if context is not None and context < 1:

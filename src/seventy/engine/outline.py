@@ -29,15 +29,20 @@ def outline(metadata: Mapping[str, Any], weights: Weights, mtp: bool = False) ->
     return program
 
 
-def check(path: str | os.PathLike[str], kv: str) -> None:
-    """Raise SeventyError for a model's file that the engine cannot run with such a cache, without loading it."""
+def check(path: str | os.PathLike[str], kv: str, mtp: bool = False) -> None:
+    """Raise SeventyError for a model's file that the engine cannot run with such a cache, without loading it.
+
+    With `mtp`, also where it cannot run its block of multi-token prediction.
+    """
     with GGUF(path) as source:
         architecture = models.find(source.metadata.get("general.architecture"))
         config = architecture.config(source.metadata)
+        if mtp:
+            config = with_block(config)
         check_kind(architecture.caches(config), kv)
         weights = Weights(source, runs=config.runs)
         try:
-            outline(source.metadata, weights)
+            outline(source.metadata, weights, mtp)
             weights.refuse_unused()
         finally:
             weights.close()

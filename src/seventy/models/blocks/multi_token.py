@@ -7,6 +7,7 @@ kind with keys and values of its own. What it gives expects the next token, and 
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from seventy.errors import SeventyError
 from seventy.graph.buffers import Buffer
 from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
@@ -20,6 +21,15 @@ Layer = Callable[[int, Buffer], None]
 def has_block(c: Config, tensors: Collection[str]) -> bool:
     """Whether a file with these tensors has what the model's first further block needs; some declare it only."""
     return c.further_blocks > 0 and PROJECTION.format(c.layers) in tensors
+
+
+def refuse_alone(c: Config, tensors: Collection[str], path: object) -> None:
+    """Raise SeventyError for a file that holds such a block and not the model that it is of."""
+    if has_block(c, tensors) and "blk.0.attn_norm.weight" not in tensors:
+        raise SeventyError(
+            f"{path} holds a model's block of multi-token prediction alone, not the model; take a file that has both, "
+            f"which --draft auto and --draft mtp then draft with"
+        )
 
 
 def with_block(c: Config) -> Config:
