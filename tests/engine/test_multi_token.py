@@ -86,11 +86,11 @@ def test_the_text_is_the_one_without(path: Path, plain: LLM, monkeypatch: pytest
         guess_always(llm, monkeypatch)
         assert all_of(llm, prompts, 40, samplings) == expected
         counts = llm.scheduler.drafts.counts["model"]
-        assert counts[0] > 150 and counts[1] < 30
+        assert counts[0] > 40 and counts[1] < counts[0] // 4
         Oracle(monkeypatch, [[*ids, *text] for ids, text in zip(prompts, expected, strict=True)])
         before = counts[1]
         assert all_of(llm, prompts, 40, samplings) == expected
-        assert counts[1] - before > 40
+        assert counts[1] - before > 10
         # There is no room for all of them at once: some were preempted and went on.
         assert llm.scheduler.statistics.preempted > 0
         # Another turn goes on from what was written and drafted.
