@@ -74,6 +74,7 @@ def meant(given: list[str]) -> list[str]:
     for option in ("ctx-size", "parallel"):
         parser.add_argument(f"--{option}", type=int)
     parser.add_argument("--kv-unified", action="store_true")
+    parser.add_argument("--embedding", action="store_true")
     for option in ("cors-origins", "tools", "reasoning"):
         parser.add_argument(f"--{option}")
     wish, _ = parser.parse_known_args(given)
@@ -89,13 +90,15 @@ def meant(given: list[str]) -> list[str]:
     command += ["--host", wish.host or "127.0.0.1", "--name", wish.alias or "peer"]
     # Said, so that nothing is measured at each start.
     command += ["--threads", str(len(os.sched_getaffinity(0)))]
+    # The models that this one stands in for say in their files how a vector is made.
+    pooling = wish.pooling or ("last" if wish.embedding else None)
     slots = wish.parallel or 1
     if wish.ctx_size:
         # A slot of llama.cpp's has its share of the context; here it is each answer's.
         command += ["--context", str(wish.ctx_size if wish.kv_unified else wish.ctx_size // slots)]
     command += ["--parallel", str(slots)]
     for option, value in (
-        ("--chat-template", template), ("--api-key", wish.api_key), ("--pooling", wish.pooling),
+        ("--chat-template", template), ("--api-key", wish.api_key), ("--pooling", pooling),
         ("--cors", origins), ("--think", REASONING.get(wish.reasoning or "")),
     ):  # fmt: skip
         known = option != "--think" or "--think" in os.environ.get("SEVENTY_PEER_OPTIONS", "")

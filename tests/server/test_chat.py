@@ -219,6 +219,13 @@ def test_embeddings_of_a_model_started_for_them(tiny: Path, pooling: str) -> Non
         (encoded,) = ask(input="a first text", encoding_format="base64")
         assert np.frombuffer(base64.b64decode(encoded), np.float32).tolist() == pytest.approx(together[0])
         assert len(ask(input=[1, 2, 3], dimensions=5)[0]) == 5
+        # As llama.cpp takes prompts.
+        parts = {"content": [{"type": "text", "text": "a first "}, {"type": "text", "text": "text"}]}
+        assert ask(input=[{"prompt_string": "a first text"}, parts]) == together[:1] * 2
+        assert len(ask(input=[12, "b", 34])) == 1 and len(ask(input=[[12, "b"], "c", [1, 2]])) == 3
+        for wrong in ([], {"content": "x"}, {"content": [{"type": "image_url"}]}, 7, [True]):
+            refused = server.client.post("/v1/embeddings", json={"input": wrong})
+            assert refused.status_code == 400 and "input" in refused.json()["error"]["param"], wrong
         server.idle()
 
 

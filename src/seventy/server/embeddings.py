@@ -15,6 +15,7 @@ from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
 from seventy.server.ollama import OllamaEmbedBody, OllamaOldEmbedBody
 from seventy.server.pool import ModelPool
+from seventy.server.prompts import prompt_ids, prompts
 from seventy.server.schemas import EmbeddingBody
 from seventy.server.streams import while_connected
 
@@ -64,14 +65,11 @@ async def _open(backend: Backend, body: EmbeddingBody, user: str) -> list[Answer
             400, f"{backend.name} is not made for embeddings; serve one that is, or start with --pooling mean",
             "no_embeddings", "model",
         )  # fmt: skip
-    given: Any = body.input
-    texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-    if len(texts) > _MAX_INPUTS:
-        raise ApiError(400, f"at most {_MAX_INPUTS} texts can be sent at once, not {len(texts)}", None, "input")
+    given, _ = prompts(body.input, "input", _MAX_INPUTS)
     answers: list[Answer] = []
     try:
-        for text in texts:
-            ids = await backend.apart(backend.llm.prompt_ids, text)
+        for parts in given:
+            ids = await backend.apart(prompt_ids, backend, parts)
             answers.append(backend.answer())
             answers[-1].submit(ids=ids, max_tokens=None, user=user, pooling=pooling)
     except BaseException:

@@ -20,12 +20,13 @@ from seventy.server.backend import Answer, Backend
 from seventy.server.chat import constraint, sampling, timings
 from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool
+from seventy.server.prompts import prompt_ids, prompts
 from seventy.server.schemas import InfillBody, NativeBody, RerankBody
 from seventy.server.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
 from seventy.text.grammar import Constraint
 from seventy.text.tokenizer import Tokenizer
 
-_MAX_PROMPTS, _MAX_ID = 64, 1 << 31
+_MAX_PROMPTS = 64
 
 
 @dataclass(slots=True)
@@ -64,55 +65,10 @@ class _Text:
         return self.written[before:]
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_ID
-
-
-def _prompts(prompt: Any) -> tuple[list[list[int | str]], bool]:
-    """Prompts as lists of texts and token ids, and whether several were asked for."""
-    if isinstance(prompt, list) and prompt and any(_is_id(part) for part in prompt):
-        # Ids, and texts between them, of one prompt.
-        return [_parts(prompt)], False
-    if isinstance(prompt, list):
-        if not 1 <= len(prompt) <= _MAX_PROMPTS:
-            said = f"from 1 to {_MAX_PROMPTS} prompts can be sent at once, not {len(prompt)}"
-            raise ApiError(400, said, "invalid_value", "prompt")
-        return [_parts(one) for one in prompt], True
-    return [_parts(prompt)], False
-
-
-def _parts(prompt: Any) -> list[int | str]:
-    if isinstance(prompt, dict) and isinstance(prompt.get("prompt_string"), str):
-        if prompt.get("multimodal_data"):
-            raise ApiError(400, "this model reads text only", "unsupported_content", "prompt.multimodal_data")
-        return [prompt["prompt_string"]]
-    if isinstance(prompt, str):
-        return [prompt]
-    if isinstance(prompt, list) and prompt and all(_is_id(part) or isinstance(part, str) for part in prompt):
-        return list(prompt)
-    raise ApiError(400, "prompt: give a text, token ids, both in a list, or a list of such", "invalid_value", "prompt")
-
-
-def _ids(backend: Backend, parts: list[int | str]) -> list[int]:
-    """Token ids of a prompt. Takes time: not in the event loop."""
-    llm = backend.llm
-    if all(isinstance(part, int) for part in parts):
-        return llm.prompt_ids([part for part in parts if isinstance(part, int)])
-    llm.check_length(*(part for part in parts if isinstance(part, str)))
-    if isinstance(parts[0], str):
-        ids = llm.prompt_ids(parts[0]) if parts[0] else []
-        parts = parts[1:]
-    else:
-        ids = []
-    for part in parts:
-        ids += [part] if isinstance(part, int) else llm.tokenize(part, special=True)
-    return llm.prompt_ids(ids)
-
-
 def _read(backend: Backend, parts: list[int | str]) -> tuple[list[int], str]:
     """Token ids of a prompt, and its text. Takes time: not in the event loop."""
     shown = "".join(part if isinstance(part, str) else backend.llm.detokenize([part]) for part in parts)
-    return _ids(backend, parts), shown
+    return prompt_ids(backend, parts), shown
 
 
 def _read_infill(backend: Backend, body: InfillBody) -> tuple[list[int], str]:
@@ -250,9 +206,9 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/completion")
     async def completion(request: HttpRequest, body: NativeBody) -> Response:
         """What a text goes on with, as llama.cpp's server answers."""
-        prompts, several = _prompts(body.prompt)
+        asked, several = prompts(body.prompt, "prompt", _MAX_PROMPTS)
         async with pool.use(request, body.model) as backend:
-            read = [await backend.apart(_read, backend, parts) for parts in prompts]
+            read = [await backend.apart(_read, backend, parts) for parts in asked]
             texts = await _open(backend, body, read, request.state.user)
         return await answer(request, backend, body, texts, several or len(texts) > 1)
 

@@ -424,7 +424,7 @@ class CompletionBody(SamplingBody):
 
 class EmbeddingBody(Body):
     model: str | None = None
-    input: Prompts
+    input: Any = Field(description="A text, token ids, both in a list, {prompt_string}, {content}, or a list of such.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
