@@ -47,6 +47,7 @@ def _joined(text: str) -> str:
 
 def _linked(text: str, language: str, pages: dict[str, str]) -> str:
     """Links between files of docs/ as links between pages of the site, whose languages are folders."""
+
     def link(match: re.Match[str]) -> str:
         target, anchor = _OTHERS.get(match[1], match[1]), match[2] or ""
         chinese, name = target.endswith(_CHINESE), target.replace(_CHINESE, ".md")
