@@ -15,14 +15,15 @@ from seventy.server.pool import ModelPool
 _INTRODUCTIONS = {
     "zh": (
         "# 命令\n\n由程序生成，与当前版本一致；说明文字目前是英文。`seventy help 命令` 显示同样的内容。\n",
-        "# HTTP 接口\n\n由程序生成。运行中的服务在 `/openapi.json` 给出完整的字段。OpenAI 之外的字段、错误和限制见[英文页](serving.md)。\n",
+        "# HTTP 接口\n\n由程序生成。运行中的服务在 `/openapi.json` 给出完整的字段。"
+        "OpenAI 之外的字段、错误和限制见[英文页](serving.md)。\n",
     ),
     "en": (
         "# Commands\n\nGenerated from this version of the program; `seventy help COMMAND` shows the same.\n",
-        "# HTTP API\n\nGenerated from the program; a running server has every field at `/openapi.json`. Fields beyond OpenAI's, errors "
-        "and limits: [serving](serving.md#the-api).\n",
+        "# HTTP API\n\nGenerated from the program; a running server has every field at `/openapi.json`. "
+        "Fields beyond OpenAI's, errors and limits: [serving](serving.md#the-api).\n",
     ),
-}  # fmt: skip
+}
 
 
 def pages(language: str) -> dict[str, str]:
