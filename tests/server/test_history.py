@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -167,6 +168,31 @@ def test_killed_while_writing_it_loses_nothing_that_was_kept(tmp_path: Path) -> 
     database = sqlite3.connect(path)
     assert database.execute("pragma integrity_check").fetchone() == ("ok",)
     database.close()
+
+
+def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
+    code = (
+        "import sqlite3, sys; from pathlib import Path; from seventy.server.errors import ApiError\n"
+        "from seventy.server.history import History\n"
+        "history, kept = History(Path('h.db')), []\n"
+        "try:\n"
+        "    for at in range(200): history.write('anna', str(at), 0, '\"' + 'x' * 20000 + '\"'); kept.append(str(at))\n"
+        "except ApiError as error: assert error.status == 507, error\n"
+        "else: sys.exit('the disk was not full')\n"
+        "assert len(kept) > 5 and [each['id'] for each in history.changes('anna')] == kept\n"
+        # There is room again: what is kept then is kept.
+        "Path('other').unlink(); history.write('anna', 'last', 0, '\"y\"'); history.close()\n"
+        "history = History(Path('h.db')); assert len(history.export('anna')) == len(kept) + 1; history.close()\n"
+        "assert sqlite3.connect('h.db').execute('pragma integrity_check').fetchone() == ('ok',); print('kept')\n"
+    )
+    # A disk of 3 MB of its own, a third of it taken.
+    mount = 'mount -t tmpfs -o size=3m tmpfs "$1" && cd "$1" && head -c 1000000 /dev/zero > other && exec "$2" -c "$3"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(tmp_path)]
+    probe = [*command[:4], "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run(probe).returncode:
+        pytest.skip("no disk of our own may be mounted here")
+    found = subprocess.run([*command, sys.executable, code], capture_output=True, text=True, env=os.environ)
+    assert found.stdout == "kept\n", found.stderr
 
 
 def test_a_place_that_cannot_be_is_said(tmp_path: Path) -> None:

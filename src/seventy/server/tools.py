@@ -74,6 +74,10 @@ class Tools:
         for server in self._servers.values():
             await server.close()
 
+    def is_allowed(self, tool: ServedTool) -> bool:
+        """Whether the owner lets it be called without asking, as long as its description stays."""
+        return tool.name in self._servers[tool.server].config.allow
+
     def _asks(self, server: ToolServer, tool: ServedTool, user: str) -> bool:
         """Whether a call needs the user: unless the owner allows it, and the tool is what it was at first."""
         if tool.name not in server.config.allow:
@@ -115,13 +119,14 @@ def router(tools: Tools | None) -> APIRouter:
 
     @routes.get("/tools")
     async def listed(request: HttpRequest) -> dict[str, Any]:
-        """The tools of who asks; `asks` where each call is to be agreed to."""
+        """The tools of who asks; `asks` where calls are to be agreed to, `changed` where only since it changed."""
         mine, user = of(request)
         found, problems = await mine.of(user)
         return {
             "tools": [
                 {"name": tool.full_name, "description": tool.description, "parameters": tool.parameters,
-                 "digest": tool.digest, "asks": asks} for tool, asks in found
+                 "digest": tool.digest, "asks": asks, "changed": asks and mine.is_allowed(tool)}
+                for tool, asks in found
             ],
             "problems": problems,
         }  # fmt: skip

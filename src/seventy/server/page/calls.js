@@ -44,7 +44,10 @@ export const stateOf = node => node.calls?.map(call => [busy.has(call.id), call.
 
 /** Notes how a finished answer's calls were described, and runs those that need nobody. */
 export async function begin(conversation, node) {
-  for (const call of node.calls) call.digest = offered.get(call.name)?.digest ?? "";
+  for (const call of node.calls) {
+    const tool = offered.get(call.name);
+    Object.assign(call, { digest: tool?.digest ?? "" }, tool?.changed && { note: "asks" });
+  }
   await store.save(conversation);
   page.drawn(conversation, node);
   if (alone(conversation, node) > MOST_ALONE) return;
