@@ -10,10 +10,11 @@ import pytest
 
 import gguf
 from seventy import LLM, SeventyError
+from seventy.engine.drafts import Drafts
 from seventy.engine.footprint import least_and_full
 from seventy.engine.model import Model, Segment, Step
 from seventy.engine.multi_token import BlockDrafter
-from seventy.engine.passes import Counts
+from seventy.engine.passes import Counts, Worth
 from seventy.engine.request import Finished
 from tests.engine.test_drafts import SAMPLINGS, always
 from tests.engine.test_scheduler import Asked, alone, prompt
@@ -66,6 +67,7 @@ def guess_always(llm: LLM, patch: pytest.MonkeyPatch) -> None:
     """Let steps carry all guesses of the block and no others, however often they were wrong."""
     always(llm.scheduler, patch)
     patch.setattr(Counts, "chances", lambda counts, most: [1.0] * most)
+    patch.setattr(Drafts, "_worth", lambda drafts, *of: Worth())
     llm.scheduler.drafts.make_lookup = None
 
 
@@ -173,6 +175,31 @@ class Disturbed:
         if self.count == 4 and self._wrong:
             raise self._wrong
         return replace(step, bad=frozenset({0})) if self.count == 4 else step
+
+
+@pytest.mark.parametrize(("worth", "most"), [(Worth(), 4), (Worth(0.4, 0.6), 2), (Worth(0.6, 0.6), 1), (Worth(1.1), 0)])
+def test_guesses_that_are_not_certain_enough_are_left_out(
+    worth: Worth, most: int, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_certain(drafter: BlockDrafter, logits: np.ndarray) -> np.ndarray:
+        # The first guess is certain, of the others one of two is as likely as the other.
+        logits[:] = -np.inf
+        logits[[7, 9][: 1 + bool(drafter.guesses)]] = 0
+        return logits
+
+    with LLM(small, threads=1, context=256, draft="mtp") as llm:
+        guess_always(llm, monkeypatch)
+        monkeypatch.setattr(Drafts, "_worth", lambda drafts, *of: worth)
+        monkeypatch.setattr(BlockDrafter, "_ours", half_certain)
+        guesses, propose = list[int](), llm.scheduler.drafts.propose
+        monkeypatch.setattr(llm.scheduler.drafts, "propose", lambda *of: noted(guesses, propose(*of)))
+        llm.generate(IDS[:20], 20, ignore_eos=True)
+    assert set(guesses[:-4]) == {most}
+
+
+def noted(numbers: list[int], guesses: list[list[int]]) -> list[list[int]]:
+    numbers += [len(each) for each in guesses]
+    return guesses
 
 
 def test_nothing_of_the_block_runs_while_nothing_is_guessed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from seventy.cache.prefix import Sequence as CachedSequence
 from seventy.engine.generation import Generation
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.lookup import Lookup, Memory
-from seventy.engine.passes import PassDrafter, Passes
+from seventy.engine.passes import PassDrafter, Passes, Worth
 
 _log = logging.getLogger("seventy.engine")
 
@@ -138,7 +138,8 @@ class Drafts:
     def propose(self, texts: Sequence[TextDrafts], numbers: Sequence[int]) -> list[list[int]]:
         """Return so many guesses of each text, or fewer."""
         try:
-            self._ask_model([(text.model, n) for text, n in zip(texts, numbers, strict=True) if n and text.by_model])
+            wanted = [(text.model, n) for text, n in zip(texts, numbers, strict=True) if n and text.by_model]
+            self._ask_model(wanted, len(texts))
         except Exception:
             # Nobody's text depends on it.
             _log.exception("%s failed and is not asked any more", self.model.name if self.model else "the draft model")
@@ -151,7 +152,7 @@ class Drafts:
                 guesses.append(text.lookup.propose(n) if n and text.lookup else [])
         return guesses
 
-    def _ask_model(self, wanted: Sequence[tuple[PassDrafter | None, int]]) -> None:
+    def _ask_model(self, wanted: Sequence[tuple[PassDrafter | None, int]], texts: int) -> None:
         ready = list[tuple[PassDrafter, int]]()
         self._read_seconds = self._expected = 0.0
         for drafter, n in wanted:
@@ -165,7 +166,13 @@ class Drafts:
         if ready and self.model:
             passes = max(n for _, n in ready)
             self._expected = passes * self.model.pass_seconds(len(ready), self.governor.cost(len(ready)))
-            self.model.guess(ready)
+            self.model.guess(ready, self._worth(texts, sum(n for _, n in ready), self._expected / passes))
+
+    def _worth(self, texts: int, guesses: int, pass_seconds: float) -> Worth:
+        """How likely guesses must be to pay for their rows, of so many in a step, and for another pass."""
+        cost = self.governor.cost
+        row = max(0.0, cost(texts + guesses) - cost(texts)) / guesses
+        return Worth(self.governor.tokens_of(row, texts), self.governor.tokens_of(row + pass_seconds, texts))
 
     def observe(self, text: TextDrafts, drafted: int, accepted: int) -> None:
         """Take in what a step wrote of a text, and how many of its guesses were right."""

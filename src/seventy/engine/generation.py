@@ -91,6 +91,11 @@ class Generation:
 
         return choose
 
+    def certainty(self, logits: NDArray[np.float32]) -> float:
+        """Return how likely the likeliest token is by logits; 0 where none is a number."""
+        values, _ = self._top_k(logits, 1)
+        return 1 / self._top_k.mass(logits, float(values[0])) if len(values) else 0.0
+
     def cut(self, cut_by: str) -> Piece:
         """End the text here for want of something; return what was held back of it."""
         return Piece(self._end("length", cut_by), (), ())

@@ -136,6 +136,10 @@ class Governor:
             slope = (exp(self._seconds[known[at]] + self._load) - low) / (known[at] - below)
         return max(low + slope * (rows - below), low / 2)
 
+    def tokens_of(self, seconds: float, texts: int) -> float:
+        """Return how many tokens steps of so many texts without guesses write in these seconds."""
+        return texts * seconds / self.cost(texts)
+
     def costs(self) -> list[tuple[int, float]]:
         """Return the seconds of steps by the rows that were measured."""
         return [(rows, self.cost(rows)) for rows in self._rows]

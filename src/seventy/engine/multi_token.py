@@ -24,7 +24,7 @@ _WARM_PASSES = 3
 class MultiToken(Passes):
     """Guesses of the block of a model that has one."""
 
-    name = "MTP"
+    name, cuts = "MTP", True
 
     def __init__(self, model: Model) -> None:
         program = model.program

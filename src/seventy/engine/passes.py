@@ -8,6 +8,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ LITTLE = 8
 # Reading so many rows or more says what a row takes.
 LEAST_TAIL = 32
 _WEIGHT = 1 / 8
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """Which guesses pay by how likely they are to be right, all before them right, too: those of at least `row` their
+    row of the step, those of at least `next_pass` another pass behind them.
+    """
+
+    row: float = 0.0
+    next_pass: float = 0.0
 
 
 class Counts:
@@ -77,9 +88,13 @@ class Counts:
 
 
 class Passes(ABC):
-    """Guesses for all texts of one scheduler, in its thread. `name` says what makes them."""
+    """Guesses for all texts of one scheduler, in its thread. `name` says what makes them.
+
+    With `cuts`, a guess is left out, and those behind it, where what makes it is not certain enough.
+    """
 
     name: str
+    cuts = False
 
     def __init__(self, first_share: float, pass_share: float, read_share: float) -> None:
         """Of first guesses `first_share` should be right; a pass takes `pass_share` of what a step does, and a row that
@@ -123,11 +138,14 @@ class Passes(ABC):
             known = seconds / rows if self._row_seconds is None else self._row_seconds
             self._row_seconds = known + (seconds / rows - known) * _WEIGHT
 
-    def guess(self, wanted: Sequence[tuple["PassDrafter", int]]) -> None:
-        """Let each drafter guess so many tokens (`PassDrafter.guesses`), fewer where something prevents it."""
+    def guess(self, wanted: Sequence[tuple["PassDrafter", int]], worth: Worth | None = None) -> None:
+        """Let each drafter guess so many tokens (`PassDrafter.guesses`), fewer where something prevents it or it does
+        not pay.
+        """
+        worth = worth if worth and self.cuts else None
         wanted = [(drafter, n) for drafter, n in wanted if drafter.begin(n)]
         for done in range(max((n for _, n in wanted), default=0)):
-            active = [drafter for drafter, n in wanted if n > done and drafter.able]
+            active = [drafter for drafter, n in wanted if n > done and drafter.able and drafter.certain]
             if not active:
                 return
             start = time.monotonic()
@@ -139,7 +157,7 @@ class Passes(ABC):
                 known = self._pass_seconds.setdefault(len(active), seconds)
                 self._pass_seconds[len(active)] = known + (seconds - known) * _WEIGHT
             for drafter, row in zip(active, logits, strict=True):
-                drafter.take(row)
+                drafter.take(row, worth)
 
 
 class PassDrafter(ABC):
@@ -152,7 +170,9 @@ class PassDrafter(ABC):
         self.guesses: list[int] = []
         self._at = 0
         self._choose: Callable[[NDArray[np.float32]], int] | None = None
-        self.able = True
+        # How likely all of them are right by what makes them, and whether that is worth another pass.
+        self._chance = 1.0
+        self.able = self.certain = True
 
     def chances(self, most: int) -> list[float]:
         """Return how likely it is that the first guess is right, the first two, and so on; `most` at most."""
@@ -184,7 +204,7 @@ class PassDrafter(ABC):
         if not self._reserve(n):
             self.close()
             return False
-        self._choose = self._generation.chooser()
+        self._choose, self._chance, self.certain = self._generation.chooser(), 1.0, True
         return True
 
     @abstractmethod
@@ -195,13 +215,19 @@ class PassDrafter(ABC):
     def segment(self) -> Segment:
         """The next pass of this text: its last tokens, or the last guess."""
 
-    def take(self, logits: NDArray[np.float32] | None) -> None:
-        """Guess the next token by the logits of a pass; None where they are no numbers."""
+    def take(self, logits: NDArray[np.float32] | None, worth: Worth | None = None) -> None:
+        """Guess the next token by the logits of a pass, None where they are no numbers, if that is worth its row."""
         assert self._choose is not None
         try:
             if logits is None:
                 raise SeventyError("its answer is not a number (NaN or infinity)")
-            guess = self._choose(self._ours(logits))
+            logits = self._ours(logits)
+            if worth:
+                self._chance *= self._generation.certainty(logits)
+                self.certain = self._chance >= worth.next_pass
+                if self._chance < worth.row:
+                    return
+            guess = self._choose(logits)
         except SeventyError as error:
             self.give_up(error)
             return

@@ -372,7 +372,9 @@ class Scheduler:
         else:
             # With the time that choosing the tokens took.
             seconds, texts = time.monotonic() - start, [task.drafts for task, _, _ in answers]
-            gained = self.drafts.record(texts, written, n_rows, seconds, drafting if n_rows > len(texts) else 0.0)
+            # Guesses that were left out after all took their time, too.
+            guessed = any(n > 1 for _, n in planned)
+            gained = self.drafts.record(texts, written, n_rows, seconds, drafting if guessed else 0.0)
             self.statistics.gained_seconds += gained
         for task, _ in batch:
             if task.generation.reason and task in self._running:
