@@ -91,9 +91,9 @@ def test_a_pass_that_another_program_stopped_is_not_the_guesses_fault(
         monkeypatch.setattr(drafts.governor, "record", watched)
         guess, took = drafts.model.guess, list[float]()  # type: ignore[union-attr]
 
-        def slow(wanted: Any) -> None:
+        def slow(wanted: Any, worth: Any) -> None:
             start = time.monotonic()
-            guess(wanted)
+            guess(wanted, worth)
             time.sleep(0.2 if len(took) == 5 else 0)
             took.append(time.monotonic() - start)
 
