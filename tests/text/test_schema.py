@@ -7,7 +7,7 @@ from seventy.text.calls import STYLES
 from seventy.text.calls.json_calls import Hermes
 from seventy.text.calls.xml_calls import FunctionElements
 from seventy.text.grammar import ConstraintError, Grammars
-from seventy.text.schema import relaxed
+from seventy.text.schema import closed, relaxed
 from seventy.text.tokenizer import Tokenizer
 from tests.support import vocabularies
 from tests.support.tiny import byte_tokens
@@ -49,6 +49,23 @@ def test_what_only_narrows_is_let_go(schema: dict[str, Any], gone: list[str], gr
     assert all(place.startswith("tools.f.") for place in found)
     # Texts without quotes have no form in the first place.
     assert grammars.calls(FunctionElements.grammar, tools, True)
+
+
+def test_a_call_has_the_arguments_that_its_schema_names(grammars: Grammars) -> None:
+    inner = {"type": "object", "properties": {"b": {"enum": [1]}}, "required": ["b"]}
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": inner}}, "required": ["a"]}
+
+    def may_end_only(text: str, **more: Any) -> bool:
+        tool = {"type": "function", "function": {"name": "f", "parameters": {**schema, **more}}}
+        constraint = grammars.calls(Hermes.grammar, [tool], False)
+        for token in grammars._tokenizer.encode('<tool_call>\n{"name": "f", "arguments": {"a": [{"b": 1' + text):
+            constraint.accept(token)
+        return ord(",") not in vocabularies.allowed(constraint, 258)
+
+    assert may_end_only("") and may_end_only("}]")
+    assert not may_end_only("}]", additionalProperties=True)
+    for other in ({"properties": {}, "patternProperties": {}}, {"allOf": [schema, {"properties": {}}]}, {}):
+        assert closed(other) == other
 
 
 def test_what_can_be_followed_stays(grammars: Grammars) -> None:

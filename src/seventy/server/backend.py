@@ -128,6 +128,8 @@ class Backend:
         self.name, self.llm = name, llm
         self.scheduler = llm.scheduler
         self.grammars = Grammars(llm.tokenizer)
+        # Before anybody's answer is written, which would stand still for half a second.
+        self.grammars.prepare()
         # What a text depends on besides model, request and seed: the version, and the instructions and vector width.
         # A timing trial may choose another width at another start (runtime/tuning.py), and sums then round differently.
         self.fingerprint = f"seventy-{__version__}-{llm.model.isa.name}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seventy.errors import SeventyError
 from seventy.text.calls.arguments import WHITESPACE
 from seventy.text.calls.base import Tool, parameters
-from seventy.text.schema import relaxed
+from seventy.text.schema import closed, relaxed
 from seventy.text.tokenizer import Tokenizer
 
 # What one token may cost: all answers of a step wait for it. With 600 items in a row a mask took 28 s, with 400 9 ms
@@ -105,7 +105,7 @@ class _Matcher:
 
 
 class Grammars:
-    """Makes constraints for a tokenizer; the vocabulary is prepared on first use (a second for 128k tokens)."""
+    """Makes constraints for a tokenizer; the vocabulary is prepared on first use, or before by `prepare`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -119,6 +119,10 @@ class Grammars:
         if not self._tokenizer.shows_control:
             return self._vocabulary
         return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Wrapped(self._tokenizer, marks=True)))
+
+    def prepare(self) -> None:
+        """Prepare the vocabulary: a second for 128k tokens, in part of which no other thread of Python goes on."""
+        _ = self._vocabulary, self._with_marks
 
     def json(self) -> Constraint:
         """Any JSON object."""
@@ -165,8 +169,10 @@ class Grammars:
     ) -> Constraint:
         """Calls of these tools in a style's grammar, in which the control tokens that mark calls are text.
 
-        Schemas are relaxed as those of answers are. SeventyError for one that cannot be used, with its tool's name.
+        Schemas are relaxed as those of answers are, and closed: no other arguments than those they name. SeventyError
+        for one that cannot be used, with its tool's name.
         """
+        tools = [{**tool, "function": {**tool["function"], "parameters": closed(parameters(tool))}} for tool in tools]
         try:
             # References that lead back to themselves show where an answer cannot go on, not at its beginning.
             self._check([tool for tool in tools if '"$ref"' in json.dumps(tool)])

@@ -1,5 +1,6 @@
 """JSON schemas that grammars cannot follow in every point: what only narrows the values is let go, and named."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,13 @@ _FORMATS = frozenset(
 _ONE = ("items", "additionalProperties", "additionalItems")
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
+# Beside properties, what may name others.
+_OTHERS = frozenset(
+    (
+        "additionalProperties", "patternProperties", "unevaluatedProperties", "anyOf", "oneOf", "if", "$ref",
+        "dependentSchemas", "dependencies",
+    )
+)  # fmt: skip
 # Rust's regular expressions have neither of both.
 _LOOKS_OR_REFERS = re.compile(r"\(\?(?:=|!|<=|<!)|\\[1-9]")
 
@@ -58,7 +66,22 @@ def relaxed(schema: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any],
     return result, gone
 
 
-def _cannot_be_followed(key: str, value: Any) -> bool:
-    if key == "format":
-        return value not in _FORMATS
-    return key == "pattern" and isinstance(value, str) and _LOOKS_OR_REFERS.search(value) is not None
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a function's arguments without properties that it does not name, where it does not speak of others.
+
+    A small model that may add properties without end does. Schemas that are put together (allOf) stay as they are.
+    """
+    return dict(schema) if '"allOf"' in json.dumps(schema) else _closed(schema)
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(schema)
+    for key in ("items", "additionalProperties"):
+        if isinstance(value := schema.get(key), Mapping):
+            result[key] = _closed(value)
+    if isinstance(named := schema.get("properties"), Mapping):
+        result["properties"] = {key: _closed(one) if isinstance(one, Mapping) else one for key, one in named.items()}
+        if not _OTHERS & schema.keys():
+            result["additionalProperties"] = False
+    return result
