@@ -190,8 +190,9 @@ def injected(llm: LLM, rights: Sequence[float], tokens: int, peer: LlamaCpp | No
     one = statistics.median(step.seconds for step in log)
     for right in rights:
         drafts = Drafts()
+        # A drafter that is never right hopes all the same.
         drafts.make_lookup = lambda seen, user, right=right: Told(  # type: ignore[misc]
-            seen, whole, right, llm.model.config.vocabulary, right
+            seen, whole, right, llm.model.config.vocabulary, right or 0.6
         )
         llm.scheduler.drafts = drafts
         for _ in range(2):
@@ -203,7 +204,7 @@ def injected(llm: LLM, rights: Sequence[float], tokens: int, peer: LlamaCpp | No
         limit = expected(right, best) / cost(1 + best)
         print(
             f"right {right:.0%}: {written / seconds:.1f} tok/s, {1 / one:.1f} without; arithmetic {limit:.1f} with "
-            f"{best} guesses a step; steps by rows "
+            f"{best} guesses a step; passes {passes(steps):.3f} of those of one row a token; steps by rows "
             + ", ".join(f"{rows}: {1e3 * each:.1f} ms" for rows, each in drafts.governor.costs()),
             flush=True,
         )

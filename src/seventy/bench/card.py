@@ -276,14 +276,20 @@ def _result_problems(card: Card, result: Result) -> Iterator[str]:
     for number in numbers:
         if not _positive(number):
             yield f"{where}: {number} is no rate"
+    for problem in _limit_problems(card, result):
+        yield f"{where}: {problem}"
+
+
+def _limit_problems(card: Card, result: Result) -> Iterator[str]:
+    """Rates that the machine's limits do not allow."""
     seen, known = result.read_limit_gbs, card.machine.read_bandwidth_gbs
     if seen and seen.median > _MOST_MEMORY * known:
-        yield f"{where}: memory gave {seen.median:.1f} GB/s on a machine whose limit is {known:.1f}"
+        yield f"memory gave {seen.median:.1f} GB/s on a machine whose limit is {known:.1f}"
     cached = card.weight_bytes < _CACHED * card.machine.last_level_cache_bytes
     limits = (result.gbs, card.memory_limit_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
     for rate, limit, unit in limits:
         if limit and rate > MOST_SHARE * limit and not (cached and unit == "GB/s"):
-            yield f"{where}: {rate:.1f} {unit} on a machine whose limit is {limit:.1f}"
+            yield f"{rate:.1f} {unit} on a machine whose limit is {limit:.1f}"
 
 
 def _consistent(samples: Samples, repeats: int) -> bool:

@@ -111,6 +111,17 @@ def _wanted(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mi
         return _EMBEDDINGS.get(quant, base)
     if name in _LIKE_VALUES:
         return _attention_values(quant, layer, model)
+    if name.startswith("attn_"):
+        return _attention(quant, name, model)
+    if name.startswith("ffn_down"):
+        return _feed_forward_down(quant, layer, model)
+    if name.startswith(("ffn_gate", "ffn_up")) and model.layers // 8 <= layer < 7 * model.layers // 8:
+        return _MIDDLE_GATES.get(quant, base)
+    return base
+
+
+def _attention(quant: str, name: str, model: Mixed) -> str:
+    base = _BASE[quant]
     if name in ("attn_k.weight", "attn_q.weight"):
         if name == "attn_k.weight" and model.experts == _EIGHT:
             return "Q4_K" if quant in _MORE else "Q8_0"
@@ -119,10 +130,6 @@ def _wanted(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mi
         if model.experts == _EIGHT:
             return "Q5_K" if quant in _OUTPUTS_OF_EIGHT else base
         return _ATTENTION_OUTPUTS.get(quant, base)
-    if name.startswith("ffn_down"):
-        return _feed_forward_down(quant, layer, model)
-    if name.startswith(("ffn_gate", "ffn_up")) and model.layers // 8 <= layer < 7 * model.layers // 8:
-        return _MIDDLE_GATES.get(quant, base)
     return base
 
 

@@ -104,20 +104,27 @@ def find_cpu(name: str, cpus: tuple[Cpu, ...]) -> tuple[Cpu | None, list[str]]:
     wanted, short = _key(name), _core_key(name)
     if not wanted:
         return None, []
-    # "M4 Pro (12-core)" and "M4 Pro" are two.
-    exact = [cpu for cpu in cpus if cpu.name.lower() == name.strip().lower()]
-    exact = exact or [cpu for cpu in cpus if _key(cpu.name) == wanted]
-    if exact:
-        return exact[0], []
-    same_model = [cpu for cpu in cpus if _core_key(cpu.name) == short]
-    if short and any(c.isdigit() for c in short) and len(same_model) == 1:
-        return same_model[0], []
-    telling = len(short) >= 4 and any(c.isdigit() for c in short)
-    ending = [cpu for cpu in cpus if telling and _key(cpu.name).endswith(short)]
-    if len(ending) == 1:
-        return ending[0], []
+    if found := _named(name, cpus):
+        return found, []
     by_key = {_key(cpu.name): cpu.name for cpu in cpus}
     within = [cpu_name for key, cpu_name in by_key.items() if short and short in key]
     close = difflib.get_close_matches(wanted, list(by_key), n=4, cutoff=0.72)
     names = list(dict.fromkeys(within[:4] + [by_key[key] for key in close]))
     return None, names[:4]
+
+
+def _named(name: str, cpus: tuple[Cpu, ...]) -> Cpu | None:
+    """The CPU that these words name: as they stand, without the maker, or by an ending that only one has."""
+    # "M4 Pro (12-core)" and "M4 Pro" are two.
+    as_written = [cpu for cpu in cpus if cpu.name.lower() == name.strip().lower()]
+    exact = as_written or [cpu for cpu in cpus if _key(cpu.name) == _key(name)]
+    if exact:
+        return exact[0]
+    short = _core_key(name)
+    if not any(c.isdigit() for c in short):
+        return None
+    same = [cpu for cpu in cpus if _core_key(cpu.name) == short]
+    if len(same) == 1:
+        return same[0]
+    ending = [cpu for cpu in cpus if len(short) >= 4 and _key(cpu.name).endswith(short)]
+    return ending[0] if len(ending) == 1 else None

@@ -79,17 +79,19 @@ def bench(
     name = source.name if isinstance(source, Path) else source.path
     if loaded.lost:
         session.say(f"{loaded.lost}. The figures are without what it had not done.")
-    if as_json:
-        print(card.text(), end="")
-    else:
-        _show(card, name)
+    print(card.text(), end="") if as_json else _show(card, name)
     if draft and isinstance(source, Path):
         for row in _drafts(source, draft, threads, isa, repeats):
             session.say(row) if as_json else print(row)
-    if plot_file:
-        plot.write(card, plot_file, name)
     if share:
         print(paragraph(card, Path(name).stem, CALIBRATION.shares["measured"].share, lang=language(None)))
+    _keep(card, name, plot_file, report)
+
+
+def _keep(card: Card, name: str, plot_file: Path | None, report: Path | None) -> None:
+    """Write the files that were asked for."""
+    if plot_file:
+        plot.write(card, plot_file, name)
     if report:
         cards.write(card, report)
 

@@ -3,11 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seventy.errors import SeventyError
+
+if TYPE_CHECKING:
+    from seventy.plan import wanted
 
 ENGINES = ("llama.cpp", "seventy")
 
@@ -46,15 +49,8 @@ def predict(
 
     if engine not in ENGINES:
         raise SeventyError(f"--engine {engine!r} is not known; it is {' or '.join(ENGINES)}.")
-    if file is not None and Path(file).exists():
-        from seventy.gguf.file import GGUF
-
-        with GGUF(file) as gguf:
-            want = wanted.of_file(gguf)
-    elif params is not None or weights_gb is not None or weights_gib is not None:
-        want = wanted.bare(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
-    else:
-        want = wanted.wanted(file or model or "llama-3.3-70b", quant)
+    size = wanted.weights_gb(weights_gb, weights_gib)
+    want = _wanted(file, model or "llama-3.3-70b", quant, params, active_params, size)
     if here:
         machine = this.this_machine()
     elif cpu is not None or memory is not None:
@@ -81,3 +77,18 @@ def predict(
     print("\n".join([answers.as_text(found, speak), *said, *want.endings(engine, speak, machine)]))
     for warning in answers.warnings(found, speak):
         print(warning, file=sys.stderr)
+
+
+def _wanted(
+    file: str | None, model: str, quant: str, params: float | None, active_params: float | None, size: float | None
+) -> "wanted.Wanted":
+    """The model of a GGUF file, of a size in figures, or of a name that `pull` takes."""
+    from seventy.gguf.file import GGUF
+    from seventy.plan import wanted
+
+    if file is not None and Path(file).exists():
+        with GGUF(file) as gguf:
+            return wanted.of_file(gguf)
+    if params is not None or size is not None:
+        return wanted.bare(params, active_params, size, quant)
+    return wanted.wanted(file or model, quant)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from pathlib import Path
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -40,8 +41,17 @@ from seventy.machine import others, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
 from seventy.models.blocks import multi_token
+from seventy.models.blocks.config import Config
 from seventy.runtime import reservations, runtime, tuning
-from seventy.runtime.memory import MAX_OUTPUTS, cache_positions, choose_context, fitting_states, step_rows
+from seventy.runtime.memory import (
+    MAX_OUTPUTS,
+    Footprint,
+    cache_positions,
+    choose_context,
+    fitting_states,
+    step_rows,
+)
+from seventy.runtime.reservations import Reservation
 from seventy.runtime.threads import Aborted, Executor
 from seventy.runtime.tuning import Candidates, Tuning
 from seventy.sizes import size
@@ -149,6 +159,38 @@ class _Inputs:
         return frozenset(self._segments[row] for row in rows + outputs)
 
 
+def _config(architecture: ModuleType, tensors: Source, mtp: bool) -> Config:
+    config: Config = architecture.config(tensors.metadata)
+    multi_token.refuse_alone(config, tensors.tensors, tensors.path)
+    return multi_token.with_block(config) if mtp and multi_token.has_block(config, tensors.tensors) else config
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a model was given: its longest sequence, positions of all, states, rows of a step, and memory for them."""
+
+    context: int
+    positions: int
+    states: int
+    rows: int
+    reservation: Reservation
+
+
+def _reserve(
+    sizes: Footprint, path: Path | str, context: int | None, sequences: int, positions: int | None, memory: int | None
+) -> _Room:
+    """Take what fits, or raise SeventyError before anything is loaded: the machine would swap."""
+    with reservations.ledger() as ledger:
+        room = ledger.room if memory is None else min(ledger.room, memory)
+        context = choose_context(sizes, room, context, sequences)
+        positions = positions or cache_positions(sizes, room, context, sequences)
+        states = fitting_states(sizes, room, sequences)
+        rows = step_rows(sizes, room, positions, sequences, states)
+        need = sizes.need(positions, sequences, rows=rows, states=states)
+        what = f"{path} with a context of {context} ({size(need.cache)})"
+        return _Room(context, positions, states, rows, ledger.promise(need.total, what))
+
+
 class Model:
     """Weights, cache, compiled program and threads.
 
@@ -180,55 +222,29 @@ class Model:
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
+        if context is not None and context < 1:
+            raise SeventyError(f"context must be at least 1 token, not {context}")
         levels, machine = isa.choices(isa_name), topology.read()
         candidates = Candidates.of(machine, levels)
         self.threads = threads or candidates.prefill[0]
         self.tuning: Tuning | None = None
         self.tuning_seconds = self.disturbing_cpus = 0.0
         self._executor: Executor | None = None
+        cpus = machine.cpus_for(max(self.threads, candidates.most_threads))
         with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
             self.metadata: Any = tensors.metadata
             architecture = models.find(tensors.metadata.get("general.architecture"))
-            self.config = config = architecture.config(tensors.metadata)
-            multi_token.refuse_alone(config, tensors.tensors, tensors.path)
-            if mtp and multi_token.has_block(config, tensors.tensors):
-                self.config = config = multi_token.with_block(config)
-            if context is not None and context < 1:
-                raise SeventyError(f"context must be at least 1 token, not {context}")
-            specs = architecture.caches(config)
+            self.config = _config(architecture, tensors, mtp)
+            specs = architecture.caches(self.config)
             identity = fingerprint(tensors) if disk else b""
             check_kind(specs, kv)
-            sizes = footprint(tensors, config, specs, kv)
-            # Refused before anything is loaded: what would make the machine swap.
-            with reservations.ledger() as ledger:
-                room = ledger.room if memory is None else min(ledger.room, memory)
-                self.context = context = choose_context(sizes, room, context, sequences)
-                positions = positions or cache_positions(sizes, room, context, sequences)
-                n_states = fitting_states(sizes, room, sequences)
-                self.max_rows = step_rows(sizes, room, positions, sequences, n_states)
-                need = sizes.need(positions, sequences, rows=self.max_rows, states=n_states)
-                what = f"{tensors.path} with a context of {context} ({size(need.cache)})"
-                self._reservation = ledger.promise(need.total, what)
-
-            # One node, or more than have counters: no thread is kept from anything.
-            nodes = machine.node_cpus()
-            weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), config.runs)
-            n_slots = sizes.slots(positions, sequences)
-            states = States(specs, n_states)
-            self.cache = PrefixCache(Pages(specs, pages(positions), kv, n_slots), states)
-            most = machine.cpus_for(max(self.threads, candidates.most_threads))
-            homes = [next(i for i, cpus in enumerate(nodes) if cpu in cpus) for cpu in most]
-            self.program = Program(
-                weights, self.cache.memory, states, context, self.max_rows, MAX_OUTPUTS, config.epsilon, self.threads,
-                homes,
-            )  # fmt: skip
-            architecture.build(self.program, config, weights)
-            self.program.finish()
-            weights.refuse_unused()
-            if len(nodes) > 1:
-                for area in (self.cache.memory.memory, states.memory, *self.program.memory):
-                    interleave(area, sorted({core.node for core in machine.usable}))
-            self.weight_bytes = weights.nbytes
+            sizes = footprint(tensors, self.config, specs, kv)
+            room = _reserve(sizes, tensors.path, context, sequences, positions, memory)
+            self.context, self.max_rows, self._reservation = room.context, room.rows, room.reservation
+            states = States(specs, room.states)
+            n_slots = sizes.slots(room.positions, sequences)
+            self.cache = PrefixCache(Pages(specs, pages(room.positions), kv, n_slots), states)
+            weights = self._build(architecture, tensors, states, machine, cpus)
             shapes = [(matrix.rows, matrix.columns, matrix.format.name) for matrix in weights.matrices]
             remembered = tuning.place(machine, candidates, shapes)
             if threads is None and not tune:
@@ -236,20 +252,39 @@ class Model:
             self.library = runtime.shared.library(isa.select(self.tuning.isa) if self.tuning else levels[0])
             long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS and not runtime.shared.lent
         if threads is None and self.tuning is None and (tune or long):
-            self.tuning = self._tune(candidates, machine, progress)
-            if self.tuning:
-                tuning.save(remembered, self.tuning)
+            self.tuning = self._tune(candidates, machine, progress, remembered)
         usual = matmul.prompt_columns(self.library.isa.lanes)[0]
         self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
         self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program, self.cache.slots)
         self._linked_block = self.program.link_rest(self.library)
         self._step = threading.Lock()
-        most = most[: max(self.threads, self.tuning.most_threads if self.tuning else 0)]
-        self._executor = runtime.shared.executor(self.library, most)
+        n_cpus = max(self.threads, self.tuning.most_threads if self.tuning else 0)
+        self._executor = runtime.shared.executor(self.library, cpus[:n_cpus])
         if disk:
             # What a page holds depends on these; what architectures do, on the version.
             key = (identity, specs, kv, self.library.fingerprint, __version__)
             self.cache.attach(PageStore(disk, repr(key).encode()))
+
+    def _build(
+        self, architecture: ModuleType, tensors: Source, states: States, machine: Topology, cpus: Sequence[int]
+    ) -> Weights:
+        """Makes the program, and the weights that it will load, for threads on these CPUs."""
+        nodes = machine.node_cpus()
+        # One node, or more than have counters: no thread is kept from anything.
+        weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), self.config.runs)
+        homes = [next(i for i, on_node in enumerate(nodes) if cpu in on_node) for cpu in cpus]
+        self.program = Program(
+            weights, self.cache.memory, states, self.context, self.max_rows, MAX_OUTPUTS, self.config.epsilon,
+            self.threads, homes,
+        )  # fmt: skip
+        architecture.build(self.program, self.config, weights)
+        self.program.finish()
+        weights.refuse_unused()
+        if len(nodes) > 1:
+            for area in (self.cache.memory.memory, states.memory, *self.program.memory):
+                interleave(area, sorted({core.node for core in machine.usable}))
+        self.weight_bytes = weights.nbytes
+        return weights
 
     @property
     def isa(self) -> Isa:
@@ -284,8 +319,10 @@ class Model:
             raise failures[0]
         return seconds
 
-    def _tune(self, candidates: Candidates, machine: Topology, progress: Progress | None) -> Tuning | None:
-        """Measures the candidates on this program and takes the library of the chosen width.
+    def _tune(
+        self, candidates: Candidates, machine: Topology, progress: Progress | None, remembered: Path
+    ) -> Tuning | None:
+        """Measures the candidates on this program, takes the library of the chosen width, and remembers what it chose.
 
         None where other programs used much of the CPUs meanwhile (`disturbing_cpus`): threads that wait for each other
         suffer most from that, and a choice made then would last.
@@ -306,6 +343,7 @@ class Model:
             self.disturbing_cpus = used
             return None
         self.library = trials.libraries[chosen.isa]
+        tuning.save(remembered, chosen)
         return chosen
 
     def new_sequence(self) -> CachedSequence:

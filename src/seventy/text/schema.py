@@ -37,30 +37,28 @@ def relaxed(schema: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any],
     Every value of the schema is one of the relaxed schema, too.
     """
     result, gone = dict[str, Any](), list[str]()
+
+    def part(value: Any, at: str) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        inner, more = relaxed(value, at)
+        gone.extend(more)
+        return inner
+
     for key, value in schema.items():
         at = f"{place}.{key}" if place else key
-        if (
-            key in _NARROWING
-            or (key == "format" and value not in _FORMATS)
-            or (key == "pattern" and isinstance(value, str) and _LOOKS_OR_REFERS.search(value))
-        ):
+        if key in _NARROWING or _cannot_be_followed(key, value):
             gone.append(at)
-        elif key in _ONE and isinstance(value, Mapping):
-            result[key], more = relaxed(value, at)
-            gone += more
+        elif key in _ONE:
+            result[key] = part(value, at)
         elif key in _LISTS and isinstance(value, list):
-            parts = [
-                relaxed(one, f"{at}.{i}") if isinstance(one, Mapping) else (one, []) for i, one in enumerate(value)
-            ]
+            if key == "oneOf":
+                gone.append(at)
             # Several may hold where exactly one is to.
-            result["anyOf" if key == "oneOf" and "anyOf" not in schema else key] = [part for part, _ in parts]
-            gone += [*([at] if key == "oneOf" else []), *(one for _, more in parts for one in more)]
+            name = "anyOf" if key == "oneOf" and "anyOf" not in schema else key
+            result[name] = [part(one, f"{at}.{i}") for i, one in enumerate(value)]
         elif key in _NAMED and isinstance(value, Mapping):
-            result[key] = dict[str, Any]()
-            for name, one in value.items():
-                part, more = relaxed(one, f"{at}.{name}") if isinstance(one, Mapping) else (one, [])
-                result[key][name] = part
-                gone += more
+            result[key] = {name: part(one, f"{at}.{name}") for name, one in value.items()}
         else:
             result[key] = value
     return result, gone
