@@ -76,6 +76,7 @@ def test_how_far_a_prompt_is_and_which_model_it_is(smollm2: Path, monkeypatch: p
         wait(page, lambda p: "Reading your text: " in p.find_element(By.ID, "messages").text)
         assert page.find_elements(By.CSS_SELECTOR, ".progress progress")
         shoot(page, "reading")
+        monkeypatch.undo()
         wait(page, lambda p: is_done(p) and answers(p)[0])
 
 
