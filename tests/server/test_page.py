@@ -166,7 +166,8 @@ def test_send_stream_stop_reload(page: WebDriver, small_model: Running) -> None:
     # Regenerate and edit: what was stays, beside what is new.
     longest(5)
     click(page, "Regenerate")
-    wait(page, lambda p: is_done(p) and len(answers(p)) == 2 and answers(p)[1] != kept[1])
+    again = "return document.querySelector('article:last-of-type .actions').textContent.includes('2/2')"
+    wait(page, lambda p: is_done(p) and len(answers(p)) == 2 and answers(p)[1] and p.execute_script(again))
     assert answers(page)[0] == kept[0]
     page.find_element(By.XPATH, "//button[@title='Earlier version']").click()
     assert answers(page) == kept
