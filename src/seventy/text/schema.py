@@ -65,6 +65,12 @@ def relaxed(schema: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any],
 
 
 
+def _cannot_be_followed(key: str, value: Any) -> bool:
+    if key == "format":
+        return value not in _FORMATS
+    return key == "pattern" and isinstance(value, str) and _LOOKS_OR_REFERS.search(value) is not None
+
+
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a function's arguments without properties that it does not name, where it does not speak of others.
 
