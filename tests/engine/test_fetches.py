@@ -1,5 +1,8 @@
 """A text that is read from disk stops nobody else's, and what is idle is written before the process ends."""
 
+import errno
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,12 +102,12 @@ def test_who_goes_while_it_is_read_leaves_nothing_behind(llm: LLM, gate: Gate, w
 def test_pages_that_are_read_are_given_up_for_a_text_that_runs(
     llm: LLM, gate: Gate, written: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the cache's 16 pages 4 are somebody else's and 6 are being read when the other text comes to want 8."""
+    """Of the cache's 16 pages 4 are somebody else's and 6 are being read when the other text comes to want 7."""
     taken = llm.model.new_sequence()
     taken.reserve(4 * PAGE)
     step = llm.model.step
-    monkeypatch.setattr(llm.model, "step", lambda *given: (time.sleep(0.005), step(*given))[1])
-    running = Asked(llm.scheduler, prompt(5, 100), 300, user="b")
+    monkeypatch.setattr(llm.model, "step", lambda *given: (time.sleep(0.002), step(*given))[1])
+    running = Asked(llm.scheduler, prompt(5, 127), 100, user="b")
     running.next()
     reading = Asked(llm.scheduler, PROMPT, 8)
     assert gate.asked.wait(60)
@@ -137,3 +140,32 @@ def test_what_is_idle_is_written(tiny: Path, tmp_path: Path, monkeypatch: pytest
             assert again.token_ids == said and again.timings.cached_tokens >= 160
         if other:
             other.end()
+
+
+@pytest.mark.parametrize("harm", ["a bit of a page", "every file is short", "the folder is gone", "full"])
+def test_a_disk_that_fails_costs_reading_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    folder = tmp_path / "cache"
+    with opened(tiny, folder) as llm:
+        said = llm.generate(PROMPT, 8, ignore_eos=True).token_ids
+    files, most = sorted(folder.rglob("*.kv")), 6 * PAGE
+    with opened(tiny, folder) as llm:
+        if harm == "a bit of a page":
+            data = bytearray(files[2].read_bytes())
+            data[len(data) // 2] ^= 4
+            files[2].write_bytes(data)
+            most = 5 * PAGE
+        elif harm == "every file is short":
+            for file in files:
+                os.truncate(file, file.stat().st_size // 2)
+            most = 0
+        elif harm == "the folder is gone":
+            shutil.rmtree(folder)
+            most = 0
+        else:
+            monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        again = llm.generate(PROMPT, 8, ignore_eos=True)
+        assert again.token_ids == said and again.timings.cached_tokens <= most
+        assert harm != "full" or again.timings.cached_tokens == most
+        llm.generate(prompt(8, 200), 8, ignore_eos=True)
