@@ -43,7 +43,8 @@ KINDS: Mapping[str, Guessing] = {
     "prose": Guessing((0.0, 0.05), (0.3, 0.6)),
 }
 
-# How many guesses of a draft model the sentence about it takes to be right: an assumption, which it says.
+# How many guesses of a draft model, or of a model's own block, the sentence about it takes to be right: an assumption,
+# which it says.
 RIGHT_BY_MODEL = (0.6, 0.8)
 
 
@@ -97,18 +98,26 @@ def lines(found: Prediction, lang: str = "en") -> list[str]:
         kinds.append(f"{say(f'draft_{kind}', lang)} {figures}")
     if not kinds:
         return []
-    said = say("draft_line", lang, {"kinds": ", ".join(kinds)})
-    return [said, buyer(found.machine, found.load, found.context, lang)]
+    said = [say("draft_line", lang, {"kinds": ", ".join(kinds)}), buyer(found.machine, found.load, found.context, lang)]
+    if found.load.pass_share:
+        said.append(_passes("draft_block", found, found.load.pass_share, lang))
+    return said
 
 
 def with_model(found: Prediction, draft: Load, lang: str = "en") -> str:
     """Say what a draft model gives where `RIGHT_BY_MODEL` of its guesses are right."""
     one = step_seconds(found.machine, found.load, 1, found.context)
     share = step_seconds(found.machine, draft, 1, found.context) / one
+    return _passes("draft_model", found, share, lang, draft=draft.name)
+
+
+def _passes(message: str, found: Prediction, share: float, lang: str, **values: object) -> str:
+    """Say what guesses give that take a pass each, of this share of a step."""
+    one = step_seconds(found.machine, found.load, 1, found.context)
     low, high = (gain(found.machine, found.load, right, found.context, share) / one for right in RIGHT_BY_MODEL)
     few, many = (round(100 * right) for right in RIGHT_BY_MODEL)
-    values = {"draft": draft.name, "few": few, "many": many, "low": low, "high": high, "share": f"{100 * share:.0f}"}
-    return say("draft_model", lang, values)
+    values |= {"few": few, "many": many, "low": low, "high": high, "share": f"{100 * share:.0f}"}
+    return say(message, lang, values)
 
 
 def buyer(machine: Machine, load: Load, context: int = 1000, lang: str = "en") -> str:

@@ -27,7 +27,8 @@ class Load:
     """A model to run: sizes in GB (1e9 bytes).
 
     `read_gb` is what one token reads of the weights; `footprint` is what it takes of memory. `expert_gb` is how much of
-    the file are experts, `used_share` which part of the experts of a layer one token uses.
+    the file are experts, `used_share` which part of the experts of a layer one token uses. `pass_share` is what a pass
+    of its block of multi-token prediction reads of `read_gb`, 0 where it has none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Load:
     layers: int
     expert_gb: float = 0.0
     used_share: float = 1.0
+    pass_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.active_params_b <= self.params_b * 1.001:

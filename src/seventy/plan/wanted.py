@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CONTEXT, _VOCABULARY = 131072, 150_000
 # Of a file whose quant neither its name nor its tensors tell.
 UNKNOWN_QUANT = "unknown quant"
+# Architectures whose files have a block of multi-token prediction, as converters write them today.
+_WITH_BLOCKS = frozenset(("qwen35", "qwen35moe", "qwen3next", "glm4moe"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,21 @@ def _catalogue_load(model: Model, name: str, quant: str, file_gb: float, read_gb
     return Load(
         name, quant, model.params_b, model.active_params_b, file_gb, read_gb,
         _catalogue_footprint(model, file_gb, layers), layers, expert_gb, used,
+        _pass_share(model, file_gb, read_gb, layers),
     )  # fmt: skip
+
+
+def _pass_share(model: Model, file_gb: float, read_gb: float, layers: int) -> float:
+    """What a pass of the model's block of multi-token prediction reads of what a step does; 0 where files have none.
+
+    The block is a layer, a matrix of 2 * hidden * hidden before it, and the head.
+    """
+    flash = model.arch == "deepseek2" and "flash" in model.name.lower()
+    if not (model.arch in _WITH_BLOCKS or flash) or not model.hidden or not model.vocabulary:
+        return 0.0
+    per_parameter = file_gb / model.params_b / 1e9
+    head = model.hidden * model.vocabulary * per_parameter
+    return min(1.0, ((read_gb - head) / layers + head + 2 * model.hidden**2 * per_parameter) / read_gb)
 
 
 def _experts(model: Model, file_gb: float, read_gb: float) -> tuple[float, float]:
@@ -291,6 +307,18 @@ def bare_load(params_b: float | None, active_params_b: float | None, weights_gb:
     )  # fmt: skip
 
 
+def _pass_gb(file: "Source", layers: int, used_share: float) -> float:
+    """GB that a pass of a file's block of multi-token prediction reads; 0 without one."""
+    tensors = file.tensors
+    if f"blk.{layers}.nextn.eh_proj.weight" not in tensors:
+        return 0.0
+    own = (tensor for name, tensor in tensors.items() if name.startswith(f"blk.{layers}."))
+    read = sum(tensor.nbytes * (used_share if "_exps" in tensor.name else 1) for tensor in own)
+    names = (f"blk.{layers}.nextn.shared_head_head.weight", "output.weight", "token_embd.weight")
+    head = 0 if names[0] in tensors else next((tensors[name].nbytes for name in names[1:] if name in tensors), 0)
+    return (read + head) / 1e9
+
+
 def gguf_load(file: "Source") -> Load:
     """An open GGUF file: sizes from its tensor table, the rest of its memory as the engine counts it.
 
@@ -324,6 +352,7 @@ def gguf_load(file: "Source") -> Load:
         elif tensor.name == "token_embd.weight" and "output.weight" in file.tensors:
             table = size
     share = min(1.0, used / experts) if experts else 1.0
+    pass_gb = _pass_gb(file, layers, share)
     layers = layers if layers > 0 else guess_layers(elements / 1e9)
     heads = number("attention.head_count", 1)
     kv_heads = number("attention.head_count_kv", heads)
@@ -333,10 +362,10 @@ def gguf_load(file: "Source") -> Load:
     footprint = _engine_footprint(file)
     if footprint is None:
         footprint = guess_footprint(total / 1e9, active_b, layers, round(layers * kv_heads * head_width * 2 * 2))
+    read_gb = (total - idle - table - expert * (1 - share)) / 1e9
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
-        total / 1e9, (total - idle - table - expert * (1 - share)) / 1e9, footprint, layers,
-        expert / 1e9, share,
+        total / 1e9, read_gb, footprint, layers, expert / 1e9, share, min(1.0, pass_gb / max(1e-9, read_gb)),
     )  # fmt: skip
 
 
