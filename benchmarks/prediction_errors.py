@@ -1,4 +1,4 @@
-"""Prints the prediction's errors on published measurements: the tables in docs/prediction.md.
+"""Prints the errors of the prediction on published measurements, cross-validated and unseen: docs/prediction.md.
 
     python benchmarks/prediction_errors.py [--rows]
 """
@@ -16,10 +16,13 @@ from seventy.plan.fit import (
     left_out,
     prefill_cases,
 )
+from seventy.plan.unseen import tables
 
 
 def main() -> None:
     print(error_tables())
+    print()
+    print(tables())
     print("\nconstants fitted on everything:")
     for kind, share in fit([*known_cases(), *assumed_cases()]).shares.items():
         print(f"  {kind}: share {share.share}, spread {share.spread}")

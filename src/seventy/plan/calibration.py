@@ -21,25 +21,26 @@ class Share:
 # kind of machine -> share of peak, spread, from plan/fit.py.
 SHARES: Mapping[str, Share] = {
     "server": Share(0.62, 1.45),
-    "two sockets": Share(0.2, 1.6),
+    "two sockets": Share(0.19, 1.47),
     "two sockets tuned": Share(0.6, 1.45),
     "desktop": Share(0.8, 1.45),
     "desktop assumed": Share(0.74, 1.45),
-    "mobile": Share(0.57, 1.47),
+    "mobile": Share(0.57, 1.45),
     "mobile AMD": Share(0.6, 1.45),
-    "limited": Share(0.81, 1.45),
+    "limited": Share(0.8, 1.45),
     "apple": Share(0.5, 1.45),
-    "arm": Share(0.52, 1.57),
+    "arm": Share(0.61, 1.45),
     "measured": Share(0.85, 1.45),
 }
 # A barrier costs each thread of llama.cpp about this much per layer (about ten operations): the intercepts of
 # EPYC 9554 (64 threads, four quants), Xeon 6980P (128), AmpereOne (192) and 7965WX (24) give 4.2 to 6.7.
 BARRIER_US_PER_THREAD_LAYER = 5.0
 # Operations per cycle and core while decoding one token, where arithmetic and not memory is the limit. Few machines
-# are: Core 2 (M073), Sandy Bridge (M074), 6 threads of an E5 v4 (M014); two Zen 4 cores do at least 12 (D001).
+# are: Core 2 (M073), Sandy and Ivy Bridge (M074, M019), 6 threads of an E5 v4 (M014), a Raspberry Pi 4 (H34); two Zen 4
+# cores do at least 12 (D001). Latent attention is multiplied at this rate, too (M034, M040, M105).
 DECODE_OPS_PER_CYCLE = {
-    "sse": 0.8, "avx": 4.0, "avx2": 16.0, "avxvnni": 18.0, "avx512": 16.0, "avx512vnni": 22.0, "amx": 22.0,
-    "neon": 3.0, "dotprod": 12.0, "i8mm": 12.0,
+    "sse": 0.8, "avx": 3.2, "avx2": 16.0, "avxvnni": 18.0, "avx512": 16.0, "avx512vnni": 22.0, "amx": 22.0,
+    "neon": 1.0, "dotprod": 12.0, "i8mm": 12.0,
 }  # fmt: skip
 # Weights of 2 and 3 bits take twice the arithmetic of 4 (M013 and M014, both on 6 threads of an E5-2680 v4).
 LOW_BIT_COST = 2.0
@@ -54,7 +55,7 @@ SEVENTY_LOW_BIT_COST = {
 PREFILL_OPS_PER_CYCLE = {
     "llama.cpp": {
         "sse": 1.5, "avx": 5.0, "avx2": 24.0, "avxvnni": 27.0, "avx512": 24.0, "avx512vnni": 26.0, "amx": 40.0,
-        "neon": 4.0, "dotprod": 10.0, "i8mm": 16.0,
+        "neon": 3.0, "dotprod": 14.0, "i8mm": 16.0,
     },
     "ik_llama.cpp": {
         "sse": 1.5, "avx": 5.0, "avx2": 33.0, "avxvnni": 40.0, "avx512": 40.0, "avx512vnni": 65.0, "amx": 46.0,
@@ -68,9 +69,12 @@ SLOW_CORES = {"Alder Lake-N": 0.4, "Zen": 0.6, "Zen+": 0.6, "Zen (Naples)": 0.6,
 MANY_CORES, MANY_CORES_WORTH = 64, 0.35
 # Gathering the rows of an expert, and few rows for each, cost so much of the rate.
 PREFILL_MIXTURE = {"llama.cpp": 0.45, "ik_llama.cpp": 0.6}
-PREFILL_PER_EXTRA_SOCKET = 0.7
+# Two sockets read a prompt no faster than one of them (M027 to M034, N031; H44's source says so of its own).
+PREFILL_PER_EXTRA_SOCKET = 0.5
+# Chips of laptops and mini PCs do not keep the clock of all cores through a prompt (N016 to N021, H43).
+PREFILL_MOBILE = 0.8
 # What the whole prefill side is scaled by, and the spread, from plan/fit.py.
-PREFILL_SCALE = {"llama.cpp": 1.1, "ik_llama.cpp": 1.14}
+PREFILL_SCALE = {"llama.cpp": 1.12, "ik_llama.cpp": 1.14}
 PREFILL_SPREAD = 1.45
 # Rows of a prompt that share one reading of the weights.
 PREFILL_BATCH = 512
@@ -146,6 +150,8 @@ class Calibration:
         rate = cores * machine.ghz * 1e9 * per_cycle * self.prefill_scale[kernels]
         if mixture:
             rate *= PREFILL_MIXTURE[kernels]
+        if machine.kind.startswith("mobile"):
+            rate *= PREFILL_MOBILE
         if engine == "llama.cpp" and quant.upper().removeprefix("UD-").startswith(NOT_REPACKED) and not mixture:
             rate *= NOT_REPACKED_COST
         rate *= PREFILL_PER_EXTRA_SOCKET ** (machine.sockets - 1)

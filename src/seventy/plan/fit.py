@@ -7,22 +7,27 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TypeAlias
 
 from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.catalog.measurements import Measurement, all_measurements
-from seventy.catalog.models import BITS_PER_WEIGHT, find_model
+from seventy.catalog.models import find_model
 from seventy.errors import SeventyError
 from seventy.plan.calibration import CALIBRATION, Calibration, Share, class_of
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import peak_gbs
 from seventy.plan.roofline import Load, guess_layers, predict
-from seventy.plan.wanted import guess_footprint
+from seventy.plan.wanted import guess_footprint, hosted_load
 
 # A spread is never published narrower than this: the sources agree with each other no better.
 NARROWEST, WIDEST = 1.45, 1.6
 _WITHIN = 0.85
 # Rows of a class needed before its own spread is trusted; below, the spread of all classes is used.
 _ENOUGH_GROUPS = 3
+
+# A measurement, the machine it ran on and the model that ran.
+Case: TypeAlias = tuple[Measurement, Machine, Load]
+HEAD = "| class | n | sources | median error | band holds | band width |\n|---|---|---|---|---|---|"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +54,18 @@ def load_of(row: Measurement) -> Load | None:
     """The model a source ran; None where its size is not known."""
     if row.file_gib is None:
         return None
-    file_gb = row.file_gib * 2**30 / 1e9
+    nbytes = round(row.file_gib * 2**30)
     try:
         model = find_model(row.model)
-        same = abs(model.params_b / row.params_b - 1) < 0.1
+        if abs(model.params_b / row.params_b - 1) < 0.1:
+            return hosted_load(model, row.model, row.quant, nbytes)
     except SeventyError:
-        same = False
-    if same:
-        near = min(model.size_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - file_gb * 8 / row.params_b))
-        read_gb = file_gb * model.read_per_token(near) / model.size(near)
-        layers, kv = model.layers or row.layers, round((model.kv_kib_per_token or 0) * 1024)
-    else:
-        read_gb = file_gb * min(1.0, row.active_params_b / row.params_b)
-        layers, kv = row.layers, 0
-    layers = layers or guess_layers(row.params_b, row.active_params_b)
-    footprint = guess_footprint(file_gb, row.active_params_b, layers, kv)
-    return Load(row.model, row.quant, row.params_b, row.active_params_b, file_gb, read_gb, footprint, layers)
+        pass
+    active = min(1.0, row.active_params_b / row.params_b)
+    layers = row.layers or guess_layers(row.params_b, row.active_params_b)
+    footprint = guess_footprint(nbytes / 1e9, row.active_params_b, layers)
+    return Load(row.model, row.quant, row.params_b, row.active_params_b, nbytes / 1e9, nbytes / 1e9 * active, footprint,
+                layers)  # fmt: skip
 
 
 def machine_of(row: Measurement) -> Machine | None:
@@ -89,7 +90,7 @@ def _row_kind(row: Measurement, kind: str) -> str:
     return f"{kind} tuned" if kind == "two sockets" and row.numa == "tuned" else kind
 
 
-def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[tuple[Measurement, Machine, Load]]:
+def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[Case]:
     """The rows that test a prediction: nothing excluded, size and CPU known, memory layout known (or assumed)."""
     found = []
     for row in rows:
@@ -101,7 +102,7 @@ def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[tuple
     return found
 
 
-def fit(cases: Sequence[tuple[Measurement, Machine, Load]]) -> Calibration:
+def fit(cases: Sequence[Case]) -> Calibration:
     """Share of each class: the median over machines of each machine's median; spread: what holds 85 % of its rows."""
     by_kind: dict[str, dict[str, list[float]]] = {}
     for row, machine, load in cases:
@@ -136,7 +137,7 @@ def _quantile(values: Sequence[float]) -> float:
 
 
 def cross_validate(
-    cases: Sequence[tuple[Measurement, Machine, Load]], also: Sequence[tuple[Measurement, Machine, Load]] = (),
+    cases: Sequence[Case], also: Sequence[Case] = (),
     from_channels: bool = False,
 ) -> list[Tested]:  # fmt: skip
     """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test.
@@ -168,7 +169,7 @@ def kernels_of(row: Measurement) -> str | None:
     return "llama.cpp" if own and recent else None
 
 
-def prefill_cases(rows: Iterable[Measurement]) -> list[tuple[Measurement, Machine, Load]]:
+def prefill_cases(rows: Iterable[Measurement]) -> list[Case]:
     """Rows that test prefill; memory matters little to it, so that its layout may be assumed."""
     found = []
     for row in rows:
@@ -184,7 +185,7 @@ def prefill_cases(rows: Iterable[Measurement]) -> list[tuple[Measurement, Machin
     return found
 
 
-def fit_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> tuple[dict[str, float], float]:
+def fit_prefill(cases: Sequence[Case]) -> tuple[dict[str, float], float]:
     """One scale for the prefill rates of each set of kernels, and the spread that holds 85 % of the rows."""
     ratios: dict[str, dict[str, list[float]]] = {}
     plain = Calibration(CALIBRATION.shares, {"llama.cpp": 1.0, "ik_llama.cpp": 1.0}, 1.0)
@@ -199,7 +200,7 @@ def fit_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> tuple[dic
     return rounded, round(min(1.6, max(NARROWEST, math.exp(off))), 2)
 
 
-def cross_validate_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -> list[Tested]:
+def cross_validate_prefill(cases: Sequence[Case]) -> list[Tested]:
     """As `cross_validate`, for prompts."""
     tested = []
     for group in sorted({row.group for row, _, _ in cases}):
@@ -209,22 +210,21 @@ def cross_validate_prefill(cases: Sequence[tuple[Measurement, Machine, Load]]) -
             if row.group == group:
                 engine = kernels_of(row) or "llama.cpp"
                 mid = predict(machine, load, row.context or 0, engine, calibration=calibration).prefill.mid
-                kind = "server" if class_of(machine) in ("measured", "limited") else class_of(machine)
-                tested.append(Tested(row, kind, mid, mid / spread, mid * spread, row.prefill_tok_s or 0))
+                tested.append(Tested(row, machine.kind, mid, mid / spread, mid * spread, row.prefill_tok_s or 0))
     return tested
 
 
-def known_cases() -> list[tuple[Measurement, Machine, Load]]:
+def known_cases() -> list[Case]:
     """What predictions are tested on: the memory layout is stated, fixed by the machine, or its bandwidth measured."""
     return usable(all_measurements())
 
 
-def assumed_cases() -> list[tuple[Measurement, Machine, Load]]:
+def assumed_cases() -> list[Case]:
     """What is fitted on besides: every channel is assumed filled at the CPU's rated speed."""
     return usable(all_measurements(), known_layout=False)
 
 
-def _line(name: str, tested: Sequence[Tested]) -> str:
+def line(name: str, tested: Sequence[Tested]) -> str:
     errors = [test.error for test in tested]
     held = sum(test.held for test in tested) / len(tested)
     width = median(test.high / test.low for test in tested)
@@ -235,25 +235,24 @@ def _line(name: str, tested: Sequence[Tested]) -> str:
 
 def error_tables() -> str:
     """The errors docs/prediction.md publishes, as Markdown."""
-    head = "| class | n | sources | median error | band holds | band width |\n|---|---|---|---|---|---|"
     also = assumed_cases()
     known = cross_validate(known_cases(), also)
     from_channels = cross_validate(known_cases(), also, from_channels=True)
     assumed = cross_validate(also, known_cases())
     prompts = cross_validate_prefill(prefill_cases(all_measurements()))
-    lines = ["Decode, memory layout known:", "", head, _line("all", known)]
-    lines += [_line(kind, [t for t in known if t.kind == kind]) for kind in sorted({t.kind for t in known})]
-    lines += ["", "Decode, the measured machines of that table predicted from their channels instead:", "", head]
-    lines += [_line("all", from_channels)]
-    lines += ["", "Decode, layout assumed to be the CPU's most:", "", head, _line("all", assumed)]
-    lines += [_line(kind, [t for t in assumed if t.kind == kind]) for kind in sorted({t.kind for t in assumed})]
-    lines += ["", "Prefill, llama.cpp builds of 2024 and later, and ik_llama.cpp:", "", head]
-    lines += [_line("all", prompts)]
+    lines = ["Decode, memory layout known:", "", HEAD, line("all", known)]
+    lines += [line(kind, [t for t in known if t.kind == kind]) for kind in sorted({t.kind for t in known})]
+    lines += ["", "Decode, the measured machines of that table predicted from their channels instead:", "", HEAD]
+    lines += [line("all", from_channels)]
+    lines += ["", "Decode, layout assumed to be the CPU's most:", "", HEAD, line("all", assumed)]
+    lines += [line(kind, [t for t in assumed if t.kind == kind]) for kind in sorted({t.kind for t in assumed})]
+    lines += ["", "Prefill, llama.cpp builds of 2024 and later, and ik_llama.cpp:", "", HEAD]
+    lines += [line("all", prompts)]
     for kernels in ("llama.cpp", "ik_llama.cpp"):
-        lines.append(_line(kernels, [t for t in prompts if kernels_of(t.row) == kernels]))
+        lines.append(line(kernels, [t for t in prompts if kernels_of(t.row) == kernels]))
     laid_out = [t for t in prompts if t.row.known_layout]
-    lines.append(_line("memory layout known", laid_out))
-    lines += [_line(kind, [t for t in prompts if t.kind == kind]) for kind in sorted({t.kind for t in prompts})]
+    lines.append(line("memory layout known", laid_out))
+    lines += [line(kind, [t for t in prompts if t.kind == kind]) for kind in sorted({t.kind for t in prompts})]
     return "\n".join(lines)
 
 

@@ -23,12 +23,29 @@ LOW_BIT = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "
 
 
 @dataclass(frozen=True, slots=True)
+class Latent:
+    """Operations of latent attention (MLA) for each position that a token sees, in all layers.
+
+    All heads share one key, which an answer's token multiplies as it is stored (`decode_ops`); a prompt's multiply what
+    is unpacked of it (`prefill_ops`). No more than `most_positions` are seen where an indexer chooses them.
+    """
+
+    decode_ops: int
+    prefill_ops: int
+    most_positions: int | None = None
+
+    def positions(self, context: int) -> int:
+        return min(context, self.most_positions or context)
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """A model to run: sizes in GB (1e9 bytes).
 
     `read_gb` is what one token reads of the weights; `footprint` is what it takes of memory. `expert_gb` is how much of
     the file are experts, `used_share` which part of the experts of a layer one token uses. `pass_share` is what a pass
-    of its block of multi-token prediction reads of `read_gb`, 0 where it has none.
+    of its block of multi-token prediction reads of `read_gb`, 0 where it has none. `latent` is None where each head has
+    keys of its own.
     """
 
     name: str
@@ -42,6 +59,7 @@ class Load:
     expert_gb: float = 0.0
     used_share: float = 1.0
     pass_share: float = 0.0
+    latent: Latent | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.active_params_b <= self.params_b * 1.001:
@@ -152,10 +170,16 @@ def predict(
         # What was measured, was measured with these cores.
         effective = min(effective, workers * calibration.core_gbs(machine))
     kv_gb, read_gb = users * load.footprint.seen_bytes(context) / 1e9, load.step_gb(users)
-    memory_s = (read_gb + KV_READ_COST * kv_gb) / effective
     operations = 2e9 * load.active_params_b
     rate, prefill_spread = calibration.prefill_ops_per_s(machine, load.mixture, engine, load.quant)
     decode_rate = calibration.decode_ops_per_s(machine, plain(load.quant), load.low_bit, workers, engine)
+    memory_s = (read_gb + KV_READ_COST * kv_gb) / effective
+    attention_s = 0.0
+    if load.latent is not None:
+        # One key for all heads is read once, and multiplied by each of them.
+        float_rate = calibration.decode_ops_per_s(machine, "", False, workers, engine)
+        attention_s = load.latent.positions(context) / float_rate
+        memory_s = (read_gb + kv_gb) / effective + users * load.latent.decode_ops * attention_s
     # Rows of several users are multiplied as those of a prompt are.
     compute_s = users * operations / (decode_rate if users == 1 else max(decode_rate, rate))
     barrier_s = load.layers * waiting * calibration.barrier_us(engine) * 1e-6
@@ -175,7 +199,8 @@ def predict(
         faster_s = max(memory_s * bandwidth.share / tuned.share, compute_s) + barrier_s + ssd_s
         placed = Band(1 / faster_s / tuned.spread, 1 / faster_s, 1 / faster_s * tuned.spread)
     # A batch of a prompt reads all weights once.
-    tokens_per_second = 1 / (operations / rate + load.file_gb / effective / PREFILL_BATCH)
+    depth_s = load.latent.prefill_ops * attention_s if load.latent is not None else 0.0
+    tokens_per_second = 1 / (operations / rate + load.file_gb / effective / PREFILL_BATCH + depth_s)
     if not fits:
         # A prompt reads each missing byte once per batch of 512 tokens.
         whole_s = ssd_s * load.read_gb / read_gb * load.params_b / load.active_params_b

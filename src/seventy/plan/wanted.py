@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,11 @@ from seventy.catalog import names
 from seventy.catalog.metadata import released_metadata
 from seventy.catalog.models import BITS_PER_WEIGHT, Model, find_model
 from seventy.catalog.names import OLLAMA_QUANT, Name
-from seventy.catalog.quants import known_quant, quant_of, tensor_types
+from seventy.catalog.quants import known_quant, nominal_bits, plain, quant_of, tensor_types
 from seventy.errors import SeventyError
 from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, resolve
 from seventy.plan.machine import Machine
-from seventy.plan.roofline import Load, guess_layers
+from seventy.plan.roofline import Latent, Load, guess_layers
 from seventy.plan.runs import Reason, why_not
 from seventy.plan.words import say
 from seventy.runtime.memory import MAX_MIXTURE_ROWS, MAX_ROWS, Footprint, row_columns
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Of a model whose shape nobody says: a context and a vocabulary as most have them.
 _CONTEXT, _VOCABULARY = 131072, 150_000
+# A tensor of which a token reads a row and nothing else.
+LEFT_IN_FILE = "per_layer_token_embd.weight"
 # Of a file whose quant neither its name nor its tensors tell.
 UNKNOWN_QUANT = "unknown quant"
 # Architectures whose files have a block of multi-token prediction, as converters write them today.
@@ -151,7 +154,7 @@ def of_file(file: "Source") -> Wanted:
 
 
 def hosted_load(model: Model, title: str, quant: str, nbytes: int) -> Load:
-    """A file of a hub whose size is known and whose shapes are those of a model of the catalogue."""
+    """A file whose size is known and whose shapes are those of a model of the catalogue."""
     near = min(model.size_gb, key=lambda q: abs(model.size_gb[q] - nbytes / 1e9))
     share = min(1.0, model.read_per_token(near) / model.size(near))
     return _catalogue_load(model, title, quant, nbytes / 1e9, nbytes / 1e9 * share)
@@ -196,10 +199,12 @@ def catalogue_load(name: str, quant: str) -> Load:
 def _catalogue_load(model: Model, name: str, quant: str, file_gb: float, read_gb: float) -> Load:
     layers = model.layers or guess_layers(model.params_b, model.active_params_b)
     expert_gb, used = _experts(model, file_gb, read_gb) if model.mixture else (0.0, 1.0)
+    metadata = released_metadata(model)
+    held_gb = file_gb - _left_in_file_gb(metadata, quant)
     return Load(
         name, quant, model.params_b, model.active_params_b, file_gb, read_gb,
-        _catalogue_footprint(model, file_gb, layers), layers, expert_gb, used,
-        _pass_share(model, file_gb, read_gb, layers),
+        _catalogue_footprint(model, held_gb, layers), layers, expert_gb, used,
+        _pass_share(model, file_gb, read_gb, layers), latent_of(metadata),
     )  # fmt: skip
 
 
@@ -214,6 +219,39 @@ def _pass_share(model: Model, file_gb: float, read_gb: float, layers: int) -> fl
     per_parameter = file_gb / model.params_b / 1e9
     head = model.hidden * model.vocabulary * per_parameter
     return min(1.0, ((read_gb - head) / layers + head + 2 * model.hidden**2 * per_parameter) / read_gb)
+
+
+def _left_in_file_gb(metadata: Mapping[str, Any], quant: str) -> float:
+    """GB of the embeddings of layers (Gemma 4 E2B, E4B), of which a token reads a row: they stay on the disk.
+
+    They have the type of the embedding, which is also the head: Q6_K but in files of more or of very few bits.
+    """
+    keys = ("embedding_length_per_layer_input", "block_count", "vocab_size")
+    arch = metadata["general.architecture"]
+    width, layers, vocabulary = (int(metadata.get(f"{arch}.{key}") or 0) for key in keys)
+    few = plain(quant).startswith(("IQ1", "IQ2", "IQ3_XXS"))
+    each = 5.5 if few else {8: 8.5, 16: 16.0, 32: 16.0}.get(nominal_bits(quant), 6.5625)
+    return width * layers * vocabulary * each / 8 / 1e9
+
+
+def latent_of(metadata: Mapping[str, Any]) -> Latent | None:
+    """What latent attention multiplies for each position of a text; None of a model without it."""
+    arch = metadata.get("general.architecture")
+
+    def number(key: str) -> int:
+        value: Any = metadata.get(f"{arch}.{key}", 0)
+        value = max(value, default=0) if isinstance(value, list | tuple) else value
+        return int(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0
+
+    rank, heads, layers = number("attention.kv_lora_rank"), number("attention.head_count"), number("block_count")
+    layers -= number("nextn_predict_layers")
+    if not rank or layers < 1:
+        return None
+    key, key_mla, value_mla = (
+        number(f"attention.{name}") for name in ("key_length", "key_length_mla", "value_length_mla")
+    )
+    each = 2 * heads * layers
+    return Latent(each * (key + rank), each * (key_mla + value_mla), number("attention.indexer.top_k") or None)
 
 
 def _experts(model: Model, file_gb: float, read_gb: float) -> tuple[float, float]:
@@ -257,7 +295,7 @@ def _with_caches(footprint: Footprint, model: Model) -> Footprint:
         return footprint
     # Only such models need what the engine imports.
     from seventy import models
-    from seventy.cache.pages import paged
+    from seventy.cache.pages import paged, shared_by
     from seventy.cache.spec import Recurrent
 
     architecture = models.find(model.arch)
@@ -275,6 +313,8 @@ def _with_caches(footprint: Footprint, model: Model) -> Footprint:
         state_log_bytes=sum(spec.log_bytes for spec in recurrent),
         window=max((spec.window or 0 for spec in windows), default=0),
         window_bytes=sum(spec.position_bytes("f16") for spec in windows),
+        shared_bytes=sum(spec.position_bytes("f16") for spec in shared_by(specs) if spec.window is None),
+        shared_window_bytes=sum(spec.position_bytes("f16") for spec in shared_by(specs) if spec.window is not None),
     )
 
 
@@ -351,6 +391,9 @@ def gguf_load(file: "Source") -> Load:
             expert, expert_elements = expert + size, expert_elements + count
         elif tensor.name == "token_embd.weight" and "output.weight" in file.tensors:
             table = size
+        elif tensor.name == LEFT_IN_FILE:
+            # A token reads a row of it.
+            idle, idle_elements = idle + size, idle_elements + count
     share = min(1.0, used / experts) if experts else 1.0
     pass_gb = _pass_gb(file, layers, share)
     layers = layers if layers > 0 else guess_layers(elements / 1e9)
@@ -366,6 +409,7 @@ def gguf_load(file: "Source") -> Load:
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
         total / 1e9, read_gb, footprint, layers, expert / 1e9, share, min(1.0, pass_gb / max(1e-9, read_gb)),
+        latent_of(meta),
     )  # fmt: skip
 
 
