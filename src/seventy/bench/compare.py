@@ -24,8 +24,8 @@ def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
         "DIMMs, channels": [_memory(card) for card in cards],
         "memory, GB/s": [f"{card.memory_limit_gbs:.1f}" for card in cards],
         "int8, GOPS": [f"{card.int8_limit_gops:.0f}" if card.int8_limit_gops else "unknown" for card in cards],
-        "model": [_model(card) for card in cards],
-        "quant, cache": [f"{_quant(card)}, {card.kv}" for card in cards],
+        "model": [model_words(card) for card in cards],
+        "quant, cache": [f"{quant_words(card)}, {card.kv}" for card in cards],
         "date": [card.date for card in cards],
     }.items():
         table.add_row(title, *cells)
@@ -57,7 +57,7 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
     if shape.layers < shape.whole_layers:
         notes.append(f"{shape.layers} of {shape.whole_layers} layers")
     # Of a mixture what a token multiplies by, two operations each.
-    active = decode.gops * 1e9 / decode.tokens_per_second.median / 2 if shape.experts else _parameters(card)
+    active = decode.gops * 1e9 / decode.tokens_per_second.median / 2 if shape.experts else parameters(card)
     hypervisor = card.machine.settings.hypervisor
     return Measurement(
         id=id,
@@ -71,11 +71,11 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
         channels=float(slots.filled_channels) if stated else None,
         mts=min(speeds) if stated else None,
         bandwidth_gbs=round(limit.median if limit else card.machine.read_bandwidth_gbs, 1),
-        model=_model(card),
-        params_b=round(_parameters(card) / 1e9, 2),
+        model=model_words(card),
+        params_b=round(parameters(card) / 1e9, 2),
         active_params_b=round(active / 1e9, 2),
         layers=shape.layers,
-        quant=_quant(card),
+        quant=quant_words(card),
         file_gib=round(card.weight_bytes / 2**30, 2),
         context=decode.depth,
         engine="seventy",
@@ -120,7 +120,7 @@ def _memory(card: Card) -> str:
     return f"{len(slots.filled)}{channels}"
 
 
-def _model(card: Card) -> str:
+def model_words(card: Card) -> str:
     shape = card.model
     kind = "random weights, " if shape.synthetic else ""
     layers = f"{shape.layers} of " if shape.layers < shape.whole_layers else ""
@@ -128,11 +128,11 @@ def _model(card: Card) -> str:
     return f"{shape.architecture}, {kind}{layers}{shape.whole_layers} layers of {shape.hidden}{experts}"
 
 
-def _quant(card: Card) -> str:
+def quant_words(card: Card) -> str:
     """The tensor type most of it has."""
     return max(card.model.format_bytes, key=lambda name: card.model.format_bytes[name])
 
 
-def _parameters(card: Card) -> float:
+def parameters(card: Card) -> float:
     formats = {name: by_name(name) for name in card.model.format_bytes}
     return sum(nbytes / formats[name].nbytes * formats[name].block for name, nbytes in card.model.format_bytes.items())

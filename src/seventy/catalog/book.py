@@ -64,6 +64,12 @@ class PriceBook:
         self._rows: dict[tuple[str, str], list[PriceRow]] = {}
         for row in sorted(usable, key=lambda row: abs(months(row.date) - at)):
             self._rows.setdefault(_key(row), []).append(row)
+        # A kWh costs about as much in other years; nothing else is taken from so far away.
+        self._electricity = sorted(
+            (row for row in (rows if rows is not None else all_prices())
+             if row.category == "electricity" and row.region == region and row.currency == self.currency),
+            key=lambda row: abs(months(row.date) - at),
+        )  # fmt: skip
         self._own: dict[tuple[str, str], list[PriceRow]] = {}
         for row in own_here:
             self._own.setdefault(_key(row), []).append(row)
@@ -139,7 +145,7 @@ class PriceBook:
 
     def electricity(self) -> PriceRow | None:
         """The region's price of a kWh."""
-        found = self._find("electricity")
+        found = [*self._find("electricity"), *self._electricity]
         return found[0] if found else None
 
     def other(self, category: str) -> Part:

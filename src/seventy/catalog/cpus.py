@@ -61,8 +61,13 @@ class Cpu:
 
     @property
     def server_memory(self) -> bool:
-        """Whether it takes registered DIMMs and keeps to the rated speed."""
+        """Whether it sits in a server's or a workstation's socket."""
         return self.socket in SERVER_SOCKETS
+
+    @property
+    def registered(self) -> bool:
+        """Whether it takes registered DIMMs; Core i7 and i9 in servers' sockets and Threadrippers to 3990X do not."""
+        return self.server_memory and self.socket not in ("TR4", "sTRX4") and " Core " not in self.name
 
 
 ISAS = ("sse", "avx", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "dotprod", "i8mm")

@@ -62,6 +62,11 @@ def _series(kind: str, region: str) -> tuple[Index, ...]:
     return ()
 
 
+def last_month() -> str:
+    """The last month that anything is known of."""
+    return max((row.month for row in load("inflation.csv", Index)), key=months)
+
+
 def _at(series: Sequence[Index], month: int, pick: str) -> float:
     """The index at a month, by equal steps of its logarithm; before the first and after the last row theirs."""
     points = [(months(row.month), math.log(getattr(row, pick))) for row in series]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
+from seventy.catalog.cpus import Cpu
 from seventy.catalog.rows import load
 
 KINDS = ("rack_1u", "rack_2u", "tower_workstation", "board", "mini_pc", "sff")
@@ -64,6 +65,16 @@ class Platform:
     @property
     def rack(self) -> bool:
         return self.kind.startswith("rack")
+
+    def takes(self, cpu: Cpu) -> bool:
+        """Whether this CPU goes into it; not whether its modules go with the CPU."""
+        if self.cpu:
+            return cpu.name == self.cpu
+        return (
+            cpu.socket == self.socket and cpu.microarch in self.microarchs.split(";")
+            and (self.sockets == 1 or cpu.max_sockets > 1)
+            and (self.mem_type == cpu.mem_type or self.mem_type in cpu.mem_second)
+        )  # fmt: skip
 
     @property
     def bare_board(self) -> bool:

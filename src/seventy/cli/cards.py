@@ -1,45 +1,71 @@
+import hashlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from seventy.bench import card as card_files
-from seventy.bench import compare
+from seventy.bench import compare, results
 from seventy.bench import share as share_as
+from seventy.bench.card import Card
 from seventy.errors import SeventyError
+from seventy.plan import recalibrate
 from seventy.plan.calibration import CALIBRATION
+from seventy.plan.recalibrate import Ran
 from seventy.plan.words import language
+
+_FILES = (
+    "Result cards (what `seventy bench --report` wrote), or folders of them. After the word `import` predictions here "
+    "are calibrated by them; `forget` undoes that."
+)
 
 
 def cards(
-    files: Annotated[list[Path], typer.Argument(help="Result cards: what `seventy bench --report` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help=_FILES)],
     catalogue: Annotated[bool, typer.Option(help="Print them as rows for catalog/data/measurements.csv.")] = False,
     group: Annotated[str, typer.Option(help="Of --catalogue: the person or project they come from.")] = "",
     source: Annotated[str, typer.Option(help="Of --catalogue: where they were published.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print them as the table of docs/results.md.")] = False,
     share: Annotated[bool, typer.Option("--share", help="A paragraph of each, to paste in a chat or a forum.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Of --share: a PNG for a phone, of the first card.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG for a phone, of the first card.")] = None,
     price: Annotated[str, typer.Option(help='Of --share: what the machine cost, as in "2052 CNY".')] = "",
     lang: Annotated[str | None, typer.Option(help="Of --share: en or zh (default: the locale's).")] = None,
 ) -> None:
-    """Compare result cards, or bring them into the catalogue."""
-    found = [card_files.read(path) for path in files]
-    if share:
-        for path, card in zip(files, found, strict=True):
+    """Compare result cards, share them, calibrate predictions by them, or bring them into the catalogue."""
+    action = str(files[0]) if str(files[0]) in ("import", "forget") and not files[0].exists() else ""
+    if action == "forget":
+        print(f"{recalibrate.forget()} runs forgotten; predictions are the project's own again.")
+        return
+    paths = results.files(files[1:] if action else files)
+    if not paths:
+        raise SeventyError("there is no card; give files that `seventy bench MODEL --report FILE.json` wrote")
+    if action == "import":
+        _import(paths)
+        return
+    found = [card_files.read(path) for path in paths]
+    if share or picture:
+        for path, card in zip(paths, found, strict=True) if share else ():
             print(_paragraph(card, path, price, lang))
         if picture:
-            share_as.picture(found[0], files[0].stem, picture, price)
-        return
-    if not catalogue:
-        names = [path.stem for path in files]
-        table = compare.side_by_side(found, names)
+            _picture(found[0], paths[0], picture, price)
+    elif markdown:
+        print(results.markdown(found, [path.stem for path in paths]))
+    elif catalogue:
+        _catalogue(found, paths, group, source)
+    else:
+        table = compare.side_by_side(found, [path.stem for path in paths])
         Console(width=None if sys.stdout.isatty() else 60 + 40 * len(found), highlight=False).print(table)
-        return
+
+
+def _catalogue(found: Sequence[Card], paths: Sequence[Path], group: str, source: str) -> None:
     if not group or not source:
         raise SeventyError("a row of the catalogue says who measured it and where it stands: give --group and --source")
     rows = []
-    for path, card in zip(files, found, strict=True):
+    for path, card in zip(paths, found, strict=True):
         try:
             rows.append(compare.catalogue_row(card, path.stem, group, source))
         except ValueError as error:
@@ -47,8 +73,52 @@ def cards(
     print(compare.as_csv(rows), end="")
 
 
-def _paragraph(card: card_files.Card, path: Path, price: str, lang: str | None) -> str:
+def _import(paths: Sequence[Path]) -> None:
+    """Calibrate predictions on this machine by the cards, and say what that changes."""
+    ran = [each for card in results.checked(paths) for each in _ran(card)]
+    new, every = recalibrate.add(ran)
+    table = Table("CPU", "engine", "answers, measured / predicted", "prompts", "card")
+    for run in every:
+        cells = [f"{value:.2f}" if value else "-" for value in (run.decode, run.prefill)]
+        table.add_row(run.cpu, run.engine, *cells, run.card + (" (new)" if run in new else ""))
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    print(f"{len(new)} of {len(ran)} runs are new; predict and plan use them. `seventy cards forget` undoes it.")
+
+
+def _ran(card: Card) -> Iterator[Ran]:
+    """What the card says of seventy, and of the peer where one ran beside it."""
+    shape, machine = card.model, card.machine
+    decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
+    prefill = max((result for result in card.results if result.what == "prefill"), key=lambda r: r.n, default=None)
+    params_b = compare.parameters(card) / 1e9
+    active_b = params_b
+    if shape.experts and decode:
+        # Of a mixture what a token multiplies by, two operations each.
+        active_b = min(params_b, decode.gops / decode.tokens_per_second.median / 2)
+    name = hashlib.sha256(card.text().encode()).hexdigest()[:12]
+    for engine in ("seventy", "llama.cpp"):
+        speeds = [
+            None if result is None else result.tokens_per_second.median if engine == "seventy"
+            else result.versus and result.versus.tokens_per_second.median
+            for result in (decode, prefill)
+        ]  # fmt: skip
+        if any(speeds):
+            yield Ran(
+                name, machine.cpu, machine.sockets, card.threads, card.isa, card.memory_limit_gbs, engine,
+                compare.quant_words(card), params_b, active_b, card.weight_bytes / 1e9, shape.token_bytes / 1e9,
+                shape.layers, *speeds,
+            )  # fmt: skip
+
+
+def _paragraph(card: Card, path: Path, price: str, lang: str | None) -> str:
     try:
         return share_as.paragraph(card, path.stem, CALIBRATION.shares["measured"].share, price, language(lang))
+    except ValueError as error:
+        raise SeventyError(f"{path} cannot be shared: {error}") from None
+
+
+def _picture(card: Card, path: Path, picture: Path, price: str) -> None:
+    try:
+        share_as.picture(card, path.stem, picture, price)
     except ValueError as error:
         raise SeventyError(f"{path} cannot be shared: {error}") from None

@@ -2,12 +2,13 @@
 
 from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.models import all_models
-from seventy.plan import drafts
+from seventy.plan import drafts, local
 from seventy.plan.advice import notes
 from seventy.plan.low_bits import loss_json
 from seventy.plan.rank import Offer
 from seventy.plan.roofline import Band, Prediction
 from seventy.plan.shop import Plan
+from seventy.plan.show import source_months
 from seventy.plan.tables import table
 from seventy.plan.words import number, say
 from seventy.runtime.memory import USUAL_CONTEXT
@@ -45,7 +46,10 @@ def reason(found: Prediction, lang: str) -> str:
 def warnings(found: Prediction, lang: str) -> list[str]:
     """What a reader must know besides: guesses made, channels empty, memory too small."""
     lines = [say(key, lang, values) for key, values in found.machine.notes]
-    if found.engine == "seventy":
+    measured = local.current().measured(found.machine, found.engine)
+    if measured is not None:
+        lines.append(say("calibrated", lang, {"runs": measured.runs, "engine": found.engine}))
+    elif found.engine == "seventy":
         lines.append(say("seventy_aim", lang))
     return lines
 
@@ -83,8 +87,14 @@ def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
             "memory": _round(found.memory_ms), "compute": _round(found.compute_ms),
             "barriers": _round(found.barrier_ms), "ssd": _round(found.ssd_ms),
         },
-        "basis": "design aim" if found.engine == "seventy" else "published measurements",
+        "basis": _basis(found),
     }  # fmt: skip
+
+
+def _basis(found: Prediction) -> str:
+    if local.current().measured(found.machine, found.engine) is not None:
+        return "result cards"
+    return "design aim" if found.engine == "seventy" else "published measurements"
 
 
 def as_text(found: Prediction, lang: str) -> str:
@@ -152,7 +162,7 @@ def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
     """The answer of `seventy plan --json`; money in the snapshot's currency."""
     currency = plan.book.currency
     chosen = plan.ranked[0] if plan.ranked else None
-    dates = [part.price.date for part in chosen.build.parts if part.price] if chosen else []
+    dates = source_months([chosen.build]) if chosen else []
     warned = notes(chosen, plan.load, plan.wishes, plan.book, plan.engine) if chosen else []
     return {
         "model": plan.load.name, "quant": plan.load.quant, "context": plan.context, "engine": plan.engine,

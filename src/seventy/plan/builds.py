@@ -90,15 +90,7 @@ def short_cpu(cpu: Cpu) -> str:
 
 def cpus_for(platform: Platform, cpus: Sequence[Cpu]) -> list[Cpu]:
     """The CPUs a platform takes, or the one it comes with."""
-    if platform.cpu:
-        return [cpu for cpu in cpus if cpu.name == platform.cpu]
-    takes = set(platform.microarchs.split(";"))
-    return [
-        cpu for cpu in cpus
-        if cpu.socket == platform.socket and cpu.microarch in takes
-        and (platform.sockets == 1 or cpu.max_sockets > 1)
-        and (platform.mem_type == cpu.mem_type or platform.mem_type in cpu.mem_second)
-    ]  # fmt: skip
+    return [cpu for cpu in cpus if platform.takes(cpu)]
 
 
 def layouts(platform: Platform, sockets: int) -> Iterator[tuple[int, float]]:
@@ -168,7 +160,8 @@ def _priced_cpus(platform: Platform, cpus: Sequence[Cpu], book: PriceBook) -> Se
 
     Of CPUs whose price is inferred, a few of middling size: what is true of a price is least true of the largest.
     """
-    fitting = cpus_for(platform, cpus)
+    # Registered modules are what is priced for a board that takes them.
+    fitting = [cpu for cpu in cpus_for(platform, cpus) if platform.dimm_form != "RDIMM" or cpu.registered]
     if platform.cpu:
         return [(cpu, None) for cpu in fitting]
     parts = [(cpu, book.part("cpu", cpu.name)) for cpu in fitting]

@@ -105,12 +105,30 @@ def class_of(machine: Machine) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """How many times as fast as predicted something ran here, by so many runs; None where that was not measured."""
+
+    decode: float | None
+    prefill: float | None
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """Everything the prediction takes from measurements."""
+    """Everything the prediction takes from measurements.
+
+    `local` is what cards imported on this machine say (plan/local.py), by CPU or class and engine.
+    """
 
     shares: Mapping[str, Share]
     prefill_scale: Mapping[str, float] = field(default_factory=lambda: PREFILL_SCALE)
     prefill_spread: float = PREFILL_SPREAD
+    local: Mapping[tuple[str, str], Measured] = field(default_factory=dict)
+
+    def measured(self, machine: Machine, engine: str) -> Measured | None:
+        """What was imported of this CPU, or of machines of its class."""
+        name = machine.cpu.name if machine.cpu is not None else machine.name
+        return self.local.get((name, engine)) or self.local.get((machine.kind, engine))
 
     def bandwidth(self, machine: Machine, engine: str) -> Share:
         """Share and spread for a machine; wider for a CPU the catalogue does not know."""
@@ -121,6 +139,8 @@ class Calibration:
         if engine == "seventy" and kind == "two sockets":
             # Each socket reads its own share of the weights; the aim is what tuned machines reach, not measured yet.
             share = self.shares["two sockets tuned"].share
+        if (here := self.measured(machine, engine)) and here.decode:
+            share *= here.decode
         return Share(min(share, 1.0), spread)
 
     def tuned(self, machine: Machine) -> Share | None:
@@ -157,6 +177,8 @@ class Calibration:
         rate *= PREFILL_PER_EXTRA_SOCKET ** (machine.sockets - 1)
         if engine == "seventy":
             rate *= SEVENTY_PREFILL_MIXTURE if mixture else SEVENTY_PREFILL
+        if (here := self.measured(machine, engine)) and here.prefill:
+            rate *= here.prefill
         if machine.measured_int8_gops is not None:
             rate = min(rate, machine.measured_int8_gops * 1e9)
         return rate, self.prefill_spread * (1.25 if machine.guessed else 1.0)

@@ -242,11 +242,19 @@ def _has(group: Sequence[_Item], item: _Item) -> bool:
 
 def _conflicts(group: Sequence[_Item], item: _Item, following: _Item | None) -> bool:
     if not _has(group, item):
-        return False
+        return _of_another(group, item)
     if item.dimms is None:
         return not any(other.cpu == item.cpu and other.platform == item.platform for other in group)
     # A second set of modules is more of the same machine unless a CPU or platform of another one follows.
     return following is not None and following.dimms is None and _has(group, following)
+
+
+def _of_another(group: Sequence[_Item], item: _Item) -> bool:
+    """Whether a CPU or a platform begins another machine: it does not go with what the group has, memory included."""
+    if not any(other.dimms for other in group):
+        return False
+    pairs = [(other.platform or item.platform, other.cpu or item.cpu) for other in group if not other.dimms]
+    return any(platform is not None and cpu is not None and not platform.takes(cpu) for platform, cpu in pairs)
 
 
 def _describe(group: Sequence[_Item], text: str) -> Description:

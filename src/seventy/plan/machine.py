@@ -99,7 +99,7 @@ def speed_of(
     alternatives = [cpu.mem_speed_mts] + [int(part.split("-")[-1]) for part in cpu.mem_second.split(";") if part]
     if cpu.soldered:
         return rated, notes
-    if cpu.server_memory and rated > max(alternatives):
+    if cpu.registered and rated > max(alternatives):
         notes.append(("memory_slowed", {"rated": rated, "cpu": cpu.name, "runs": max(alternatives)}))
         return max(alternatives), notes
     two_deep = modules_per_channel(dimms.count, sockets, cpu.mem_channels) > 1

@@ -26,11 +26,11 @@ def kinds(cpu: Cpu) -> list[str]:
 
 def form_of(cpu: Cpu, platform: Platform | None = None) -> str:
     """RDIMM, UDIMM, SODIMM or soldered."""
-    if platform is not None:
+    if platform is not None and (platform.dimm_form != "RDIMM" or cpu.registered):
         return platform.dimm_form
     if cpu.soldered:
         return "soldered"
-    if cpu.server_memory:
+    if cpu.registered:
         return "RDIMM"
     return "SODIMM" if cpu.socket.startswith(("FP", "FL", "FCBGA", "mobile")) else "UDIMM"
 
@@ -49,7 +49,7 @@ def slots_of(cpu: Cpu, sockets: int, platform: Platform | None = None) -> int:
     """DIMM slots of the sockets that are fitted."""
     if platform is not None:
         return platform.dimm_slots * sockets // platform.sockets
-    each = 3 if cpu.server_memory and cpu.mem_type != "DDR5" else 2
+    each = 3 if cpu.registered and cpu.mem_type != "DDR5" else 2
     return each * max(1, round(cpu.mem_channels)) * sockets if form_of(cpu) != "SODIMM" else 2 * sockets
 
 

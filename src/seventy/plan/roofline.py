@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 
 from seventy.catalog.quants import plain
-from seventy.plan.calibration import CALIBRATION, PREFILL_BATCH, Calibration
+from seventy.plan import local
+from seventy.plan.calibration import PREFILL_BATCH, Calibration
 from seventy.plan.machine import Machine
 from seventy.runtime.memory import USUAL_CONTEXT, Footprint, Need
 
@@ -153,13 +154,14 @@ def predict(
     context: int = 1000,
     engine: str = "llama.cpp",
     threads: int | None = None,
-    calibration: Calibration = CALIBRATION,
+    calibration: Calibration | None = None,
     users: int = 1,
 ) -> Prediction:
     """The speed of the requests of so many users on a machine that does nothing else, its settings as they should be.
 
-    Each has its own text of `context` tokens.
+    Each has its own text of `context` tokens. Without a calibration it is the project's with the cards imported here.
     """
+    calibration = calibration or local.current()
     workers = min(threads, machine.cores) if threads else machine.cores
     # Fewer threads do not make two sockets faster: what they save in waiting they lose on the way between the sockets.
     waiting = workers if machine.sockets == 1 else machine.cores

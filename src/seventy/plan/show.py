@@ -1,10 +1,12 @@
 """A plan for a terminal: headline, table, the best build in full, the front, and what was left out."""
 
 import datetime
+import re
 from collections.abc import Sequence
 
 from seventy.catalog.api_prices import api_prices_of
-from seventy.catalog.book import STALE_MONTHS, PriceBook
+from seventy.catalog.book import CARRY_MONTHS, LATER_MONTHS, REGIONS, STALE_MONTHS, PriceBook
+from seventy.catalog.inflation import last_month
 from seventy.catalog.prices import Part, months
 from seventy.plan import drafts
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
@@ -27,11 +29,17 @@ def headline(
     age = today.year * 12 + today.month - 1 - months(book.month)
     values = {"model": load.name, "quant": load.quant, "size": size(1e9 * load.file_gb), "region": book.region,
               "currency": book.currency, "month": book.month}  # fmt: skip
-    dates = sorted(part.price.date for build in builds for part in build.parts if part.price is not None)
+    last = last_month()
+    ahead = months(book.month) - months(last) > CARRY_MONTHS
+    if ahead:
+        values["month"] = last
+    dates = source_months(builds)
     old = bool(dates) and months(book.month) - months(dates[0]) > STALE_MONTHS
     # A bill with an old price has no new month for a title.
     text = say("h_carried", lang, {**values, "oldest": dates[0], "newest": dates[-1]}) if old else (
         say("h_line", lang, values))  # fmt: skip
+    if ahead:
+        text += "\n" + say("h_ahead", lang, {"month": last})
     if age >= 12:
         text += "\n" + say("h_stale", lang, {"age": age})
     elif old:
@@ -39,6 +47,12 @@ def headline(
     if book.ram_factor != 1.0:
         text += "\n" + say("h_factor", lang, {"factor": book.ram_factor})
     return text
+
+
+def source_months(builds: Sequence[Build]) -> list[str]:
+    """The months of the prices in these bills, in order; modules inferred from others are of the book's month."""
+    rows = [part.price for build in builds for part in build.parts if part.price is not None]
+    return sorted({row.date for row in rows if not (row.inferred and row.category == "ram")})
 
 
 def money(value: float) -> str:
@@ -95,12 +109,27 @@ def part_line(part: Part, currency: str, lang: str) -> str:
     condition = say("cond_" + row.condition, lang) + ", " if row.condition in ("new", "used") else ""
     said = f"{condition}{row.date}, {clip(row.source, 70)}"
     if row.inferred:
-        said = say("d_inferred", lang, {"formula": row.source})
+        said = say("d_inferred", lang, {"formula": formula(row.source, lang)})
     elif part.carried:
         said += "; " + say("d_carried", lang, {"then": money(row.each), "factor": part.factor.mid,
                                                "now": money(part.each), "currency": currency})  # fmt: skip
     old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months and not part.carried else ""
     return f"  {part.count} x {part.label}: {price} {currency} ({said}){old}"
+
+
+# The words of a formula of catalog/inferred.py, in Chinese.
+_FORMULA_ZH = (
+    (r"([\d.]+(?: to [\d.]+)?) (\w+) a GB of (.+?) \(([\d-]+), carried\)", r"\3 每 GB \1 \2（\4，已折算）"),
+    (r"([\d.]+(?: to [\d.]+)?) (\w+) in (\w+) \(([\d-]+)\)", r"\3 市场 \1 \2（\4）"),
+    (r" in (US|CN|EU|UK)\b", r"（\1 市场）"), (r"\) x ", "）× "), (r", x ", "，× "), (r" x ", " × "), (r" to ", " 至 "),
+)  # fmt: skip
+
+
+def formula(text: str, lang: str) -> str:
+    """How a price was inferred, in the language of the answer."""
+    for pattern, words in _FORMULA_ZH if lang == "zh" else ():
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBook, engine: str, lang: str) -> str:
@@ -255,7 +284,10 @@ def text(plan: Plan, lang: str, top: int) -> str:
     elif plan.nearest:
         blocks.append(nearest_text(plan.nearest, plan.book, lang))
     else:
-        blocks.append(say("n_none", lang))
+        since = REGIONS.get(plan.book.region, ("", ""))[1]
+        early = bool(since) and months(plan.book.month) + LATER_MONTHS < months(since)
+        blocks.append(say("n_early", lang, {"region": plan.book.region, "month": since}) if early else (
+            say("n_none", lang)))  # fmt: skip
     if plan.lower is not None:
         blocks.append("\n".join(lower_text(*plan.lower, plan.book, lang)))
     if plan.instead is not None:

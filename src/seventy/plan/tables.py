@@ -1,8 +1,10 @@
 """Plain tables for a terminal: columns as wide as their text, Chinese characters counted as two."""
 
+import re
 import shutil
 import unicodedata
 from collections.abc import Sequence
+from itertools import zip_longest
 
 
 def width(text: str) -> int:
@@ -30,8 +32,23 @@ def clip(text: str, to: int) -> str:
     return kept + "…"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: str, room: int | None = None) -> str:
-    """Aligned text; `right` has an r for each right-aligned column; the widest left column gives way to fit."""
+def folded(text: str, to: int) -> list[str]:
+    """The text in lines of this width, broken at spaces where it has some."""
+    lines = [""]
+    for word in re.findall(r"[\x21-\x7e]+ *|.[，。；：、）]*", text):
+        if lines[-1] and width(lines[-1] + word.rstrip()) > to:
+            lines.append("")
+        lines[-1] += word
+    return [line.rstrip() for line in lines]
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: str, room: int | None = None, wrap: bool = False
+) -> str:
+    """Aligned text; `right` has an r for each right-aligned column; the widest left column gives way to fit.
+
+    What does not fit is cut off, or goes on in a line of its own with `wrap`.
+    """
     room = room or terminal_width()
     widths = [max(width(row[i]) for row in (head, *rows)) for i in range(len(head))]
     while sum(widths) + 2 * (len(widths) - 1) > room:
@@ -41,6 +58,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: str, room: 
         widths[widest] -= 1
     lines = []
     for row in (head, ["-" * w for w in widths], *rows):
-        cells = [pad(clip(cell, w), w, side == "r") for cell, w, side in zip(row, widths, right, strict=True)]
-        lines.append("  ".join(cells).rstrip())
+        parts = [folded(cell, w) if wrap else [clip(cell, w)] for cell, w in zip(row, widths, strict=True)]
+        for cells in zip_longest(*parts, fillvalue=""):
+            shown = [pad(cell, w, side == "r") for cell, w, side in zip(cells, widths, right, strict=True)]
+            lines.append("  ".join(shown).rstrip())
     return "\n".join(lines)

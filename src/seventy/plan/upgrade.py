@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
+from seventy.catalog.inferred import OTHER_SIZE
 from seventy.plan import answers, drafts, show
 from seventy.plan.builds import short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
@@ -63,13 +64,20 @@ class Step:
 
 
 def module_price(book: PriceBook, have: Owned, cpu: Cpu, gb: float, mts: int | None) -> tuple[float, float] | None:
-    """The least and the most that one module of this size and at least this speed costs."""
+    """The least and the most that one module of this size and at least this speed costs.
+
+    Where only slower ones have a price, the fastest of them stands in with a wider range.
+    """
     offers = [
-        (book.each(row), book.line("", 1, row).bounds)
+        (speed, book.each(row), book.line("", 1, row).bounds)
         for found_gb, speed, row in book.modules(cpu.mem_type, form_of(cpu, have.platform))
-        if found_gb == gb and speed >= (mts or 0)
+        if found_gb == gb
     ]
-    return min(offers)[1] if offers else None
+    fast = [offer[1:] for offer in offers if offer[0] >= (mts or 0)]
+    if fast or not offers:
+        return min(fast)[1] if fast else None
+    low, high = max(offers)[2]
+    return low * OTHER_SIZE[0], high * OTHER_SIZE[1]
 
 
 def times(price: tuple[float, float] | None, count: int) -> tuple[float, float] | None:
@@ -134,7 +142,8 @@ def _cpu_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterat
         other for other in all_cpus()
         if other.socket == cpu.socket and other.mem_type == cpu.mem_type and other.name != cpu.name
         and (other.microarch in takes if takes is not None else other.microarch == cpu.microarch)
-        and other.max_sockets >= sockets and (row := book.part("cpu", other.name).price) and not row.inferred
+        and other.max_sockets >= sockets and other.registered == cpu.registered
+        and (row := book.part("cpu", other.name).price) and not row.inferred
     ]  # fmt: skip
     found = [(have.with_dimms(other, sockets, dimms), other) for other in rivals]
     if found:
@@ -183,9 +192,10 @@ def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
              f"{step.prediction.decode.mid / now.decode.mid:.1f}x", _price_text(step.price, book.currency, lang)]
             for step in found
         ]  # fmt: skip
-        lines.append(table([say(key, lang) for key in ("u_step", "u_then", "u_gain", "u_price")], rows, "lrrr"))
+        head = [say(key, lang) for key in ("u_step", "u_then", "u_gain", "u_price")]
+        lines.append(table(head, rows, "lrrr", wrap=True))
         lines.append(say("u_prices", lang, {"region": book.region, "month": book.month}))
-    lines.append(say("u_settings", lang))
+    lines.append(say("u_settings" if have.machine.sockets == 1 else "u_settings_two", lang))
     return "\n".join(lines)
 
 
