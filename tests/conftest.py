@@ -8,6 +8,7 @@ import pytest
 from seventy import LLM
 from seventy.hub import store
 from seventy.jit.isa import Isa, narrow, supported
+from seventy.plan import local
 from tests.support.kernels import ALL_LEVELS, objects
 from tests.support.tiny import write_tiny
 
@@ -29,6 +30,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for level in ALL_LEVELS:
             for _ in objects(level):
                 pass
+
+
+@pytest.fixture(autouse=True)
+def nothing_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions of the tests know no cards of the user's."""
+    monkeypatch.setattr(local, "path", lambda: tmp_path / "local" / "calibration.json")
 
 
 @pytest.fixture(params=_LEVELS)

@@ -128,3 +128,20 @@ def test_totals_over_a_terabyte_are_read(cpu: str, memory: str) -> None:
     assert machine_from_words(cpu, 1, memory, 3.0).memory_bytes is not None
     with pytest.raises(SeventyError, match="cannot be right"):
         parse_dimms("9TB")
+
+
+@pytest.mark.parametrize(
+    "text", ["两台 R730 各 128G，和一台 5950X 64G", "5950X 64G, R730 128G", "R730 128G and a 5950X with 64GB"]
+)
+def test_a_cpu_that_does_not_go_into_the_platform_is_another_machine(text: str) -> None:
+    found = {(each.platform.name if each.platform else None): each for each in owned(text)}
+    assert set(found) == {"Dell PowerEdge R730", None}
+    sizes = {each.dimms.total_gb for each in found.values() if each.dimms}
+    assert sizes == {64, 128} and not any("misfit" in key for each in found.values() for key, _ in each.machine.notes)
+
+
+@pytest.mark.parametrize(
+    "text, dimms", [("Threadripper 3970X 256GB", "8x32"), ("Z440 with i7-6850K 128GB", "4x32"), ("Z440 2680v4 256G", "4x64")]
+)  # fmt: skip
+def test_registered_modules_only_where_the_cpu_takes_them(text: str, dimms: str) -> None:
+    assert str(owned(text)[0].dimms) == dimms

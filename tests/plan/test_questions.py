@@ -129,3 +129,28 @@ def test_the_figures_of_an_answer_are_the_programs(ask: Ask, question: str, answ
     figure = r"\d+(?:,\d{3})*(?:\.\d+)?"
     missing = set(re.findall(figure, answer)) - set(re.findall(figure, said))
     assert not missing, f"{sorted(missing)} of {answer!r} not in:\n{said}"
+
+
+def test_no_core_i7_is_sold_with_registered_modules(ask: Ask) -> None:
+    wish = ("--budget", "1500", "--currency", "USD", "--model", "qwen3.5-122b-a10b", "--place", "any", "--top", "60")
+    builds = ask.json(*wish, *NOW)["builds"]
+    for build in builds:
+        registered = any("RDIMM" in part["part"] for part in build["parts"])
+        assert not (registered and build["cpu"].startswith("Intel Core")), build["name"]
+
+
+def test_slower_modules_stand_in_for_a_speed_that_has_no_price(ask: Ask) -> None:
+    steps = ask.json("--from", "R740 2x Gold 6248 8x32@2933", *NOW)["steps"]
+    fill = next(step for step in steps if step["kind"] == "fill")
+    assert 0 < fill["price_low"] < fill["price_high"]
+
+
+def test_months_beyond_what_is_known_and_before_it_are_said(ask: Ask) -> None:
+    late = ask("--budget", "5000", "--date", "2028-01")
+    assert "No price after 2026-09 is known" in late and "2028" not in late.splitlines()[0]
+    assert "most begin in 2025-02" in ask("--budget", "5000", "--date", "2024-01")
+
+
+def test_a_formula_is_in_the_language_of_the_answer(ask: Ask) -> None:
+    said = ask("--budget", "2100", "--lang", "zh", *NOW)
+    assert "每 GB" in said and "（2023-02，已折算）" in said and " a GB of " not in said

@@ -11,7 +11,7 @@ from seventy.catalog.models import all_models
 from seventy.errors import SeventyError
 from seventy.plan import here
 from seventy.plan.owned import owned
-from seventy.plan.roofline import guess_layers
+from seventy.plan.roofline import guess_layers, predict
 from seventy.plan.wanted import catalogue_load, gguf_load, wanted
 
 
@@ -132,3 +132,32 @@ def test_a_longer_text_takes_no_less_of_memory() -> None:
     for model in all_models():
         load = catalogue_load(model.name, next(iter(model.size_gb)))
         assert load.need(4096).total >= load.need(1024).total > load.footprint.weights, model.name
+
+
+def test_every_model_that_keeps_keys_and_values_says_how_much() -> None:
+    for model in all_models():
+        footprint = catalogue_load(model.name, next(iter(model.size_gb))).footprint
+        assert footprint.position_bytes > 0, model.name
+
+
+@pytest.mark.parametrize("name", ["gemma-4-31b-it", "Qwen3.6-27B", "GLM-4.7-Flash", "gemma-4-E2B-it", "MiniMax-M2"])
+@pytest.mark.parametrize("quant", ["Q4_K_M", "Q8_0"])
+def test_reads_and_caches_are_those_of_the_tensors(name: str, quant: str) -> None:
+    load, made = catalogue_load(name, quant), Synthetic(find_shape(name), quant)
+    assert load.read_gb / load.file_gb == pytest.approx(
+        made.program.bytes_of_one_row(outputs=True) / made.nbytes, rel=0.002
+    )
+    assert load.footprint.seen_bytes(3000) == pytest.approx(made.footprint.seen_bytes(3000), rel=0.001)
+    # Its embeddings of layers stay in the file (Gemma 4 E2B).
+    assert load.footprint.weights / load.file_gb / 1e9 == pytest.approx(made.footprint.weights / made.nbytes, rel=0.03)
+
+
+def test_a_long_text_costs_latent_attention_arithmetic() -> None:
+    machine = owned("EPYC 7302 8x64@3200")[0].machine
+    r1, llama = catalogue_load("deepseek-r1-671b", "Q4_K_M"), catalogue_load("llama-3.1-405b", "Q4_K_M")
+    assert r1.latent is not None and r1.latent.decode_ops == 2 * 128 * 61 * (576 + 512) and llama.latent is None
+    near, far = (predict(machine, r1, context) for context in (0, 8192))
+    assert far.decode.mid < 0.75 * near.decode.mid and far.prefill.mid < near.prefill.mid
+    # An indexer chooses 2048 positions.
+    glm = catalogue_load("GLM-5", "Q4_K_M")
+    assert glm.latent is not None and glm.latent.positions(10_000) == 2048
