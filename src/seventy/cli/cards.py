@@ -11,7 +11,7 @@ from rich.table import Table
 from seventy.bench import card as card_files
 from seventy.bench import compare, results
 from seventy.bench import share as share_as
-from seventy.bench.card import Card
+from seventy.bench.card import Card, Result
 from seventy.errors import SeventyError
 from seventy.plan import recalibrate
 from seventy.plan.calibration import CALIBRATION
@@ -97,17 +97,20 @@ def _ran(card: Card) -> Iterator[Ran]:
         active_b = min(params_b, decode.gops / decode.tokens_per_second.median / 2)
     name = hashlib.sha256(card.text().encode()).hexdigest()[:12]
     for engine in ("seventy", "llama.cpp"):
-        speeds = [
-            None if result is None else result.tokens_per_second.median if engine == "seventy"
-            else result.versus and result.versus.tokens_per_second.median
-            for result in (decode, prefill)
-        ]  # fmt: skip
+        speeds = [_speed(result, engine) for result in (decode, prefill)]
         if any(speeds):
             yield Ran(
                 name, machine.cpu, machine.sockets, card.threads, card.isa, card.memory_limit_gbs, engine,
                 compare.quant_words(card), params_b, active_b, card.weight_bytes / 1e9, shape.token_bytes / 1e9,
                 shape.layers, *speeds,
             )  # fmt: skip
+
+
+def _speed(result: Result | None, engine: str) -> float | None:
+    """Tokens a second of seventy, or of the peer; None where it did not run."""
+    if result is None or engine == "seventy":
+        return result and result.tokens_per_second.median
+    return result.versus and result.versus.tokens_per_second.median
 
 
 def _paragraph(card: Card, path: Path, price: str, lang: str | None) -> str:
