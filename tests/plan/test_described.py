@@ -141,7 +141,8 @@ def test_a_cpu_that_does_not_go_into_the_platform_is_another_machine(text: str) 
 
 
 @pytest.mark.parametrize(
-    "text, dimms", [("Threadripper 3970X 256GB", "8x32"), ("Z440 with i7-6850K 128GB", "4x32"), ("Z440 2680v4 256G", "4x64")]
-)  # fmt: skip
+    "text, dimms",
+    [("Threadripper 3970X 256GB", "8x32"), ("Z440 with i7-6850K 128GB", "4x32"), ("Z440 2680v4 256G", "4x64")],
+)
 def test_registered_modules_only_where_the_cpu_takes_them(text: str, dimms: str) -> None:
     assert str(owned(text)[0].dimms) == dimms

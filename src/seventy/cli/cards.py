@@ -108,9 +108,10 @@ def _ran(card: Card) -> Iterator[Ran]:
 
 def _speed(result: Result | None, engine: str) -> float | None:
     """Tokens a second of seventy, or of the peer; None where it did not run."""
-    if result is None or engine == "seventy":
-        return result and result.tokens_per_second.median
-    return result.versus and result.versus.tokens_per_second.median
+    if result is None:
+        return None
+    side = result if engine == "seventy" else result.versus
+    return side.tokens_per_second.median if side else None
 
 
 def _paragraph(card: Card, path: Path, price: str, lang: str | None) -> str:
