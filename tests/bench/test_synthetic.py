@@ -54,13 +54,20 @@ def test_parameters_are_those_of_the_model(name: str) -> None:
     assert sum(prod(info.shape) for info in tensors) / 1e9 == pytest.approx(model.params_b, rel=0.013)
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
+# Those whose read bytes at Q8_0 are known; Gemma 4 E2B and E4B have tables of layers, not experts.
+MIXTURES = [
+    name for name in KNOWN
+    if find_model(name).mixture and "Q8_0" in find_model(name).read_gb and not name.startswith("gemma-4-E")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXTURES)
 def test_active_bytes_are_those_of_the_model(name: str) -> None:
     read = find_shape(name).whole("Q8_0").program.bytes_of_one_row()
     assert read / 1e9 == pytest.approx(find_model(name).read_gb["Q8_0"], rel=0.02)
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if find_model(name).mixture and find_model(name).read_gb])
+@pytest.mark.parametrize("name", MIXTURES)
 def test_experts_take_what_predictions_count(name: str) -> None:
     tensors = find_shape(name).whole("Q8_0").tensors.values()
     experts = sum(info.nbytes for info in tensors if info.name.endswith("_exps.weight"))
