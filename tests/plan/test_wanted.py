@@ -42,7 +42,7 @@ def test_a_gguf_file_is_read_by_its_tensors(tiny: SimpleNamespace) -> None:
     assert load.footprint.position_bytes == 2 * 8 * 128 * 2 * 2 and load.layers == 2
     assert load.need(4096).weights == 670_000_000 and load.need(4096).cache == 4096 * 8192
     assert (load.expert_gb, load.used_share) == (pytest.approx(0.16), 1 / 8)
-    assert load.mixture is (load.active_params_b < 0.95 * load.params_b)
+    assert load.mixture
 
 
 def test_tied_embeddings_are_read_whole(tiny: SimpleNamespace) -> None:
@@ -161,3 +161,10 @@ def test_a_long_text_costs_latent_attention_arithmetic() -> None:
     # An indexer chooses 2048 positions.
     glm = catalogue_load("GLM-5", "Q4_K_M")
     assert glm.latent is not None and glm.latent.positions(10_000) == 2048
+
+
+def test_tables_of_layers_are_no_experts() -> None:
+    load = catalogue_load("gemma-4-E2B-it", "Q8_0")
+    assert load.active_params_b < 0.6 * load.params_b and not load.mixture
+    # Four texts read what one reads.
+    assert load.step_gb(4) == load.step_gb(1) == load.read_gb

@@ -56,8 +56,8 @@ class Model:
 
     @property
     def mixture(self) -> bool:
-        """Whether it reads only some experts per token."""
-        return self.active_params_b < 0.95 * self.params_b
+        """Whether it reads only some experts per token. Gemma 4 E2B has tables of layers instead, left in the file."""
+        return bool(self.n_expert)
 
     def size(self, quant: str) -> float:
         """File size in GB; from bits per weight where the catalogue has none."""

@@ -65,7 +65,7 @@ def load_of(row: Measurement) -> Load | None:
     layers = row.layers or guess_layers(row.params_b, row.active_params_b)
     footprint = guess_footprint(nbytes / 1e9, row.active_params_b, layers)
     return Load(row.model, row.quant, row.params_b, row.active_params_b, nbytes / 1e9, nbytes / 1e9 * active, footprint,
-                layers)  # fmt: skip
+                layers, nbytes / 1e9, active)  # fmt: skip
 
 
 def machine_of(row: Measurement) -> Machine | None:

@@ -52,6 +52,7 @@ def run_of(ran: Ran) -> Run:
     load = Load(
         "card", ran.quant, ran.params_b, ran.active_params_b, ran.file_gb, ran.read_gb,
         guess_footprint(ran.file_gb, ran.active_params_b, ran.layers), ran.layers,
+        ran.file_gb, ran.active_params_b / ran.params_b,
     )  # fmt: skip
     expected = predict(machine, load, 0, ran.engine, calibration=CALIBRATION)
     decode = ran.decode_tok_s and ran.decode_tok_s / expected.decode.mid

@@ -72,7 +72,8 @@ class Load:
 
     @property
     def mixture(self) -> bool:
-        return self.active_params_b < 0.95 * self.params_b
+        """Whether a token uses some of its experts only."""
+        return self.expert_gb > 0 and self.used_share < 1
 
     @property
     def low_bit(self) -> bool:
