@@ -115,7 +115,11 @@ def test_stopped_it_keeps_what_was_written(server: Running) -> None:
     server.idle()
 
 
-def test_alone_it_gives_way_to_who_waits(server: Running) -> None:
+def test_alone_it_gives_way_to_who_waits(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The other has come before it has ended by itself.
+    model = server.backend.llm.model
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *of: (time.sleep(0.02), step(*of))[1])
     id = new_id()
     begin(server, id, tokens=900)
     # There is room for one: this one waits until the other has left.
