@@ -34,6 +34,14 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "LOOK_SECONDS", 0.02)
 
 
+@pytest.fixture
+def slow(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is still being written when the server looks at it."""
+    model = server.backend.llm.model
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *of: (time.sleep(0.02), step(*of))[1])
+
+
 def body(tokens: int = 600, **more: Any) -> dict[str, Any]:
     return {"messages": QUESTION, "max_tokens": tokens, "ignore_eos": True, "seed": 7, "stream": True} | more
 
@@ -115,11 +123,8 @@ def test_stopped_it_keeps_what_was_written(server: Running) -> None:
     server.idle()
 
 
-def test_alone_it_gives_way_to_who_waits(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The other has come before it has ended by itself.
-    model = server.backend.llm.model
-    step = model.step
-    monkeypatch.setattr(model, "step", lambda *of: (time.sleep(0.02), step(*of))[1])
+@pytest.mark.usefixtures("slow")
+def test_alone_it_gives_way_to_who_waits(server: Running) -> None:
     id = new_id()
     begin(server, id, tokens=900)
     # There is room for one: this one waits until the other has left.
@@ -139,6 +144,7 @@ def test_a_user_has_one_that_goes_on_alone(tiny: Path) -> None:
         assert not [event for event in read(server, second) if event["object"] == "answer.stopped"]
 
 
+@pytest.mark.usefixtures("slow")
 def test_alone_it_stops_after_a_while(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "ALONE_SECONDS", 0.0)
     id = new_id()
