@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seventy.formats import PANEL
 from seventy.graph.buffers import Buffer, Memory
 from seventy.graph.operations import Operations
+from seventy.graph.reads import Reads
 from seventy.graph.weights import Matrix, Table, Weights
 from seventy.jit.compiler import Kernel
 from seventy.kernels import (
@@ -87,18 +88,6 @@ class Routes:
     @property
     def memory(self) -> tuple[object, ...]:
         return self.weights, self.slots, self.inputs, self.active, self.starts
-
-
-@dataclass(slots=True)
-class Reads:
-    """Bytes of matrices: those that every row reads, those that only rows which want logits do, and of each layer with
-    experts how many it read in the last step and how many bytes one has. The embedding is in neither: of it one row a
-    token is read.
-    """
-
-    rows: int = 0
-    outputs: int = 0
-    experts: list[tuple[NDArray[np.int32], int]] = field(default_factory=list)
 
 
 class Products(Operations):
@@ -559,25 +548,19 @@ class Products(Operations):
 
     def step_bytes(self) -> int:
         """Return what the last step read of the matrices, in bytes: each once, of experts those that rows went to."""
-        reads = self._step_reads
-        experts = sum(int(active[0]) * nbytes for active, nbytes in reads.experts)
-        return reads.rows + experts + (reads.outputs if self.counts[1] else 0)
+        return self._step_reads.last(bool(self.counts[1]))
 
     def step_experts(self) -> float:
         """Return how many different experts the last step read, of a layer with experts on average; 0 without any."""
-        experts = self._step_reads.experts
-        return sum(int(active[0]) for active, _ in experts) / max(1, len(experts))
+        return self._step_reads.last_experts()
 
     def bytes_of_one_row(self, outputs: bool = True) -> int:
         """Return what a step of one row reads of the matrices, in bytes: with its logits, or without."""
-        return self._of_one_row(self._step_reads, outputs)
+        return self._step_reads.one_row(self.slots_per_row, outputs)
 
     def bytes_of_one_guess(self, outputs: bool = True) -> int:
         """Return the same of a block of multi-token prediction."""
-        return self._of_one_row(self._reads, outputs)
-
-    def _of_one_row(self, reads: Reads, outputs: bool) -> int:
-        return reads.rows + sum(self.slots_per_row * nbytes for _, nbytes in reads.experts) + outputs * reads.outputs
+        return self._reads.one_row(self.slots_per_row, outputs)
 
     def _constant(self, number: float) -> NDArray[np.float32]:
         """Return memory that holds this number as long as the program lives."""
