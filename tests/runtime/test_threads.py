@@ -199,7 +199,8 @@ def test_a_pool_grows_and_moves(pool: ThreadPool) -> None:
 
 
 def test_a_thread_that_was_started_twice_runs_once(pool: ThreadPool) -> None:
-    # What Ctrl-C between the start of a thread and its entry in the list leads to.
+    # What Ctrl-C between the start of a thread and its entry in the list leads to; of the two the later one ends.
+    wait_until_parked(pool)
     twice = threading.Thread(target=pool._work, args=(3, cpus(4)[3]))
     twice.start()
     twice.join(10)
