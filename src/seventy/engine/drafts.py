@@ -8,6 +8,7 @@ the governor says (engine/governor.py).
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -97,7 +98,9 @@ class Drafts:
         """Return how many guesses of each of the running texts the next step carries, `room` at most in all."""
         if not self.on or not self.governor.ready(len(texts)):
             return [0] * len(texts)
+        start = time.perf_counter()
         offers = [self._offer(text) for text in texts]
+        self.governor.pay_looking(time.perf_counter() - start, len(texts))
         if not any(offer.chances for offer in offers):
             return [0] * len(texts)
         seconds, passing = 0.0, sum(offer.passes for offer in offers)

@@ -20,7 +20,9 @@ _EXTRA_ROWS = frozenset((1, 2, 3, 5, 7, 11, 15, 23, 31, 47))
 _LEAST_MEASURED, _STEPS_PER_PLAIN = 3, 64
 # What guesses may cost: this share of the time, of which this is kept for reading where a draft model has not read.
 # What guesses saved counts for at most so many steps.
-_ALLOWANCE, _FOR_READING, _MOST_SAVED = 0.015, 0.005, 4.0
+_ALLOWANCE, _FOR_READING, _MOST_SAVED = 0.012, 0.004, 4.0
+# Looking for guesses takes no more than this share of a step.
+_MOST_LOOKING = 0.02
 # The least weight of a new measurement, its weight for the load, and how far off it may be (logarithms).
 _LEAST_WEIGHT, _LOAD_WEIGHT, _MOST_CHANGE = 1 / 16, 1 / 4, 0.5
 
@@ -39,11 +41,11 @@ class Offer:
 class Governor:
     """Shares out guesses among the running texts so that most tokens a second are written.
 
-    It keeps an account: steps put 1.5 % of their time into it, divided by how many texts fill them anyway, and those
-    with guesses what these saved. A step may have no more guesses than the account pays for if all of them are wrong.
-    So whatever the text, guesses cost at most 1.5 % of its time, as far as steps take what was measured. A draft model
-    has to read a text before it guesses: for that and its first guesses counts what it saved in other texts, too, four
-    steps at most.
+    It keeps an account: steps put 1.2 % of their time into it, divided by how many texts fill them anyway, and those
+    with guesses what these saved; looking for guesses is paid from it. A step may have no more guesses than the account
+    pays for if all of them are wrong. So whatever the text, guesses cost at most 1.2 % of its time, as far as steps
+    take what was measured. A draft model has to read a text before it guesses: for that and its first guesses counts
+    what it saved in other texts, too, four steps at most.
     """
 
     def __init__(self) -> None:
@@ -70,6 +72,8 @@ class Governor:
         `drafting` are seconds that its guesses took before it, in passes of a draft model where `passes` says so.
         Returns what a step without guesses would have taken.
         """
+        # Before this step is learned from: what was slow because of its rows would count as load.
+        before = self.cost(texts) if self._rows else seconds
         found = log(max(seconds, 1e-9)) - self._load
         if rows not in self._measured:
             # The first step of a kind may be slow for other reasons: what was expected counts for half.
@@ -87,12 +91,16 @@ class Governor:
         plain = self.cost(texts)
         if rows > texts or drafting:
             # Another program may have stopped the step: that is not the guesses' fault.
-            saved = plain * written / texts - min(seconds, 2 * self.cost(rows)) - drafting
+            saved = before * written / texts - min(seconds, 2 * self.cost(rows)) - drafting
             self.account += saved
             if passes:
                 self._earned = min(max(0.0, self._earned + saved), _MOST_SAVED * plain)
         self.account = min(self.account + _ALLOWANCE * seconds / texts, _MOST_SAVED * plain)
         return plain
+
+    def pay_looking(self, seconds: float, texts: int) -> None:
+        """Take what it took to look for guesses; another program may have stopped that, which is not their fault."""
+        self.account -= min(seconds, _MOST_LOOKING * self.cost(texts))
 
     def keep_for_reading(self, seconds: float) -> None:
         """Keep a part of what a step of so many seconds allows: a draft model has not read all texts yet."""
