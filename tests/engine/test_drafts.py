@@ -14,7 +14,7 @@ from seventy.engine.request import Piece
 from seventy.engine.scheduler import Scheduler
 from seventy.gguf.file import GGUF
 from seventy.text.grammar import Grammars
-from tests.engine.test_scheduler import VARIED, Asked, alone, prompt
+from tests.engine.test_scheduler import VARIED, Asked, alone, prompt, together
 from tests.support.families import gpt_oss
 from tests.support.tiny import write_tiny
 
@@ -141,9 +141,14 @@ def test_under_load_and_without_pages_too(kind: str, tiny: Path, monkeypatch: py
         if kind != "lookup":
             scheduler.drafts.make_lookup = getattr(texts, kind)
         try:
-            asked = [
-                Asked(scheduler, ids, 200, user=str(i), sampling=samplings[i]) for i, ids in enumerate(prompts)
-            ]
+            asked = together(
+                scheduler,
+                monkeypatch,
+                [
+                    {"ids": ids, "max_tokens": 200, "user": str(i), "sampling": samplings[i]}
+                    for i, ids in enumerate(prompts)
+                ],
+            )
             ends = [each.end() for each in asked]
             assert scheduler.statistics.preempted > 0
             assert llm.model.cache.free_pages == llm.model.cache.n_pages

@@ -6,7 +6,6 @@ remember, embeddings of each layer.
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from seventy.engine.drafts import Drafts
 from seventy.engine.model import Aborted, Model, Segment
 from seventy.engine.scheduler import Scheduler
 from tests.engine.test_drafts import Texts, always
-from tests.engine.test_scheduler import VARIED, Asked, alone, prompt
+from tests.engine.test_scheduler import VARIED, Asked, alone, prompt, together
 from tests.support.families import gemma4, lfm2, lfm2moe, qwen35, qwen35moe
 from tests.support.families.judge import IDS
 
@@ -117,16 +116,6 @@ def test_rows_of_many_texts_do_not_know_of_each_other(llm: LLM, undisturbed: np.
         sequence.close()
 
 
-def together(llm: LLM, patch: pytest.MonkeyPatch, asked: list[dict[str, Any]]) -> list[Asked]:
-    """Requests of which none is written before all have come."""
-    going, step = threading.Event(), llm.model.step
-    with patch.context() as until_all_came:
-        until_all_came.setattr(llm.model, "step", lambda *of: (going.wait(60), step(*of))[1])
-        requests = [Asked(llm.scheduler, **each) for each in asked]
-        going.set()
-    return requests
-
-
 def test_texts_under_load_and_preempted_are_the_texts_alone(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     samplings = [VARIED | {"seed": i} if i % 2 else {} for i in range(4)]
     asked = [{"ids": prompt(i, 60 + 9 * i), "max_tokens": 150, "sampling": samplings[i]} for i in range(4)]
@@ -134,7 +123,7 @@ def test_texts_under_load_and_preempted_are_the_texts_alone(llm: LLM, monkeypatc
     llm.model.cache.forget()
     before = llm.scheduler.statistics.preempted
     # Room for 512 positions: not all of them fit at once.
-    found = together(llm, monkeypatch, asked)
+    found = together(llm.scheduler, monkeypatch, asked)
     assert [(each.end().reason, each.tokens) for each in found] == [("length", tokens) for tokens in expected]
     assert llm.scheduler.statistics.preempted > before
     assert_nothing_is_held(llm.model)
@@ -171,7 +160,7 @@ def test_the_second_turn_reads_what_is_new(llm: LLM) -> None:
 def test_prompts_alike_that_come_together_are_read_once(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     llm.model.cache.forget()
     asked = [{"ids": [*IDS[:100], i], "max_tokens": 5} for i in range(3)]
-    assert [each.end().cached_tokens for each in together(llm, monkeypatch, asked)] == [0, 96, 96]
+    assert [each.end().cached_tokens for each in together(llm.scheduler, monkeypatch, asked)] == [0, 96, 96]
 
 
 def test_drafts_change_nothing(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,16 @@ class Asked:
         return event
 
 
+def together(scheduler: Scheduler, patch: pytest.MonkeyPatch, asked: list[dict[str, Any]]) -> list[Asked]:
+    """Requests of which none is written before all have come."""
+    going, step = threading.Event(), scheduler.model.step
+    with patch.context() as until_all_came:
+        until_all_came.setattr(scheduler.model, "step", lambda *of: (going.wait(60), step(*of))[1])
+        requests = [Asked(scheduler, **each) for each in asked]
+        going.set()
+    return requests
+
+
 @pytest.fixture(scope="module")
 def loaded(tiny: Path) -> Iterator[LLM]:
     with LLM(tiny, threads=2, context=512, sequences=4) as llm:
@@ -234,17 +244,21 @@ def test_cancelling_the_only_one_stops_its_step(scheduler: Scheduler, monkeypatc
     assert scheduler.statistics.steps == 0
 
 
-def test_without_room_the_youngest_waits_and_loses_nothing(tiny: Path) -> None:
+def test_without_room_the_youngest_waits_and_loses_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LLM(tiny, threads=2, context=256, sequences=2) as llm:
         scheduler = Scheduler(llm.model, llm.tokenizer, llm.top_k, parallel=6, queue=8)
         try:
-            asked = [Asked(scheduler, prompt(i, 20), 200, user=str(i), sampling=VARIED | {"seed": i}) for i in range(6)]
-            for each in asked:
+            asked = [
+                {"ids": prompt(i, 20), "max_tokens": 200, "user": str(i), "sampling": VARIED | {"seed": i}}
+                for i in range(6)
+            ]
+            written = together(scheduler, monkeypatch, asked)
+            for each in written:
                 assert each.end().written_tokens == 200
             assert scheduler.statistics.preempted > 0
         finally:
             scheduler.close()
-        for i, each in enumerate(asked):
+        for i, each in enumerate(written):
             assert each.tokens == alone(llm, prompt(i, 20), 200, **VARIED, seed=i)
 
 
@@ -290,9 +304,9 @@ def test_the_mask_of_a_text_that_gave_up_its_pages_is_made_once(
                 constraint.ready.set()
 
         monkeypatch.setattr(llm.scheduler, "_hold", watched)
-        others = [Asked(llm.scheduler, prompt(i, 20), 200, user=str(i)) for i in range(2)]
-        asked = Asked(llm.scheduler, prompt(7, 100), 3, user="x", constraint=constraint)
-        for each in [*others, asked]:
+        asked = [{"ids": prompt(i, 20), "max_tokens": 200, "user": str(i)} for i in range(2)]
+        asked.append({"ids": prompt(7, 100), "max_tokens": 3, "user": "x", "constraint": constraint})
+        for each in together(llm.scheduler, monkeypatch, asked):
             each.end()
         assert llm.scheduler.statistics.preempted > 0
         assert not constraint.wrong and constraint.prepared == (3 if stays else 1)
