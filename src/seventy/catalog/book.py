@@ -5,6 +5,7 @@ neighbour stands in (catalog/inferred.py), and its source is the formula.
 """
 
 import datetime
+import re
 from collections.abc import Iterable, Sequence
 
 from seventy.catalog.inferred import USD, Market
@@ -31,6 +32,26 @@ def _key(row: PriceRow) -> tuple[str, str]:
     return row.category, row.item if row.category in ("cpu", "platform", "gpu") else ""
 
 
+def _by_part(rows: Iterable[PriceRow]) -> dict[tuple[str, str], list[PriceRow]]:
+    """The rows by what they are looked up by, in their order."""
+    found: dict[tuple[str, str], list[PriceRow]] = {}
+    for row in rows:
+        found.setdefault(_key(row), []).append(row)
+    return found
+
+
+def _check(region: str, month: str | None, ram_factor: float, own_here: Sequence[PriceRow]) -> None:
+    """Raise SeventyError where there are no prices for the region, or the month or the factor is none."""
+    if region not in REGIONS and not own_here:
+        known = ", ".join(REGIONS)
+        raise SeventyError(f"There are no prices for region {region!r}; known are {known}, or bring your own "
+                           "with --prices FILE.")  # fmt: skip
+    if ram_factor <= 0:
+        raise SeventyError(f"--ram-factor {ram_factor:g} must be more than zero.")
+    if month and not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
+        raise SeventyError(f"--date {month!r} is not a month; write it as 2025-02.")
+
+
 class PriceBook:
     """The prices of one region for one month (this one unless `month` says another), a user's own before all.
 
@@ -42,39 +63,29 @@ class PriceBook:
         self, region: str, month: str | None = None, ram_factor: float = 1.0,
         own: Sequence[PriceRow] = (), rows: Iterable[PriceRow] | None = None, infer: bool = True,
     ) -> None:  # fmt: skip
-        if region not in REGIONS and not any(row.region == region for row in own):
-            known = ", ".join(REGIONS)
-            raise SeventyError(f"There are no prices for region {region!r}; known are {known}, or bring your own "
-                               "with --prices FILE.")  # fmt: skip
-        if ram_factor <= 0:
-            raise SeventyError(f"--ram-factor {ram_factor:g} must be more than zero.")
-        self.region = region
         own_here = [row for row in own if row.region == region]
+        _check(region, month, ram_factor, own_here)
+        self.region = region
         self.currency = REGIONS[region][0] if region in REGIONS else own_here[0].currency
         self.month = month or this_month()
-        if len(self.month) != 7 or not (self.month[:4] + self.month[5:]).isdigit() or self.month[5:] not in _MONTHS:
-            raise SeventyError(f"--date {self.month!r} is not a month; write it as 2025-02.")
         self.ram_factor = ram_factor
-        at = months(self.month)
-        source = [row for row in (rows if rows is not None else all_prices()) if months(row.date) <= at + LATER_MONTHS]
-        usable = [row for row in source if row.region == region and row.currency == self.currency]
+        every = tuple(rows) if rows is not None else all_prices()
+        here = [row for row in every if row.region == region and row.currency == self.currency]
+        here.sort(key=lambda row: abs(months(row.date) - months(self.month)))
+        usable = [row for row in here if self._is_known(row)]
         if not usable and not own_here:
             oldest = min(row.date for row in all_prices() if row.region == region)
             raise SeventyError(f"No price of region {region} is as old as {self.month}; the oldest is of {oldest}.")
-        self._rows: dict[tuple[str, str], list[PriceRow]] = {}
-        for row in sorted(usable, key=lambda row: abs(months(row.date) - at)):
-            self._rows.setdefault(_key(row), []).append(row)
+        self._rows, self._own = _by_part(usable), _by_part(own_here)
         # A kWh costs about as much in other years; nothing else is taken from so far away.
-        self._electricity = sorted(
-            (row for row in (rows if rows is not None else all_prices())
-             if row.category == "electricity" and row.region == region and row.currency == self.currency),
-            key=lambda row: abs(months(row.date) - at),
-        )  # fmt: skip
-        self._own: dict[tuple[str, str], list[PriceRow]] = {}
-        for row in own_here:
-            self._own.setdefault(_key(row), []).append(row)
+        self._electricity = [row for row in here if row.category == "electricity"]
         # Nothing can be inferred in a currency whose rate is not known.
-        self._market = Market(source, region, self.currency, self.month) if infer and self.currency in USD else None
+        known = [row for row in every if self._is_known(row)]
+        self._market = Market(known, region, self.currency, self.month) if infer and self.currency in USD else None
+
+    def _is_known(self, row: PriceRow) -> bool:
+        """Whether the row is not too much later than the book's month."""
+        return months(row.date) <= months(self.month) + LATER_MONTHS
 
     def _find(self, category: str, item: str = "") -> list[PriceRow]:
         return self._own.get((category, item), []) + self._rows.get((category, item), [])
@@ -154,5 +165,3 @@ class PriceBook:
         row = found[0] if found else self._market.infer(category, "") if self._market else None
         return self.line(row.item if row else category, 1, row)
 
-
-_MONTHS = {f"{month:02}" for month in range(1, 13)}

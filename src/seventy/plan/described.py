@@ -161,31 +161,37 @@ def _without_drives(items: Sequence[_Item], text: str) -> list[_Item]:
 
 
 def _memory_items(text: str, most_of_cpus: Container[float | None]) -> Iterator[_Item]:
-    taken: list[tuple[int, int]] = []
-    totals: list[_Item] = []
-    modules: list[_Item] = []
+    """Yield the memory that the text names; a sum is left out where modules of the same sum are named."""
+    found: list[_Item] = []
     for pattern in _MEMORY:
         for match in re.finditer(pattern, text):
             start, end = match.span()
-            if any(start < b and end > a for a, b in taken):
+            taken = any(start < item.end and end > item.start for item in found)
+            if taken or _NOT_MEMORY.search(text[:start]) or _NOT_MEMORY_AFTER.match(text, end):
                 continue
-            if _NOT_MEMORY.search(text[:start]) or _NOT_MEMORY_AFTER.match(text, end):
-                continue
-            values = match.groupdict()
-            count, whole = int(values.get("n") or 1), "total" in values or "tb" in values
-            gb = float(values["gb"]) if "gb" in values else 1024 * float(values["tb"])
-            known = "tb" in values or (gb in _SIZES if not whole else gb in _TOTALS or gb in most_of_cpus)
-            if not 1 <= count <= 64 or not known or gb > MOST_GB:
-                continue
-            mts = int(values["mts"]) if values.get("mts") else None
-            taken.append((start, end))
-            (totals if whole else modules).append(
-                _Item(start, end, dimms=Dimms(count, gb, mts, whole=whole), bare="bare" in values)
-            )
-    said = {item.dimms.total_gb for item in modules if item.dimms}
-    # "64 GB (2x32)" says the same twice.
+            if item := _memory_item(match, most_of_cpus):
+                found.append(item)
+    modules = [item for item in found if item.dimms and not item.dimms.whole]
     yield from modules
-    yield from (item for item in totals if item.dimms and item.dimms.gb not in said)
+    # "64 GB (2x32)" says the same twice.
+    said = {item.dimms.total_gb for item in modules if item.dimms}
+    yield from (item for item in found if item.dimms and item.dimms.whole and item.dimms.gb not in said)
+
+
+def _memory_item(match: re.Match[str], most_of_cpus: Container[float | None]) -> _Item | None:
+    """The memory that a match of one of the patterns names; None if no such modules or sums exist."""
+    values = match.groupdict()
+    count = int(values.get("n") or 1)
+    mts = int(values["mts"]) if values.get("mts") else None
+    is_whole = "total" in values or "tb" in values
+    if "tb" in values:
+        gb, is_known = 1024 * float(values["tb"]), True
+    else:
+        gb = float(values["gb"])
+        is_known = gb in _TOTALS or gb in most_of_cpus if is_whole else gb in _SIZES
+    if not 1 <= count <= 64 or not is_known or gb > MOST_GB:
+        return None
+    return _Item(*match.span(), dimms=Dimms(count, gb, mts, whole=is_whole), bare="bare" in values)
 
 
 def _with_speed(item: _Item, text: str, items: Sequence[_Item]) -> _Item:
@@ -258,23 +264,42 @@ def _of_another(group: Sequence[_Item], item: _Item) -> bool:
 
 
 def _describe(group: Sequence[_Item], text: str) -> Description:
+    """Make one machine of what a group of items names."""
     platform = next((item.platform for item in group if item.platform), None)
     cpus = [item for item in group if item.cpu]
-    cpu = cpus[0].cpu if cpus else None
-    if cpu is None and platform is not None and platform.cpu:
-        cpu = next(each for each in all_cpus() if each.name == platform.cpu)
-    sockets = max((item.sockets for item in cpus if item.sockets), default=None)
-    if sockets is None and len(cpus) > 1:
-        sockets = len(cpus)
-    if sockets is None and platform is not None and re.search(r"2\s*(?:路|sockets?|cpus?)", text):
-        sockets = 2
+    cpu = cpus[0].cpu if cpus else _soldered_cpu(platform)
+    sockets = _sockets(cpus, platform, text)
     if sockets == 2 and platform is not None and platform.name == _OTHER_NAMES["x99"]:
         platform = next(each for each in all_platforms() if each.name == _DUAL_X99)
-    most = platform.max_mem_gb if platform else cpu.max_mem_gb * (sockets or 1) if cpu and cpu.max_mem_gb else math.inf
-    sure = [item.dimms for item in group if item.dimms and not item.bare]
     # More than a machine can have is a drive.
-    maybe = [item.dimms for item in group if item.dimms and item.bare and item.dimms.gb <= most]
+    most_gb = _most_memory_gb(platform, cpu, sockets)
+    sure = [item.dimms for item in group if item.dimms and not item.bare]
+    maybe = [item.dimms for item in group if item.dimms and item.bare and item.dimms.gb <= most_gb]
     return Description(platform, cpu, cpu.name if cpu else "", sockets, _together(sure or maybe[:1]))
+
+
+def _soldered_cpu(platform: Platform | None) -> Cpu | None:
+    """The CPU that a platform is sold with; None if it takes several."""
+    if platform is None or not platform.cpu:
+        return None
+    return next(each for each in all_cpus() if each.name == platform.cpu)
+
+
+def _sockets(cpus: Sequence[_Item], platform: Platform | None, text: str) -> int | None:
+    """How many CPUs the text says there are: a number beside one, or several names; None where it says nothing."""
+    said = [item.sockets for item in cpus if item.sockets]
+    if said:
+        return max(said)
+    if len(cpus) > 1:
+        return len(cpus)
+    return 2 if platform is not None and re.search(r"2\s*(?:路|sockets?|cpus?)", text) else None
+
+
+def _most_memory_gb(platform: Platform | None, cpu: Cpu | None, sockets: int | None) -> float:
+    """The most memory in GB that the platform takes, or the CPUs where no platform is named."""
+    if platform is not None:
+        return platform.max_mem_gb
+    return cpu.max_mem_gb * (sockets or 1) if cpu is not None and cpu.max_mem_gb else math.inf
 
 
 def _together(sets: Sequence[Dimms]) -> Dimms | None:
@@ -312,7 +337,6 @@ def _with_unknown_cpu(text: str, items: Sequence[_Item], name: str, start: int, 
     cpu, close = find_cpu(name, all_cpus())
     first = _describe([item for item in items if not item.cpu], text)
     return [replace(first, cpu=cpu, cpu_name=cpu.name if cpu else name, sockets=sockets, close=tuple(close))]
-
 
 
 def _named(text: str, names: dict[str, _Item]) -> Iterator[_Item]:
@@ -386,23 +410,26 @@ def _tells(key: str, cpu: Cpu) -> bool:
     return len(key) >= 3 or cpu.vendor == "Apple"
 
 
+def _platform_keys(name: str) -> set[str]:
+    """What people may call a platform of this name: its first words, each word, two words together."""
+    words = re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"\bgen ?(\d+)", r"gen\1", name.lower()))
+    pieces = [word.replace("-", "") for word in words]
+    keys = {"".join(pieces[:end]) for end in range(2, len(pieces) + 1)} | {*pieces}
+    keys |= {f"{a}{b}" for a, b in pairwise(pieces)} | {"".join(pieces[1:end]) for end in range(3, len(pieces) + 1)}
+    # "Precision T5810" is a Precision 5810, too.
+    models = [piece[1:] for piece in pieces if re.fullmatch(r"t\d{4}", piece)]
+    keys |= {f"{maker}{model}" for model in models for maker in ("precision", "dell")}
+    return {key for key in keys if len(key) >= 3 and re.search(r"[a-z]\D*\d", key) and "ddr" not in key}
+
+
 @cache
 def _platform_names() -> dict[str, _Item]:
     """Platforms by their names, the pieces of them that hold a number, and what else people call them."""
     found: dict[str, set[str]] = {}
     platforms = {platform.name: platform for platform in all_platforms()}
-    cpu_names = _cpu_names()
     for name in platforms:
-        words = re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"\bgen ?(\d+)", r"gen\1", name.lower()))
-        pieces = [word.replace("-", "") for word in words]
-        keys = {"".join(pieces[:end]) for end in range(2, len(pieces) + 1)} | {*pieces}
-        keys |= {f"{a}{b}" for a, b in pairwise(pieces)} | {"".join(pieces[1:end]) for end in range(3, len(pieces) + 1)}
-        # "Precision T5810" is a Precision 5810, too.
-        keys |= {f"{maker}{piece[1:]}" for piece in pieces for maker in ("precision", "dell")
-                 if re.fullmatch(r"t\d{4}", piece)}  # fmt: skip
-        for key in keys:
-            if len(key) >= 3 and re.search(r"[a-z]\D*\d", key) and key not in cpu_names and "ddr" not in key:
-                found.setdefault(key, set()).add(name)
+        for key in _platform_keys(name) - _cpu_names().keys():
+            found.setdefault(key, set()).add(name)
     named = {key: next(iter(names)) for key, names in found.items() if len(names) == 1}
     named |= {re.sub(r"\W", "", key): name for key, name in _OTHER_NAMES.items() if name in platforms}
     return {key: _Item(0, 0, platform=platforms[name]) for key, name in named.items()}

@@ -1,8 +1,9 @@
 """One whole plan: enumerate, cost, keep, rank; what `seventy plan` prints in its several forms."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
@@ -46,45 +47,80 @@ class Plan:
     users: int = 1
 
 
+_Part = TypeVar("_Part", Cpu, Platform)
+
+
+def _with_own(own: Sequence[_Part], catalogue: Iterable[_Part]) -> list[_Part]:
+    """A user's own parts, and those of the catalogue that have other names."""
+    names = {part.name for part in own}
+    return list(own) + [part for part in catalogue if part.name not in names]
+
+
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """The parts that machines can be built of, and what is asked of a machine whatever the model."""
+
+    context: int
+    engine: str
+    book: PriceBook
+    wishes: Wishes
+    usage: Usage
+    own_drive: bool
+    cpus: Sequence[Cpu]
+    platforms: Sequence[Platform]
+
+    def census(self, load: Load, users: int) -> Census:
+        """Build every machine for a model, and count what was left out."""
+        return enumerate_builds(
+            load, self.context, self.engine, self.book, self.platforms, self.cpus, self.own_drive, users
+        )
+
+    def offers(self, load: Load, users: int) -> list[Offer]:
+        """Price every machine for a model, those outside the limits too."""
+        return offers(self.census(load, users).builds, self.wishes, self.usage)
+
+    def otherwise(
+        self, priced: Sequence[Offer], lower: Sequence[Load], users: int, aim: str
+    ) -> tuple[list[Offer], tuple[Offer, Suggestion] | None, tuple[Offer, Load] | None]:
+        """What to offer where no machine is within the limits: near misses, another model, a lower quant."""
+        every = self.offers(catalogue_load(SMALLEST, "Q4_K_M"), 1)
+        within = [offer for offer in every if not {key for key, _ in offer.breaks} - {"x_speed"}]
+        instead = alternative(within, self.engine, self.context, self.wishes.min_tok_s or ALTERNATIVE_TOK_S)
+        # On the machines with the most memory; the others do not hold a load that these do not.
+        room = max((offer.build.dimms.room_bytes for offer in within), default=0)
+        return nearest(priced), instead, self._lower(lower, users, room, aim)
+
+    def _lower(self, loads: Sequence[Load], users: int, room_bytes: int, aim: str) -> tuple[Offer, Load] | None:
+        """The first of the loads that a machine within the limits runs, and the best such machine."""
+        for load in loads:
+            able = [] if load.need(self.context, users).total > room_bytes else self.offers(load, users)
+            if chosen := [offer for offer in able if not offer.breaks]:
+                return best(chosen, aim)[0], load
+        return None
+
+
 def shop(
     load: Load, context: int, engine: str, book: PriceBook, wishes: Wishes, usage: Usage, aim: str,
     own_drive: bool = False, cpus: Sequence[Cpu] = (), platforms: Sequence[Platform] = (), users: int = 1,
     lower: Sequence[Load] = (),
 ) -> Plan:  # fmt: skip
-    """Plans over the whole catalogue and a user's own parts (which replace catalogue parts of the same name).
+    """Plan over the whole catalogue and a user's own parts, which replace catalogue parts of the same name.
 
     `lower` are loads of the same model at lower quants, the largest first: where nothing meets the wishes, the first
     that something meets them with is offered.
     """
     began = time.perf_counter()
-    own_names = {cpu.name for cpu in cpus} | {platform.name for platform in platforms}
-    every_cpu = [*cpus, *(cpu for cpu in all_cpus() if cpu.name not in own_names)]
-    if engine == "seventy":
-        every_cpu = [cpu for cpu in every_cpu if has_kernels(cpu.isa)]
-    every_platform = [*platforms, *(body for body in all_platforms() if body.name not in own_names)]
-    census = enumerate_builds(load, context, engine, book, every_platform, every_cpu, own_drive, users)
+    market = _Market(
+        context, engine, book, wishes, usage, own_drive,
+        [cpu for cpu in _with_own(cpus, all_cpus()) if engine != "seventy" or has_kernels(cpu.isa)],
+        _with_own(platforms, all_platforms()),
+    )  # fmt: skip
+    census = market.census(load, users)
     priced = offers(census.builds, wishes, usage)
     kept = [offer for offer in priced if not offer.breaks]
     # With few platforms to choose from, several builds of each are worth seeing.
     per_platform = 1 if len({offer.build.platform.name for offer in kept}) >= 5 else 4
-    close = [] if kept else nearest(priced)
-    instead = smaller = None
-    if not kept:
-
-        def all_for(load: Load, users: int) -> list[Offer]:
-            found = enumerate_builds(load, context, engine, book, every_platform, every_cpu, own_drive, users)
-            return offers(found.builds, wishes, usage)
-
-        every = all_for(catalogue_load(SMALLEST, "Q4_K_M"), 1)
-        within = [offer for offer in every if not {key for key, _ in offer.breaks} - {"x_speed"}]
-        instead = alternative(within, engine, context, wishes.min_tok_s or ALTERNATIVE_TOK_S)
-        room = max((offer.build.dimms.room_bytes for offer in within), default=0)
-        for each in lower:
-            # On the machines with the most memory, the others do not hold it either.
-            able = [] if each.need(context, users).total > room else all_for(each, users)
-            if chosen := [offer for offer in able if not offer.breaks]:
-                smaller = best(chosen, aim)[0], each
-                break
+    close, instead, smaller = ([], None, None) if kept else market.otherwise(priced, lower, users, aim)
     return Plan(
         load, context, engine, book, wishes, usage, aim, census, tuple(kept), tuple(best(kept, aim, per_platform)),
         tuple(front(kept)), tuple(close), instead, smaller, time.perf_counter() - began, users,

@@ -90,66 +90,110 @@ def steps(have: Upgrade, book: PriceBook) -> list[Step]:
     now = have.with_machine(machine)
     found: list[Step] = []
     if machine.cpu is not None and dimms is not None and not machine.cpu.soldered:
-        found += _memory_steps(machine.cpu, dimms, have, book)
-        found += _cpu_steps(machine.cpu, dimms, have, book)
+        board = _Board(machine.cpu, dimms, have, book)
+        found += [*_memory_steps(board), *_cpu_steps(board)]
     if now.tuned is not None:
         found.append(Step("u_tune", {}, replace(now, decode=now.tuned), (0.0, 0.0)))
     worth = [step for step in found if step.prediction.decode.mid > now.decode.mid * WORTH]
     return sorted(worth, key=lambda step: -step.prediction.decode.mid) + list(_model_steps(have, now))
 
 
-def _memory_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterator[Step]:
-    sockets, need = have.machine.sockets, have.need
-    channels, slots = round(cpu.mem_channels * sockets), slots_of(cpu, sockets, have.owned.platform)
+@dataclass(frozen=True, slots=True)
+class _Board:
+    """A machine whose memory and CPUs can be changed: how many channels and slots it has, and of which sizes."""
 
-    def step(key: str, new: Dimms, bought: int) -> Step:
-        price = times(module_price(book, have.owned, cpu, new.gb, new.mts), bought)
-        return Step(key, {"dimms": str(new)}, have.with_dimms(cpu, sockets, new), price)
+    cpu: Cpu
+    dimms: Dimms
+    have: Upgrade
+    book: PriceBook
 
-    full = replace(dimms, count=min(channels, slots))
-    if dimms.count < full.count and need <= full.room_bytes:
-        yield step("u_fill", full, full.count - dimms.count)
+    @property
+    def sockets(self) -> int:
+        return self.have.machine.sockets
+
+    @property
+    def channels(self) -> int:
+        return round(self.cpu.mem_channels * self.sockets)
+
+    @property
+    def slots(self) -> int:
+        return slots_of(self.cpu, self.sockets, self.have.owned.platform)
+
+    def holds(self, dimms: Dimms) -> bool:
+        """Whether these modules hold the model and every user's text."""
+        return self.have.need <= dimms.room_bytes
+
+    def step(self, key: str, new: Dimms, bought: int) -> Step:
+        """The step to these modules, of which so many are bought."""
+        price = times(module_price(self.book, self.have.owned, self.cpu, new.gb, new.mts), bought)
+        return Step(key, {"dimms": str(new)}, self.have.with_dimms(self.cpu, self.sockets, new), price)
+
+    def sizes(self) -> list[float]:
+        """The sizes of a module in GB that fit, ascending."""
+        return [float(gb) for gb in sizes_of(self.cpu, self.have.owned.platform)]
+
+
+def _memory_steps(board: _Board) -> Iterator[Step]:
+    dimms, full = board.dimms, replace(board.dimms, count=min(board.channels, board.slots))
     if dimms.count < full.count:
+        if board.holds(full):
+            yield board.step("u_fill", full, full.count - dimms.count)
         # Smaller modules in every channel, the old ones sold.
-        smaller = [step("u_replace", replace(full, gb=float(gb), mts=None), full.count)
-                   for gb in sizes_of(cpu, have.owned.platform)
-                   if gb < dimms.gb and need <= replace(full, gb=float(gb)).room_bytes]
-        yield from smaller[:1]
-    faster = replace(dimms, mts=cpu.mem_speed_mts)
-    if (dimms.mts or cpu.mem_speed_mts) < cpu.mem_speed_mts and need <= dimms.room_bytes:
-        yield step("u_faster", faster, dimms.count)
-    if need > dimms.room_bytes:
-        ways = [replace(dimms, count=count, gb=float(gb), mts=dimms.mts if gb == dimms.gb else None)
-                for gb in sizes_of(cpu, have.owned.platform) for count in (channels, 2 * channels) if count <= slots]
-        enough = [step("u_more", way, way.count - (dimms.count if way.gb == dimms.gb else 0))
-                  for way in ways if need <= way.room_bytes and (way.gb != dimms.gb or way.count > dimms.count)]
-        if enough:
+        smaller = [replace(full, gb=gb, mts=None) for gb in board.sizes() if gb < dimms.gb]
+        yield from [board.step("u_replace", each, full.count) for each in smaller if board.holds(each)][:1]
+    if not board.holds(dimms):
+        if enough := _larger(board):
             yield min(enough, key=lambda each: sum(each.price) if each.price else float("inf"))
+    elif (dimms.mts or board.cpu.mem_speed_mts) < board.cpu.mem_speed_mts:
+        yield board.step("u_faster", replace(dimms, mts=board.cpu.mem_speed_mts), dimms.count)
 
 
-def _cpu_steps(cpu: Cpu, dimms: Dimms, have: Upgrade, book: PriceBook) -> Iterator[Step]:
-    sockets, platform = have.machine.sockets, have.owned.platform
-    room_for_two = platform.sockets > sockets if platform is not None else cpu.max_sockets > 1
-    if sockets == 1 and room_for_two and cpu.max_sockets > 1:
-        new = replace(dimms, count=max(dimms.count, round(2 * cpu.mem_channels)))
-        part, memory = book.part("cpu", cpu.name), module_price(book, have.owned, cpu, dimms.gb, dimms.mts)
-        more = times(memory, new.count - dimms.count)
-        price = None if part.price is None or more is None else (part.bounds[0] + more[0], part.bounds[1] + more[1])
-        key = "u_second" if platform is not None else "u_second_board"
-        yield Step(key, {"cpu": short_cpu(cpu), "dimms": str(new)}, have.with_dimms(cpu, 2, new), price)
-    takes = set(platform.microarchs.split(";")) if platform is not None else None
-    rivals = [
-        other for other in all_cpus()
-        if other.socket == cpu.socket and other.mem_type == cpu.mem_type and other.name != cpu.name
-        and (other.microarch in takes if takes is not None else other.microarch == cpu.microarch)
-        and other.max_sockets >= sockets and other.registered == cpu.registered
-        and (row := book.part("cpu", other.name).price) and not row.inferred
-    ]  # fmt: skip
-    found = [(have.with_dimms(other, sockets, dimms), other) for other in rivals]
+def _larger(board: _Board) -> list[Step]:
+    """Every set of modules that holds the model where the present one does not: more of them, or larger ones."""
+    dimms, found = board.dimms, []
+    for gb in board.sizes():
+        for count in (board.channels, 2 * board.channels):
+            new = replace(dimms, count=count, gb=gb, mts=dimms.mts if gb == dimms.gb else None)
+            is_more = gb != dimms.gb or count > dimms.count
+            if count <= board.slots and is_more and board.holds(new):
+                found.append(board.step("u_more", new, count - (dimms.count if gb == dimms.gb else 0)))
+    return found
+
+
+def _cpu_steps(board: _Board) -> Iterator[Step]:
+    cpu, platform = board.cpu, board.have.owned.platform
+    room_for_two = platform.sockets > board.sockets if platform is not None else cpu.max_sockets > 1
+    if board.sockets == 1 and room_for_two and cpu.max_sockets > 1:
+        yield _second_cpu(board)
+    found = [(board.have.with_dimms(other, board.sockets, board.dimms), other) for other in _rivals(board)]
     if found:
         prediction, other = max(found, key=lambda pair: pair[0].decode.mid)
-        part = book.part("cpu", other.name, sockets)
+        part = board.book.part("cpu", other.name, board.sockets)
         yield Step("u_cpu", {"cpu": short_cpu(other)}, prediction, part.bounds)
+
+
+def _second_cpu(board: _Board) -> Step:
+    """The step to a second CPU of the same kind, with a module in each of its channels."""
+    cpu, dimms = board.cpu, board.dimms
+    new = replace(dimms, count=max(dimms.count, round(2 * cpu.mem_channels)))
+    part = board.book.part("cpu", cpu.name)
+    more = times(module_price(board.book, board.have.owned, cpu, dimms.gb, dimms.mts), new.count - dimms.count)
+    price = None if part.price is None or more is None else (part.bounds[0] + more[0], part.bounds[1] + more[1])
+    key = "u_second" if board.have.owned.platform is not None else "u_second_board"
+    return Step(key, {"cpu": short_cpu(cpu), "dimms": str(new)}, board.have.with_dimms(cpu, 2, new), price)
+
+
+def _rivals(board: _Board) -> Iterator[Cpu]:
+    """Other CPUs that fit the socket and the memory, and that a source has a price for."""
+    cpu, platform = board.cpu, board.have.owned.platform
+    microarchs = platform.microarchs.split(";") if platform is not None else [cpu.microarch]
+    for other in all_cpus():
+        fits = (other.socket, other.mem_type, other.registered) == (cpu.socket, cpu.mem_type, cpu.registered)
+        if other.name == cpu.name or not fits or other.max_sockets < board.sockets or other.microarch not in microarchs:
+            continue
+        row = board.book.part("cpu", other.name).price
+        if row and not row.inferred:
+            yield other
 
 
 def _model_steps(have: Upgrade, now: Prediction) -> Iterator[Step]:

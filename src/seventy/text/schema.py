@@ -64,7 +64,6 @@ def relaxed(schema: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any],
     return result, gone
 
 
-
 def _cannot_be_followed(key: str, value: Any) -> bool:
     if key == "format":
         return value not in _FORMATS
