@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ from seventy.errors import SeventyError
 
 if TYPE_CHECKING:
     from seventy.catalog.book import PriceBook
+    from seventy.plan.shop import Plan
+    from seventy.plan.wanted import Wanted
 
 REGION_OF = {"CNY": "CN", "USD": "US"}
 
@@ -58,14 +61,16 @@ def plan(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Say what to buy: whole machines ranked by predicted tokens per second."""
-    from seventy.plan import answers, low_bits, report, show, wanted
+    from seventy.catalog.own import own_parts
+    from seventy.plan import answers, low_bits, report, wanted
+    from seventy.plan.cost import Usage
+    from seventy.plan.rank import Wishes
+    from seventy.plan.shop import shop
     from seventy.plan.words import language
 
     speak = language(lang)
     if article:
-        from seventy.plan.article import article_json, article_text
-
-        print(json.dumps(article_json(), ensure_ascii=False, indent=2) if json_out else article_text(speak))
+        print(_article(speak, json_out))
         return
     if models:
         print(answers.models_text(speak))
@@ -77,61 +82,100 @@ def plan(
     else:
         want = wanted.wanted(model, quant)
     want.check(engine, speak)
-    load, end = want.load, want.endings(engine, speak)
-    book = _book(currency, region, date, ram_factor, prices)
+    question = _Question(want, context, engine, users, _book(currency, region, date, ram_factor, prices), speak)
     if from_ or here:
-        from seventy.plan.here import this_machine
-        from seventy.plan.owned import Owned, owned
-        from seventy.plan.upgrade import Upgrade, as_json, as_text
-
-        machines = [each for text in from_ or [] for each in owned(text)]
-        machines += [Owned(this_machine(), this_machine().dimms)] if here else []
-        for each in machines:
-            want.check(engine, speak, each.machine)
-        have = [Upgrade(each, load, context, engine, users) for each in machines]
-        if json_out:
-            found_json = [
-                as_json(each, book, speak) | low_bits.fit_json(want, engine, each.machine, context, users)
-                | {"get": want.command} for each in have
-            ]  # fmt: skip
-            said = found_json[0] if len(have) == 1 else {"machines": found_json}
-            print(json.dumps(said, ensure_ascii=False, indent=2))
-        else:
-            few = [low_bits.endings(want, engine, speak, each.machine, context, users) for each in have]
-            texts = ["\n".join([as_text(each, book, speak), *lines]) for each, lines in zip(have, few, strict=True)]
-            print("\n\n".join(texts) + "".join(f"\n{line}" for line in end))
+        print(_upgrades(question, from_ or [], here, json_out))
         return
+    _check_choices(best, place)
+    usage = Usage(hours_per_day, _tariff(question.book) if tariff is None else tariff, years)
+    wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
+    aim = "price" if target_tok_s is not None else best or ("budget" if budget is not None else "sense")
+    own_cpus, own_platforms = own_parts(parts) if parts is not None else ([], [])
+    found = shop(want.load, context, engine, question.book, wishes, usage, aim, own_drive, own_cpus, own_platforms,
+                 users, low_bits.lower(want, engine))  # fmt: skip
+    if html is not None:
+        html.write_text(report.html(found, speak), encoding="utf-8")
+        print(f"{html}", file=sys.stderr)
+    print(_shopping(question, found, top, json_out))
 
-    from seventy.catalog.own import own_parts
-    from seventy.plan.cost import Usage
-    from seventy.plan.rank import AIMS, PLACES, Wishes
-    from seventy.plan.shop import shop
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is to run, how, at whose prices, and the language of the answer."""
+
+    want: "Wanted"
+    context: int
+    engine: str
+    users: int
+    book: "PriceBook"
+    lang: str
+
+
+def _article(lang: str, as_json: bool) -> str:
+    """The article's builds beside our predictions."""
+    from seventy.plan.article import article_json, article_text
+
+    return _json(article_json()) if as_json else article_text(lang)
+
+
+def _upgrades(asked: _Question, described: list[str], here: bool, as_json: bool) -> str:
+    """What to add to the machines that are described, and to this one with `here`."""
+    from seventy.plan import low_bits, upgrade
+    from seventy.plan.here import this_machine
+    from seventy.plan.owned import Owned, owned
+
+    want, engine, lang = asked.want, asked.engine, asked.lang
+    machines = [each for text in described for each in owned(text)]
+    machines += [Owned(this_machine(), this_machine().dimms)] if here else []
+    for one in machines:
+        want.check(engine, lang, one.machine)
+    have = [upgrade.Upgrade(each, want.load, asked.context, engine, asked.users) for each in machines]
+    if as_json:
+        found = [
+            upgrade.as_json(each, asked.book, lang)
+            | low_bits.fit_json(want, engine, each.machine, asked.context, asked.users) | {"get": want.command}
+            for each in have
+        ]  # fmt: skip
+        return _json(found[0] if len(have) == 1 else {"machines": found})
+    texts = []
+    for each in have:
+        few = low_bits.endings(want, engine, lang, each.machine, asked.context, asked.users)
+        texts.append("\n".join([upgrade.as_text(each, asked.book, lang), *few]))
+    return "\n\n".join(texts) + "".join(f"\n{line}" for line in want.endings(engine, lang))
+
+
+def _shopping(asked: _Question, found: "Plan", top: int, as_json: bool) -> str:
+    """What to buy: `top` machines, and what else is to be said of the model."""
+    from seventy.plan import answers, low_bits, show
+
+    want, engine, lang = asked.want, asked.engine, asked.lang
+    if as_json:
+        reason = want.reason()
+        about = {"seventy_cannot": reason and reason.text(lang), "get": want.command}
+        return _json(answers.plan_json(found, lang, top) | about)
+    costs = low_bits.endings(want, engine, lang, None, asked.context)
+    return "\n".join([show.text(found, lang, top), "", *costs, *want.endings(engine, lang)]).rstrip()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _check_choices(best: str | None, place: str) -> None:
+    from seventy.plan.rank import AIMS, PLACES
 
     if best is not None and best not in AIMS:
         raise SeventyError(f"--best {best!r} is none of {', '.join(AIMS)}.")
     if place not in PLACES:
         raise SeventyError(f"--place {place!r} is none of {', '.join(PLACES)}.")
-    if tariff is None:
-        known = book.electricity()
-        if known is None:
-            raise SeventyError(f"No price of electricity is known for {book.region}; give --tariff.")
-        tariff = known.each
-    own_cpus, own_platforms = own_parts(parts) if parts is not None else ([], [])
-    aim = "price" if target_tok_s is not None else best or ("budget" if budget is not None else "sense")
-    wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
-    usage = Usage(hours_per_day, tariff, years)
-    lower = low_bits.lower(want, engine)
-    found = shop(load, context, engine, book, wishes, usage, aim, own_drive, own_cpus, own_platforms, users, lower)
-    if html is not None:
-        html.write_text(report.html(found, speak), encoding="utf-8")
-        print(f"{html}", file=sys.stderr)
-    if json_out:
-        reason = want.reason()
-        about = {"seventy_cannot": reason and reason.text(speak), "get": want.command}
-        print(json.dumps(answers.plan_json(found, speak, top) | about, ensure_ascii=False, indent=2))
-    else:
-        costs = low_bits.endings(want, engine, speak, None, context)
-        print("\n".join([show.text(found, speak, top), "", *costs, *end]).rstrip())
+
+
+def _tariff(book: "PriceBook") -> float:
+    """The price of a kWh in the book's region."""
+    known = book.electricity()
+    if known is None:
+        raise SeventyError(f"No price of electricity is known for {book.region}; give --tariff.")
+    return known.each
 
 
 def _book(currency: str | None, region: str | None, date: str | None, ram_factor: float, prices: Path | None

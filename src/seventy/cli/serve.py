@@ -105,7 +105,6 @@ def serve(
     from seventy.server import app, listen
     from seventy.server.guard import Rules, is_loopback, read_keys
     from seventy.server.history import History
-    from seventy.server.keep_alive import keep_alive_seconds
     from seventy.server.pairing import Pairing
     from seventy.server.pool import ModelPool
     from seventy.server.request_log import RequestLog
@@ -122,22 +121,13 @@ def serve(
             f"listening on {host} lets everyone on the network in; give --api-key KEY (for example "
             f"{secrets.token_urlsafe(16)}) or, if that is what you want, --insecure-no-api-key"
         )
-    if pooling not in (None, "mean", "last"):
-        raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
-    if think not in (None, "on", "off"):
-        raise SeventyError(f"--think is on or off, not {think!r}")
+    _check_choices(pooling, think)
     template = session.template(chat_template)
-    try:
-        stay = keep_alive_seconds(keep_alive) if keep_alive else math.inf
-    except ValueError as error:
-        raise SeventyError(f"--keep-alive: {error}") from None
+    stay = _stay_seconds(keep_alive)
     offered = Tools(read_config(tools, frozenset(keys)), store.folder().parent / "tools") if tools else None
     served = _served(models, every, default, name)
     listener = listen.bind(host, port)
-    for logged, logger in ((log_prompts, "seventy.server"), (log_requests, "seventy.requests")):
-        if logged:
-            logging.basicConfig(format="%(asctime)s %(message)s")
-            logging.getLogger(logger).setLevel(logging.INFO)
+    _log(log_prompts, log_requests)
     draft = session.locate_draft(draft)
     loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think,
                      session.disk_cache(cache_dir, cache_gb))  # fmt: skip
@@ -156,23 +146,11 @@ def serve(
     def watch() -> None:
         pool.wait()
         for llm in pool.look(lambda backend: backend.llm, served[0]):
-            loaded = llm.model
-            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-            url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-            if verbose:
-                session.describe(loaded, threads)
-            if context is None:
-                session.say_context(loaded)
-            session.say_threads(threads)
-            session.say_draft(llm, draft)
-            try:
-                session.say_template(llm)
-            except SeventyError as error:
-                session.say(f"no chats: {error}")
-            many = f"{parallel} at once{session.cache_shared(loaded, parallel)}"
+            _say_loaded(llm, threads, draft, verbose, context is None)
+            many = f"{parallel} at once{session.cache_shared(llm.model, parallel)}"
             more = f", and {len(served) - 1} more when asked for" if len(served) > 1 else ""
-            about = f"{size(loaded.weight_bytes)}, context {loaded.context}, {many}"
-            session.say(f"{served[0].name} ({about}){more}: {url}")
+            about = f"{size(llm.model.weight_bytes)}, context {llm.model.context}, {many}"
+            session.say(f"{served[0].name} ({about}){more}: {_url(host, listener.getsockname()[1])}")
             _invitation.show(pairing, sorted(owners) or sorted(keys), is_keyed=bool(keys))
         if served[0].state == "failed":
             server.stop()
@@ -188,6 +166,51 @@ def serve(
     if pool.loads == 0 and served[0].error:
         raise SeventyError(served[0].error)
     sys.exit(0)
+
+
+def _check_choices(pooling: str | None, think: str | None) -> None:
+    if pooling not in (None, "mean", "last"):
+        raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
+    if think not in (None, "on", "off"):
+        raise SeventyError(f"--think is on or off, not {think!r}")
+
+
+def _stay_seconds(keep_alive: str | None) -> float:
+    """Seconds that a model stays loaded after its last use."""
+    from seventy.server.keep_alive import keep_alive_seconds
+
+    try:
+        return keep_alive_seconds(keep_alive) if keep_alive else math.inf
+    except ValueError as error:
+        raise SeventyError(f"--keep-alive: {error}") from None
+
+
+def _log(prompts: bool, requests: bool) -> None:
+    """Write prompts and answers, or a line for each request, to stderr."""
+    for logged, logger in ((prompts, "seventy.server"), (requests, "seventy.requests")):
+        if logged:
+            logging.basicConfig(format="%(asctime)s %(message)s")
+            logging.getLogger(logger).setLevel(logging.INFO)
+
+
+def _say_loaded(llm: LLM, threads: int | None, draft: str, verbose: bool, context_chosen: bool) -> None:
+    """Write to stderr how the default model was loaded, and what is unusual about it."""
+    if verbose:
+        session.describe(llm.model, threads)
+    if context_chosen:
+        session.say_context(llm.model)
+    session.say_threads(threads)
+    session.say_draft(llm, draft)
+    try:
+        session.say_template(llm)
+    except SeventyError as error:
+        session.say(f"no chats: {error}")
+
+
+def _url(host: str, port: int) -> str:
+    """The address to open in a browser on this machine."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 @lru_cache(1024)

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,42 @@ def read_config(path: Path, users: frozenset[str]) -> dict[str, ToolServerConfig
     return {name: _server(f"{path}: [{name}]", name, table, users) for name, table in tables.items()}
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _are_named(value: Any) -> bool:
+    return _are_texts(value) and bool(value)
+
+
+def _are_paths(value: Any) -> bool:
+    return _are_texts(value) and all(Path(one).is_absolute() for one in value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+# What each key of a server's table must be.
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "users": _are_named, "command": _are_named, "tools": _are_named, "allow": _are_named, "read": _are_paths,
+    "write": _are_paths, "network": _is_bool, "unconfined": _is_bool, "env": _is_table, "headers": _is_table,
+    "url": _is_url, "seconds": _is_amount, "memory_mb": _is_amount,
+}  # fmt: skip
+
+
 def _server(place: str, name: str, table: Any, users: frozenset[str]) -> ToolServerConfig:
     if not _SERVER_NAME.fullmatch(name) or not isinstance(table, dict):
         raise SeventyError(f"{place}: a table whose name is 1 to 14 letters, digits and - is wanted")
@@ -99,19 +135,7 @@ def _server(place: str, name: str, table: Any, users: frozenset[str]) -> ToolSer
     if unknown := sorted(set(table) - set(known)):
         raise SeventyError(f"{place}: {unknown[0]} is not known; there are {', '.join(known)}")
     for key, value in table.items():
-        if key in ("users", "command", "tools", "allow"):
-            good = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
-        elif key in ("read", "write"):
-            good = isinstance(value, list) and all(isinstance(one, str) and Path(one).is_absolute() for one in value)
-        elif key in ("network", "unconfined"):
-            good = isinstance(value, bool)
-        elif key in ("env", "headers"):
-            good = isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
-        elif key == "url":
-            good = isinstance(value, str) and value.startswith(("http://", "https://"))
-        else:
-            good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        if not good:
+        if not _CHECKS[key](value):
             raise SeventyError(f"{place}: {key} = {value!r} is not as it should be, see docs/serving.md")
     if not table.get("users"):
         raise SeventyError(f"{place}: users = [...] says whose keys may use it")
