@@ -112,6 +112,13 @@ def test_plan_upgrade(seventy: Run) -> None:
     assert 3.6 < steps["fill"]["gain"] < 4.2 and steps["fill"]["price"] == 825 and "second" not in steps
 
 
+def test_plan_upgrade_says_each_step_once_and_what_does_not_mix(seventy: Run) -> None:
+    said = seventy("plan", "--from", "SER8 1x32", "--model", "gpt-oss:120b").stdout
+    assert said.count("2x32") == 1 and "do not mix" not in said
+    said = seventy("plan", "--from", "Z440 + E5-2680 v4 + 1x64", "--lang", "zh").stdout
+    assert "4x64" in said and "不能混插" in said
+
+
 def test_plan_html(seventy: Run, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     result = seventy("plan", "--budget", "2100", "--html", str(report), "--lang", "zh")

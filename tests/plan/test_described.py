@@ -33,6 +33,28 @@ Z440 = ("HP Z440", "Intel Xeon E5-2680 v4", 1, "1x64")
         ("z440s with a xeon 2680v4, ram 64", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
         ("32GB DDR3 E5-2650 v2", None, "Intel Xeon E5-2650 v2", 1, "4x8"),
         ("12900K 4x16@3600", None, "Intel Core i9-12900K", 1, "4x16@3600"),
+        ("HP Z440 E5-2680v4 一條64G", *Z440),
+        ("I have a Z440 with a 2680v4 and a single stick of 64", *Z440),
+        ("i've got an hp z440, xeon e5-2680v4, 64 gigs", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("E5-2680 V4 + HP Z440 + 64", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("R730xd 2x2680v4 384GB", "Dell PowerEdge R730xd", "Intel Xeon E5-2680 v4", 2, "24x16"),
+        ("双2680v4 Z640 256g", "HP Z640", "Intel Xeon E5-2680 v4", 2, "8x32"),
+        ("浪潮 5212m5 2*8259CL 8x32g", "Inspur SA5212M5 (NF5212M5)", "Intel Xeon Platinum 8259CL", 2, "8x32"),
+        ("DL380 G9 2x 2690 v4 256", "HPE ProLiant DL380 Gen9", "Intel Xeon E5-2690 v4", 2, "8x32"),
+        ("DL380 Gen10 2x 6248 12x32", None, "Intel Xeon Gold 6248", 2, "12x32"),
+        ("Z440 2680v4 内存：4*16G；硬盘：512G", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("Z440 2680v4 2条32G2400", "HP Z440", "Intel Xeon E5-2680 v4", 1, "2x32@2400"),
+        ("Z440 2680v4 16*4 2133", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16@2133"),
+        ("Z440 2680v4 512G SSD 64G内存", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("Z440 2680v4 64GB SSD 1TB", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("Z440 2680v4 64GB, SSD 1TB", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
+        ("Z440, 2680v4, 32+32", "HP Z440", "Intel Xeon E5-2680 v4", 1, "2x32"),
+        ("i5-13600K, RTX 4060, 32GB", None, "Intel Core i5-13600K", 1, "2x16"),
+        ("Ryzen7950x 64GB", None, "AMD Ryzen 9 7950X", 1, "2x32"),
+        ("macbook pro 14 m3 max 36gb", None, "Apple M3 Max", 1, "1x36"),
+        ("M2 Ultra 192", None, "Apple M2 Ultra", 1, "1x192"),
+        ("树莓派5 8G", None, "Raspberry Pi 5 (BCM2712)", 1, "1x8"),
+        ("Snapdragon X Elite 32GB", None, "Snapdragon X Elite (X1E-80)", 1, "1x32"),
     ],
 )  # fmt: skip
 def test_platform_cpu_and_memory_in_any_order(
@@ -146,3 +168,25 @@ def test_a_cpu_that_does_not_go_into_the_platform_is_another_machine(text: str) 
 )
 def test_registered_modules_only_where_the_cpu_takes_them(text: str, dimms: str) -> None:
     assert str(owned(text)[0].dimms) == dimms
+
+
+def test_every_machine_keeps_its_own_memory() -> None:
+    # A total that equals another machine's modules is not that one said twice.
+    found = [str(each.dimms) for each in owned("Z440 2680v4 4x16, SER8 64G; M4 Pro 64G")]
+    assert found == ["4x16", "2x32", "1x64"]
+
+
+def test_a_cpu_the_catalogue_lacks_is_said_and_stood_in_for_by_its_platforms() -> None:
+    for text in ("Z440 E5-2680 v9 64G", "E5-2860 v4 Z440 64G"):
+        (one,) = owned(text)
+        said = dict(one.machine.notes)
+        assert said["cpu_stand_in"]["taken"] == "Intel Xeon E5-2680 v4"
+        assert "E5-2680 v4" in str(said["cpu_close"]["names"])
+        assert one.machine.channels == 4
+
+
+@pytest.mark.parametrize("text, said", [("M3 Max", "how much"), ("Xeon Max 9480", "memory must be said too")])
+def test_memory_that_nobody_could_guess_is_asked_for(text: str, said: str) -> None:
+    with pytest.raises(SeventyError, match=said) as caught:
+        owned(text)
+    assert "--memory" not in str(caught.value)

@@ -6,7 +6,6 @@ says what is meant, not whether it can be: plan/physics.py does that.
 
 import math
 import re
-import unicodedata
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,44 +14,46 @@ from itertools import pairwise
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform, all_platforms
 from seventy.errors import SeventyError
-from seventy.plan.memory import LARGEST_GB, MODULE_GB, MOST_GB, Dimms
+from seventy.plan.memory import LARGEST_GB, MOST_GB, Dimms
+from seventy.plan.plain_text import SIZES, STICKS, plain
 
-_DIGITS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10,
-           "十二": 12, "十六": 16, "二十四": 24, "单": 1, "双": 2}  # fmt: skip
-_NUMBERS = {"single": 1, "one": 1, "dual": 2, "two": 2, "pair of": 2, "three": 3, "quad": 4, "four": 4, "six": 6,
-            "eight": 8, "twelve": 12, "sixteen": 16}  # fmt: skip
 # Sums that people say without taking them apart, GB.
-_TOTALS = {4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288, 320, 384, 448, 512,
-           576, 640, 768, 896, 1024, 1152, 1280, 1536, 2048, 3072, 4096}  # fmt: skip
-_SIZES = {float(gb) for sizes in MODULE_GB.values() for gb in sizes}
+_TOTALS = {4, 8, 12, 16, 18, 20, 24, 32, 36, 40, 48, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288, 320, 384, 448,
+           512, 576, 640, 768, 896, 1024, 1152, 1280, 1536, 2048, 3072, 4096}  # fmt: skip
 _MTS = {800, 1066, 1333, 1600, 1866, 2133, 2400, 2666, 2667, 2933, 3000, 3200, 3466, 3600, 3733, 3800, 4000, 4266,
         4400, 4800, 5200, 5600, 6000, 6200, 6400, 6600, 6800, 7200, 7500, 7600, 8000, 8400, 8533}  # fmt: skip
-_GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*g(?:i?b)?(?:(?![a-z0-9])|(?=x\d))"
+_GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*(?:个\s*)?g(?:i?b|igs?|igabytes?)?(?:(?![a-z0-9])|(?=x\d|\d{4}(?!\d)))"
 _KIND = (r"(?:[\s-]*(?:(?:lp)?ddr[345]x?|pc[345]|ecc|reg(?:istered)?|rdimm|lrdimm|udimm|so-?dimm|ram|memory|"
          r"内存条?|服务器|的|of))*")  # fmt: skip
 # Of these only what is called memory, or what may be it (`bare`): a drive is written the same way.
 _TB = r"(?<![\w.])(?P<tb>\d(?:\.\d{1,2})?)\s*t"
-_STICKS = r"(?:sticks?|modules?|dimms?|pieces?|条|根|片|张|块|个|枚)"
 # How modules are written, the clearest first; a pattern without a count means one, `total` a sum nobody took apart.
 _MEMORY = (
     rf"(?<![\w.])(?P<n>\d{{1,2}})\s*[x×*]\s*{_GB}",
     rf"{_GB}{_KIND}\s*[x×*]\s*(?P<n>\d{{1,2}})(?![\w])",
-    rf"(?<![\w.])(?P<n>\d{{1,2}})\s*(?:x|{_STICKS}){_KIND}\s*{_GB}",
-    rf"{_GB}{_KIND}(?:[\s,-]*(?P<mts>\d{{4}})(?:mhz|mt/s|t)?)?\s*(?P<n>\d{{1,2}})\s*{_STICKS}",
-    rf"(?<![\w.-])(?P<n>\d{{1,2}})\s+{_GB}{_KIND}\s*{_STICKS}",
-    rf"{_GB}{_KIND}\s*{_STICKS}",
+    rf"(?<![\w.])(?P<n>\d{{1,2}})\s*(?:x|{STICKS}){_KIND}\s*{_GB}",
+    rf"{_GB}{_KIND}(?:[\s,-]*(?P<mts>\d{{4}})(?:mhz|mt/s|t)?)?\s*(?P<n>\d{{1,2}})\s*{STICKS}",
+    rf"(?<![\w.-])(?P<n>\d{{1,2}})\s+{_GB}{_KIND}\s*{STICKS}",
+    rf"{_GB}{_KIND}\s*{STICKS}",
     r"(?<![\w.])(?P<n>\d{1,2})\s*[x×*]\s*(?P<gb>\d{1,3}(?:\.\d)?)(?![\w.-])(?!\s*(?:core|核|c\b))",
     rf"{_TB}(?:i?b)?{_KIND}\s*(?:ram|memory|内存|(?:lp)?ddr[345]|l?rdimm)",
     r"(?:ram|memory|内存)\s*:?\s*(?P<tb>\d(?:\.\d{1,2})?)\s*t(?:i?b)?(?![a-z0-9/])",
     rf"(?P<bare>){_TB}i?b(?![a-z0-9/])",
     rf"(?P<total>){_GB}",
-    r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,4})(?![\w.])",
+    r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,4})(?![\w.*])",
+    # A number at the end of a part: "Z440 + E5-2680 v4 + 64".
+    r"(?P<total>)(?P<bare>)(?<![^\s+,;、(])(?P<gb>\d{2,4})(?=\s*(?:$|[+,;、)/]))",
 )
-_DRIVE = r"ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储|vram|显存|gpu|显卡"
+_STORAGE = r"ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存储"
+_GRAPHICS = r"vram|显存|gpu|显卡"
 _CARD = r"p106|(?:rtx|gtx|rx|arc|tesla|radeon|\d0[679]0)\s*\w*(?:\s+(?:ti|super|xt))?"
-_NOT_MEMORY = re.compile(rf"(?:{_DRIVE}|{_CARD})\W*$")
-_NOT_MEMORY_AFTER = re.compile(rf"\W*的?(?:{_DRIVE})")
-_SPEED = re.compile(r"(?:@\s*|ddr[345]x?[\s-]*|pc[345][\s-]*)?(?<![\d.])(\d{3,5})\s*(?:mhz|mt/?s|t(?![a-z]))?")
+_SIZE = r"(?P<size>\d{1,4}(?:\.\d+)?)\s*(?P<unit>[gt])(?:i?b)?"
+_BEFORE = re.compile(rf"(?:(?P<storage>{_STORAGE})|{_GRAPHICS}|{_CARD})[\s:=(-]*$")
+_CARD_BEFORE = re.compile(rf"(?:{_CARD})\W*$")
+_AFTER = re.compile(rf"[\s(-]*的?(?:(?P<storage>{_STORAGE})|{_GRAPHICS})[\s:=-]*")
+_CALLED_MEMORY = re.compile(r"\s*(?:of\s|的)?\s*(?:ram|memory|内存)")
+_CALLED_MEMORY_BEFORE = re.compile(r"(?:ram|memory|内存)\s*:?\s*$")
+_SPEED = re.compile(r"(?:@\s*|ddr[345]x?[\s-]*|pc[345][\s-]*)?(?<![\d.a-fh-z])(\d{3,5})\s*(?:mhz|mt/?s|t(?![a-z]))?")
 _BREAK = re.compile(r"\n|\bvs\.?(?![a-z])|\bversus\b|还是|对比|或者")
 # A name that is a CPU's though the catalogue lacks it.
 _CPU_LIKE = re.compile(r"(?:xeon|epyc|ryzen|core|threadripper|pentium|celeron|athlon|i[3579]|e[357]|gold|silver"
@@ -65,6 +66,7 @@ _OTHER_NAMES = {
     "b850": "Generic AM5 ATX/mATX (B650/B850)", "h12ssl": "Supermicro H12SSL-i / -CT", "h11ssl": "Supermicro H11SSL-i",
 }  # fmt: skip
 _DUAL_X99 = "Huananzhi X99-F8D (dual)"
+_OTHER_CPUS = {"orangepi5": "Rockchip RK3588", "rock5b": "Rockchip RK3588"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,6 @@ class _Item:
     dimms: Dimms | None = None
     sockets: int | None = None
     bare: bool = False
-
-
-def plain(text: str) -> str:
-    """The text in small letters, its full-width signs and number words as ASCII digits."""
-    text = unicodedata.normalize("NFKC", text).lower()
-    for word in sorted(_DIGITS, key=len, reverse=True):
-        text = re.sub(rf"{word}(?=\s*(?:条|根|片|张|块|个|枚|颗|路))", f" {_DIGITS[word]}", text)
-    for word, number in _NUMBERS.items():
-        text = re.sub(rf"\b{word}(?=[\s-](?!channel))[\s-]", f"{number} ", text)
-    return re.sub(r"\ba (?=\d+\s*g)", "1 ", text)
 
 
 def read(text: str) -> list[Description]:
@@ -151,36 +143,37 @@ def _blank(text: str, items: Sequence[_Item]) -> str:
 
 
 def _without_drives(items: Sequence[_Item], text: str) -> list[_Item]:
-    """The items but for what stands beside memory as "1TB" does in "64GB 1TB"."""
+    """The items but for what stands beside memory as "1TB" does in "64GB 1TB", and for a total said twice."""
 
     def beside(a: _Item, b: _Item) -> bool:
         return a.dimms is not None and b.dimms is not None and not re.search("[;\n]", text[a.end : b.start])
 
     pairs = [pair for pair in pairwise(items) if beside(*pair)]
-    return [item for item in items if not (item.bare and any(item in pair for pair in pairs))]
+    again = [item for pair in pairs for item in pair if _said_twice(item, pair)]
+    return [item for item in items if item not in again and not (item.bare and any(item in pair for pair in pairs))]
+
+
+def _said_twice(item: _Item, items: Sequence[_Item]) -> bool:
+    """Whether modules beside a total make that total: "64 GB (2x32)"."""
+    total = item.dimms.gb if item.dimms is not None and item.dimms.whole else None
+    return any(other.dimms is not None and not other.dimms.whole and other.dimms.total_gb == total for other in items)
 
 
 def _memory_items(text: str, most_of_cpus: Container[float | None]) -> Iterator[_Item]:
-    """Yield the memory that the text names; a sum is left out where modules of the same sum are named."""
+    """Yield the memory that the text names."""
     found: list[_Item] = []
     for pattern in _MEMORY:
         for match in re.finditer(pattern, text):
             start, end = match.span()
             taken = any(start < item.end and end > item.start for item in found)
-            if taken or _NOT_MEMORY.search(text[:start]) or _NOT_MEMORY_AFTER.match(text, end):
-                continue
-            if item := _memory_item(match, most_of_cpus):
+            if not taken and (item := _memory_item(match, most_of_cpus)):
                 found.append(item)
-    modules = [item for item in found if item.dimms and not item.dimms.whole]
-    yield from modules
-    # "64 GB (2x32)" says the same twice.
-    said = {item.dimms.total_gb for item in modules if item.dimms}
-    yield from (item for item in found if item.dimms and item.dimms.whole and item.dimms.gb not in said)
+    yield from found
 
 
 def _memory_item(match: re.Match[str], most_of_cpus: Container[float | None]) -> _Item | None:
-    """The memory that a match of one of the patterns names; None if no such modules or sums exist."""
-    values = match.groupdict()
+    """The memory that a match of one of the patterns names; None if no such modules or sums exist, or it is a drive."""
+    values, text = match.groupdict(), match.string
     count = int(values.get("n") or 1)
     mts = int(values["mts"]) if values.get("mts") else None
     is_whole = "total" in values or "tb" in values
@@ -188,10 +181,32 @@ def _memory_item(match: re.Match[str], most_of_cpus: Container[float | None]) ->
         gb, is_known = 1024 * float(values["tb"]), True
     else:
         gb = float(values["gb"])
-        is_known = gb in _TOTALS or gb in most_of_cpus if is_whole else gb in _SIZES
-    if not 1 <= count <= 64 or not is_known or gb > MOST_GB:
+        if gb <= 4 and count in (16, 32, 64):
+            count, gb = int(gb), float(count)  # "16*4" are four of 16
+        called = _CALLED_MEMORY.match(text, match.end()) or _CALLED_MEMORY_BEFORE.search(text[: match.start()])
+        is_known = gb in _TOTALS or gb in most_of_cpus or bool(called) if is_whole else gb in SIZES
+    if not 1 <= count <= 64 or not is_known or gb > MOST_GB or _of_a_drive(text, *match.span(), gb):
         return None
     return _Item(*match.span(), dimms=Dimms(count, gb, mts, whole=is_whole), bare="bare" in values)
+
+
+def _of_a_drive(text: str, start: int, end: int, gb: float) -> bool:
+    """Whether the size that stands there is one of a drive or a graphics card, not of memory."""
+
+    def larger(other: re.Match[str] | None) -> bool:
+        # Of two sizes around "SSD" the larger is the drive's.
+        return other is not None and float(other["size"]) * (1024 if other["unit"] == "t" else 1) > gb
+
+    if after := _AFTER.match(text, end):
+        return not (after["storage"] and larger(re.compile(_SIZE).match(text, after.end())))
+    before = _BEFORE.search(text[:start])
+    card = _CARD_BEFORE.search(text[:start])
+    # "64GB, RTX 3090, 24GB": memory was said already.
+    if before is None and card is not None and re.search(_SIZE, text[: card.start()]):
+        return True
+    if before is None or _CALLED_MEMORY.match(text, end):
+        return False
+    return not (before["storage"] and larger(re.search(rf"{_SIZE}[\s(-]*的?$", text[: before.start()])))
 
 
 def _with_speed(item: _Item, text: str, items: Sequence[_Item]) -> _Item:
@@ -273,7 +288,7 @@ def _describe(group: Sequence[_Item], text: str) -> Description:
         platform = next(each for each in all_platforms() if each.name == _DUAL_X99)
     # More than a machine can have is a drive.
     most_gb = _most_memory_gb(platform, cpu, sockets)
-    sure = [item.dimms for item in group if item.dimms and not item.bare]
+    sure = [item.dimms for item in group if item.dimms and not item.bare and not _said_twice(item, group)]
     maybe = [item.dimms for item in group if item.dimms and item.bare and item.dimms.gb <= most_gb]
     return Description(platform, cpu, cpu.name if cpu else "", sockets, _together(sure or maybe[:1]))
 
@@ -311,7 +326,8 @@ def _together(sets: Sequence[Dimms]) -> Dimms | None:
     # What is more than modules can hold are totals.
     whole = total / count > LARGEST_GB
     count, gb = (1, min(total, float(MOST_GB))) if whole else (count, total / count)
-    return replace(sets[0], count=count, gb=gb, mts=min(speeds, default=None), form="mixed", whole=whole)
+    form = "mixed" if len({each.gb for each in sets}) > 1 else sets[0].form
+    return replace(sets[0], count=count, gb=gb, mts=min(speeds, default=None), form=form, whole=whole)
 
 
 def _unknown_cpu(text: str, items: Sequence[_Item]) -> tuple[str, int, int] | None:
@@ -349,12 +365,18 @@ def _named(text: str, names: dict[str, _Item]) -> Iterator[_Item]:
             key = "".join(word[0] for word in window)
             key = key if key in names else key.removesuffix("s")
             whole = "\0" not in text[window[0].start() : window[-1].end()]
-            if key in names and (length == 1 or len(key) > 3) and whole:
+            following = words[index + length][0] if index + length < len(words) else ""
+            if key in names and (length == 1 or len(key) > 3) and whole and not _of_another_generation(key, following):
                 yield replace(names[key], start=window[0].start(), end=window[-1].end())
                 index += length
                 break
         else:
             index += 1
+
+
+def _of_another_generation(key: str, following: str) -> bool:
+    """Whether a name goes on: "E5-2680 v9" is no E5-2680, "DL380 Gen10" no DL380 of another generation."""
+    return bool(re.fullmatch(r"gen\d+", following) or (re.search(r"\d{4}l?$", key) and re.fullmatch(r"v\d", following)))
 
 
 def _endings(words: Sequence[str]) -> Iterator[str]:
@@ -385,6 +407,7 @@ def _cpu_names(whole: bool = False) -> dict[str, _Item]:
     full = {"".join(_name_words(cpu.name)): cpu for cpu in all_cpus()}
     # A name without a number is told by all of it: "Grace".
     full |= {key.removeprefix(cpu.vendor.lower()): cpu for key, cpu in full.items() if key.isalpha()}
+    full |= {"".join(_name_words(cpu.name.partition("(")[0])): cpu for cpu in all_cpus() if cpu.vendor == "Qualcomm"}
     for cpu in all_cpus():
         for key in _pieces(cpu, cpu.name):
             found.setdefault(key, set()).add(cpu.name)
@@ -394,6 +417,7 @@ def _cpu_names(whole: bool = False) -> dict[str, _Item]:
     found = short | found
     cpus = {cpu.name: cpu for cpu in all_cpus()}
     known = {key: cpus[next(iter(names))] for key, names in found.items() if len(names) == 1} | full
+    known |= {key: cpus[name] for key, name in _OTHER_CPUS.items()}
     if whole:
         known = {key: cpu for key, cpu in known.items()
                  if key in ("".join(_name_words(cpu.name)), "".join(_name_words(cpu.name)[1:]))}  # fmt: skip
@@ -419,6 +443,9 @@ def _platform_keys(name: str) -> set[str]:
     # "Precision T5810" is a Precision 5810, too.
     models = [piece[1:] for piece in pieces if re.fullmatch(r"t\d{4}", piece)]
     keys |= {f"{maker}{model}" for model in models for maker in ("precision", "dell")}
+    # "5212M5" is Inspur's SA5212M5, and no generation alone names a server.
+    keys |= {piece[2:] for piece in pieces if re.fullmatch(r"(?:sa|nf)\d{4}m\d", piece)}
+    keys -= {key for key in keys if re.fullmatch(r"gen\d+", key)}
     return {key for key in keys if len(key) >= 3 and re.search(r"[a-z]\D*\d", key) and "ddr" not in key}
 
 

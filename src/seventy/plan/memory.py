@@ -57,7 +57,7 @@ class Dimms:
         return memory.room(memory.visible(self.nbytes))
 
     def __str__(self) -> str:
-        return f"{self.count}x{self.gb:g}" + (f"@{self.mts}" if self.mts else "")
+        return f"{self.count}x{self.gb:.4g}" + (f"@{self.mts}" if self.mts else "")
 
 
 def parse_dimms(text: str) -> Dimms:

@@ -39,7 +39,7 @@ def _owned(said: Description, text: str) -> Owned:
     sockets = said.sockets or 1
     if not name:
         if platform is None:
-            raise SeventyError(f"{text!r} names no CPU and no platform; write both, as in {_EXAMPLE}")
+            raise SeventyError(f"{text!r} names no CPU or platform of the catalogue; write both, as in {_EXAMPLE}")
         cpu = usual_cpu(platform)
         name = cpu.name
         notes.append(("cpu_assumed", {"platform": platform.name, "cpu": cpu.name}))
@@ -49,6 +49,8 @@ def _owned(said: Description, text: str) -> Owned:
     if platform is not None and sockets > platform.sockets:
         notes.append(("platform_sockets", {"platform": platform.name, "sockets": platform.sockets}))
         sockets = platform.sockets
+    if said.cpu is None and said.cpu_name:
+        name = _stand_in(said, notes)
     dimms = said.dimms
     cpu_known = next((cpu for cpu in all_cpus() if cpu.name == name), None)
     if dimms is None and cpu_known is not None and not cpu_known.soldered:
@@ -56,8 +58,27 @@ def _owned(said: Description, text: str) -> Owned:
         notes.append(("memory_unsaid", {"dimms": str(dimms)}))
     if dimms is None and platform is not None and platform.dimm_form == "soldered":
         dimms = Dimms(1, float(platform.max_mem_gb), None)
+        if f"{platform.max_mem_gb:g}GB" not in platform.name:
+            notes.append(("memory_unsaid", {"dimms": str(dimms)}))
+    if dimms is None and cpu_known is not None:
+        raise SeventyError(f'{name} is sold with different amounts of memory: say how much, as in "{name} + 64GB"')
     machine = machine_from_parts(name, sockets, dimms, platform=platform)
     return Owned(replace(machine, notes=(*notes, *machine.notes)), machine.dimms, platform)
+
+
+def _stand_in(said: Description, notes: list[Note]) -> str:
+    """The name to predict with for a CPU that the catalogue lacks: on a known platform that of its usual CPU."""
+    close = f" Did you mean {' or '.join(said.close)}?" if said.close else ""
+    if said.platform is None and said.dimms is None:
+        raise SeventyError(f"The catalogue has no CPU {said.cpu_name!r}, so its memory must be said too, as in "
+                           f'"{said.cpu_name} 4x16@2400".{close}')  # fmt: skip
+    if said.platform is None:
+        return said.cpu_name
+    cpu = usual_cpu(said.platform)
+    notes.append(("cpu_stand_in", {"cpu": said.cpu_name, "platform": said.platform.name, "taken": cpu.name}))
+    if said.close:
+        notes.append(("cpu_close", {"names": ", ".join(said.close)}))
+    return cpu.name
 
 
 def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:

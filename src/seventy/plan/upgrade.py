@@ -12,7 +12,7 @@ from seventy.catalog.inferred import OTHER_SIZE
 from seventy.plan import answers, drafts, show
 from seventy.plan.builds import short_cpu
 from seventy.plan.machine import Machine, machine_from_cpu
-from seventy.plan.memory import Dimms
+from seventy.plan.memory import Dimms, parse_dimms
 from seventy.plan.models_front import suggestions
 from seventy.plan.owned import Owned
 from seventy.plan.physics import form_of, sizes_of, slots_of
@@ -68,11 +68,12 @@ def module_price(book: PriceBook, have: Owned, cpu: Cpu, gb: float, mts: int | N
 
     Where only slower ones have a price, the fastest of them stands in with a wider range.
     """
-    offers = [
-        (speed, book.each(row), book.line("", 1, row).bounds)
-        for found_gb, speed, row in book.modules(cpu.mem_type, form_of(cpu, have.platform))
-        if found_gb == gb
-    ]
+    rows = [(speed, row) for found_gb, speed, row in book.modules(cpu.mem_type, form_of(cpu, have.platform))
+            if found_gb == gb]  # fmt: skip
+    form = have.dimms.form if have.dimms is not None else ""
+    # RDIMMs and LRDIMMs do not mix.
+    alike = [(speed, row) for speed, row in rows if row.dimm_form == form]
+    offers = [(speed, book.each(row), book.line("", 1, row).bounds) for speed, row in alike or rows]
     fast = [offer[1:] for offer in offers if offer[0] >= (mts or 0)]
     if fast or not offers:
         return min(fast)[1] if fast else None
@@ -94,7 +95,9 @@ def steps(have: Upgrade, book: PriceBook) -> list[Step]:
         found += [*_memory_steps(board), *_cpu_steps(board)]
     if now.tuned is not None:
         found.append(Step("u_tune", {}, replace(now, decode=now.tuned), (0.0, 0.0)))
-    worth = [step for step in found if step.prediction.decode.mid > now.decode.mid * WORTH]
+    # Filling every channel may be what holds the model, too: said once.
+    once = {str(step.values.get("dimms", step.key)) + str(step.values.get("cpu", "")): step for step in reversed(found)}
+    worth = [step for step in once.values() if step.prediction.decode.mid > now.decode.mid * WORTH]
     return sorted(worth, key=lambda step: -step.prediction.decode.mid) + list(_model_steps(have, now))
 
 
@@ -213,6 +216,15 @@ def _price_text(price: tuple[float, float] | None, currency: str, lang: str) -> 
     return f"{low:,.0f} {currency}" if low == high else f"{low:,.0f} - {high:,.0f} {currency}"
 
 
+def _adds_to(step: Step, have: Upgrade) -> bool:
+    """Whether registered DDR4 modules are added to others that are kept."""
+    cpu, dimms = have.machine.cpu, have.owned.dimms
+    if cpu is None or dimms is None or not cpu.registered or cpu.mem_type != "DDR4":
+        return False
+    new = parse_dimms(str(step.values["dimms"])) if "dimms" in step.values else dimms
+    return new.count > dimms.count and new.gb == dimms.gb
+
+
 def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
     """The steps as a table, and what to check before buying."""
     now = have.with_machine(have.machine)
@@ -239,6 +251,8 @@ def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
         head = [say(key, lang) for key in ("u_step", "u_then", "u_gain", "u_price")]
         lines.append(table(head, rows, "lrrr", wrap=True))
         lines.append(say("u_prices", lang, {"region": book.region, "month": book.month}))
+    if any(_adds_to(step, have) for step in found):
+        lines.append("! " + say("u_kind", lang))
     lines.append(say("u_settings" if have.machine.sockets == 1 else "u_settings_two", lang))
     return "\n".join(lines)
 
