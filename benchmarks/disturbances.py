@@ -1,11 +1,12 @@
-"""Does one user's request slow down another's? seventy serve beside llama.cpp's server (xllamacpp), taking turns.
+"""Does one user's request slow down another's? seventy serve, or llama.cpp's server (xllamacpp) with --peer.
 
-usage: python benchmarks/disturbances.py MODEL.gguf [--peer PYTHON] [--seconds 6] [--rounds 3] [--only NAME ...]
+usage: python benchmarks/disturbances.py MODEL.gguf [--peer PYTHON] [--seconds 1.2] [--rounds 5] [--only NAME ...]
 
-One user streams an answer without end. Beside it goes, one after the other: an ordinary second answer, then each
-disturbance, asked again and again for as long as it is watched. Shown are the first user's tok/s with the ordinary
-second answer and with the disturbance, their ratio (median of rounds; wanted: 0.9 at least), and the longest gap
-between two tokens (wanted: under 0.5 s). PYTHON is one that has xllamacpp.
+One user streams an answer without end. Beside it go in turn, each for some seconds: an ordinary second answer, and a
+disturbance, asked again and again. Shown are the first user's tok/s beside the one and beside the other, the median
+of the ratios of neighbours (wanted: 0.9 at least) with its quartiles, and the longest gap between two tokens beside the
+disturbance (wanted: under 0.5 s). The row "another answer" compares the ordinary with itself: what the measure is
+good for. PYTHON is one that has xllamacpp.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import resource
 import socket
 import statistics
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,9 @@ server = x.Server(p)
 time.sleep(1e6)
 """
 CONTEXT, IDLE = 8192, 1100
+# How long a request goes on before its neighbour's pace counts.
+SETTLING = 0.4
+ANOTHER, SOCKETS = "another answer", "idle sockets"
 CHAT, TEXT, TOKENS = "/v1/chat/completions", "/v1/completions", "/tokenize"
 _HELLO = [{"role": "user", "content": "Hello"}]
 _LONG = 8 << 20
@@ -118,37 +124,90 @@ async def tokens(client: httpx.AsyncClient, prompt: str) -> AsyncIterator[float]
                 yield time.perf_counter()
 
 
-async def watched(url: str, prompt: str, seconds: float, beside: Any) -> tuple[float, float]:
-    """A stream's tok/s and longest gap while `beside`, a coroutine function, goes on."""
-    async with httpx.AsyncClient(base_url=url, timeout=None) as client:
-        times, task, started, done = list[float](), None, time.perf_counter(), False
-        with contextlib.suppress(TimeoutError, httpx.HTTPError):
-            async with asyncio.timeout(seconds + 10):
-                async for now in tokens(client, prompt):
-                    if task is None:
-                        task, started = asyncio.create_task(beside()), now
-                    if now - started > 0.5:
-                        times.append(now)
-                    if done := now - started > seconds + 0.5:
-                        break
-        if not done:
-            # It stands still, or is gone.
-            times += [started, time.perf_counter()]
-        if task:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    times.sort()
-    gaps = [b - a for a, b in itertools.pairwise(times)]
-    return len(gaps) / (times[-1] - times[0]), max(gaps)
+class Watched:
+    """A user's stream, begun again whenever it ends, and when its tokens came."""
+
+    def __init__(self, url: str, prompt: str) -> None:
+        self.times = list[float]()
+        self._url, self._prompt = url, prompt
+
+    async def follow(self) -> None:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                async with httpx.AsyncClient(base_url=self._url, timeout=None) as client:
+                    async for now in tokens(client, self._prompt):
+                        self.times.append(now)
+            await asyncio.sleep(0.01)
+
+    async def beside(self, other: Callable[[], Any], seconds: float) -> tuple[float, float]:
+        """Tok/s and the longest gap in so many seconds while another coroutine goes on."""
+        task = asyncio.create_task(other())
+        await asyncio.sleep(SETTLING)
+        start = time.perf_counter()
+        await asyncio.sleep(seconds)
+        end = time.perf_counter()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        inside = [at for at in self.times if start <= at <= end]
+        # From the last one before to the end: a stream that stands still has a long gap.
+        before = [at for at in self.times if at < start][-1:] or [start]
+        gaps = [b - a for a, b in itertools.pairwise([*before, *inside, end])]
+        rate = (len(inside) - 1) / (inside[-1] - inside[0]) if len(inside) > 1 else 0.0
+        return min(rate, len(inside) / seconds * 1.1), max(gaps)
+
+
+@dataclass
+class Row:
+    """What a disturbance cost: tok/s beside an ordinary answer and beside it, their ratios, the longest gap."""
+
+    usual: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    gap: float = 0.0
+
+    def ratios(self) -> list[float]:
+        """Each beside the mean of its neighbours: answers grow longer meanwhile."""
+        pairs = itertools.pairwise(self.usual)
+        return [2 * rate / max(a + b, 1e-9) for rate, (a, b) in zip(self.rates, pairs, strict=True)]
+
+
+async def compared(url: str, prompt: str, seconds: float, rounds: int, usual: Any, disturbance: Any) -> Row:
+    """A user's pace beside an ordinary answer and beside a disturbance, in turn."""
+    row, watched = Row(), Watched(url, prompt)
+    following = asyncio.create_task(watched.follow())
+    try:
+        await watched.beside(usual, 0.1)
+        row.usual.append((await watched.beside(usual, seconds))[0])
+        for _ in range(rounds):
+            rate, gap = await watched.beside(disturbance, seconds)
+            row.rates.append(rate)
+            row.gap = max(row.gap, gap)
+            row.usual.append((await watched.beside(usual, seconds))[0])
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    return row
 
 
 async def again_and_again(url: str, path: str, body: bytes) -> None:
-    headers = {"Content-Type": "application/json"}
-    async with httpx.AsyncClient(base_url=url, timeout=None) as client:
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                await client.post(path, content=body, headers=headers)
-            await asyncio.sleep(0.01)
+    """Requests one after the other on a connection, written whole: this client's own work takes no cores."""
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    while True:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                while True:
+                    writer.write(request)
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    if length := re.search(rb"content-length: (\d+)", answer, re.IGNORECASE):
+                        await reader.readexactly(int(length[1]))
+                    else:
+                        await reader.readuntil(b"\r\n0\r\n\r\n")
+                    await asyncio.sleep(0.01)
+            finally:
+                writer.close()
+        await asyncio.sleep(0.01)
 
 
 async def second_answer(url: str) -> None:
@@ -178,37 +237,35 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--peer")
-    parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", default=[*DISTURBANCES, "idle sockets"])
+    parser.add_argument("--seconds", type=float, default=1.2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[ANOTHER, *DISTURBANCES, SOCKETS])
     wish = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    sides = [("seventy", None), *([("llama.cpp", wish.peer)] if wish.peer else [])]
-    seen: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    name = "llama.cpp" if wish.peer else "seventy"
     bodies = {name: (path, json.dumps(body).encode()) for name, make in DISTURBANCES.items() for path, body in [make()]}
-    numbers = itertools.count()
-    for _ in range(wish.rounds):
-        for name, peer in sides:
-            for what in wish.only:
-                with serving(str(Path(wish.model).resolve()), peer) as url:
+    print(f"{'beside':18} {'server':10} {'usual':>7} {'tok/s':>7} {'ratio':>6} {'quartiles':>10} {'gap s':>6}")
+    for number, what in enumerate(wish.only):
+        with serving(str(Path(wish.model).resolve()), wish.peer) as url:
 
-                    async def beside(what: str = what, url: str = url) -> None:
-                        if what == "idle sockets":
-                            await idle_sockets(url)
-                        else:
-                            await again_and_again(url, *bodies[what])
+            async def usual(url: str = url) -> None:
+                await second_answer(url)
 
-                    prompt = f"Story {next(numbers)} begins"
-                    usual, _ = asyncio.run(watched(url, prompt, wish.seconds, lambda url=url: second_answer(url)))
-                    rate, gap = asyncio.run(watched(url, prompt, wish.seconds, beside))
-                    seen.setdefault((what, name), []).append((usual, rate, gap))
-                    print(f"  {name} {what}: {usual:.1f} {rate:.1f} tok/s, gap {gap:.3f} s", file=sys.stderr)
-    print(f"{'beside':18} {'server':10} {'usual':>7} {'tok/s':>7} {'ratio':>6} {'gap s':>6}")
-    for (what, name), found in seen.items():
-        ratio = statistics.median(rate / usual for usual, rate, _ in found)
-        usual, rate = (statistics.median(one[i] for one in found) for i in (0, 1))
-        print(f"{what:18} {name:10} {usual:7.1f} {rate:7.1f} {ratio:6.2f} {max(gap for *_, gap in found):6.3f}")
+            async def disturbance(what: str = what, url: str = url) -> None:
+                if what == ANOTHER:
+                    await second_answer(url)
+                elif what == SOCKETS:
+                    await idle_sockets(url)
+                else:
+                    await again_and_again(url, *bodies[what])
+
+            prompt = f"Story {number} begins"
+            row = asyncio.run(compared(url, prompt, wish.seconds, wish.rounds, usual, disturbance))
+        ratios = row.ratios()
+        low, ratio, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        rates = f"{statistics.median(row.usual):7.1f} {statistics.median(row.rates):7.1f}"
+        print(f"{what:18} {name:10} {rates} {ratio:6.2f} {low:5.2f}-{high:.2f} {row.gap:6.3f}", flush=True)
 
 
 if __name__ == "__main__":

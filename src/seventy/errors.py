@@ -23,6 +23,7 @@ def trouble(error: BaseException) -> str | None:
         hints = {
             errno.ENOSPC: "; make room on the disk", errno.EMFILE: "; ulimit -n says how many files may be open",
             errno.ENFILE: "; too many files are open on this machine", errno.EAGAIN: "; ulimit -u limits processes",
+            errno.EBADF: "; stdout is closed, or cannot be written to",
             errno.EIO: "; the disk may be failing", errno.ENOMEM: "; close other programs or take a smaller model",
         }  # fmt: skip
         return f"{where}{error.strerror or error}{hints.get(error.errno or 0, '')} (--debug shows where)"

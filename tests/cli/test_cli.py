@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 
@@ -54,3 +55,17 @@ def test_completion_knows_commands_and_options() -> None:
 )
 def test_what_other_programs_call_it(typed: str, meant: str) -> None:
     assert cli._understood(typed.split()) == meant.split()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors are closed by a shell")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 1), ("2>&-", 0), ("0<&-", 0), (">&- 2>&- 0<&-", 1)])
+def test_closed_streams(closed: str, code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # Without it nothing would be written before the interpreter ends.
+    environment.pop("PYTHONUNBUFFERED", None)
+    command = f"{shlex.quote(sys.executable)} -m seventy --version {closed}"
+    ended = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True)
+    assert ended.returncode == code
+    assert ("stdout is closed" in ended.stderr) == (closed == ">&-")
+    assert len(ended.stderr.splitlines()) <= 1
+    assert ended.stdout.startswith("seventy") == (code == 0)

@@ -362,6 +362,25 @@ def test_idle_connections_make_room(tiny: Path, monkeypatch: pytest.MonkeyPatch)
             assert httpx.get(server.url + "/health").status_code in (200, 503)
 
 
+def test_the_longest_idle_connection_makes_room(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tiny) as server, contextlib.ExitStack() as held:
+        monkeypatch.setattr(listen.PatientProtocol, "max_connections", 4)
+        host, port = server.url.removeprefix("http://").split(":")
+        used = held.enter_context(httpx.Client(base_url=server.url))
+        used.get("/health")
+        others = [held.enter_context(socket.create_connection((host, int(port)))) for _ in range(3)]
+        # They are accepted by now.
+        time.sleep(0.2)
+        # What was answered last is idle for the shortest time.
+        assert used.get("/health").status_code == 200
+        held.enter_context(socket.create_connection((host, int(port))))
+        others[0].settimeout(30)
+        assert others[0].recv(1) == b""
+        others[1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            others[1].recv(1)
+
+
 def test_what_the_loop_lacks_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     complain, loop = listen.Complaints(), asyncio.new_event_loop()
     for _ in range(100):

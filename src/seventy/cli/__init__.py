@@ -5,6 +5,7 @@ who know other programs of this kind is understood, too (_ALIASES).
 Only the answer goes to stdout; everything else goes to stderr. An expected failure is one sentence and exit code 1.
 """
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -69,14 +70,53 @@ def _understood(arguments: list[str]) -> list[str]:
     return [*before, *(_ALIASES.get(command[0], command) if command else []), *after]
 
 
+def _open_standard() -> None:
+    """Take the numbers of stdin, stdout and stderr where the shell closed them (`>&-`).
+
+    Files opened later would get them, and what is printed would be written into those. Writing to a closed stdout is an
+    error, as everywhere; without stderr the program goes on.
+    """
+    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None or (number == 2 and _is_read_only(number)):
+            with contextlib.suppress(OSError):
+                opened = os.open(os.devnull, flags)
+                if opened != number:
+                    os.dup2(opened, number)
+                    os.close(opened)
+                setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def _is_read_only(number: int) -> bool:
+    """Whether a descriptor cannot be written to: bash reads its script from a closed stderr's number, and leaves it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except OSError:
+        return False
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written to stdout go nowhere: the interpreter tries again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
+    _open_standard()
     arguments = _understood(sys.argv[1:])
     debug = "--debug" in arguments
     completing = any(name.endswith("_COMPLETE") for name in os.environ)
     wanted = None if completing else next((each for each in arguments if not each.startswith("-")), None)
     try:
         # The script beside pyproject.toml says how it was called; `python -m seventy` is what it calls.
-        build(wanted)(args=arguments, prog_name=os.environ.get("SEVENTY_PROGRAM") or None)
+        try:
+            build(wanted)(args=arguments, prog_name=os.environ.get("SEVENTY_PROGRAM") or None)
+        finally:
+            # Here, and not when the interpreter ends, it can be said that it could not be written.
+            sys.stdout.flush()
     except SeventyError as error:
         if debug:
             raise
@@ -87,11 +127,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our stdout (head, say) has gone: not an error, and nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(0)
     except (OSError, MemoryError, RuntimeError) as error:
         said = None if debug else trouble(error)
         if said is None:
             raise
+        _drop_stdout()
         print(f"seventy: {said}", file=sys.stderr)
         sys.exit(1)

@@ -19,6 +19,8 @@ import psutil
 
 from seventy.machine.cgroup import ROOT, cpu_quota
 
+# Linux's nice of what may wait: beside threads that are busy all the time it gets 3 % of a CPU.
+_YIELDING = 15
 _CPUS = Path("sys/devices/system/cpu")
 
 
@@ -249,4 +251,4 @@ def yield_to_others() -> None:
     with contextlib.suppress(OSError, AttributeError):
         # Linux has a priority for each thread; elsewhere it would be that of the whole process.
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _YIELDING)

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import h11
 import uvicorn
@@ -122,6 +122,8 @@ class PatientProtocol(H11Protocol):
     # As many as there is room for.
     max_connections = MAX_CONNECTIONS
     pace = _Pace()
+    # Those that wait for a request, the longest first: among a thousand none is looked for.
+    _waiting: ClassVar[dict["PatientProtocol", None]] = {}
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -132,8 +134,8 @@ class PatientProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         """Close the connection that was idle longest, or this one where every other is at work."""
-        idle = (each for each in self.connections if isinstance(each, PatientProtocol) and each.idle)
-        oldest = min(idle, key=lambda each: each._since, default=self)
+        oldest = next((each for each in self._waiting if each.idle and each in self.connections), self)
+        self._waiting.pop(oldest, None)
         oldest.transport.close()
 
     @property
@@ -144,17 +146,23 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         self.pace.read(len(data))
         super().data_received(data)
-        self._since = time.monotonic()
+        self._waiting.pop(self, None)
         if self.conn.their_state is h11.IDLE:
             self._wait_for_header()
         elif self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.idle:
+            self._waiting[self] = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._header_timer, self._stalled_timer):
             if timer is not None:
                 timer.cancel()
+        self._waiting.pop(self, None)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -168,7 +176,7 @@ class PatientProtocol(H11Protocol):
             self._stalled_timer = None
 
     def _wait_for_header(self) -> None:
-        self._since = time.monotonic()
+        self._waiting[self] = None
         if self._header_timer is None:
             self._header_timer = self.loop.call_later(HEADER_SECONDS, self._no_header)
 
