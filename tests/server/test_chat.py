@@ -85,6 +85,12 @@ def test_progress_of_the_prompt_is_told(random_model: Running) -> None:
     assert len(progress) >= 2
     assert [p["processed"] for p in progress] == sorted(p["processed"] for p in progress)
     assert progress[-1]["processed"] == progress[-1]["total"] > 300
+    assert progress[0]["processed"] == progress[0]["cache"] < 300
+    # What fits into one step has a beginning, too; the second time all but the last token is in the cache.
+    for _ in range(2):
+        chunks = events(random_model, messages=HELLO, max_tokens=1, return_progress=True)
+        first, last = [chunk["prompt_progress"] for chunk in chunks if "prompt_progress" in chunk]
+        assert first["processed"] == first["cache"] < last["processed"] == last["total"]
 
 
 def test_the_second_turn_reads_only_what_is_new(random_model: Running) -> None:

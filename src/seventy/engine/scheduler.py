@@ -280,6 +280,8 @@ class Scheduler:
             task.cached, task.started = cached, time.monotonic()
             self.statistics.prompt_tokens += len(task.tokens)
             self.statistics.cached_tokens += cached
+            # Before anything is read: clients see how much there is.
+            self._outbox.append((task.request, self._progress(task, cached)))
 
     def _may_start(self, task: Task) -> bool:
         """Not while there is no room for its prompt, nor while another reads what both begin with."""
