@@ -22,7 +22,7 @@ _END_OF_WORD = re.compile(rb"[^ ] ")
 
 
 class Size:
-    """Of a text: its bytes, the ends of words in it, and how many token ids stand beside it."""
+    """The size of a text: its bytes, its word ends, and the number of token ids given beside it."""
 
     def __init__(self) -> None:
         self.bytes = self.words = self.ids = 0
@@ -50,7 +50,10 @@ def weight(value: Any) -> int:
 
 
 def prompts(value: Any) -> Iterator[tuple[Size, int]]:
-    """The prompts of a field, and what of it is none. A list of messages is one, a list of texts several."""
+    """Yield the prompts of a request field as their size and the count of values that are not prompts.
+
+    A list of messages is one prompt, a list of texts is several.
+    """
     size = Size()
     # Of a million ids, fast.
     types = set(map(type, value)) if isinstance(value, list) else set()
@@ -91,7 +94,7 @@ def _message(message: Any, size: Size) -> int:
 
 
 def weigh(body: bytes) -> dict[str, Any]:
-    """What is wrong with a body; or its model, the largest prompt by each measure, and the heaviest other field."""
+    """Return the error of a body; or its model, the largest prompt by each measure, and its largest other field."""
     try:
         data = json.loads(body)
     except MemoryError:

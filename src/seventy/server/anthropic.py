@@ -27,7 +27,7 @@ _SIGNATURE = "unsigned"
 
 
 class Source(Body):
-    """What a document holds."""
+    """The content of a document block."""
 
     type: str
     media_type: str | None = None
@@ -36,7 +36,7 @@ class Source(Body):
 
 
 class Block(Body):
-    """A block of a message of any kind; which fields it must have depends on its type."""
+    """A content block of a message. Its `type` decides which other fields it must have."""
 
     type: str
     text: str = ""
@@ -70,7 +70,7 @@ class ToolChoice(Body):
 
 
 class Thinking(Body):
-    """`budget_tokens` has no effect: a thought is as long as the model makes it, within max_tokens."""
+    """Whether the model thinks before it answers. `budget_tokens` is ignored: only max_tokens limits a thought."""
 
     type: str
     display: Literal["summarized", "omitted"] | None = None
@@ -87,7 +87,7 @@ class OutputConfig(Body):
 
 
 class CountBody(SamplingOptions):
-    """What a message is made of; the fields of sampling are those of the other APIs, too."""
+    """The fields of /v1/messages that make up the prompt. The sampling fields are the same as in the other APIs."""
 
     model: str | None = None
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -100,7 +100,7 @@ class CountBody(SamplingOptions):
     stop: list[str] | None = Field(None, validation_alias=AliasChoices("stop_sequences", "stop"))
 
     def wish(self) -> dict[str, Any]:
-        """The same request in OpenAI's words."""
+        """Translate the request to the fields of OpenAI's chat completions."""
         wish: dict[str, Any] = self.model_dump(include=set(SamplingOptions.model_fields))
         system = [Message(role="system", content=self.system)] if self.system else []
         wish["messages"] = [
@@ -213,7 +213,7 @@ class _Blocks:
     _open: bool = False
 
     def push(self, part: Part) -> Iterator[dict[str, Any]]:
-        """Events of a further part."""
+        """Yield the events for another part of the answer."""
         if isinstance(part, CallStart):
             yield from self._begin(
                 {"type": "tool_use", "id": f"toolu_{secrets.token_hex(12)}", "name": part.name, "input": {}}
@@ -234,7 +234,7 @@ class _Blocks:
             yield self._delta({"type": "input_json_delta", "partial_json": part.text})
 
     def close(self) -> Iterator[dict[str, Any]]:
-        """Events of the last block's end."""
+        """Yield the events that end the open content block."""
         if not self._open:
             return
         block, self._open = self.blocks[-1], False
@@ -306,7 +306,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/v1/messages")
     async def messages(request: HttpRequest, body: MessagesBody) -> Response:
-        """An answer to a conversation, as Anthropic's API tells it."""
+        """Answer a conversation in the format of Anthropic's Messages API."""
         wish: ChatBody = chat_body(body.wish())
         async with pool.use(request, body.model) as backend:
             prepared = await prepared_chat(backend, wish, lenient=True)
@@ -329,7 +329,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/v1/messages/count_tokens")
     async def count_tokens(request: HttpRequest, body: CountBody) -> dict[str, int]:
-        """How many tokens the prompt of a conversation has."""
+        """Count the tokens of a conversation's prompt."""
         wish = chat_body(body.wish())
         async with pool.use(request, body.model) as backend:
             prepared = await prepared_chat(backend, wish, lenient=True)

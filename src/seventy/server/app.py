@@ -55,8 +55,12 @@ _log = logging.getLogger("seventy.server")
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """What the page has beyond the API: codes for further devices, how many tokens a second a model should write here
-    (None where nobody knows), where users with a key of their name keep conversations, and which tools they have."""
+    """What the page offers beyond the API.
+
+    `pairing` makes codes for further devices, `expected` returns the tokens per second that a model file should reach
+    here (None if unknown), `history` stores conversations of users with a named key, and `tools` are the tools they may
+    use.
+    """
 
     pairing: Pairing | None = None
     expected: Callable[[Path], float | None] = lambda path: None
@@ -65,7 +69,7 @@ class PageOptions:
 
 
 def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | None = None) -> ASGIApp:
-    """The ASGI application for a pool that has been started, or will be; `fetch` brings models that owners ask for."""
+    """Create the ASGI application for a pool, started or not. `fetch` downloads the models that owners pull."""
     options = options or PageOptions()
     app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(pool)

@@ -23,13 +23,13 @@ _PREPARING = ThreadPoolExecutor(8, "seventy-prepare", initializer=yield_to_other
 
 
 def too_long(error: TooLong) -> ApiError:
-    """A prompt that cannot fit: OpenAI's code, with llama.cpp's type and numbers, as clients of either look for."""
+    """Make the error for a prompt that exceeds the context: OpenAI's code with llama.cpp's type and numbers."""
     more = {"type": "exceed_context_size_error", "n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context}
     return ApiError(400, str(error), "context_length_exceeded", "messages", more=more)
 
 
 class Answer:
-    """One request on its way through the scheduler, for the event loop that made it."""
+    """One request to the scheduler, used in the event loop that created it."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Answer:
         self.begun = False
 
     def submit(self, **options: Any) -> None:
-        """Options as of engine.scheduler.Request. ApiError when it cannot be taken."""
+        """Submit the request with the options of engine.request.Request. Raises ApiError if it is refused."""
         request = Request(deliver=self._deliver, max_seconds=self._max_seconds, **options)
         try:
             self._scheduler.submit(request)
@@ -74,7 +74,10 @@ class Answer:
             self._ended()
 
     async def events(self, every_seconds: float | None = None) -> AsyncIterator[Event | None]:
-        """Its events up to the last, Finished; None when nothing came for so long. ApiError where it failed."""
+        """Yield events up to the last one, Finished; yield None if none arrived for `every_seconds`.
+
+        Raises ApiError if the request failed.
+        """
         while not self._done:
             try:
                 async with asyncio.timeout(every_seconds):
@@ -101,7 +104,7 @@ class Answer:
             yield event
 
     def cancel(self) -> None:
-        """Frees what it holds; nothing when it has ended."""
+        """Cancel the request and free its memory. Does nothing if it has ended."""
         if self._request is not None and not self._done:
             # Where the model has left and come back meanwhile, its new scheduler sees that the request is cancelled.
             self._scheduler.cancel(self._request)

@@ -28,7 +28,7 @@ from seventy.text.tokenizer import Tokenizer
 
 
 def chat_body(wish: Mapping[str, Any]) -> ChatBody:
-    """The request that another API's means, in OpenAI's words. ApiError for what cannot be."""
+    """Validate a request that was translated from another API. Raises ApiError if it is invalid."""
     try:
         return ChatBody.model_validate(wish)
     except ValidationError as error:
@@ -36,7 +36,7 @@ def chat_body(wish: Mapping[str, Any]) -> ChatBody:
 
 
 def call_arguments(text: str) -> dict[str, Any]:
-    """The arguments of a call as an object; none of a call that was cut at the longest."""
+    """Parse the arguments of a call as an object; return an empty one if the call was cut off."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -45,7 +45,7 @@ def call_arguments(text: str) -> dict[str, Any]:
 
 
 def usage(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Tokens of all choices of a request; the prompt counts once."""
+    """Sum up the tokens of all choices of a request. The prompt counts once."""
     ends = [answer.finished for answer in answers if answer.finished]
     prompt = max((end.prompt_tokens for end in ends), default=0)
     written = sum(end.written_tokens for end in ends)
@@ -62,7 +62,7 @@ def usage(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def timings(finished: Finished) -> dict[str, float]:
-    """Where the time went, as llama.cpp's server names it; an extension."""
+    """Return the times of an answer under the names that llama.cpp's server uses."""
     read = finished.prompt_tokens - finished.cached_tokens
     decode = finished.decode_seconds
     return {
@@ -90,7 +90,7 @@ def score(value: Score, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def text_of(message: Message, at: int) -> str | None:
-    """The text of a message, whose content may be a list of parts."""
+    """Return the text of message number `at`, whose content may be a list of parts."""
     if not isinstance(message.content, list):
         return message.refusal if message.content is None else message.content
     texts = []
@@ -105,7 +105,7 @@ def text_of(message: Message, at: int) -> str | None:
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as chat templates take them: arguments of calls as objects, `developer` as `system`."""
+    """Convert messages to what chat templates expect: call arguments as objects, `developer` as `system`."""
     plain = []
     for at, message in enumerate(messages):
         one: dict[str, Any] = {"role": message.role, "content": text_of(message, at) or ""}
@@ -134,7 +134,7 @@ def _function(name: str, arguments: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def constraint(grammars: Grammars, body: SamplingBody) -> Constraint | None:
-    """What the answer must look like. Takes time: not in the event loop."""
+    """Compile the form that the answer must have. Takes time: do not call it in the event loop."""
     form = body.form()
     if form is None:
         return None
@@ -171,7 +171,8 @@ class Prepared:
 
 
 def prepare(backend: Backend, body: ChatBody) -> Prepared:
-    """Renders and reads the conversation, and makes the constraint. Takes time: not in the event loop."""
+    """Render and tokenize the conversation, and compile its constraint. Takes time: do not call it in the event loop.
+    """
     chat = backend.llm.chat_format
     offered, wanted = _tools(body)
     think = chat.thinking(wanted_thinking(body)[0])
@@ -247,7 +248,7 @@ def _variables(chat: ChatFormat, body: ChatBody) -> dict[str, Any]:
 
 
 def wanted_thinking(body: ChatBody) -> tuple[bool | None, str | None]:
-    """Whether to think, and how much, of the request's several ways to say it."""
+    """Return whether the request asks to think, and its effort, from the several fields that can say so."""
     given = body.chat_template_kwargs or {}
     effort = body.reasoning_effort
     by_effort = None if effort is None else effort != "none"
@@ -258,7 +259,7 @@ def wanted_thinking(body: ChatBody) -> tuple[bool | None, str | None]:
 
 @dataclass(slots=True)
 class Choice:
-    """One answer, from the engine's events to what goes into messages and deltas."""
+    """One answer: turns the engine's events into messages and deltas."""
 
     index: int
     answer: Answer
@@ -273,7 +274,7 @@ class Choice:
     _skip: bool = False
 
     async def parts(self, every_seconds: float | None = None) -> AsyncIterator[Part | Progress | None]:
-        """What the answer is made of, and how far its prompt is read; None when nothing came for a while."""
+        """Yield the parts of the answer and the progress of its prompt; None if nothing arrived for `every_seconds`."""
         async for item in self.answer.events(every_seconds):
             if item is None or isinstance(item, Progress):
                 yield item
@@ -287,7 +288,7 @@ class Choice:
                     yield part
 
     async def deltas(self, progress: bool, every_seconds: float | None) -> AsyncIterator[dict[str, Any] | None]:
-        """Deltas and, where asked for, `prompt_progress`; None when nothing came for a while."""
+        """Yield deltas, with `prompt_progress` if `progress`; None if nothing arrived for `every_seconds`."""
         async for item in self.parts(every_seconds):
             if item is None:
                 yield None
@@ -339,7 +340,7 @@ def _delta(part: Part) -> dict[str, Any]:
 
 
 def progress_of(item: Progress) -> dict[str, Any]:
-    """How far a prompt is read, as llama.cpp's server says it."""
+    """Return the progress of reading a prompt in the format of llama.cpp's server."""
     return {
         "total": item.total, "processed": item.done, "cache": item.cached, "seconds_left": item.seconds_left,
         "queued": item.queued,
@@ -347,9 +348,9 @@ def progress_of(item: Progress) -> dict[str, Any]:
 
 
 async def prepared_chat(backend: Backend, body: ChatBody, lenient: bool = False) -> Prepared:
-    """A conversation made ready for the engine, beside the event loop.
+    """Prepare a conversation for the engine, in a thread.
 
-    Where `lenient`, a model without thinking that was asked to think answers without; the headers say so.
+    If `lenient`, a model that cannot think answers a request to think without thinking, and a header says so.
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs to be true", "invalid_value", "top_logprobs")
@@ -363,7 +364,7 @@ async def prepared_chat(backend: Backend, body: ChatBody, lenient: bool = False)
 
 
 def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: str) -> list[Choice]:
-    """Takes a request into the queue, all of its choices or none."""
+    """Submit all choices of a request, or none of them."""
     llm = backend.llm
     max_tokens = body.max_completion_tokens or body.max_tokens
     choices: list[Choice] = []
@@ -386,7 +387,7 @@ def submit_choices(backend: Backend, body: ChatBody, prepared: Prepared, user: s
 
 
 def sampling(body: SamplingBody, index: int) -> Sampling:
-    """Several choices of one seed are to differ."""
+    """Return the sampling options of choice number `index`; choices with the same seed get different ones."""
     options = body.sampling()
     if options["seed"] is not None:
         options["seed"] = (options["seed"] + index) % (1 << 64)
@@ -415,20 +416,20 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/chat/completions", include_in_schema=False)
     @routes.post("/v1/chat/completions", tags=["OpenAI"])
     async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
-        """An answer to a conversation."""
+        """Answer a conversation."""
         return await complete(pool, request, body)
 
     @routes.post("/chat/completions/input_tokens", include_in_schema=False)
     @routes.post("/v1/chat/completions/input_tokens", tags=["llama.cpp"])
     async def input_tokens(request: HttpRequest, body: ChatBody) -> Response:
-        """How many tokens the prompt of a conversation has."""
+        """Count the tokens of a conversation's prompt."""
         async with pool.use(request, body.model) as backend:
             prepared = await prepared_chat(backend, body)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": len(prepared.ids)})
 
     @routes.post("/apply-template", tags=["llama.cpp"])
     async def apply_template(request: HttpRequest, body: ChatBody) -> Response:
-        """The prompt that a conversation becomes."""
+        """Return the prompt that the chat template makes of a conversation."""
         async with pool.use(request, body.model) as backend:
             prepared = await prepared_chat(backend, body)
         return JSONResponse({"prompt": prepared.text}, headers=prepared.headers)

@@ -33,7 +33,7 @@ class _Text:
     offset: int
 
     def logprobs(self, scores: list[Score], tokenizer: Tokenizer) -> dict[str, Any]:
-        """The old shape: lists side by side."""
+        """Return logprobs in the format of the older completions API: parallel lists."""
 
         def shown(token: int) -> str:
             return tokenizer.token_bytes(token).decode("utf-8", "replace")
@@ -101,7 +101,7 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", tags=["OpenAI"])
     async def completions(request: HttpRequest, body: CompletionBody) -> Response:
-        """What a text goes on with."""
+        """Complete a prompt."""
         async with pool.use(request, body.model) as backend:
             texts = await _open(backend, body, request.state.user)
         answers = [text.answer for text in texts]

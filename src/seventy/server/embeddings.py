@@ -28,14 +28,14 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/embeddings", include_in_schema=False)
     @routes.post("/v1/embeddings", tags=["OpenAI"])
     async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
-        """A vector of length 1 for each text."""
+        """Return one embedding of length 1 for each text."""
         async with pool.use(request, body.model) as backend:
             answers = await _open(backend, body, request.state.user)
         return JSONResponse(await while_connected(request, answers, _collect(backend.name, answers, body)))
 
     @routes.post("/api/embed", tags=["Ollama"])
     async def embed(request: HttpRequest, body: OllamaEmbedBody) -> Response:
-        """A vector of length 1 for each text, as Ollama answers."""
+        """Return one embedding of length 1 for each text, in Ollama's format."""
         began = time.monotonic_ns()
         wish = EmbeddingBody(input=body.input, dimensions=body.dimensions)
         async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
@@ -48,7 +48,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/api/embeddings", tags=["Ollama"])
     async def old_embeddings(request: HttpRequest, body: OllamaOldEmbedBody) -> Response:
-        """One text's vector, as older clients of Ollama ask for it."""
+        """Return the embedding of one text, in the format of older Ollama clients."""
         wish = EmbeddingBody(input=body.prompt)
         async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
             answers = await _open(backend, wish, request.state.user)

@@ -41,7 +41,7 @@ class ApiError(Exception):
         return _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else of_server)
 
     def response(self, path: str) -> Response:
-        """The answer to a request for this path: Ollama's errors are a text, Anthropic's have a type around them."""
+        """Build the response in the error format of the API that `path` belongs to."""
         shape = self.body()
         if path.startswith("/api/"):
             shape = {"error": self.message}
@@ -52,7 +52,7 @@ class ApiError(Exception):
 
 
 def validation_error(errors: list[Any]) -> ApiError:
-    """One sentence of what pydantic found first."""
+    """Describe the first error that pydantic found in one sentence."""
     first = errors[0]
     place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
     # Texts of the request may hold half characters, which no answer can.

@@ -49,9 +49,9 @@ class Rules:
 
 
 def read_keys(path: Path) -> tuple[dict[str, str], set[str]]:
-    """Keys of a file with a line `name key` or `name key owner` for each, and the names of owners.
+    """Read a file with a line `name key` or `name key owner` for each key; return the keys by name, and the owners.
 
-    Lines that begin with # are none.
+    Lines that begin with # are comments. Raises SeventyError if the file is invalid.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -73,7 +73,7 @@ def read_keys(path: Path) -> tuple[dict[str, str], set[str]]:
 
 
 def check_owner(request: Request) -> None:
-    """Raises ApiError 403 where who asks is no owner."""
+    """Raise ApiError 403 if the user is not an owner."""
     if not request.state.owner:
         raise ApiError(
             403, "models are changed and copied by an owner's key (a line 'name key owner' of --api-keys) or, where "
@@ -233,7 +233,7 @@ def _is_same(origin: str, host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
+    """Return whether a host name or address is this machine's loopback."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -268,7 +268,7 @@ async def _preflight(path: str, wanted: str, send: Send) -> None:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """What was read, once; then what comes after it: the client going away."""
+    """Return an ASGI `receive` that delivers a body once more, and then the original's messages."""
     unread = True
 
     async def replayed() -> Message:

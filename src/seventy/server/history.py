@@ -99,7 +99,7 @@ class History:
             self._database.close()
 
     def changes(self, user: str, since: int = 0) -> list[dict[str, Any]]:
-        """What changed after a revision, oldest first: ids with their revisions, and whether they were deleted."""
+        """List what changed after a revision, oldest first: ids, their revisions, and whether they were deleted."""
         with self._reading() as database:
             rows = database.execute(
                 "select id, revision, changed, body is null from conversations where user = ? and revision > ? "
@@ -111,7 +111,7 @@ class History:
         ]
 
     def read(self, user: str, id: str) -> tuple[int, str] | None:
-        """The revision and the JSON of a conversation; None where there is none."""
+        """Return the revision and the JSON of a conversation, or None if there is none."""
         with self._reading() as database:
             row = database.execute(
                 "select revision, body from conversations where user = ? and id = ? and body is not null", (user, id)
@@ -151,7 +151,7 @@ class History:
         self._forget()
 
     def export(self, user: str) -> list[Any]:
-        """All conversations of a user."""
+        """Return all conversations of a user."""
         with self._reading() as database:
             rows = database.execute(
                 "select body from conversations where user = ? and body is not null order by changed", (user,)
@@ -221,14 +221,14 @@ def _full(why: str) -> ApiError:
 
 
 class KeptConversation(Body):
-    """A conversation as the page has it, and the revision that it was read at."""
+    """A conversation as the page stores it, and the revision at which the page read it."""
 
     revision: int = Field(0, ge=0)
     conversation: dict[str, Any]
 
 
 def router(history: History | None, users: frozenset[str]) -> APIRouter:
-    """`/history`, where users with a name keep their conversations; without a history, 404."""
+    """Build the routes of `/history` for users with a named key. They answer 404 if the history is off."""
     routes = APIRouter(tags=["page"])
 
     def of(request: HttpRequest) -> tuple[History, str]:
@@ -239,19 +239,19 @@ def router(history: History | None, users: frozenset[str]) -> APIRouter:
 
     @routes.get("/history")
     def changes(request: HttpRequest, since: Annotated[int, Query(ge=0, lt=1 << 63)] = 0) -> dict[str, Any]:
-        """What changed after a revision."""
+        """List the user's conversations that changed after a revision."""
         kept, user = of(request)
         return {"changes": kept.changes(user, since)}
 
     @routes.get("/history/export")
     def export(request: HttpRequest) -> dict[str, Any]:
-        """All conversations of who asks."""
+        """Return all conversations of the user."""
         kept, user = of(request)
         return {"format": "seventy.conversations", "version": 1, "conversations": kept.export(user)}
 
     @routes.get("/history/{id}")
     def read(request: HttpRequest, id: str) -> dict[str, Any]:
-        """A conversation and its revision."""
+        """Return a conversation and its revision."""
         kept, user = of(request)
         if (found := kept.read(user, id)) is None:
             raise ApiError(404, "there is no such conversation", "conversation_not_found")
@@ -259,7 +259,7 @@ def router(history: History | None, users: frozenset[str]) -> APIRouter:
 
     @routes.put("/history/{id}")
     def write(request: HttpRequest, id: str, body: KeptConversation) -> dict[str, int]:
-        """Keep a conversation; 409 where it changed since it was read."""
+        """Save a conversation. Answers 409 if it changed since it was read."""
         kept, user = of(request)
         if len(id) > 64:
             raise ApiError(400, "a conversation's id has 64 characters at most", "invalid_value", "id")
@@ -271,14 +271,14 @@ def router(history: History | None, users: frozenset[str]) -> APIRouter:
 
     @routes.delete("/history/{id}")
     def delete(request: HttpRequest, id: str) -> Response:
-        """Delete a conversation for good."""
+        """Delete a conversation permanently."""
         kept, user = of(request)
         kept.delete(user, id)
         return Response(status_code=204)
 
     @routes.delete("/history")
     def delete_all(request: HttpRequest) -> Response:
-        """Delete all conversations of who asks, for good."""
+        """Delete all conversations of the user permanently."""
         kept, user = of(request)
         kept.delete_all(user)
         return Response(status_code=204)

@@ -7,9 +7,9 @@ _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m":
 
 
 def keep_alive_seconds(value: str | float) -> float:
-    """Seconds of a duration as Ollama's clients write it: 300, "5m", "1h30m"; below 0 is for ever.
+    """Convert a duration as Ollama's clients write it to seconds: 300, "5m", "1h30m"; negative means for ever.
 
-    Raises ValueError for what is none.
+    Raises ValueError if it is not a duration.
     """
     text = str(value).strip()
     if re.fullmatch(r"-?\d+(\.\d+)?", text):

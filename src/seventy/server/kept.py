@@ -103,7 +103,7 @@ class KeptAnswer:
                 source.cancel()
 
     async def until_stopped(self) -> Message:
-        """An ASGI client that goes when the answer is stopped."""
+        """Wait until the answer is stopped, as an ASGI client that then disconnects."""
         await self._stopped.wait()
         return {"type": "http.disconnect"}
 
@@ -125,7 +125,7 @@ class _Reader:
         answer.readers += 1
 
     async def events(self) -> AsyncIterator[bytes]:
-        """All events from the first one on, as they come."""
+        """Yield all events from the first one on, as they arrive."""
         at, answer = 0, self._answer
         while self._reading:
             if at < len(answer.pieces):
@@ -137,7 +137,7 @@ class _Reader:
                 yield KEEP_ALIVE
 
     def cancel(self) -> None:
-        """The reader has gone."""
+        """Note that the reader has disconnected."""
         if self._reading:
             self._reading = False
             self._answer.readers -= 1
@@ -166,7 +166,7 @@ class AnswerRoom:
         return self._answers[key]
 
     def find(self, user: str, id: str) -> KeptAnswer:
-        """An answer by its id. ApiError 404 where there is none of this user's."""
+        """Return a user's answer by its id. Raises ApiError 404 if the user has no such answer."""
         if (answer := self._answers.get((user, id))) is None:
             raise ApiError(404, "there is no such answer, or no more", "answer_not_found")
         return answer
@@ -240,7 +240,7 @@ class AnswerRoom:
 
 
 def router(pool: ModelPool) -> APIRouter:
-    """The page's own way to ask: `/answers/ID`, where the page chooses the id."""
+    """Build the routes of `/answers/ID`, where the page asks; the page chooses the id."""
     routes, room = APIRouter(tags=["page"]), AnswerRoom(pool)
 
     def stream(answer: KeptAnswer) -> Response:
@@ -249,7 +249,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/answers/{id}")
     async def ask(request: HttpRequest, id: str, body: ChatBody) -> Response:
-        """Begin an answer that goes on when its reader goes, or read on in the one of this id."""
+        """Start an answer that continues when its reader disconnects, or resume reading the answer with this id."""
         if not _ID.fullmatch(id):
             raise ApiError(400, "an answer's id is 16 to 64 letters, digits, - and _", "invalid_value", "id")
         # The page shows no probabilities, which are many times as large as the text.
@@ -258,12 +258,12 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.get("/answers/{id}")
     async def read(request: HttpRequest, id: str) -> Response:
-        """An answer from its beginning, and on as it is written."""
+        """Stream an answer from its beginning, and continue while it is being written."""
         return stream(room.find(request.state.user, id))
 
     @routes.delete("/answers/{id}")
     async def stop(request: HttpRequest, id: str) -> Response:
-        """End an answer, what was written stays; of one that has ended, say that it need not be kept any longer."""
+        """Stop an answer and keep the text written so far. If the answer has ended already, discard it."""
         room.stop(request.state.user, id)
         return Response(status_code=204)
 

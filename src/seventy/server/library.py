@@ -49,7 +49,7 @@ _LINE_EVERY_SECONDS = 0.2
 
 
 class Named(Body):
-    """A model by its name; `name` is what older clients call it."""
+    """A model, named by `model` or by `name`, which older clients send."""
 
     model: str = ""
     name: str = ""
@@ -72,7 +72,7 @@ class Copy(Body):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a model's file says of itself."""
+    """The metadata of a model file that the API reports."""
 
     size: int
     family: str
@@ -156,7 +156,7 @@ class _Download:
             self._loop.call_soon_threadsafe(self._lines.put_nowait, item)
 
     async def lines(self, arrived: Callable[[Local], None]) -> AsyncIterator[dict[str, Any]]:
-        """What a client is told, to the end. ApiError where it failed."""
+        """Yield progress messages for the client until the download ends. Raises ApiError if it fails."""
         yield {"status": "pulling manifest"}
         while isinstance(item := await self._lines.get(), dict):
             yield item
@@ -172,9 +172,9 @@ class _Download:
 
 
 def served(model: Local, *asked: str) -> ServedModel:
-    """A model of this disk as the server lists it: by the name that its store or its file has.
+    """Make a ServedModel of a model on this disk, named after its store or its file.
 
-    It goes by the names it was `asked` for and by that of `seventy models`, too, but never by a path.
+    Its aliases are the names it was `asked` for and the name that `seventy models` shows, never a path.
     """
     label = [model.label] if model.label != str(model.path) else []
     stem = SHARD.sub(r"\g<prefix>", model.path.name).removesuffix(".gguf")
@@ -201,12 +201,12 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
 
     @routes.get("/api/tags")
     async def tags() -> dict[str, Any]:
-        """The models that are served."""
+        """List the models that the server offers."""
         return {"models": await asyncio.to_thread(lambda: [_card(model) for model in pool.models])}
 
     @routes.get("/api/ps")
     async def running() -> dict[str, Any]:
-        """The models that are loaded, and until when."""
+        """List the loaded models, and when each will be unloaded."""
 
         def card(model: ServedModel) -> dict[str, Any]:
             left = model.expires - time.monotonic()
@@ -227,7 +227,7 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
 
     @routes.post("/api/show")
     async def show(body: Named) -> dict[str, Any]:
-        """What is known of a model; it need not be loaded."""
+        """Describe a model, loaded or not."""
         model = pool.find(body.model or body.name, strict=True)
         found = await asyncio.to_thread(facts, model)
         info = {**found.metadata, "general.parameter_count": found.parameters}
@@ -243,7 +243,7 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
 
     @routes.post("/api/pull")
     async def pull(request: HttpRequest, body: Pull) -> Response:
-        """Bring a model of a hub onto this disk and serve it."""
+        """Download a model from a hub and serve it."""
         check_owner(request)
         download = _Download(fetch, body.wanted)
         lines = download.lines(lambda model: pool.add(served(model, body.wanted)))
@@ -258,7 +258,7 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
 
     @routes.delete("/api/delete")
     async def delete(request: HttpRequest, body: Named) -> Response:
-        """Delete a model that seventy fetched; answers that run go on to their end."""
+        """Delete a model that seventy downloaded. Answers that are being written are finished first."""
         check_owner(request)
         model = pool.find(body.wanted, strict=True)
         if not store.is_ours(model.path):
@@ -271,7 +271,7 @@ def router(pool: ModelPool, fetch: Fetch) -> APIRouter:
 
     @routes.post("/api/copy")
     async def copy(request: HttpRequest, body: Copy) -> Response:
-        """One more name for a model."""
+        """Give a model a second name."""
         check_owner(request)
         model, name = pool.find(body.source, strict=True), body.destination.removesuffix(":latest")
         if not _COPY.fullmatch(name):

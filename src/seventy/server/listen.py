@@ -39,7 +39,7 @@ _BYTES_A_SECOND, _BYTES_AT_ONCE = 32e6, 1e6
 
 
 class Complaints:
-    """What the event loop could not do, said once in a while: a server that lacks descriptors fails often."""
+    """Logs errors of the event loop at a limited rate: a server out of file descriptors fails often."""
 
     def __init__(self) -> None:
         self._said = dict[str, float]()
@@ -58,7 +58,7 @@ class Complaints:
 
 
 def connections_at_once() -> int:
-    """How many connections there are descriptors for, after as many as may be were asked for."""
+    """Raise the limit of file descriptors and return how many connections it allows."""
     if resource is None:
         return MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -248,12 +248,12 @@ class Server(uvicorn.Server):
         self.force_exit, self.should_exit = self.should_exit, True
 
     def stop(self) -> None:
-        """From any thread."""
+        """Stop the server. May be called from any thread."""
         self.should_exit = True
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; SeventyError says why it cannot."""
+    """Return a socket that listens on the address. Raises SeventyError with the reason if it cannot."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

@@ -205,7 +205,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/completion")
     async def completion(request: HttpRequest, body: NativeBody) -> Response:
-        """What a text goes on with, as llama.cpp's server answers."""
+        """Complete a prompt, in the format of llama.cpp's server."""
         asked, several = prompts(body.prompt, "prompt", _MAX_PROMPTS)
         async with pool.use(request, body.model) as backend:
             read = [await backend.apart(_read, backend, parts) for parts in asked]
@@ -214,7 +214,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/infill")
     async def infill(request: HttpRequest, body: InfillBody) -> Response:
-        """What stands between two texts, for editors; from models that have tokens for it."""
+        """Write the text between a prefix and a suffix, for editors. The model must have fill-in-the-middle tokens."""
         async with pool.use(request, body.model) as backend:
             if not backend.llm.tokenizer.fills_in_the_middle:
                 said = f"{backend.name} does not fill in the middle: it has no tokens for that"
@@ -235,7 +235,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.get("/props")
     async def props(model: str | None = None) -> dict[str, Any]:
-        """What a model was loaded with; of one that is not loaded, its name."""
+        """Return the settings a model was loaded with, or only its name if it is not loaded."""
         chosen = pool.find(model)
         about: dict[str, Any] = {"model_alias": chosen.name, "model_path": chosen.path.name, "is_sleeping": False}
         about |= {"modalities": {"vision": False, "audio": False}}
@@ -245,7 +245,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.get("/slots")
     async def slots(model: str | None = None) -> list[dict[str, Any]]:
-        """As many as answers can be written at once, and how many of them are; nothing of what they say."""
+        """List the slots for simultaneous answers and which of them are busy, without any text."""
         return [slot for found in pool.look(_slots, pool.find(model)) for slot in found]
 
     return routes
@@ -266,7 +266,7 @@ def _props(backend: Backend) -> dict[str, Any]:
 
 
 def sampling_defaults() -> dict[str, Any]:
-    """What a request gets that says nothing."""
+    """Return the sampling options of a request that sets none."""
     chosen = sampling(NativeBody.model_validate({"prompt": ""}), 0)
     return {
         "temperature": chosen.temperature, "top_k": chosen.top_k, "top_p": chosen.top_p, "min_p": chosen.min_p,

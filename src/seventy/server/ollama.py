@@ -38,7 +38,7 @@ KeepAlive = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(keep_ali
 
 
 class Options(SamplingOptions):
-    """Ollama's names for sampling."""
+    """Sampling options under Ollama's names."""
 
     # -1 is no limit, -2 the context.
     num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
@@ -64,7 +64,7 @@ class Message(Body):
 
 
 class _Answered(Body):
-    """What both ways to ask have."""
+    """The fields that /api/chat and /api/generate share."""
 
     @model_validator(mode="before")
     @classmethod
@@ -193,7 +193,7 @@ async def _lines(model: str, choice: Choice, whole: bool, chat: bool) -> AsyncIt
 
 
 def plain(backend: Backend, body: ChatBody, prompt: str, suffix: str | None) -> Prepared:
-    """A text that goes on, or what stands between it and its suffix, made ready for the engine."""
+    """Prepare a prompt to complete, or a prompt and a suffix to fill in between."""
     ids = backend.llm.infill_ids(prompt, suffix) if suffix else backend.llm.prompt_ids(prompt)
     return Prepared(prompt, ids, constraint(backend.grammars, body), lambda: Conventions.of("").reader("", []))
 
@@ -229,7 +229,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/api/chat")
     async def chat(request: HttpRequest, body: Chat) -> Response:
-        """An answer to a conversation."""
+        """Answer a conversation, in Ollama's format."""
         if not body.messages:
             return await load(request, body, {"message": {"role": "assistant", "content": ""}})
         wish = _chat_body(body)
@@ -241,7 +241,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/api/generate")
     async def generate(request: HttpRequest, body: Generate) -> Response:
-        """An answer to one question."""
+        """Answer a single prompt, in Ollama's format."""
         if not (body.prompt or body.suffix):
             return await load(request, body, {"response": ""})
         messages = [Message(role="system", content=body.system)] if body.system else []

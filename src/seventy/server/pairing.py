@@ -48,12 +48,12 @@ class Pairing:
         return user if user and self._now() < until else None
 
     def link(self, code: str, address: str | None = None) -> str:
-        """The address that a device opens to be paired."""
+        """Return the URL that a device opens to be paired."""
         return f"{address or self.address}/#pair={code}"
 
 
 class NewCode(Body):
-    """For whom a code is wanted; for whoever asks where nobody is named."""
+    """The user to create a code for; the user of the request if none is given."""
 
     user: str | None = None
 
@@ -67,7 +67,7 @@ def router(pairing: Pairing, owners: frozenset[str]) -> APIRouter:
 
     @routes.post("/pair/codes")
     async def new(request: HttpRequest, body: NewCode) -> dict[str, Any]:
-        """A code for a further device of one's own; an owner may ask for another user's."""
+        """Create a pairing code for another device of the user. The server's owner may create one for any user."""
         mine = request.state.user
         user = body.user or mine
         if user != mine and mine not in owners:
@@ -83,7 +83,7 @@ def router(pairing: Pairing, owners: frozenset[str]) -> APIRouter:
 
     @routes.post("/pair")
     async def pair(body: Code) -> dict[str, str]:
-        """The key of the user for whom a code was made."""
+        """Exchange a pairing code for the API key of its user."""
         if (user := pairing.take(body.code)) is None:
             await asyncio.sleep(_WRONG_SECONDS)
             raise ApiError(

@@ -58,7 +58,7 @@ class ModelPool:
 
     @property
     def models(self) -> list[ServedModel]:
-        """Those that may be asked for."""
+        """The models that requests may name."""
         return self._roster.models
 
     @property
@@ -73,7 +73,7 @@ class ModelPool:
 
     @property
     def past(self) -> Counter[str]:
-        """What the schedulers counted (switch.COUNTERS) of models that have left."""
+        """The sums of switch.COUNTERS over the schedulers of unloaded models."""
         return self._switch.past
 
     @property
@@ -94,15 +94,15 @@ class ModelPool:
         return self._switch.alive and not broken and all(model.state != "failed" for model in models[:1])
 
     def look(self, at: Callable[[Backend], T], model: ServedModel | None = None) -> list[T]:
-        """What a function says of every loaded model, or of one; none leaves meanwhile."""
+        """Apply a function to every loaded model, or to one; none is unloaded meanwhile."""
         with self._roster.lock:
             models = self._roster.every if model is None else [model]
             return [at(each.backend) for each in models if each.backend and each.state == "ready"]
 
     def find(self, name: str | None, strict: bool = False) -> ServedModel:
-        """The model of this name, the default where there is none; ApiError 404 for a name of nothing here.
+        """Return the model of this name, or the default without a name. Raises ApiError 404 for an unknown name.
 
-        Unless `strict`, a server that was started with one model calls that one by any name.
+        Unless `strict`, a server started with one model accepts any name for it.
         """
         if not name:
             return self.default
@@ -119,7 +119,7 @@ class ModelPool:
         self._roster.add(model)
 
     def remove(self, model: ServedModel) -> None:
-        """Takes a model out of the list; its running answers go on to their end, waiting ones fail."""
+        """Remove a model from the list. Its running answers are finished; waiting requests fail."""
         with self._roster.lock:
             model.removed = model.draining = True
             model.refuse(ApiError(404, f"model {model.name!r} was deleted", "model_not_found", "model"))
@@ -139,7 +139,7 @@ class ModelPool:
         self._first.add_done_callback(arrived)
 
     def wait(self) -> None:
-        """Until the default model is loaded, or could not be."""
+        """Wait until the default model is loaded or has failed to load."""
         wait_for([self._first])
 
     def close(self) -> None:
@@ -152,10 +152,10 @@ class ModelPool:
     async def use(
         self, request: HttpRequest, name: str | None, keep_alive: float | None = None, strict: bool = False
     ) -> AsyncIterator[Backend]:
-        """The model of this name, loaded, which stays until what is asked of it meanwhile is answered.
+        """Load the model of this name if necessary, and keep it loaded until the context ends.
 
-        `keep_alive` replaces the pool's until the next request. Raises ApiError: 404 of `find`, 429 where too many
-        wait, 503 where the model cannot be loaded.
+        `keep_alive`, in seconds, replaces the pool's until the next request. Raises ApiError: 404 as `find` does, 429
+        if too many requests wait, 503 if the model cannot be loaded.
         """
         model = self.find(name, strict)
         if self.lenient and self.starting:

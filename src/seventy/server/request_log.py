@@ -15,7 +15,7 @@ _log = logging.getLogger("seventy.requests")
 
 @dataclass(slots=True)
 class Tally:
-    """What the answers to one request took: tokens in all, seconds of the longest."""
+    """The tokens of all answers to one request, and the seconds of the longest."""
 
     prompt: int = 0
     cached: int = 0

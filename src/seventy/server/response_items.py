@@ -15,7 +15,7 @@ _CALLS, _RESULTS = ("function_call", "custom_tool_call"), ("function_call_output
 
 
 class Content(Body):
-    """A part of a message, of a thought, or of a tool's result."""
+    """A content part of a message, a reasoning item or a tool result."""
 
     type: str
     text: str | None = None
@@ -23,7 +23,7 @@ class Content(Body):
 
 
 class Item(Body):
-    """An item of any kind; which fields it must have depends on its type."""
+    """An input or output item. Its `type` decides which other fields it must have."""
 
     type: str = "message"
     id: str | None = None
@@ -47,13 +47,13 @@ class Tool(Body):
     format: dict[str, Any] | None = None
 
     def shown(self) -> dict[str, Any]:
-        """The tool as a response repeats it."""
+        """Return the tool as the response repeats it."""
         shown = self.model_dump(exclude_none=True)
         return {"parameters": None, "strict": None} | shown if self.type == "function" else shown
 
 
 class TextFormat(ResponseFormat):
-    """As `response_format`, with the schema beside the type."""
+    """The format of the answer: the fields of `response_format`, with the schema beside the type."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "grammar"] = "text"
     name: str | None = None
@@ -66,7 +66,7 @@ class TextOptions(Body):
     verbosity: Literal["low", "medium", "high"] | None = Field(None, description="No effect; ask for it in the prompt.")
 
     def shown(self) -> dict[str, Any]:
-        """The form as a response repeats it."""
+        """Return the text options as the response repeats them."""
         return self.format.model_dump(exclude_none=True, by_alias=True) if self.format else {"type": "text"}
 
 
@@ -75,7 +75,7 @@ class ReasoningOptions(Body):
 
 
 class ResponsesBody(SamplingOptions):
-    """What a response is made of; the fields of sampling are those of the other APIs, too."""
+    """A request to /v1/responses. The sampling fields are the same as in the other APIs."""
 
     model: str | None = None
     input: str | list[Item] = Field(default_factory=list)
@@ -106,12 +106,12 @@ class ResponsesBody(SamplingOptions):
 
 
 def items_of(given: str | list[Item]) -> list[Item]:
-    """The items of a request, whose input may be one text."""
+    """Return the input items of a request; a plain text becomes one user message."""
     return [Item(role="user", content=given)] if isinstance(given, str) else given
 
 
 def wish(body: ResponsesBody, items: Sequence[Item]) -> ChatBody:
-    """The same request as a chat, with all items of its conversation. ApiError for what cannot be."""
+    """Translate the request and the items of its conversation to a chat request. Raises ApiError if it is invalid."""
     if not items and not body.instructions:
         raise ApiError(400, "input: give a text or a list of items", "invalid_value", "input")
     wish: dict[str, Any] = body.model_dump(include=set(SamplingOptions.model_fields))
@@ -132,7 +132,7 @@ def wish(body: ResponsesBody, items: Sequence[Item]) -> ChatBody:
 
 
 def left_out(body: ResponsesBody) -> list[str]:
-    """What is said of tools that OpenAI runs, which agents offer with every request."""
+    """Describe the tools of the request that only OpenAI can run; agents send them with every request."""
     kinds = {tool.type[:60] for tool in body.tools or () if tool.type not in ("function", "custom")}
     return [f"tools of type {kind!r} are not here and were left out" for kind in sorted(kinds)]
 

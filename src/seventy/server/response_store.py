@@ -74,7 +74,7 @@ class ResponseStore:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self.tidy)
 
     def get(self, user: str, id: str) -> StoredResponse:
-        """The response of this id. ApiError 404 where this user has none."""
+        """Return the user's response with this id. Raises ApiError 404 if there is none."""
         entry = self._entries.pop((user, id), None)
         if entry is None or entry.used < time.monotonic() - KEPT_SECONDS:
             said = f"there is no response {id[:80]!r}, or no more: they are kept for an hour"
@@ -84,7 +84,10 @@ class ResponseStore:
         return StoredResponse(**json.loads(entry.data), previous=entry.previous)
 
     def conversation(self, user: str, id: str) -> list[dict[str, Any]]:
-        """All items up to and with those of a response. ApiError 400 where some of them are not kept any more."""
+        """Return all items of a conversation up to and including a response's.
+
+        Raises ApiError 400 if some of them are no longer stored.
+        """
         found: list[StoredResponse] = []
         at: str | None = id
         while at is not None:

@@ -45,7 +45,7 @@ class _Items:
     _open: bool = False
 
     def push(self, part: Part) -> Iterator[dict[str, Any]]:
-        """Events of a further part."""
+        """Yield the events for another part of the answer."""
         if isinstance(part, CallStart):
             yield from self._begin(self._call(part.name))
         elif isinstance(part, Text | Thought):
@@ -66,7 +66,7 @@ class _Items:
                 yield self._event("function_call_arguments.delta", delta=part.text)
 
     def close(self, status: str = "completed") -> Iterator[dict[str, Any]]:
-        """Events of the last item's end."""
+        """Yield the events that end the open item."""
         if not self._open:
             return
         item, self._open = self.items[-1], False
@@ -231,7 +231,7 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/responses", include_in_schema=False)
     @routes.post("/v1/responses")
     async def responses(request: HttpRequest, body: ResponsesBody) -> Response:
-        """An answer to a conversation, in items."""
+        """Answer a conversation in the format of OpenAI's Responses API."""
         before = await conversation(request, body)
         async with pool.use(request, body.model) as backend:
             asked = await _prepare(backend, body, before)
@@ -254,7 +254,7 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.post("/v1/responses/input_tokens")
     async def input_tokens(request: HttpRequest, body: ResponsesBody) -> dict[str, Any]:
-        """How many tokens the prompt of a request has."""
+        """Count the tokens of a request's prompt."""
         before = await conversation(request, body)
         async with pool.use(request, body.model) as backend:
             asked = await _prepare(backend, body, before)
@@ -262,18 +262,18 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.get("/v1/responses/{id}")
     async def response(request: HttpRequest, id: str) -> dict[str, Any]:
-        """A response of this user that is still kept."""
+        """Return a stored response of the user."""
         return store.get(request.state.user, id).response
 
     @routes.delete("/v1/responses/{id}")
     async def delete(request: HttpRequest, id: str) -> dict[str, Any]:
-        """Forget a response: others cannot go on from it any more."""
+        """Delete a stored response. Later requests can no longer continue from it."""
         store.delete(request.state.user, id)
         return {"id": id, "object": "response", "deleted": True}
 
     @routes.get("/v1/responses/{id}/input_items")
     async def input_items(request: HttpRequest, id: str) -> dict[str, Any]:
-        """The items that a response was asked with, the last one first."""
+        """List the input items of a stored response, newest first."""
         stored = store.get(request.state.user, id)
         items = stored.items[: stored.n_input][::-1]
         ends = {"first_id": items[0].get("id"), "last_id": items[-1].get("id")} if items else {}

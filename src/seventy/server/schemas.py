@@ -65,10 +65,10 @@ Prompts = Annotated[
 
 
 class Body(BaseModel):
-    """Any body of a request.
+    """The base of all request bodies.
 
-    JSON can spell half of a UTF-16 pair, as programs do that cut texts anywhere. UTF-8 cannot, nor can an answer that
-    repeats it: it is read as U+FFFD.
+    JSON can contain half of a UTF-16 surrogate pair, for example from a client that cuts a text anywhere. UTF-8 cannot
+    represent it, so it is read as U+FFFD.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -81,7 +81,7 @@ class Body(BaseModel):
 
 
 def whole_characters(data: Any) -> Any:
-    """JSON data with U+FFFD for each half of a UTF-16 pair; what holds none is returned as it is."""
+    """Return JSON data with U+FFFD in place of each unpaired UTF-16 surrogate; return data without any unchanged."""
     if isinstance(data, str):
         try:
             data.encode()
@@ -107,7 +107,7 @@ Limit = Annotated[Annotated[int, Field(ge=1, lt=1 << 31)] | None, _unless(-1)]
 
 
 class SamplingOptions(Body):
-    """How tokens are chosen, in words both APIs share; what is not given is as in `seventy run`."""
+    """How tokens are sampled. The defaults are those of `seventy run`."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -141,7 +141,7 @@ class SamplingOptions(Body):
         return stops
 
     def sampling(self) -> dict[str, Any]:
-        """The fields of engine.sampler.Sampling."""
+        """Return the fields of engine.sampler.Sampling."""
         names = SamplingOptions.model_fields.keys() - {"seed", "stop", "repeat_last_n"}
         chosen = {"temperature": 0.7} | self.model_dump(include=names, exclude_none=True)
         if self.top_k == -1:
@@ -153,7 +153,9 @@ class SamplingOptions(Body):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What an answer must look like: `json` (any object), a `schema`, a `regex` or a `grammar`; `field` says it."""
+    """The form an answer must have: `json` (any object), a `schema`, a `regex` or a `grammar`. `field` names its
+    source.
+    """
 
     kind: str
     value: Any
@@ -166,7 +168,7 @@ Choices = Annotated[list[str], Field(min_length=1, max_length=1 << 12)]
 
 
 def one_of(choices: list[str]) -> str:
-    """The grammar of these texts."""
+    """Return a grammar that accepts exactly these texts."""
     return f"start: {' | '.join(map(literal, choices))}\n"
 
 
@@ -190,7 +192,7 @@ class JsonSchema(Body):
 
 
 class ResponseFormat(Body):
-    """OpenAI's, and what others write for the same: `schema` beside the type, a regex, a grammar."""
+    """OpenAI's response_format, and its common extensions: `schema` beside the type, a regex, or a grammar."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
     type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
@@ -215,7 +217,7 @@ class ResponseFormat(Body):
 
 
 class StructuredOutputs(Body):
-    """vLLM's."""
+    """vLLM's structured_outputs: a form that the answer must have."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     definition: dict[str, Any] | str | None = Field(None, alias="json")
@@ -276,7 +278,7 @@ class SamplingBody(SamplingOptions):
     structured_outputs: StructuredOutputs | None = None
 
     def form(self) -> Form | None:
-        """What the answer must look like. ApiError where the request says more than one thing."""
+        """Return the form the answer must have. Raises ApiError if the request asks for several."""
         found = list(self._forms())
         if len(found) > 1:
             names = " and ".join(form.field for form in found)
@@ -303,9 +305,9 @@ class SamplingBody(SamplingOptions):
         return self.stop or []
 
     def bias(self, tokenizer: Tokenizer) -> dict[int, float]:
-        """What is added to logits, by token id. Takes time: not in the event loop.
+        """Return what is added to the logits, by token id. Takes time: do not call it in the event loop.
 
-        ApiError for an id that is not in the vocabulary.
+        Raises ApiError for an id outside the vocabulary.
         """
         biases: dict[int, float] = {}
         for key, value in (self.logit_bias or {}).items():
@@ -430,7 +432,7 @@ class EmbeddingBody(Body):
 
 
 class NativeBody(SamplingBody):
-    """llama.cpp's own /completion; the context is the limit of an answer where nothing else is said."""
+    """A request to llama.cpp's /completion. Without n_predict, an answer may fill the context."""
 
     model: str | None = None
     prompt: Any
@@ -449,7 +451,7 @@ class ExtraFile(Body):
 
 
 class InfillBody(NativeBody):
-    """llama.cpp's /infill: the answer stands between `input_prefix` with `prompt`, and `input_suffix`."""
+    """A request to llama.cpp's /infill: the answer stands between `input_prefix` plus `prompt` and `input_suffix`."""
 
     prompt: str = ""
     input_prefix: str = ""

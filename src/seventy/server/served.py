@@ -62,7 +62,7 @@ class ServedModel:
 
     @property
     def created(self) -> int:
-        """When its file was written, in seconds since 1970; 0 where it is gone."""
+        """The time its file was written, in seconds since 1970; 0 if it is gone."""
         try:
             return int(self.path.stat().st_mtime)
         except OSError:
@@ -70,7 +70,7 @@ class ServedModel:
 
     @property
     def share(self) -> float:
-        """How much of loading is done."""
+        """The fraction of loading that is done, 0 to 1."""
         return self.done / self.total if self.total else 0.0
 
     @property
@@ -90,7 +90,7 @@ class ServedModel:
 
     @property
     def expires(self) -> float:
-        """When it leaves if nobody uses it, in time.monotonic's seconds."""
+        """The time at which it is unloaded if unused, in seconds of time.monotonic."""
         return self.last_used + self.keep_alive
 
     @property
@@ -100,7 +100,7 @@ class ServedModel:
         return min([*(ticket.since for ticket in self.tickets), *parked], default=math.inf)
 
     def not_ready(self) -> ApiError:
-        """What a request is told that does not wait."""
+        """Return the error for a request that does not wait for loading."""
         if self.state == "failed":
             return ApiError(503, f"the model could not be loaded: {self.error}", "model_not_loaded")
         share = f"{self.what}, {self.share:.0%}"
@@ -147,7 +147,7 @@ class ServedModel:
             request.deliver(Failed(error.message))
 
     def forget_cancelled(self) -> None:
-        """What was cancelled does not wait any longer."""
+        """Remove cancelled requests from the queue."""
         self.tickets = [ticket for ticket in self.tickets if not ticket.model.cancelled()]
         for request in [request for request in self.parked if request.cancelled]:
             self.parked.remove(request)
@@ -169,7 +169,7 @@ class Roster:
 
     @property
     def models(self) -> list[ServedModel]:
-        """Those that may be asked for."""
+        """The models that requests may name."""
         with self.lock:
             return [model for model in self.every if not model.removed]
 
@@ -181,7 +181,7 @@ class Roster:
         return models[0]
 
     def find(self, name: str) -> ServedModel | None:
-        """The model of this name, else the one with this alias, else the one that such a name means on the hubs."""
+        """Return the model with this name; else with this alias; else with the name that the hubs use for it."""
         models, names = self.models, {name, name.removesuffix(":latest")}
         for model in models:
             if model.name in names:
@@ -196,7 +196,7 @@ class Roster:
         return None
 
     def missing(self, name: str) -> ApiError:
-        """What is said of a name of nothing here."""
+        """Return the error for an unknown model name."""
         models = self.models
         have = ", ".join(repr(model.name) for model in models[:10])
         more = f" and {len(models) - 10} more" if len(models) > 10 else ""
@@ -241,7 +241,7 @@ class Roster:
 
 
 def free_name(model: ServedModel, taken: set[str]) -> str:
-    """Its name, or where that is another model's one of its aliases, or its name with a number."""
+    """Return the model's name if it is not taken; else a free alias; else its name with a number."""
     numbered = (f"{model.name}-{number}" for number in range(2, len(taken) + 3))
     return next(name for name in (model.name, *sorted(model.aliases), *numbered) if name not in taken)
 

@@ -78,7 +78,7 @@ class _Waiting:
         yield json.dumps({"sha256": computed.result}).encode() + b"\n"
 
     def cancel(self) -> None:
-        """The client has gone; without any, computing stops."""
+        """Note that the client has disconnected. Computing stops if no other client waits."""
         self._sum.waiting -= self._waits
         self._waits = False
 
@@ -113,20 +113,20 @@ def router(pool: ModelPool) -> APIRouter:
 
     @routes.get("")
     async def files(request: HttpRequest) -> dict[str, Any]:
-        """The models that are served, with the files each consists of."""
+        """List the models that the server offers, and the files of each."""
         check_owner(request)
         return {"models": await asyncio.to_thread(_cards, pool.models)}
 
     @routes.get("/sum")
     async def sha256(request: HttpRequest, model: str, number: int = 0) -> Response:
-        """The sha256 of a file, in the last line; it is computed where it is not known."""
+        """Return the sha256 of a file in the last line. It is computed first if it is not known."""
         check_owner(request)
         waiting = computing.wait_for(await asyncio.to_thread(file_of, model, number))
         return EventStream(waiting.lines(), [waiting], "application/x-ndjson")
 
     @routes.get("/content")
     async def content(request: HttpRequest, model: str, sha256: str, number: int = 0) -> Response:
-        """The bytes of a file, or a range of them; 409 where they are not those of this sha256 any more."""
+        """Return the bytes of a file, or a range of them. Answers 409 if the file no longer has this sha256."""
         check_owner(request)
         path = await asyncio.to_thread(file_of, model, number)
         if await asyncio.to_thread(sums.known, path) != sha256:

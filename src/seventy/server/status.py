@@ -29,8 +29,11 @@ def router(
     history_days: float | None = None,
     tool_users: frozenset[str] = frozenset(),
 ) -> APIRouter:
-    """`users` are the names of keys; `expected` says how many tokens a second a model should write here; conversations
-    are kept for `history_days`, or not at all; `tool_users` have tools."""
+    """Build the routes that describe the server.
+
+    `users` are the names of keys. `expected` returns the tokens per second that a model file should reach here.
+    Conversations are kept for `history_days`, None for not at all. `tool_users` may use tools.
+    """
     routes = APIRouter()
 
     def about(model: ServedModel) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def router(
     @routes.get("/models", include_in_schema=False)
     @routes.get("/v1/models", tags=["OpenAI"])
     async def models() -> dict[str, Any]:
-        """The models that are served."""
+        """List the models that the server offers."""
         cards = [card(model) for model in pool.models]
         ends = {"first_id": cards[0]["id"], "last_id": cards[-1]["id"]} if cards else {}
         return {"object": "list", "data": cards, "has_more": False, **ends}
@@ -67,7 +70,9 @@ def router(
 
     @routes.get("/health", tags=["status"])
     async def health() -> Response:
-        """200 when answers can be had, though a request may wait for its model; 503 until the first one is loaded."""
+        """Return 200 if the server can answer, even if a request must wait for its model; 503 before the first is
+        loaded.
+        """
         loading = [
             {"model": model.name, "what": model.what, "progress": round(model.share, 4)}
             for model in pool.models if model.state == "loading"
@@ -82,7 +87,7 @@ def router(
 
     @routes.get("/status", tags=["status"])
     async def status(request: HttpRequest, model: str | None = None) -> dict[str, Any]:
-        """For the page: a model, the queue, speed and memory; what other models there are; who asks."""
+        """Return what the page shows: the model, queue, speed, memory, other models and the user."""
         chosen, memory, user = pool.find(model), psutil.virtual_memory(), request.state.user
         models = await asyncio.to_thread(lambda: [about(each) for each in pool.models])
         body: dict[str, Any] = {
@@ -100,12 +105,12 @@ def router(
 
     @routes.get("/metrics", tags=["status"])
     async def prometheus() -> Response:
-        """Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.post("/tokenize", tags=["tokens"])
     async def tokenize(request: HttpRequest, body: TokenizeBody, model: str | None = None) -> dict[str, Any]:
-        """Token ids of a text."""
+        """Convert a text to token ids."""
         async with pool.use(request, model) as backend:
             llm = backend.llm
             ids: list[int] = await backend.apart(llm.tokenize, body.content, body.parse_special)
@@ -117,7 +122,7 @@ def router(
 
     @routes.post("/detokenize", tags=["tokens"])
     async def detokenize(request: HttpRequest, body: DetokenizeBody, model: str | None = None) -> dict[str, str]:
-        """The text of token ids."""
+        """Convert token ids to text."""
         async with pool.use(request, model) as backend:
             return {"content": await backend.apart(backend.llm.detokenize, body.tokens)}
 

@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event."""
+    """Encode a server-sent event."""
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
 
 
 def named_event(value: Mapping[str, Any]) -> bytes:
-    """One server-sent event that is called by its `type`."""
+    """Encode a server-sent event named after its `type`."""
     return f"event: {value['type']}\n".encode() + event(value)
 
 
@@ -37,7 +37,7 @@ class Cancellable(Protocol):
 
 
 async def disconnected(receive: Receive) -> None:
-    """Until the client has gone; its body must have been read."""
+    """Wait until the client disconnects. Its body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -49,7 +49,8 @@ async def _cancel_on_disconnect(receive: Receive, answers: Sequence[Cancellable]
 
 
 async def while_connected(request: Request, answers: Sequence[Cancellable], work: Coroutine[Any, Any, T]) -> T:
-    """The result of work on answers, which are cancelled when the client goes or the work fails."""
+    """Run work on answers and return its result. The answers are cancelled if the client disconnects or the work fails.
+    """
     watcher = asyncio.create_task(_cancel_on_disconnect(request.receive, answers))
     try:
         return await work
@@ -100,7 +101,7 @@ def _line(error: ApiError) -> bytes:
 
 
 async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
-    """What several streams give, as it comes."""
+    """Merge several streams into one, in order of arrival."""
     if len(streams) == 1:
         async for item in streams[0]:
             yield item

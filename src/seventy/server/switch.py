@@ -36,14 +36,14 @@ _log = logging.getLogger("seventy.server")
 
 
 class Loader(Protocol):
-    """How this server loads a file: with what context, threads and so on."""
+    """Loads model files with the server's settings (context, threads and so on)."""
 
     def needs(self, path: Path) -> tuple[int, int]:
-        """Bytes of memory it takes at least, and with room for one whole text."""
+        """Return the bytes of memory that a file needs at least, and with a cache for one text of full length."""
         ...
 
     def load(self, path: Path, progress: Progress, memory: int | None) -> LLM:
-        """The model, in no more than `memory` bytes; None for whatever the machine has."""
+        """Load a model within `memory` bytes; None for all that the machine has."""
         ...
 
 
@@ -234,7 +234,7 @@ class Switch:
 
 
 def first_to_leave(loaded: Sequence[ServedModel], nbytes: int) -> list[ServedModel]:
-    """The models that leave for so many bytes: first the longest unused, then whose turn began first."""
+    """Return the models to unload for this many bytes: least recently used first, then those busy longest."""
     order = sorted(loaded, key=lambda model: (model.busy, model.turn_began if model.busy else model.last_used))
     leaving: list[ServedModel] = []
     for model in order:
@@ -252,12 +252,12 @@ def _turn_over(leaving: Sequence[ServedModel], wanted: ServedModel) -> float:
 
 
 def counted(statistics: Statistics) -> dict[str, float]:
-    """What of a scheduler's statistics only grows."""
+    """Return those statistics of a scheduler that only grow."""
     return {name: getattr(statistics, name) for name in COUNTERS}
 
 
 def closing() -> ApiError:
-    """What is said while the server ends."""
+    """Return the error for requests while the server shuts down."""
     message = "the server is shutting down; try again when it is back"
     return ApiError(503, message, "shutting_down", None, {"Retry-After": "10"})
 

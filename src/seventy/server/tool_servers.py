@@ -69,7 +69,7 @@ class ServedTool:
 
     @property
     def full_name(self) -> str:
-        """How models name it; no other tool has this name."""
+        """The tool's name in prompts: unique among all servers' tools."""
         return f"{self.server}__{self.name}"
 
     @property
@@ -80,7 +80,7 @@ class ServedTool:
 
 
 def read_config(path: Path, users: frozenset[str]) -> dict[str, ToolServerConfig]:
-    """The servers of a TOML file, a table each, by name; SeventyError says what is wrong with it."""
+    """Read the tool servers of a TOML file, one table each, by name. Raises SeventyError if the file is invalid."""
     if importlib.util.find_spec("mcp") is None:
         raise SeventyError("--tools needs the package mcp: pip install 'mcp>=2.3', or seventy with its extra mcp")
     try:
@@ -159,7 +159,7 @@ class ToolServer:
         self._task: asyncio.Task[None] | None = None
 
     async def tools(self) -> list[ServedTool]:
-        """What it offers now. Raises ToolError."""
+        """List the tools that the server offers now. Raises ToolError."""
         client = await self._connected()
         found: list[ServedTool] = []
         listed = await self._within(client.list_tools(cache_mode="refresh"))
@@ -172,7 +172,7 @@ class ToolServer:
         return found
 
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[str, bool]:
-        """The text of a tool's result, and whether it is an error. Raises ToolError."""
+        """Call a tool; return the text of its result, and whether it is an error. Raises ToolError."""
         client = await self._connected()
         result = await self._within(client.call_tool(name, arguments))
         parts = [getattr(part, "text", None) or f"[{part.type}]" for part in result.content]

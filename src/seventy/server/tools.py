@@ -32,11 +32,13 @@ class Tools:
 
     @property
     def users(self) -> frozenset[str]:
-        """Who may use any of them."""
+        """The users who may use at least one tool."""
         return frozenset(user for server in self._servers.values() for user in server.config.users)
 
     async def of(self, user: str) -> tuple[list[tuple[ServedTool, bool]], dict[str, str]]:
-        """A user's tools, whether each is asked for, and what is wrong with servers that could not be asked."""
+        """Return a user's tools, each with whether its calls need consent, and the errors of servers that did not
+        answer.
+        """
         servers = [server for server in self._servers.values() if user in server.config.users]
         answers = await asyncio.gather(*(server.tools() for server in servers), return_exceptions=True)
         found: list[tuple[ServedTool, bool]] = []
@@ -75,7 +77,7 @@ class Tools:
             await server.close()
 
     def is_allowed(self, tool: ServedTool) -> bool:
-        """Whether the owner lets it be called without asking, as long as its description stays."""
+        """Return whether the owner allows calls without consent while the tool's description is unchanged."""
         return tool.name in self._servers[tool.server].config.allow
 
     def _asks(self, server: ToolServer, tool: ServedTool, user: str) -> bool:
@@ -99,7 +101,9 @@ class Tools:
 
 
 class ToolCallBody(Body):
-    """A call of a tool; `digest` says how the tool was described to whoever `approved` the call."""
+    """A call of a tool. `digest` identifies the description of the tool that the user saw when they `approved` the
+    call.
+    """
 
     name: str = Field(max_length=64)
     digest: str = Field(max_length=64)
@@ -108,7 +112,7 @@ class ToolCallBody(Body):
 
 
 def router(tools: Tools | None) -> APIRouter:
-    """`/tools`, for the users that the owner's file names; 404 for all others."""
+    """Build the routes of `/tools` for the users named in the owner's file. They answer 404 to others."""
     routes = APIRouter(tags=["page"])
 
     def of(request: HttpRequest) -> tuple[Tools, str]:
@@ -119,7 +123,9 @@ def router(tools: Tools | None) -> APIRouter:
 
     @routes.get("/tools")
     async def listed(request: HttpRequest) -> dict[str, Any]:
-        """The tools of who asks; `asks` where calls are to be agreed to, `changed` where only since it changed."""
+        """List the user's tools: `asks` if each call needs the user's consent, `changed` if it does because the tool
+        changed.
+        """
         mine, user = of(request)
         found, problems = await mine.of(user)
         return {
@@ -133,7 +139,7 @@ def router(tools: Tools | None) -> APIRouter:
 
     @routes.post("/tools/call")
     async def call(request: HttpRequest, body: ToolCallBody) -> dict[str, Any]:
-        """Call a tool; what comes is a text for the model."""
+        """Call a tool and return its result as text for the model."""
         mine, user = of(request)
         text, is_error = await mine.call(user, body)
         return {"content": text, "is_error": is_error}

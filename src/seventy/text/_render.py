@@ -72,9 +72,10 @@ def _strftime_now(form: str) -> str:
 
 
 def environment() -> SandboxedEnvironment:
-    """What templates of the Hugging Face hub expect: the transformers library's chat_template_utils.py.
+    """Create the Jinja environment that chat templates of the Hugging Face hub expect (transformers'
+    chat_template_utils.py).
 
-    Lists may be appended to, as Kimi K2's template does: what one rendering changes, no other sees.
+    Templates may append to lists, as Kimi K2's does; such changes do not affect other renderings.
     """
     environment = SandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
@@ -96,7 +97,7 @@ def render(template: jinja2.Template, variables: dict[str, Any]) -> str:
 
 
 def answer(work: Callable[[], str]) -> dict[str, str]:
-    """The text, or the kind of failure and what was said about it."""
+    """Run `work` and return its text, or the kind and message of its failure."""
     try:
         return {"text": work()}
     except _Refusal as error:

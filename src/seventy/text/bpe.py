@@ -48,7 +48,7 @@ class BytePairEncoder:
 
     @staticmethod
     def token_bytes(text: str) -> bytes:
-        """The bytes a normal token stands for; characters that stand for no byte stay what they are."""
+        """Return the bytes that a normal token stands for. Characters that do not encode a byte stay as they are."""
         return b"".join(bytes((_BYTES[char],)) if char in _BYTES else char.encode() for char in text)
 
 
@@ -77,7 +77,7 @@ class CharacterPairEncoder:
 
     @staticmethod
     def token_bytes(text: str) -> bytes:
-        """The bytes a normal token stands for."""
+        """Return the bytes that a normal token stands for."""
         return text.replace(SPACE, " ").encode()
 
 

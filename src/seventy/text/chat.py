@@ -68,7 +68,7 @@ class ChatFormat:
 
     @property
     def needs(self) -> Needs:
-        """What the template asks of conversations. SeventyError where it takes none."""
+        """What the template requires of conversations. Raises SeventyError if it accepts none."""
         with self._lock:
             if self._needs is None:
                 try:
@@ -82,7 +82,7 @@ class ChatFormat:
             return self._needs
 
     def thinking(self, wanted: bool | None) -> bool | None:
-        """Whether to think, of what was asked."""
+        """Return whether to think; without a wish, the default of models that can."""
         return self.think if wanted is None and self.conventions.thinks else wanted
 
     def prompt(
@@ -91,7 +91,7 @@ class ChatFormat:
         tools: Sequence[Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
     ) -> Prompt:
-        """The prompt of a conversation, with the variables of the template that are given."""
+        """Render a conversation to a prompt. `variables` are passed to the template."""
         needs = self.needs
         conventions = self.conventions
         if needs.words:

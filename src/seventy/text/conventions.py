@@ -38,11 +38,11 @@ class AnswerReader:
         return self._calls.calls if self._calls else 0
 
     def push(self, piece: str) -> list[Part]:
-        """What can be shown now."""
+        """Feed a piece of the answer; return the parts that are complete enough to show."""
         return self._with_calls(self._thinking.push(piece) if self._thinking else [Text(piece)])
 
     def flush(self, cut: bool = False) -> list[Part]:
-        """What was held back, at the end; `cut`: the answer was not at its own end."""
+        """End the answer and return the rest. `cut` says that the model did not end it itself."""
         parts = self._with_calls(self._thinking.flush() if self._thinking else [])
         return [*parts, *self._calls.flush(cut)] if self._calls else parts
 
@@ -97,7 +97,7 @@ class Conventions:
         )
 
     def variables(self, think: bool | None, effort: str | None) -> dict[str, Any]:
-        """The template's own variables for what was asked: to think or not, and how much (low, high ...)."""
+        """Return the template variables that turn thinking on or off and set its effort (low, high ...)."""
         values: dict[str, Any] = {}
         if think is not None:
             values = {"enable_thinking": think, "thinking": think, "thinking_mode": "enabled" if think else "disabled"}
@@ -111,7 +111,7 @@ class Conventions:
         return {name: value for name, value in values.items() if name in self.switches}
 
     def history(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Messages as the template takes them; `reasoning_content` is what an earlier answer thought."""
+        """Convert messages to the template's format. `reasoning_content` is the thinking of an earlier answer."""
         changed = [self._message(message) for message in messages]
         return one_call_each(changed) if self.style.one_call_each else changed
 
@@ -129,17 +129,17 @@ class Conventions:
         return {**message, **dict.fromkeys(self.history_keys, thought)}
 
     def opens(self, prompt: str) -> bool:
-        """Whether the answer to this prompt begins with thinking."""
+        """Return whether the answer to this prompt begins inside the thinking."""
         return self.tags.opened_by(prompt)
 
     def answer_at_once(self, prompt: str, calls: bool) -> str:
-        """The prompt for an answer without thinking; `calls`: it must still be able to begin with a call."""
+        """Return the prompt for an answer without thinking, which may still begin with a call if `calls`."""
         if self.style is Harmony:
             return prompt if calls else Harmony.opened(prompt)
         return self.tags.closed(prompt) if self.opens(prompt) else prompt
 
     def reader(self, prompt: str, tools: Sequence[Tool]) -> AnswerReader:
-        """A reader of one answer to this prompt, in which these tools may be called."""
+        """Create a reader for one answer to this prompt, in which these tools may be called."""
         known = {tool["function"]["name"]: parameters(tool) for tool in tools}
         if self.style is Harmony:
             return AnswerReader(None, Harmony(known, Harmony.channel(prompt)))

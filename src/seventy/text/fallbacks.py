@@ -70,7 +70,7 @@ _MARKS = {
 
 
 def fallback(has: Callable[[str], bool]) -> str:
-    """The name of the template for a model whose file has none; `has` says whether a special token is its own."""
+    """Return the name of a template for a model without one. `has` tells whether the vocabulary has a special token."""
     found = next((name for mark, name in _MARKS.items() if has(mark)), None)
     # Llama 2 and what came of it wrote their marks in plain text.
     return found or ("llama2" if has("<s>") and has("</s>") else "chatml")

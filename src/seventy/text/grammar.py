@@ -33,7 +33,7 @@ class ConstraintError(SeventyError):
 
 
 class Constraint(Protocol):
-    """What the scheduler needs of a constraint; `gone` are places of a schema that it does not follow."""
+    """What the scheduler requires of a constraint. `gone` lists the parts of a schema that it does not enforce."""
 
     gone: Sequence[str]
 
@@ -45,13 +45,13 @@ class Constraint(Protocol):
         """Another one for a text of its own, from where this one is."""
 
     def prepare(self) -> None:
-        """Finds out what may come next, for `mask`; may be called by any thread."""
+        """Compute which tokens may come next, for `mask`. May be called by any thread."""
 
     def mask(self, logits: NDArray[np.float32]) -> None:
-        """Makes every token impossible that may not come next."""
+        """Set the logits of all tokens that may not come next to -inf."""
 
     def accept(self, token: int) -> None:
-        """Says which one came."""
+        """Advance the constraint by the chosen token."""
 
 
 class _Matcher:
@@ -98,7 +98,7 @@ class _Matcher:
             raise ConstraintError("the grammar is too ambiguous: finding out what may come next takes too long")
 
     def check_beginning(self) -> None:
-        """ConstraintError where nothing can come first."""
+        """Raise ConstraintError if no token is allowed first."""
         self.mask(np.zeros(self._size, np.float32))
         if not self._bits.any():
             raise ConstraintError("nothing can match it")
@@ -129,9 +129,9 @@ class Grammars:
         return self.json_schema({"type": "object"})
 
     def json_schema(self, schema: Mapping[str, Any]) -> Constraint:
-        """JSON that follows the schema, but for keywords that only narrow it and cannot be followed.
+        """Compile a JSON schema. Keywords that only narrow values and are not supported are ignored.
 
-        SeventyError for a schema that cannot be used.
+        Raises SeventyError for a schema that cannot be used.
         """
         try:
             return self._json_schema(schema, ())
@@ -151,12 +151,12 @@ class Grammars:
         return self._constraint(grammar, "the JSON schema", self._vocabulary, gone)
 
     def regex(self, pattern: str) -> Constraint:
-        """Text that matches the whole regular expression (Rust's syntax)."""
+        """Compile a regular expression (Rust's syntax) that the whole answer must match."""
         grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
         return self._constraint(grammar, "the regular expression", self._vocabulary)
 
     def lark(self, text: str) -> Constraint:
-        """Text of a context-free grammar as llguidance writes them, or as llama.cpp does (GBNF: `root ::= ...`)."""
+        """Compile a context-free grammar in llguidance's syntax, or in llama.cpp's (GBNF: `root ::= ...`)."""
         if "::=" in text:
             try:
                 text = llguidance.gbnf_to_lark.any_to_lark(text)
@@ -167,10 +167,10 @@ class Grammars:
     def calls(
         self, grammar: Callable[[Sequence[Tool], bool], str], tools: Sequence[Tool], parallel: bool
     ) -> Constraint:
-        """Calls of these tools in a style's grammar, in which the control tokens that mark calls are text.
+        """Compile a style's grammar for calls of these tools, in which control tokens that mark calls are text.
 
-        Schemas are relaxed as those of answers are, and closed: no other arguments than those they name. SeventyError
-        for one that cannot be used, with its tool's name.
+        Schemas are relaxed as those of answers are, and closed: only arguments that they name are allowed. Raises
+        SeventyError with the tool's name for a schema that cannot be used.
         """
         tools = [{**tool, "function": {**tool["function"], "parameters": closed(parameters(tool))}} for tool in tools]
         try:

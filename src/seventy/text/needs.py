@@ -89,7 +89,7 @@ class Needs:
 
     @staticmethod
     def of(render: Render) -> "Needs":
-        """The needs of this template. SeventyError where it takes no conversation at all."""
+        """Find out what a template requires by rendering conversations. Raises SeventyError if it accepts none."""
         needs = Needs()
 
         def shown(needs: Needs, messages: Messages, words: Sequence[str], tools: Sequence[Any] = ()) -> bool:
@@ -137,7 +137,7 @@ class Needs:
         return needs
 
     def fit(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Fitted:
-        """The conversation as the template takes it. What is fitted already stays as it is."""
+        """Change a conversation so that the template accepts it. A conversation that fits is returned unchanged."""
         changes: list[str] = []
         fitted = [dict(message) for message in messages]
         _pair(fitted, self._id)

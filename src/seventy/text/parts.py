@@ -35,7 +35,7 @@ Part = Thought | Text | CallStart | CallArguments
 
 
 def overlap(text: str, *marks: str) -> int:
-    """The number of characters at the end of `text` that may be the beginning of one of `marks`."""
+    """Return how many characters at the end of `text` may be the beginning of one of `marks`."""
     longest = max(map(len, marks), default=1) - 1
     lengths = range(min(len(text), longest), 0, -1)
     return next((n for n in lengths if any(len(mark) > n and mark.startswith(text[-n:]) for mark in marks)), 0)

@@ -7,18 +7,18 @@ from seventy.text.parts import Part, Text, Thought, overlap
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """How thinking is marked. `anywhere`: also after the answer has begun; else the marks are text there."""
+    """The tags around thinking. If `anywhere`, they also count after the answer has begun; else they are text there."""
 
     open: str
     close: str
     anywhere: bool = False
 
     def opened_by(self, prompt: str) -> bool:
-        """Whether the answer to a prompt begins in the middle of the thinking: many templates write the mark."""
+        """Return whether the prompt ends with the opening tag, so that the answer begins inside the thinking."""
         return prompt.rstrip().endswith(self.open)
 
     def closed(self, prompt: str) -> str:
-        """The prompt with the thinking that it opens ended, so that the answer follows at once."""
+        """Return the prompt with the thinking that it opens closed, so that the answer follows at once."""
         gap = "\n\n" if self.open == THINK.open else ""
         return f"{prompt.rstrip()}{gap}{self.close}{gap}"
 
@@ -35,7 +35,7 @@ _OTHERS = (
 
 
 def tags(template: str) -> Tags:
-    """The marks that a chat template has."""
+    """Return the thinking tags that a chat template uses."""
     return next((tags for tags in _OTHERS if tags.open in template), THINK)
 
 
@@ -52,7 +52,7 @@ class Reasoning:
         self._thought = False
 
     def push(self, piece: str) -> list[Part]:
-        """What can be shown now."""
+        """Feed a piece of the answer; return the parts that are complete enough to show."""
         self._held += piece
         parts: list[Part] = []
         while self._held and self._advance(parts):
@@ -60,7 +60,7 @@ class Reasoning:
         return parts
 
     def flush(self) -> list[Part]:
-        """What was held back, at the end."""
+        """End the answer and return the rest."""
         held, self._held = self._held, ""
         if self._state == "inside":
             held = held if self._thought else held.lstrip("\n")

@@ -32,9 +32,10 @@ _LOOKS_OR_REFERS = re.compile(r"\(\?(?:=|!|<=|<!)|\\[1-9]")
 
 
 def relaxed(schema: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any], list[str]]:
-    """The schema without what grammars cannot follow, and the places of what was let go (`properties.a.format`).
+    """Return the schema without what grammars cannot enforce, and the paths of what was dropped
+    (`properties.a.format`).
 
-    Every value of the schema is one of the relaxed schema, too.
+    Every value that the schema accepts is accepted by the relaxed schema.
     """
     result, gone = dict[str, Any](), list[str]()
 
@@ -71,9 +72,9 @@ def _cannot_be_followed(key: str, value: Any) -> bool:
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a function's arguments without properties that it does not name, where it does not speak of others.
+    """Return the schema of a function's arguments with other properties forbidden, unless it speaks of them.
 
-    A small model that may add properties without end does. Schemas that are put together (allOf) stay as they are.
+    A small model that may add properties adds them without end. Schemas with allOf are returned unchanged.
     """
     return dict(schema) if '"allOf"' in json.dumps(schema) else _closed(schema)
 

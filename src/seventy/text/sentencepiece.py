@@ -88,5 +88,5 @@ class SentencePieceEncoder:
 
     @staticmethod
     def token_bytes(text: str) -> bytes:
-        """The bytes a normal token stands for."""
+        """Return the bytes that a normal token stands for."""
         return text.replace(SPACE, " ").encode()

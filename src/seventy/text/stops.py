@@ -14,7 +14,10 @@ class StopStrings:
         self._held = self.found = ""
 
     def push(self, piece: str) -> tuple[str, bool]:
-        """What may be shown now, and whether a stop string has come (it is not shown, nor what follows it)."""
+        """Feed a piece of text; return what may be shown, and whether a stop string was found.
+
+        The stop string and what follows it are not shown.
+        """
         if not self._stops:
             return piece, False
         text = self._held + piece
@@ -28,7 +31,7 @@ class StopStrings:
         return text[: len(text) - hold], False
 
     def flush(self) -> str:
-        """What was held back, when no more text comes."""
+        """Return the text that was held back, once no more text comes."""
         held, self._held = self._held, ""
         return held
 

@@ -52,7 +52,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> str:
-        """The prompt; every value must be plain data as JSON has it, keys of messages that are None are left out."""
+        """Render the prompt. All values must be plain JSON data; keys of messages whose value is None are left out."""
         known = {
             "messages": [{key: value for key, value in message.items() if value is not None} for message in messages],
             "tools": tools,

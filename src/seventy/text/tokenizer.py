@@ -102,7 +102,7 @@ class Tokenizer:
         return bool(self._shown)
 
     def has_special(self, text: str) -> bool:
-        """Whether a special token is written so."""
+        """Return whether a special token has this text."""
         return any(special == text for special, _ in self._specials)
 
     @cached_property
@@ -116,9 +116,9 @@ class Tokenizer:
         return 1 + max(len(_END_OF_WORD.findall(self.token_bytes(token))) for token in range(self.vocab_size))
 
     def fewest(self, text: str, enough: int = 1 << 62) -> int:
-        """A number of tokens that this text has at least, found without reading it, which takes seconds a megabyte.
+        """Return a lower bound of a text's number of tokens without tokenizing it, which takes seconds per megabyte.
 
-        It does not look further once there are `enough`.
+        Stops once the bound reaches `enough`.
         """
         data = text.encode("utf-8", "surrogatepass")
         fewest = self.fewest_in(len(data), 0)
@@ -132,11 +132,11 @@ class Tokenizer:
         return fewest
 
     def fewest_in(self, size: int, words: int) -> int:
-        """A number of tokens that a text of so many bytes and ends of words ("x ") has at least."""
+        """Return a lower bound of the number of tokens in a text of `size` bytes with `words` word ends ("x ")."""
         return max(size // self._longest, words // self._most_words if words else 0)
 
     def is_control(self, token: int) -> bool:
-        """Whether the token is never a piece of a text, but steers the model."""
+        """Return whether the token steers the model and is never part of a text."""
         return bool(self._kinds[token] & CONTROL)
 
     @property
@@ -144,7 +144,9 @@ class Tokenizer:
         return len(self._tokens)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """`special`: control tokens written in the text, like <|im_end|>, become those tokens."""
+        """Convert a text to token ids. If `special`, control tokens written in the text, like <|im_end|>, become those
+        tokens.
+        """
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -166,9 +168,10 @@ class Tokenizer:
         return all(f"fim_{part}" in self._fill_in_the_middle for part in ("pre", "suf", "mid"))
 
     def encode_infill(self, before: str, after: str, files: Sequence[tuple[str, str]] = ()) -> list[int]:
-        """Asks for what stands between two texts; SeventyError where the model has no tokens for that.
+        """Make the token ids that ask the model to fill in between two texts.
 
-        `files` are names and texts of other files, shown before with tokens for that where there are some.
+        `files` are names and texts of other files to show first, if the model has tokens for that. Raises SeventyError
+        if the model has no fill-in-the-middle tokens.
         """
         if not self.fills_in_the_middle:
             raise SeventyError(
@@ -186,19 +189,21 @@ class Tokenizer:
         return [*shown, marks["fim_sep"], *self.encode("file\n"), *asked]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of whole ids from their beginning; for text that goes on, see StreamDecoder."""
+        """Convert all token ids of a text to the text. For a text that is still being written, see StreamDecoder."""
         data = b"".join(self.token_bytes(token, skip_special) for token in ids)
         if self._space_prefix and data.startswith(b" "):
             data = data[1:]
         return data.decode("utf-8", "replace")
 
     def token_text(self, token: int) -> str:
-        """The token as it is written in the vocabulary."""
+        """Return the token as the vocabulary writes it."""
         self._check(token)
         return self._tokens[token]
 
     def token_bytes(self, token: int, skip_special: bool = False) -> bytes:
-        """The bytes the token adds to a text; `skip_special`: none for control tokens, but for those `show` named."""
+        """Return the bytes that the token adds to a text. With `skip_special`, control tokens add none, except those in
+        `show`.
+        """
         self._check(token)
         text, kind = self._tokens[token], int(self._kinds[token])
         if kind & (CONTROL | UNKNOWN | USER_DEFINED):
@@ -252,7 +257,7 @@ class StreamDecoder:
         return self._decode(self._tokenizer.token_bytes(token, self._skip_special), False)
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for a character that was begun."""
+        """Return the rest of the text: U+FFFD for an incomplete character."""
         return self._decode(b"", True)
 
     def _decode(self, data: bytes, final: bool) -> str:

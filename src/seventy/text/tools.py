@@ -24,7 +24,9 @@ For each function call, return a json object with function name and arguments wi
 
 
 def describe(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages for a template that knows no tools: told of them in the system prompt, calls and answers as text."""
+    """Convert messages for a template without tool support: tools go into the system prompt, calls and results become
+    text.
+    """
     plain: list[dict[str, Any]] = []
     for message in messages:
         content = message.get("content") or ""
@@ -52,9 +54,10 @@ def describe(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str,
 
 
 def one_call_each(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages for templates that take one call in a message (Llama 3, gpt-oss): each call followed by its answer.
+    """Split messages for templates that allow one call per message (Llama 3, gpt-oss): each call is followed by its
+    result.
 
-    Answers belong to calls by their ids, else by their order. What was thought and said stays with the first call.
+    Results are matched to calls by id, else by order. Thinking and text stay with the first call.
     """
     flat: list[dict[str, Any]] = []
     rest = list(messages)

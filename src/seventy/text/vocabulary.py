@@ -69,7 +69,7 @@ class Vocabulary:
         self.end_ids = self._find_ends()
 
     def strings(self, key: str) -> list[str]:
-        """The list of strings at `tokenizer.ggml.{key}`; SeventyError when it is none."""
+        """Return the list of strings at `tokenizer.ggml.{key}`. Raises SeventyError if it is not one."""
         value = self._metadata.get(f"tokenizer.ggml.{key}")
         if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or not len(value):
             raise SeventyError(f"tokenizer.ggml.{key} is missing or no list; download the model again")
@@ -79,7 +79,7 @@ class Vocabulary:
         return strings
 
     def numbers(self, key: str) -> np.ndarray | None:
-        """The list of numbers, one for each token, at `tokenizer.ggml.{key}`; None when it is not there."""
+        """Return the array of numbers, one per token, at `tokenizer.ggml.{key}`; None if the key is absent."""
         value = self._metadata.get(f"tokenizer.ggml.{key}")
         if value is None:
             return None
@@ -97,7 +97,7 @@ class Vocabulary:
         return value if isinstance(value, bool) else default
 
     def specials(self) -> list[int]:
-        """Ids that are looked for in the raw text before anything else, longest text first."""
+        """Return the ids of tokens that are searched for in the raw text first, longest text first."""
         ids = np.flatnonzero(self.kinds & (CONTROL | USER_DEFINED | UNKNOWN)).tolist()
         return sorted(ids, key=lambda token: -len(self.tokens[token].encode()))
 
@@ -153,6 +153,6 @@ class Vocabulary:
 
 
 def byte_of(text: str) -> bytes:
-    """The byte a byte token stands for, nothing when its text is not like <0x0A>."""
+    """Return the byte that a byte token such as <0x0A> stands for, or nothing for another text."""
     match = _BYTE_TOKEN.fullmatch(text)
     return bytes.fromhex(match[1]) if match else b""

@@ -16,5 +16,5 @@ STYLES: tuple[type[CallStyle], ...] = (
 
 
 def style(template: str) -> type[CallStyle]:
-    """How a model with this chat template writes its calls."""
+    """Return the style in which a model with this chat template writes its calls."""
     return next((style for style in STYLES if style.written_by(template)), Hermes)

@@ -11,26 +11,26 @@ WHITESPACE = r"[ \n]{0,2}"
 
 
 def literal(text: str) -> str:
-    """A text as a grammar writes it."""
+    """Quote a text for a grammar."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def of_schema(schema: Mapping[str, Any]) -> str:
-    """The body of a rule of JSON that follows the schema.
+    """Return the body of a grammar rule for JSON that follows the schema.
 
-    With as much white space as answers with a schema may have: where any is allowed, some models write nothing else.
+    White space is limited as in answers with a schema: where any amount is allowed, some models write nothing else.
     """
     return f"%json {json.dumps({**schema, 'x-guidance': {'whitespace_pattern': WHITESPACE}}, ensure_ascii=False)}"
 
 
 def until(mark: str) -> str:
-    """The body of a rule, to be `lazy`, of any text up to and with the mark."""
+    """Return the body of a `lazy` grammar rule for any text up to and including the mark."""
     escaped = "".join(c if c.isalnum() or c in "_ <>'｜▁" else {"\n": r"\n"}.get(c, f"\\{c}") for c in mark)
     return f"/(?s:.*){escaped}/"
 
 
 def sequence(rules: Mapping[str, str], schema: Mapping[str, Any], separator: str = "") -> str:
-    """The rules of arguments in their order, with a separator between: those that must stand, then any that may."""
+    """Return a rule for arguments in order with a separator between them: the required ones, then any optional ones."""
     required = schema.get("required") or ()
     must = [rule for name, rule in rules.items() if name in required]
     may = [rule for name, rule in rules.items() if name not in required]
@@ -46,7 +46,7 @@ def sequence(rules: Mapping[str, str], schema: Mapping[str, Any], separator: str
 
 
 def named_objects(tools: Sequence[Tool], key: str) -> str:
-    """The rule `object`: a JSON object with the name of one of these tools, and under `key` its arguments."""
+    """Return the rule `object`: a JSON object with the name of one of these tools, and its arguments under `key`."""
     lines = [f"object: {' | '.join(f'object{at}' for at in range(len(tools)))}"]
     for at, tool in enumerate(tools):
         head = f'{{"name": {json.dumps(tool["function"]["name"])}, "{key}": '
@@ -56,7 +56,7 @@ def named_objects(tools: Sequence[Tool], key: str) -> str:
 
 
 def is_text(schema: Mapping[str, Any]) -> bool:
-    """Whether a value is a text whatever it looks like."""
+    """Return whether the schema makes every value a string."""
     kind = schema.get("type")
     return kind == "string" or (kind is None and _all_texts(schema.get("enum")))
 
@@ -66,7 +66,7 @@ def _all_texts(values: Any) -> bool:
 
 
 def value(text: str, schema: Mapping[str, Any]) -> Any:
-    """What a text stands for that has no quotes of its own: JSON where the schema allows it, else itself."""
+    """Return the value of an unquoted text: parsed as JSON if the schema allows that, else the text itself."""
     if is_text(schema):
         return text
     stripped = text.strip()
@@ -79,7 +79,7 @@ def value(text: str, schema: Mapping[str, Any]) -> Any:
 
 
 def properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The schema of each argument, with the definitions that it may refer to."""
+    """Return the schema of each argument, including the definitions it may refer to."""
     found = schema.get("properties")
     definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     if not isinstance(found, Mapping):

@@ -10,10 +10,10 @@ Tool = Mapping[str, Any]
 
 
 class CallStyle(ABC):
-    """How a family of models writes its calls, and, as an instance, a reader of those in one answer.
+    """The style in which a family of models writes tool calls. An instance reads the calls of one answer.
 
-    A reader takes the pieces of an answer as they come. Calls of the tools (their names, each with the JSON schema of
-    its arguments) become CallStart and CallArguments; what is no call is text, late but whole.
+    It is fed the answer piece by piece. Calls of the tools (a dict from names to the JSON schemas of their arguments)
+    become CallStart and CallArguments; everything else is returned as text, perhaps later but unchanged.
     """
 
     # Tokens that must show in the answer's text, whatever the file says of them.
@@ -28,12 +28,12 @@ class CallStyle(ABC):
     @staticmethod
     @abstractmethod
     def written_by(template: str) -> bool:
-        """Whether models with this chat template write their calls so."""
+        """Return whether models with this chat template use this style."""
 
     @staticmethod
     @abstractmethod
     def grammar(tools: Sequence[Tool], parallel: bool) -> str:
-        """A grammar (llguidance's Lark) of answers that call one of these tools, or several."""
+        """Return a grammar (llguidance's Lark) of answers that call one of these tools, or several if `parallel`."""
 
     @staticmethod
     @abstractmethod
@@ -42,7 +42,7 @@ class CallStyle(ABC):
 
     @classmethod
     def spoken(cls, message: Mapping[str, Any]) -> dict[str, Any]:
-        """A message whose calls stand in its content, for templates that would leave them out."""
+        """Return a message with its calls moved into the content, for templates that ignore them."""
         spoken = {key: value for key, value in message.items() if key != "tool_calls"}
         if calls := message.get("tool_calls"):
             parts = [message.get("content") or "", cls.written([call["function"] for call in calls])]
@@ -51,13 +51,13 @@ class CallStyle(ABC):
 
     @abstractmethod
     def push(self, piece: str) -> list[Part]:
-        """What can be shown now."""
+        """Feed a piece of the answer; return the parts that are complete enough to show."""
 
     @abstractmethod
     def flush(self, cut: bool = False) -> list[Part]:
-        """What was held back, at the end; `cut`: the answer was longer, and a call that was begun is no text."""
+        """End the answer and return the rest. If it was `cut`, an unfinished call is not returned as text."""
 
 
 def parameters(tool: Tool) -> Mapping[str, Any]:
-    """The JSON schema of a tool's arguments."""
+    """Return the JSON schema of a tool's arguments."""
     return tool["function"].get("parameters") or {"type": "object"}

@@ -73,12 +73,12 @@ class Harmony(CallStyle):
 
     @staticmethod
     def opened(prompt: str) -> str:
-        """The prompt with the final message begun, so that its text follows at once."""
+        """Return the prompt with the final message begun, so that its text follows at once."""
         return f"{prompt}{_CHANNEL}final{_MESSAGE}"
 
     @staticmethod
     def channel(prompt: str) -> str | None:
-        """The channel of the message that the prompt leaves open; None when the answer begins with a header."""
+        """Return the channel of the message that the prompt leaves open; None if the answer begins with a header."""
         header, mark, text = prompt[prompt.rfind(_START) :].partition(_MESSAGE)
         if not mark or any(end in text for end in _ENDS):
             return None

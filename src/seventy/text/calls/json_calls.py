@@ -266,7 +266,7 @@ class _Value:
         self._depth, self._quoted, self._escaped = 0, False, False
 
     def scan(self, text: str) -> tuple[str, int | None]:
-        """This piece, up to the object's end, and where that is; None when the object goes on."""
+        """Return the piece up to the end of the object, and the position of that end; None if the object continues."""
         written = list[str]()
         for at, c in enumerate(text):
             if self._quoted and c < " ":

@@ -12,10 +12,10 @@ _MAX_LITERAL = 1 << 16
 
 
 def read_object(text: str) -> dict[str, Any] | None:
-    """The object this text means, None where it means none.
+    """Parse a text as an object, or return None if it is none.
 
-    Read are JSON, with line breaks inside of strings too, a text that holds such JSON, Python's literals, a comma
-    before the end, and brackets that were left open outside of strings.
+    Accepts JSON (also with line breaks inside strings), a string that contains such JSON, Python literals, trailing
+    commas, and brackets that were left open outside of strings.
     """
     for attempt in (_json, _literal, _without_commas, _closed):
         value = attempt(text)
@@ -27,7 +27,7 @@ def read_object(text: str) -> dict[str, Any] | None:
 
 
 def write(value: Any) -> str:
-    """JSON as arguments are delivered."""
+    """Encode arguments as JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 
