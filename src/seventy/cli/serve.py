@@ -16,6 +16,7 @@ from seventy.cli import _invitation
 from seventy.cli import _session as session
 from seventy.cli.pull import unattended
 from seventy.engine import draft_choice
+from seventy.engine.assistant import is_assistant
 from seventy.engine.footprint import least_and_full
 from seventy.engine.llm import LLM
 from seventy.engine.model import Progress
@@ -248,10 +249,10 @@ class _Loader:
     disk: DiskCache | None = None
 
     def needs(self, path: Path) -> tuple[int, int]:
-        mtp = self.draft in ("auto", "mtp")
-        least, full = least_and_full(path, self.context, self.parallel, self.kv, mtp)
-        small = draft_choice.named(self.draft)
-        if small is None:
+        mtp, small = self.draft in ("auto", "mtp"), draft_choice.named(self.draft)
+        assistant = small if small and is_assistant(small) else None
+        least, full = least_and_full(path, self.context, self.parallel, self.kv, mtp, assistant)
+        if small is None or assistant:
             return least, full
         # Beside it the draft model for one text.
         its_least, its_full = least_and_full(small, self.context, 1, self.kv)

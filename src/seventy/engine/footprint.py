@@ -1,14 +1,18 @@
 """A model file's sizes for the account of memory (runtime/memory.py); nothing is loaded for it."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 
 from seventy import models
 from seventy.cache.pages import paged, shared_by
 from seventy.cache.spec import CacheSpec, Kept, Paged, Recurrent
+from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
+from seventy.gguf.joined import Joined
 from seventy.gguf.source import Source
 from seventy.graph.weights import one_row_bytes, packed_bytes, transposed_bytes
+from seventy.models import gemma4_assistant
 from seventy.models.blocks.config import Config
 from seventy.models.blocks.experts import SHARED_GATE
 from seventy.models.blocks.multi_token import has_block, with_block
@@ -79,26 +83,50 @@ def _columns(c: Config) -> int:
     if c.post_norms:
         # What attention or the feed-forward gave, before it is added; beside experts three times.
         columns += c.hidden * (3 if experts else 1)
-    if c.predicts:
+    if c.assistant:
+        # And its own rows.
+        columns += _columns(c.assistant)
+    if c.predicts or c.assistant:
         # Two inputs of the block side by side, as floats and as an input, and what is made of them.
         columns += 5 * c.hidden
     # Of all layers' embeddings what the file has, as panels, too, and as floats; and what is made of the rows.
     return columns + 4 * c.per_layer * c.layers
 
 
+def with_assistant(config: Config, source: Source, assistant: GGUF) -> Config:
+    """Return the numbers of the model in `source` with those of the file that drafts for it.
+
+    Raises SeventyError where it cannot.
+    """
+    try:
+        return gemma4_assistant.beside(config, source.metadata, assistant.metadata)
+    except SeventyError as error:
+        raise SeventyError(f"{assistant.path} cannot draft for {source.path}: {error}") from None
+
+
 def least_and_full(
-    path: str | os.PathLike[str], context: int | None = None, sequences: int = 1, kv: str = "f16", mtp: bool = False
+    path: str | os.PathLike[str],
+    context: int | None = None,
+    sequences: int = 1,
+    kv: str = "f16",
+    mtp: bool = False,
+    assistant: str | os.PathLike[str] | None = None,
 ) -> tuple[int, int]:
     """Bytes a model file needs with a cache for the shortest text that it is loaded for, and for one whole text.
 
     With `context` these are the same; without it the shortest has LEAST_CONTEXT tokens and a whole one MOST_CONTEXT, or
-    as many as the model was made for. With `mtp`, its block of multi-token prediction is counted where it has one.
-    Raises SeventyError for a file that cannot be used.
+    as many as the model was made for. With `mtp`, its block of multi-token prediction is counted where it has one; with
+    `assistant`, that file. Raises SeventyError for a file that cannot be used.
     """
-    with GGUF(path) as source:
+    with contextlib.ExitStack() as files:
+        source: Source = files.enter_context(GGUF(path))
         architecture = models.find(source.metadata.get("general.architecture"))
         config = architecture.config(source.metadata)
-        if mtp and has_block(config, source.tensors):
+        if assistant:
+            small = files.enter_context(GGUF(assistant))
+            config = with_assistant(config, source, small)
+            source = Joined(source, small, gemma4_assistant.PREFIX)
+        elif mtp and has_block(config, source.tensors):
             config = with_block(config)
         sizes = footprint(source, config, architecture.caches(config), kv)
     least, full = (min(sizes.context, context or most) for most in (LEAST_CONTEXT, MOST_CONTEXT))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from seventy.cache.store import DiskCache
 from seventy.engine import draft_choice
+from seventy.engine.assistant import Assistant, is_assistant
 from seventy.engine.draft_model import DraftModel, Vocabularies, compare
 from seventy.engine.drafts import Drafts
 from seventy.engine.model import Model, Progress
@@ -118,7 +119,7 @@ class LLM:
     read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. `draft` says
     whence tokens are guessed so that a step may write several, which changes no text: `off`; `lookup`, what stood in
     this text or others before; `mtp`, the file's own block of multi-token prediction, beside lookup; the file or name
-    of a small model of the same vocabulary, beside lookup; or `auto`, which is lookup and that block where the file has
+    of a small model of the same vocabulary, or of an assistant that was made for this one, beside lookup; or `auto`, which is lookup and that block where the file has
     one, else, for a model of 4 GB and more, a small one that is on this disk and fits. Guesses are made only while they
     pay. `disk` is a folder and how much it may hold, for what the cache has no room for and for the next run.
     Raises SeventyError for a file that cannot be used or does not fit.
@@ -146,20 +147,21 @@ class LLM:
         self._chat: ChatFormat | None = None
         self.draft_model: Model | None = None
         small = draft_choice.named(draft)
+        assistant = small if small and is_assistant(small) else None
         mtp = draft_choice.multi_token(path, draft, context, sequences, kv, memory)
         if draft == "auto" and not mtp:
             small = draft_choice.found(path, context, sequences, kv, memory)
         self.draft_path = small
-        vocabularies = compare(path, small) if small else None
+        vocabularies = compare(path, small) if small and not assistant else None
         left = None
-        if small:
+        if vocabularies and small:
             memory, left = draft_choice.room_beside(path, small, context, sequences, kv, memory)
         self.model = Model(path, threads, context, sequences, isa, kv, progress, memory=memory, disk=disk,
-                           mtp=mtp)  # fmt: skip
+                           mtp=mtp, assistant=assistant)  # fmt: skip
         try:
             drafts = Drafts(lookup=draft != "off")
-            if mtp:
-                drafts.model = block = MultiToken(self.model)
+            if mtp or assistant:
+                drafts.model = block = Assistant(self.model) if assistant else MultiToken(self.model)
                 block.warm()
             if small and vocabularies:
                 load = partial(Model, small, threads, self.model.context, parallel, isa, kv, progress, memory=left)

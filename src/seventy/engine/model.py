@@ -1,5 +1,6 @@
 """A model ready to run: from its tensors to logits for a batch of rows."""
 
+import contextlib
 import os
 import threading
 import time
@@ -23,11 +24,12 @@ from seventy.cache.slots import Slots
 from seventy.cache.states import EMPTY, States
 from seventy.cache.store import DiskCache, PageStore
 from seventy.engine import sampler
-from seventy.engine.footprint import footprint
+from seventy.engine.footprint import footprint, with_assistant
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.gguf.fingerprint import fingerprint
+from seventy.gguf.joined import Joined
 from seventy.gguf.source import Source
 from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
@@ -40,6 +42,7 @@ from seventy.kernels.pages import PAGE
 from seventy.machine import others, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
+from seventy.models import gemma4_assistant
 from seventy.models.blocks import multi_token
 from seventy.models.blocks.config import Config
 from seventy.runtime import reservations, runtime, tuning
@@ -72,7 +75,8 @@ class Segment:
 
     They stand at positions `start`, `start` + 1 and so on; logits are wanted for the last `outputs` of them. `pages` is
     the sequence's block table, with room for every one of them; `states` are the one that its recurrent layers read,
-    the one that they write, how many rows are pending in the first, and how many of these tokens are drafted.
+    the one that they write, how many rows are pending in the first, and how many of these tokens are drafted. For an
+    assistant, `read` is how many of the sequence's positions the model has read.
     """
 
     start: int
@@ -80,6 +84,7 @@ class Segment:
     outputs: int
     pages: NDArray[np.int32]
     states: tuple[int, int, int, int] = (EMPTY, EMPTY, 0, 0)
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,7 @@ class _Inputs:
         self.logits = program.logits.floats(MAX_OUTPUTS)
         self._tokens, self._positions = program.tokens.data, program.positions.data
         self._segments, self._outputs = program.segments.data, program.outputs.data
+        self._last_read = program.last_read.data
         self._tables, self._table_length = program.tables.reshape(-1).data, program.tables.shape[1]
         self._slots = program.slots.reshape(-1).data
         self._starts, self._states = program.starts.data, program.segment_states.reshape(-1).data
@@ -122,8 +128,8 @@ class _Inputs:
         self._bad_rows, self._bad_outputs = program.bad_rows.data, program.bad_outputs.data
         self._tables_of_files = program.weights.tables
 
-    def write(self, batch: Sequence[Segment], states: bool = True) -> int:
-        """Write a step's rows, and which `states` they have; return how many bytes of the cache they read."""
+    def write(self, batch: Sequence[Segment], guesses: bool = False) -> int:
+        """Write a step's rows, or those of `guesses`; return how many bytes of the cache they read."""
         row = output = cache_bytes = 0
         self._program.bad_rows.fill(0)
         self._program.bad_outputs.fill(0)
@@ -137,7 +143,9 @@ class _Inputs:
             self._tables[table : table + n_pages] = each.pages.data
             if self._pages.window:
                 self._slots[table : table + n_pages] = self._slot_of_page[each.pages].data
-            if self._state_bytes and states:
+            if guesses:
+                self._last_read[row : row + n] = array("i", [each.read - 1]) * n
+            elif self._state_bytes:
                 assert each.states[1] != EMPTY, "no state to be written"
                 self._starts[i], self._starts[i + 1] = row, row + n
                 self._states[4 * i : 4 * i + 4] = array("i", each.states)
@@ -145,7 +153,7 @@ class _Inputs:
             row, cache_bytes = row + n, cache_bytes + self._pages.seen_bytes(each.start, end)
             self._outputs[output : output + each.outputs] = array("i", range(row - each.outputs, row))
             output += each.outputs
-        for table in self._tables_of_files:
+        for table in () if guesses else self._tables_of_files:
             table.read(self._tokens[:row].tolist())
         self._program.count(row, output, len(batch))
         return cache_bytes
@@ -159,9 +167,11 @@ class _Inputs:
         return frozenset(self._segments[row] for row in rows + outputs)
 
 
-def _config(architecture: ModuleType, tensors: Source, mtp: bool) -> Config:
+def _config(architecture: ModuleType, tensors: Source, mtp: bool, assistant: GGUF | None) -> Config:
     config: Config = architecture.config(tensors.metadata)
     multi_token.refuse_alone(config, tensors.tensors, tensors.path)
+    if assistant:
+        return with_assistant(config, tensors, assistant)
     return multi_token.with_block(config) if mtp and multi_token.has_block(config, tensors.tensors) else config
 
 
@@ -201,8 +211,9 @@ class Model:
     `kv` is how keys and values are kept, as f16 or q8_0. Without `threads`, how many, which vector width and tiles are
     what measurements chose (runtime/tuning.py): remembered ones, or now where loading took longer than they do and no
     other model is loaded, or `tune` asks for them; else every physical core and the widest. A step has `max_rows` rows
-    at most. With `mtp`, the file's block of multi-token prediction is loaded, too, where it has one (`predicts`). With
-    a `disk`, what the cache has no room for is kept there (cache/store.py).
+    at most. With `mtp`, the file's block of multi-token prediction is loaded, too, where it has one; with `assistant`,
+    a small model in that file, which drafts for this one (`predicts` says whether either is there). With a `disk`, what
+    the cache has no room for is kept there (cache/store.py).
     """
 
     def __init__(
@@ -219,6 +230,7 @@ class Model:
         memory: int | None = None,
         disk: DiskCache | None = None,
         mtp: bool = False,
+        assistant: str | os.PathLike[str] | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
@@ -231,10 +243,14 @@ class Model:
         self.tuning_seconds = self.disturbing_cpus = 0.0
         self._executor: Executor | None = None
         cpus = machine.cpus_for(max(self.threads, candidates.most_threads))
-        with GGUF(source) if isinstance(source, str | os.PathLike) else source as tensors:
+        with contextlib.ExitStack() as files:
+            tensors = files.enter_context(GGUF(source) if isinstance(source, str | os.PathLike) else source)
             self.metadata: Any = tensors.metadata
             architecture = models.find(tensors.metadata.get("general.architecture"))
-            self.config = _config(architecture, tensors, mtp)
+            small = files.enter_context(GGUF(assistant)) if assistant else None
+            self.config = _config(architecture, tensors, mtp, small)
+            if small:
+                tensors = Joined(tensors, small, gemma4_assistant.PREFIX)
             specs = architecture.caches(self.config)
             identity = fingerprint(tensors) if disk else b""
             check_kind(specs, kv)
@@ -371,20 +387,22 @@ class Model:
 
     @property
     def predicts(self) -> bool:
-        """Whether the model's block of multi-token prediction is loaded."""
-        return self.config.predicts
+        """Whether the model's block of multi-token prediction, or an assistant, is loaded."""
+        return self.config.predicts or self.config.assistant is not None
 
     def predict(self, batch: Sequence[Segment]) -> Step:
-        """Run the block of multi-token prediction: as `step`, for tokens that may not have been read by the model.
+        """Run the block of multi-token prediction, or the assistant: as `step`, for tokens that the model may not have
+        read.
 
         What the model made of the token before each must be in its page: by a step that read it, or by a pass of the
-        block that wanted its logits. Segments need no states.
+        block that wanted its logits. Segments need no states; of an assistant they have one token each, and want its
+        logits.
         """
-        assert self._executor is not None and self._linked_block is not None, "no block of multi-token prediction"
+        assert self._executor is not None and self._linked_block is not None, "nothing that predicts is loaded"
         n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
         assert 0 < n_rows <= self.max_rows and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
         with self._step:
-            self._inputs.write(batch, states=False)
+            self._inputs.write(batch, guesses=True)
             self._executor.run(self._linked_block, self.threads_for(n_rows))
             bad = self._inputs.bad(n_rows, n_outputs)
             return Step(self._inputs.logits[:n_outputs], bad, self.program.bytes_of_one_guess(), 0, 0.0)

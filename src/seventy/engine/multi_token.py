@@ -17,7 +17,7 @@ from seventy.engine.passes import LITTLE, PassDrafter, Passes
 from seventy.errors import SeventyError
 
 # The most guesses of one text in a step, and how often the first is right before anything was counted.
-_MOST, _FIRST_SHARE = 4, 0.7
+MOST_GUESSES, _FIRST_SHARE = 4, 0.7
 _WARM_PASSES = 3
 
 
@@ -37,15 +37,15 @@ class MultiToken(Passes):
     def warm(self) -> None:
         """Run a pass some times: the first is slow, the others say what it takes."""
         sequence, found = self.model.new_sequence(), list[float]()
-        sequence.reserve(1)
+        sequence.reserve(2)
         for _ in range(_WARM_PASSES):
             start = time.monotonic()
-            self.step([Segment(0, [0], 1, sequence.pages)])
+            self.step([Segment(1, [0], 1, sequence.pages, read=1)])
             found.append(time.monotonic() - start)
         sequence.close()
         self._pass_seconds[1] = min(found)
 
-    def open(self, generation: Generation, sequence: CachedSequence) -> "BlockDrafter":
+    def open(self, generation: Generation, sequence: CachedSequence) -> PassDrafter:
         return BlockDrafter(self, generation, sequence)
 
     def step(self, segments: Sequence[Segment]) -> Step:
@@ -72,7 +72,7 @@ class BlockDrafter(PassDrafter):
         self._start = 0
 
     def _most(self) -> int:
-        return min(_MOST, self._of.model.context - len(self._generation.tokens))
+        return min(MOST_GUESSES, self._of.model.context - len(self._generation.tokens))
 
     @property
     def behind(self) -> int:

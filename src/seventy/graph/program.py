@@ -48,7 +48,8 @@ class Program(Products):
 
     `segments` says for each row which row of `tables` has its sequence's pages, and of `slots` for layers with windows.
     For recurrent layers, `starts` are the first row of each segment and at last the number of rows, `segment_states`
-    the state that each reads, the one it writes, rows pending in the first, and how many of its own are drafted.
+    the state that each reads, the one it writes, rows pending in the first, and how many of its own are drafted. For an
+    assistant, `last_read` is the last position of each row's sequence that has keys and values.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Program(Products):
         super().__init__(weights, max_rows, max_outputs, epsilon, threads, thread_nodes)
         self.pages, self.states, self.context = pages, states, context
         self.positions: NDArray[np.int32] = np.zeros(max_rows, np.int32)
+        self.last_read: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.segments: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.tables: NDArray[np.int32] = np.zeros((max_rows, n_pages(context)), np.int32)
         self.slots: NDArray[np.int32] = np.zeros_like(self.tables)
@@ -122,8 +124,13 @@ class Program(Products):
             epsilon=self._constants[0].ctypes.data,
         )
 
-    def rotate(self, queries: Buffer, layer: int, tables: RotaryTables, norm: NDArray[np.float32]) -> None:
-        """RMSNorm with these weights and RoPE on each head of the queries, in place, for attention to this layer."""
+    def rotate(
+        self, queries: Buffer, layer: int, tables: RotaryTables, norm: NDArray[np.float32], before: bool = False
+    ) -> None:
+        """RMSNorm with these weights and RoPE on each head of the queries, in place, for attention to this layer.
+
+        `before` is as in `attention`; the tables are then of the position after that.
+        """
         spec = self.pages.paged[layer]
         self._constants += [tables.coarse, tables.fine, norm]
         heads = queries.columns // spec.key_dim
@@ -134,7 +141,7 @@ class Program(Products):
             reads=(queries.memory,),
             writes=(queries.memory,),
             rows=queries.count,
-            **self._sequences(layer),
+            **self._sequences(layer, before),
             coarse=tables.coarse.ctypes.data,
             fine=tables.fine.ctypes.data,
             queries=queries.memory,
@@ -151,11 +158,13 @@ class Program(Products):
         scales: NDArray[np.float32],
         scale_span: int,
         sinks: NDArray[np.float32] | None = None,
+        before: bool = False,
     ) -> None:
         """into = softmax(scale * queries . keys) . values for every head, over what each row sees of its own past.
 
         A row at position p has the scale scales[p // scale_span]. `sinks` are a score of each head that has no value
-        (kernels/attention.py).
+        (kernels/attention.py). With `before`, a row stands after all positions that have been read of its sequence, and
+        has no key of its own: it sees those up to `last_read`, in a window one less.
         """
         self._constants.append(scales)
         spec = self.pages.paged[layer]
@@ -168,7 +177,7 @@ class Program(Products):
             reads=(queries.memory, self._caches[layer]),
             writes=(into.memory, scratch),
             rows=queries.count,
-            **self._sequences(layer),
+            **self._sequences(layer, before),
             queries=queries.memory,
             query_stride=queries.stride,
             cache=self.pages.address(layer),
@@ -179,14 +188,15 @@ class Program(Products):
             output_stride=into.stride,
             scratch=scratch,
             sinks=0 if sinks is None else sinks.ctypes.data,
-            window=spec.window or 0,
+            window=spec.window - before if spec.window else 0,
         )
 
-    def keep(self, x: Buffer, norm: NDArray[np.float32], outputs_only: bool = False) -> None:
-        """Keep the normalised rows, or those that want logits, by their positions (kernels/hidden.py)."""
-        self._constants.append(norm)
+    def keep(self, x: Buffer, norm: NDArray[np.float32] | None = None, outputs_only: bool = False) -> None:
+        """Keep the rows, or those that want logits, by their positions; normalised where `norm` has the weights."""
+        if norm is not None:
+            self._constants.append(norm)
         self._add(
-            Kernel("seventy.kernels.hidden:build_keep"),
+            Kernel("seventy.kernels.hidden:build_keep", (norm is not None,)),
             hidden.KEEP_ARGUMENTS,
             reads=(x.memory,),
             writes=(self._kept,),
@@ -194,16 +204,20 @@ class Program(Products):
             **self._kept_places(x.columns),
             input=x.memory,
             stride=x.stride,
-            norm=norm.ctypes.data,
+            norm=0 if norm is None else norm.ctypes.data,
             row_map=self.outputs.ctypes.data if outputs_only else 0,
         )
 
-    def join(self, embedding: Buffer, embedding_norm: NDArray[np.float32], norm: NDArray[np.float32]) -> Buffer:
-        """Return the normalised embeddings, and behind each what was kept of the position before it, normalised."""
+    def join(self, embedding: Buffer, norms: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None) -> Buffer:
+        """Return the embeddings, and behind each what was kept of the position before it.
+
+        Both are normalised where `norms` has the weights for it.
+        """
         into = self.buffer(2 * embedding.columns)
-        self._constants += [embedding_norm, norm]
+        self._constants += norms or ()
+        embedding_norm, norm = (each.ctypes.data for each in norms) if norms else (0, 0)
         self._add(
-            Kernel("seventy.kernels.hidden:build_join"),
+            Kernel("seventy.kernels.hidden:build_join", (norms is not None,)),
             hidden.JOIN_ARGUMENTS,
             reads=(embedding.memory, self._kept),
             writes=(into.memory,),
@@ -211,8 +225,8 @@ class Program(Products):
             **self._kept_places(embedding.columns),
             embedding=embedding.memory,
             embedding_stride=embedding.stride,
-            embedding_norm=embedding_norm.ctypes.data,
-            norm=norm.ctypes.data,
+            embedding_norm=embedding_norm,
+            norm=norm,
             output=into.memory,
             output_stride=into.stride,
         )
@@ -398,11 +412,11 @@ class Program(Products):
             self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
         return self._scratch[key]
 
-    def _sequences(self, layer: int) -> dict[str, int]:
+    def _sequences(self, layer: int, before: bool = False) -> dict[str, int]:
         """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
         tables = self.tables if self.pages.paged[layer].window is None else self.slots
         return {
-            "positions": self.positions.ctypes.data,
+            "positions": (self.last_read if before else self.positions).ctypes.data,
             "segments": self.segments.ctypes.data,
             "tables": tables.ctypes.data,
             "table_stride": tables.strides[0],

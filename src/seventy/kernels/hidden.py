@@ -16,8 +16,11 @@ JOIN_ARGUMENTS = (*_PLACES, "embedding", "embedding_stride", "embedding_norm", "
 _LANES = 16
 
 
-def build_keep(module: Module) -> None:
-    """Keep input[row] / rms(input[row]) * norm at the row's position; of row row_map[row] where a map is given."""
+def build_keep(module: Module, normalised: bool) -> None:
+    """Keep input[row], or with `normalised` input[row] / rms(input[row]) * norm, at the row's position.
+
+    Of row row_map[row] where a map is given.
+    """
     k = Kernel(module, KEEP_ARGUMENTS)
     f, columns = k.f, k("columns")
     with k.claim(k.count("rows")) as item:
@@ -25,31 +28,36 @@ def build_keep(module: Module) -> None:
         with f.when(k("row_map") > 0):
             row.set(f.load(i32, k("row_map", pointer), item * 4).to(i64))
         source = k("input", pointer) + row.get() * k("stride")
-        inverse = inverse_rms(k, source, columns).splat(_LANES)
+        inverse = inverse_rms(k, source, columns).splat(_LANES) if normalised else None
         target = _place(k, row.get(), f.load(i32, k("positions", pointer), row.get() * 4).to(i64))
         with f.loop(f.constant(i64, 0), columns, _LANES) as i:
-            normed = f.load(f32 * _LANES, source, i * 4) * inverse * f.load(f32 * _LANES, k("norm", pointer), i * 4)
-            f.store(float_to_halves(normed), target, i * 2)
+            kept = f.load(f32 * _LANES, source, i * 4)
+            if inverse:
+                kept = kept * inverse * f.load(f32 * _LANES, k("norm", pointer), i * 4)
+            f.store(float_to_halves(kept), target, i * 2)
 
 
-def build_join(module: Module) -> None:
-    """output[row] = RMSNorm(embedding[row]) and, behind it, RMSNorm of what was kept at the position before the row's.
+def build_join(module: Module, normalised: bool) -> None:
+    """output[row] = embedding[row] and, behind it, what was kept at the position before the row's.
 
-    That is zero for the first position. `columns`, a multiple of 16, are those of either half.
+    That is zero for the first position. With `normalised`, both go through an RMSNorm. `columns`, a multiple of 16, are
+    those of either half.
     """
     k = Kernel(module, JOIN_ARGUMENTS)
     f, columns = k.f, k("columns")
 
-    def normalised(source: Value, norm: str, target: Value) -> None:
-        inverse = inverse_rms(k, source, columns).splat(_LANES)
+    def copy(source: Value, norm: str, target: Value) -> None:
+        inverse = inverse_rms(k, source, columns).splat(_LANES) if normalised else None
         with f.loop(f.constant(i64, 0), columns, _LANES) as i:
-            weight = f.load(f32 * _LANES, k(norm, pointer), i * 4)
-            f.store(f.load(f32 * _LANES, source, i * 4) * inverse * weight, target, i * 4)
+            row = f.load(f32 * _LANES, source, i * 4)
+            if inverse:
+                row = row * inverse * f.load(f32 * _LANES, k(norm, pointer), i * 4)
+            f.store(row, target, i * 4)
 
     with k.claim(k.count("rows")) as row:
         first = k("output", pointer) + row * k("output_stride")
         second = first + columns * 4
-        normalised(k("embedding", pointer) + row * k("embedding_stride"), "embedding_norm", first)
+        copy(k("embedding", pointer) + row * k("embedding_stride"), "embedding_norm", first)
         before = f.load(i32, k("positions", pointer), row * 4).to(i64) - 1
         with f.when(before < 0), f.loop(f.constant(i64, 0), columns, _LANES) as i:
             f.store(f.constant(f32, 0).splat(_LANES), second, i * 4)
@@ -57,7 +65,8 @@ def build_join(module: Module) -> None:
             kept = _place(k, row, before)
             with f.loop(f.constant(i64, 0), columns, _LANES) as i:
                 f.store(halves_to_float(f.load(u16 * _LANES, kept, i * 2)), second, i * 4)
-            normalised(second, "norm", second)
+            if normalised:
+                copy(second, "norm", second)
 
 
 def _place(k: Kernel, row: Value, position: Value) -> Value:

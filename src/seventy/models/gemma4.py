@@ -12,6 +12,7 @@ from typing import Any
 from seventy.errors import SeventyError
 from seventy.graph.program import Program
 from seventy.graph.weights import Weights
+from seventy.models import gemma4_assistant
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import Config, Mixture, caches, read
 from seventy.models.blocks.experts import feed_forward_beside_experts
@@ -53,3 +54,5 @@ def config(metadata: Mapping[str, Any]) -> Config:
 
 def build(graph: Program, config: Config, weights: Weights) -> None:
     transformer.build(graph, config, weights, feed_forward_beside_experts)
+    if config.assistant:
+        gemma4_assistant.draft(graph, config, weights)

@@ -111,6 +111,11 @@ def write(
 def forward(path: Path, ids: list[int], activation: Activation = gelu) -> tuple[Array, Array]:
     """Logits [n, vocabulary] and router gaps [n]."""
     m = Model(path, ids)
+    return capped(m, m.head(run(m, ids, activation)[0])), m.gaps
+
+
+def run(m: Model, ids: list[int], activation: Activation = gelu) -> tuple[Array, dict[int, tuple[Array, Array]]]:
+    """The last layer's rows, and each layer's rotated keys and values."""
     x = m["token_embd.weight"][ids] * np.float32(m.key("embedding_length") ** 0.5)
     width = m.key("embedding_length_per_layer_input", 0)
     extra = per_layer_inputs(m, x, ids, width) if width else []
@@ -128,7 +133,7 @@ def forward(path: Path, ids: list[int], activation: Activation = gelu) -> tuple[
             x = x + m.norm(m.linear(h, f"{block}proj"), f"{block}post_norm")
         if f"{block}layer_output_scale.weight" in m:
             x = x * m[f"{block}layer_output_scale.weight"]
-    return capped(m, m.head(x)), m.gaps
+    return x, cache
 
 
 def attention(m: Model, h: Array, layer: int, cache: dict[int, tuple[Array, Array]]) -> Array:

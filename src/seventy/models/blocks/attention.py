@@ -19,17 +19,18 @@ def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryT
     Gated attention is multiplied by the sigmoid of one more product before its last one. A layer without keys and
     values of its own attends to those of another.
     """
-    block, source, head_dim = f"blk.{layer}.", c.kv_layer(layer), c.shapes[layer].head_dim
+    block, source, head_dim = c.block(layer), c.kv_layer(layer), c.shapes[layer].head_dim
     attended = graph.buffer(c.heads * head_dim)
     gate = graph.buffer(attended.columns) if c.gated else None
     h = graph.norm(x, w.vector(block + "attn_norm.weight", c.hidden))
-    if source == layer:
+    if source == layer and not c.attends:
         queries = _queries_and_store(graph, c, w, layer, tables, h, gate)
     else:
         queries = _queries(graph, c, w, layer, tables, h)
     sinks = w.optional_vector(block + "attn_sinks.weight", c.heads)
     scale = head_dim**-0.5 if c.attention_scale is None else c.attention_scale
-    graph.attention(queries, attended, source, *_scales(scale, c.temperature, graph.context), sinks)
+    scales = _scales(scale, c.temperature, graph.context)
+    graph.attention(queries, attended, source, *scales, sinks, before=bool(c.attends))
     output = w.matrix(block + "attn_output.weight", c.hidden, attended.columns)
     bias = w.optional_vector(block + "attn_output.bias", c.hidden)
     gated = graph.gated(gate, attended, "sigmoid") if gate else graph.plain(attended)
@@ -45,7 +46,7 @@ def _queries_and_store(
     graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, h: Activation, gate: Buffer | None
 ) -> Buffer:
     """Return the turned queries; keys and values go into the layer's cache. Fill the `gate` where there is one."""
-    block, shape = f"blk.{layer}.", c.shapes[layer]
+    block, shape = c.block(layer), c.shapes[layer]
     q, kv = c.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     queries, keys, values = (graph.buffer(columns) for columns in (q, kv, kv))
     if gate:
@@ -73,7 +74,7 @@ def _queries_and_store(
 
 def _queries(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, h: Activation) -> Buffer:
     """Return the turned queries of a layer that has no keys and values of its own."""
-    block, shape = f"blk.{layer}.", c.shapes[layer]
+    block, shape = c.block(layer), c.shapes[layer]
     assert c.query_norm == "head", c.query_norm
     rows = [c.heads * shape.head_dim, *[shape.kv_heads * shape.head_dim] * 2]
     queries = graph.buffer(rows[0])
@@ -81,7 +82,8 @@ def _queries(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTa
     names = "qkv" if w.has(block + "attn_qkv.weight") else "q"
     matrices, biases = _projections(w, block, names, rows[: len(names)], c.hidden)
     graph.matmul(h, matrices[0], queries, biases[0])
-    graph.rotate(queries, c.kv_layer(layer), tables, w.vector(block + "attn_q_norm.weight", shape.head_dim))
+    norm = w.vector(block + "attn_q_norm.weight", shape.head_dim)
+    graph.rotate(queries, c.kv_layer(layer), tables, norm, before=bool(c.attends))
     return queries
 
 
@@ -121,22 +123,25 @@ def _gated_projections(w: Weights, block: str, c: Config, shape: Shape) -> Seque
 
 
 def rotary_tables(graph: Program, c: Config, w: Weights) -> list[RotaryTables]:
-    """Return the angles of every position of the context, for each layer."""
+    """Return the angles of every position of the context, for each layer.
+
+    Of an assistant, those of the position after each.
+    """
     tables: dict[Rotary, RotaryTables] = {}
     for shape in c.shapes:
         if shape.rotary not in tables:
             # The file's divisors are not for layers with windows that turn heads in a way of their own.
-            factors = None if shape.rotary.of_window else _rotary_factors(shape.rotary, w, graph.context)
-            tables[shape.rotary] = shape.rotary.tables(graph.context, factors)
+            factors = None if shape.rotary.of_window else _rotary_factors(shape.rotary, w, graph.context, c.prefix)
+            tables[shape.rotary] = shape.rotary.tables(graph.context, factors, first=int(bool(c.attends)))
     return [tables[shape.rotary] for shape in c.shapes]
 
 
-def _rotary_factors(rotary: Rotary, w: Weights, positions: int) -> NDArray[np.float32] | None:
+def _rotary_factors(rotary: Rotary, w: Weights, positions: int, prefix: str) -> NDArray[np.float32] | None:
     """Divisors of the rotary frequencies: Llama 3's, or longrope's for short or for long contexts."""
     length = rotary.dim // 2
-    factors = w.optional_vector("rope_freqs.weight", length)
+    factors = w.optional_vector(f"{prefix}rope_freqs.weight", length)
     # Phi's files have longrope's and do not name it.
-    if rotary.scaling == "longrope" or w.has("rope_factors_long.weight"):
-        kinds = [w.vector(f"rope_factors_{kind}.weight", length) for kind in ("short", "long")]
+    if rotary.scaling == "longrope" or w.has(f"{prefix}rope_factors_long.weight"):
+        kinds = [w.vector(f"{prefix}rope_factors_{kind}.weight", length) for kind in ("short", "long")]
         factors = kinds[positions > rotary.original] if factors is None else factors
     return None if factors is None else factors[:length]

@@ -171,6 +171,10 @@ class Config:
     -`logit_cap` and that where it is not 0. `final_norm` is the name of the norm before the head. With `fused_gate`, a
     feed-forward's gate and up are one tensor, ffn_up. Where `per_layer` is not 0, so many numbers of a token's own
     enter each layer (models/blocks/per_layer.py).
+
+    `assistant` are the numbers of a small model that drafts for this one (models/gemma4_assistant.py): its layers have
+    no keys and values but attend to those of this model's layers `attends`, its tensors' names begin with `prefix`, and
+    what it takes in and gives is `backbone` wide.
     """
 
     layers: int
@@ -203,12 +207,22 @@ class Config:
     fused_gate: bool = False
     per_layer: int = 0
     predicts: bool = False
+    assistant: "Config | None" = None
+    attends: tuple[int, ...] = ()
+    prefix: str = ""
+    backbone: int = 0
+
+    def block(self, layer: int) -> str:
+        """Return what the names of a layer's tensors begin with."""
+        return f"{self.prefix}blk.{layer}."
 
     def kv_layer(self, layer: int) -> int:
         """Return the layer whose keys and values this one attends to.
 
         It is itself, or where it has none the last one before `shared_kv` that has a window as it has, or has none.
         """
+        if self.attends:
+            return self.attends[layer]
         own = self.layers - self.shared_kv
         if layer < own or layer >= self.layers:
             return layer
@@ -221,6 +235,9 @@ class Config:
             return False
         # For activations of four bits, which no CPU multiplies: llama.cpp reads it and uses it on GPUs only.
         if tensor.endswith(".input_scale"):
+            return False
+        # Which part of an assistant's vocabulary a guess is looked for in: all of it is.
+        if self.assistant and tensor.startswith(f"{self.assistant.prefix}masked_embd_"):
             return False
         block = re.match(r"blk\.(\d+)\.", tensor)
         if block is None:
@@ -434,6 +451,8 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
 def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
     found = [_cache(config, layer) for layer in range(config.layers)]
+    if config.assistant:
+        return [*found, Kept(config.hidden)]
     return found + predicting(config, _cache(config, config.layers)) if config.predicts else found
 
 

@@ -22,7 +22,7 @@ def feed_forward(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -
 
 def before_down(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> tuple[Activation, Matrix]:
     """Return the product of gate and up of the normalised x, and the matrix that is to multiply it."""
-    block = f"blk.{layer}."
+    block = c.block(layer)
     h = graph.norm(x, w.vector(f"{block}{c.feed_forward_norm}.weight", c.hidden))
     width = c.feed_forward[layer]
     gate, up = gate_and_up(graph, w, h, block, width, c.hidden, fused=c.fused_gate)
@@ -31,14 +31,14 @@ def before_down(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) ->
 
 def add_to_residual(graph: Program, c: Config, w: Weights, layer: int, product: Buffer, x: Buffer) -> None:
     """x += the normalised product of a layer's feed-forward; then times the layer's factor, unless more is added."""
-    block = f"blk.{layer}."
-    factor = None if c.per_layer else layer_factor(w, layer)
+    block = c.block(layer)
+    factor = None if c.per_layer else layer_factor(w, block)
     graph.add_normalised(product, w.vector(block + "post_ffw_norm.weight", c.hidden), x, factor)
 
 
-def layer_factor(w: Weights, layer: int) -> NDArray[np.float32] | None:
+def layer_factor(w: Weights, block: str) -> NDArray[np.float32] | None:
     """Return the one number that the rows are multiplied by behind a layer, where the file has one."""
-    return w.optional_vector(f"blk.{layer}.layer_output_scale.weight", 1)
+    return w.optional_vector(block + "layer_output_scale.weight", 1)
 
 
 def gate_and_up(

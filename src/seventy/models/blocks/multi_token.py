@@ -61,8 +61,8 @@ def predict(graph: Program, c: Config, w: Weights, head: tuple[Matrix, Matrix], 
     )
     tokens, x = graph.buffer(c.hidden), graph.buffer(c.hidden)
     graph.embed(embedding, tokens, c.embedding_scale)
-    norms = [w.vector(f"{block}{name}.weight", c.hidden) for name in ("enorm", "hnorm")]
-    joined = graph.join(tokens, norms[0], norms[1])
+    norms = w.vector(f"{block}enorm.weight", c.hidden), w.vector(f"{block}hnorm.weight", c.hidden)
+    joined = graph.join(tokens, norms)
     graph.matmul(graph.plain(joined), w.matrix(f"{block}eh_proj.weight", c.hidden, 2 * c.hidden), x)
     layer(c.layers, x)
     own = f"{block}shared_head_norm.weight"

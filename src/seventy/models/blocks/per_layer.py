@@ -21,11 +21,11 @@ def per_layer_inputs(graph: Program, c: Config, w: Weights, x: Buffer) -> tuple[
 
 def add_per_layer(graph: Program, c: Config, w: Weights, layer: int, inputs: tuple[Buffer, Buffer], x: Buffer) -> None:
     """x += the norm of proj(gelu(gate x) * the layer's input); then times the layer's factor, where there is one."""
-    block, width = f"blk.{layer}.", c.per_layer
+    block, width = c.block(layer), c.per_layer
     norm = w.vector("per_layer_proj_norm.weight", width)
     # Stands before the product and so runs beside it.
     own = graph.mixed(*inputs, layer * width, norm, (width**0.5, c.hidden**-0.5))
     gate, product = graph.buffer(width), graph.buffer(c.hidden)
     graph.matmul(graph.plain(x), w.matrix(block + "inp_gate.weight", width, c.hidden), gate)
     graph.matmul(graph.gated(gate, own, "geglu"), w.matrix(block + "proj.weight", c.hidden, width), product)
-    graph.add_normalised(product, w.vector(block + "post_norm.weight", c.hidden), x, layer_factor(w, layer))
+    graph.add_normalised(product, w.vector(block + "post_norm.weight", c.hidden), x, layer_factor(w, block))

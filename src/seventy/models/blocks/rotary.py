@@ -103,13 +103,13 @@ class Rotary:
         stretch = 1 + 0.1 * math.log(self.factor) if self.scaling == "yarn" else 1.0
         return self.lengthening * stretch
 
-    def tables(self, positions: int, factors: NDArray[np.float32] | None = None) -> RotaryTables:
-        """For contexts of up to `positions`."""
+    def tables(self, positions: int, factors: NDArray[np.float32] | None = None, first: int = 0) -> RotaryTables:
+        """For contexts of up to `positions`, counted from `first`."""
         frequencies = self.frequencies(factors)
 
-        def table(rows: int, step: int, length: float) -> NDArray[np.float32]:
-            angles = (np.arange(rows) * step)[:, None] * frequencies
+        def table(rows: int, step: int, length: float, first: int = 0) -> NDArray[np.float32]:
+            angles = (first + np.arange(rows) * step)[:, None] * frequencies
             return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * length).astype(np.float32)
 
-        coarse, fine = table(-(-positions // STEP), STEP, self.length), table(STEP, 1, 1.0)
+        coarse, fine = table(-(-positions // STEP), STEP, self.length, first), table(STEP, 1, 1.0)
         return RotaryTables(coarse, fine, self.dim, self.interleaved)
