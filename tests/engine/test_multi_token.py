@@ -14,7 +14,7 @@ from seventy.engine.drafts import Drafts
 from seventy.engine.footprint import least_and_full
 from seventy.engine.model import Model, Segment, Step
 from seventy.engine.multi_token import BlockDrafter
-from seventy.engine.passes import Counts, Worth
+from seventy.engine.passes import Counts, PassDrafter, Worth
 from seventy.engine.request import Finished
 from tests.engine.test_drafts import SAMPLINGS, always
 from tests.engine.test_scheduler import Asked, alone, prompt, together
@@ -49,11 +49,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Oracle:
     """Lets the block guess what will be written, but for every fourth guess, whatever it expects."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, texts: list[list[int]]) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, texts: list[list[int]], drafter: type[PassDrafter] = BlockDrafter
+    ) -> None:
         self.texts, self.asked = texts, 0
-        patch.setattr(BlockDrafter, "_ours", lambda drafter, logits: self.logits(drafter, logits))
+        patch.setattr(drafter, "_ours", lambda drafter, logits: self.logits(drafter, logits))
 
-    def logits(self, drafter: BlockDrafter, logits: np.ndarray) -> np.ndarray:
+    def logits(self, drafter: PassDrafter, logits: np.ndarray) -> np.ndarray:
         self.asked += 1
         known = [*drafter._generation.tokens, *drafter.guesses]
         text = next((text for text in self.texts if text[: len(known)] == known), known)

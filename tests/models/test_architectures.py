@@ -64,7 +64,8 @@ def test_every_architecture_is_among_the_cases() -> None:
     families = (test_mixtures, test_latent_attention, test_gemma, test_hybrids, test_convolutions, test_phi)
     others = {name for module in families for name in module.FAMILIES}
     names = {architecture for architecture, _, _ in CASES.values()} | {name.replace("_", "-") for name in others}
-    assert names == set(architectures())
+    # One that runs beside others only: tests/models/test_gemma4_assistant.py.
+    assert names == set(architectures()) - {"gemma4-assistant"}
 
 
 FORMATS = [format.name for format in formats().values()]

@@ -43,7 +43,8 @@ Draft = Annotated[
     str,
     typer.Option(
         help=f"Guess tokens so that a step may write several, the same text: {', '.join(CHOICES)} (the model's own "
-        f"block of multi-token prediction), or the name or file of a small model of the same vocabulary."
+        f"block of multi-token prediction), or the name or file of a small model of the same vocabulary, or of "
+        f"Gemma 4's assistant."
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
@@ -105,9 +106,10 @@ def locate_draft(draft: str) -> str:
 
 def say_draft(llm: LLM, draft: str) -> None:
     """A line on stderr where a draft model was found on this disk that nobody named."""
-    if llm.draft_model and llm.draft_path and draft == "auto":
+    if llm.draft_path and draft == "auto":
+        nbytes = llm.draft_model.weight_bytes if llm.draft_model else llm.draft_path.stat().st_size
         say(
-            f"{llm.draft_path.name} ({size(llm.draft_model.weight_bytes)}) is on this disk and drafts while that "
+            f"{llm.draft_path.name} ({size(nbytes)}) is on this disk and drafts while that "
             f"pays; without: --draft lookup"
         )
 

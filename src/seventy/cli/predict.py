@@ -32,7 +32,7 @@ def predict(
     weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
     weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,
     engine: Annotated[str, typer.Option(help="llama.cpp or seventy.")] = "llama.cpp",
-    draft: Annotated[str | None, typer.Option(help="A draft model's name, as pull takes it.")] = None,
+    draft: Annotated[str | None, typer.Option(help="A draft model's name, as pull takes it, or its file.")] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens already in the KV cache.")] = 1000,
     users: Annotated[int, typer.Option(min=1, help="Users whose answers are written at once.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads (default: every core).")] = None,
@@ -41,7 +41,7 @@ def predict(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Predict decode and prefill speed of a model on a CPU machine: low, mid, high, and why."""
-    from seventy.plan import answers, drafts, low_bits, wanted
+    from seventy.plan import answers, drafts, low_bits, runs, wanted
     from seventy.plan import here as this
     from seventy.plan.owned import machine_from_words
     from seventy.plan.roofline import predict as roofline
@@ -62,6 +62,8 @@ def predict(
     small = wanted.wanted(draft, quant) if draft is not None else None
     if small is not None and (engine != "seventy" or users > 1):
         raise SeventyError("--draft is predicted for --engine seventy and one user.")
+    if small is not None and small.architecture == runs.ASSISTANT and want.architecture != "gemma4":
+        raise SeventyError(f"--draft {draft} drafts for Gemma 4 only, and {want.load.name} is another model.")
     found = roofline(machine, want.load, context, engine, threads, users=users)
     if json_out:
         reason = want.reason(machine)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from seventy import models
+from seventy.engine.assistant import is_assistant
 from seventy.engine.draft_model import compare
 from seventy.engine.drafts import CHOICES
 from seventy.engine.footprint import least_and_full
@@ -81,7 +82,8 @@ def found(
 ) -> Path | None:
     """Return the file of a model on this disk that may draft for the one at `path`; None where there is none.
 
-    Both must fit into the memory that is free now, or into `memory` bytes of it, with a cache for a whole text.
+    One that was made for that model is taken before any other (engine/assistant.py). Both must fit into the memory that
+    is free now, or into `memory` bytes of it, with a cache for a whole text.
     """
     nbytes = local.Local(Path(path), "a file").nbytes
     if nbytes < _LEAST_BYTES:
@@ -94,6 +96,11 @@ def found(
             continue
         # What cannot be read or run, or has other tokens, does not draft.
         with contextlib.suppress(SeventyError, OSError):
+            if is_assistant(model.path):
+                if least_and_full(path, context, sequences, kv, assistant=model.path)[0] <= _room(memory):
+                    check(path, kv, assistant=model.path)
+                    return Path(model.path)
+                continue
             compare(path, model.path)
             if least_and_full(model.path, context, 1, kv)[1] <= room:
                 check(model.path, kv)

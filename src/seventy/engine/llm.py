@@ -119,9 +119,10 @@ class LLM:
     read beside them. `chat_template` is a template, or the name of one, to take instead of the file's. `draft` says
     whence tokens are guessed so that a step may write several, which changes no text: `off`; `lookup`, what stood in
     this text or others before; `mtp`, the file's own block of multi-token prediction, beside lookup; the file or name
-    of a small model of the same vocabulary, or of an assistant that was made for this one, beside lookup; or `auto`, which is lookup and that block where the file has
-    one, else, for a model of 4 GB and more, a small one that is on this disk and fits. Guesses are made only while they
-    pay. `disk` is a folder and how much it may hold, for what the cache has no room for and for the next run.
+    of a small model of the same vocabulary, or of an assistant that was made for this one, beside lookup; or `auto`,
+    which is lookup and that block where the file has one, else, for a model of 4 GB and more, a small one that is on
+    this disk and fits. Guesses are made only while they pay. `disk` is a folder and how much it may hold, for what the
+    cache has no room for and for the next run.
     Raises SeventyError for a file that cannot be used or does not fit.
     """
 
@@ -147,11 +148,10 @@ class LLM:
         self._chat: ChatFormat | None = None
         self.draft_model: Model | None = None
         small = draft_choice.named(draft)
-        assistant = small if small and is_assistant(small) else None
         mtp = draft_choice.multi_token(path, draft, context, sequences, kv, memory)
         if draft == "auto" and not mtp:
             small = draft_choice.found(path, context, sequences, kv, memory)
-        self.draft_path = small
+        self.draft_path, assistant = small, small if small and is_assistant(small) else None
         vocabularies = compare(path, small) if small and not assistant else None
         left = None
         if vocabularies and small:

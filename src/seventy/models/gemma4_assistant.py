@@ -70,8 +70,8 @@ def beside(model: Config, metadata: Mapping[str, Any], draft: Mapping[str, Any])
         attends.append(known[-1])
     if own.backbone != model.hidden:
         raise SeventyError(f"it is for models {own.backbone} wide, and this one is {model.hidden} wide")
-    ours, theirs = (list(each.get("tokenizer.ggml.tokens") or ()) for each in (draft, metadata))
-    if own.vocabulary != model.vocabulary or ours != theirs:
+    tokens, known_tokens = (list(each.get("tokenizer.ggml.tokens") or ()) for each in (draft, metadata))
+    if own.vocabulary != model.vocabulary or tokens != known_tokens:
         raise SeventyError(f"its {own.vocabulary} tokens are not the {model.vocabulary} of the model")
     return replace(model, assistant=replace(own, attends=tuple(attends)))
 

@@ -376,7 +376,8 @@ def gguf_load(file: "Source") -> Load:
         return float(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else otherwise
 
     experts, used = number("expert_count", 0), number("expert_used_count", 0)
-    layers = int(number("block_count", 0) - number("nextn_predict_layers", 0))
+    # An assistant calls all its blocks so.
+    layers = int(number("block_count", 0) - number("nextn_predict_layers", 0) or number("block_count", 0))
     total = expert = table = elements = expert_elements = idle = idle_elements = 0.0
     for tensor in file.tensors.values():
         size, count = float(tensor.nbytes), 1.0

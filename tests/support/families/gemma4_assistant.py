@@ -29,7 +29,7 @@ def write(
         w.keys({
             "block_count": layers, "nextn_predict_layers": layers, "embedding_length": HIDDEN, "context_length": 2048,
             "embedding_length_out": backbone, "feed_forward_length": WIDTH, "attention.head_count": heads,
-            "attention.head_count_kv": 2, "attention.key_length": head_dim, "attention.value_length": head_dim,
+            "attention.head_count_kv": 1, "attention.key_length": head_dim, "attention.value_length": head_dim,
             "attention.key_length_swa": HEAD_DIM_WINDOWED, "attention.value_length_swa": HEAD_DIM_WINDOWED,
             "attention.layer_norm_rms_epsilon": 1e-6, "attention.sliding_window": window,
             "attention.sliding_window_pattern": list(pattern), "attention.shared_kv_layers": layers,
