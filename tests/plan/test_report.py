@@ -36,10 +36,23 @@ def test_rows_carry_numbers_to_sort_by(plan: Plan) -> None:
     assert len(prices) >= 8
 
 
+def test_the_best_begins_with_price_and_speed_and_sums_its_bill(plan: Plan) -> None:
+    best = report.html(plan, "en").split("<section>")[1]
+    build = plan.ranked[0].build
+    speed = f"{build.prediction.decode.mid:.3g} tok/s"
+    assert best.index("CNY</b>") < best.index(speed) < best.index(build.platform.name) < best.index("<table")
+    memory = next(part for part in build.parts if part.count > 1)
+    assert f"<small>{memory.count} x " in best and f"{memory.bounds[0]:,.0f}" in best
+    assert best.count("<tr>") == len(build.parts) + 1 and best.count("<tfoot>") == 1
+    assert "https://" not in best
+
+
 def test_nearest_is_reported_where_nothing_fits() -> None:
     found = shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"), Wishes(budget=300),
                  Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
-    assert "Nothing meets all of this" in report.html(found, "en")
+    page = report.html(found, "en")
+    assert "Nothing meets all of this" in page
+    assert (found.instead is None) == ("Within the same limits" not in page)
 
 
 @pytest.mark.parametrize("top", [0.37, 1.0, 4.2, 99, 20000])

@@ -147,7 +147,8 @@ class Market:
                 continue
             near_gb, near, rate = min(sized, key=lambda one: (max(one[0] / gb, gb / one[0]), one[1].each))
             low, high = (bound * rate / near_gb for bound in bounds(near))
-            formula = (f"{low:.3g} to {high:.3g} {self.currency} a GB of {near_gb:g} GB {standing} ({near.date}, "
+            each = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            formula = (f"{each} {self.currency} a GB of {near_gb:g} GB {standing} ({near.date}, "
                        f"carried), x {widen[0]:g} to {widen[1]:g}")  # fmt: skip
             row = self._row(near, f"{mem_type} {form}", gb * low * widen[0], gb * high * widen[1], formula)
             # What was carried already is not carried again.

@@ -1,6 +1,7 @@
 """The plan as one HTML file: sortable table, SVG charts, no network, English or Chinese."""
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -8,20 +9,12 @@ from string import Template
 
 from seventy.catalog.book import PriceBook
 from seventy.errors import SeventyError
+from seventy.plan.bill import money, part_price, part_source, price_range
 from seventy.plan.builds import short_cpu
 from seventy.plan.cost import Usage
 from seventy.plan.rank import Offer, front, unique
 from seventy.plan.shop import Plan
-from seventy.plan.show import (
-    best_text,
-    census_text,
-    headline,
-    lower_text,
-    money,
-    nearest_text,
-    noise_word,
-    shown_builds,
-)
+from seventy.plan.show import about, census_text, headline, instead_text, nearest_text, noise_word, shown_builds
 from seventy.plan.words import number, say
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
@@ -136,17 +129,50 @@ def row(offer: Offer, on_front: bool, lang: str, labels: Sequence[str]) -> str:
     return f'<tr class="{"front" if on_front else ""}">{shown}</tr>'
 
 
+def chosen(plan: Plan, lang: str) -> str:
+    """The best build: price and speed, its bill with a sum a part, and what to know of it."""
+    build, currency = plan.ranked[0].build, plan.book.currency
+    decode = build.prediction.decode
+    rows = []
+    for part in build.parts:
+        each, total = part_price(part)
+        pieces = f'<small>{part.count} x {each}</small>' if part.count > 1 and each else ""
+        source = escape(_hosts(part_source(part, currency, lang, room=200)))
+        rows.append(f'<tr><td>{part.count} x {escape(part.label)}<small>{source}</small></td>'
+                    f'<td>{escape(total or say("d_no_price", lang))}{pieces}</td></tr>')  # fmt: skip
+    total = price_range(build) + ("+" if build.blanks else "")
+    rows.append(f'<tfoot><tr><td>{escape(say("d_total", lang))}, {currency}</td><td>{total}</td></tr></tfoot>')
+    unit = escape(say("p_unit", lang))
+    return (f'<p class="figures"><b>{total} {currency}</b> <b>{number(decode.mid)} {unit}</b></p>'
+            f'<p class="named">{escape(build.name)}'
+            f"<small>{number(decode.low)} - {number(decode.high)} {unit}</small></p>"
+            f'<table class="bill">{"".join(rows)}</table>{listed(about(plan, lang))}')  # fmt: skip
+
+
+def _hosts(text: str) -> str:
+    """The text with the host alone of each address: a phone's line holds no more."""
+    return re.sub(r"https?://(?:www\.)?([^/\s;)]+)[^\s;),]*", r"\1", text)
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Lines as a list: those that begin with "!" are warnings, those with "-" belong to the one before."""
+    kinds = {"!": "stale", "-": "under"}
+    items = (f'<li class="{kinds.get(line.strip()[:1], "")}">{escape(_hosts(line.strip().lstrip("!- ")))}</li>'
+             for line in lines)  # fmt: skip
+    return f'<ul>{"".join(items)}</ul>'
+
+
 def report(
-    title: str, headline: str, best_lines: str, census: str, ranked: Sequence[Offer], shown: Sequence[Offer],
+    title: str, headline: str, best: str, census: str, ranked: Sequence[Offer], shown: Sequence[Offer],
     front: Sequence[Offer], usage: Usage, book: PriceBook, lang: str,
 ) -> str:  # fmt: skip
-    """The whole file. `ranked` leads the cost chart, `shown` fills table and dots, `best_lines` is plain text."""
+    """The whole file. `ranked` leads the cost chart, `shown` fills table and dots, `best` is HTML."""
     template = Template((files("seventy.plan") / "report.html").read_text(encoding="utf-8"))
     years, legend = years_chart(ranked[: len(LINES)], book, lang)
     heads = ("c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",
              "c_kwh", "c_years", "c_million", "c_litres", "c_noise")  # fmt: skip
     labels = [say(key, lang, {"years": f"{usage.years:g}"}) for key in heads]
-    best = {id(offer) for offer in front}
+    on_front = {id(offer) for offer in front}
     paragraphs = [f'<p class="{"stale" if line.startswith("!") else "soft"}">{escape(line.lstrip("! "))}</p>'
                   for line in headline.splitlines()]  # fmt: skip
     return template.substitute(
@@ -155,10 +181,10 @@ def report(
         on_front=escape(say("r_on_front", lang)), off_front=escape(say("r_off_front", lang)),
         years_title=escape(say("r_years", lang)), years_chart=years, years_legend=legend,
         best_title=escape(say("r_best", lang)),
-        best="".join(f"<li>{escape(line.strip())}</li>" for line in best_lines.splitlines()),
-        all_title=escape(say("r_all", lang)), sort_hint=escape(say("r_sort", lang) + " " + say("t_marks", lang)),
+        best=best,
+        all_title=escape(say("r_all", lang)), sort_hint=escape(say("r_sort", lang)), marks=escape(say("t_marks", lang)),
         head="".join(f'<th><button type="button">{escape(label)}</button></th>' for label in labels),
-        rows="\n".join(row(offer, id(offer) in best, lang, labels) for offer in shown[:MOST_ROWS]),
+        rows="\n".join(row(offer, id(offer) in on_front, lang, labels) for offer in shown[:MOST_ROWS]),
         how=escape(say("r_how", lang)), census=escape(census.replace("\n", " ")),
     )  # fmt: skip
 
@@ -169,12 +195,14 @@ def html(plan: Plan, lang: str) -> str:
     shown = unique([*plan.ranked, *plan.front]) if plan.kept else list(plan.nearest) or lower
     if not shown:
         raise SeventyError(say("n_none", lang))
-    chosen = best_text(plan, lang) if plan.ranked else nearest_text(plan.nearest, plan.book, lang)
-    if plan.lower:
-        chosen = "\n".join([chosen, *lower_text(*plan.lower, plan.book, lang)])
+    if plan.ranked:
+        best = chosen(plan, lang)
+    else:
+        nearest = nearest_text(plan.nearest, plan.book, lang).splitlines()
+        best = listed([*nearest, *(line for block in instead_text(plan, lang) for line in block.splitlines())])
     return report(
         say("r_title", lang, {"model": f"{plan.load.name} {plan.load.quant}"}),
-        headline(plan.load, plan.book, lang, builds=shown_builds(plan)), chosen,
+        headline(plan.load, plan.book, lang, builds=shown_builds(plan)), best,
         census_text(plan.census, len(plan.kept), plan.seconds, lang),
         plan.ranked or shown, shown, plan.front or front(shown), plan.usage, plan.book, lang,
     )  # fmt: skip

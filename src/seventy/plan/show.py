@@ -1,22 +1,22 @@
 """A plan for a terminal: headline, table, the best build in full, the front, and what was left out."""
 
 import datetime
-import re
 from collections.abc import Sequence
 
 from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.book import CARRY_MONTHS, LATER_MONTHS, REGIONS, STALE_MONTHS, PriceBook
 from seventy.catalog.inflation import last_month
-from seventy.catalog.prices import Part, months
+from seventy.catalog.prices import months
 from seventy.plan import drafts
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
+from seventy.plan.bill import money, part_line, price_range
 from seventy.plan.builds import Build, Census, short_cpu
 from seventy.plan.cost import Usage
 from seventy.plan.low_bits import loss_text
-from seventy.plan.rank import Offer, Wishes
+from seventy.plan.rank import Offer
 from seventy.plan.roofline import PROMPT_TOKENS, Load, Prediction, predict
 from seventy.plan.shop import Plan
-from seventy.plan.tables import clip, table, terminal_width
+from seventy.plan.tables import table, terminal_width
 from seventy.plan.words import number, say
 from seventy.sizes import size
 
@@ -55,17 +55,6 @@ def source_months(builds: Sequence[Build]) -> list[str]:
     return sorted({row.date for row in rows if not (row.inferred and row.category == "ram")})
 
 
-def money(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else number(value)
-
-
-def price_range(build: Build) -> str:
-    """The price of a build, as a range where a part's price is one, was carried or inferred."""
-    if not build.uncertain:
-        return money(build.price)
-    return f"{money(build.price_low)} - {money(build.price_high)}"
-
-
 def noise_word(noise: str, lang: str) -> str:
     return say("noise_" + (noise or "unknown"), lang)
 
@@ -99,50 +88,14 @@ def offers_table(offers: Sequence[Offer], usage: Usage, lang: str, room: int | N
     return table([head[i] for i in kept], shown, "".join(sides[i] for i in kept), room)
 
 
-def part_line(part: Part, currency: str, lang: str) -> str:
-    """A line of the bill: price now, where it comes from, and how it was carried or inferred."""
-    row = part.price
-    if row is None or part.each is None:
-        return f"  {part.count} x {part.label}: {say('d_no_price', lang)}"
-    low, high = (bound / part.count for bound in part.bounds)
-    price = money(part.each) if part.certain else f"{money(low)} - {money(high)}"
-    condition = say("cond_" + row.condition, lang) + ", " if row.condition in ("new", "used") else ""
-    said = f"{condition}{row.date}, {clip(row.source, 70)}"
-    if row.inferred:
-        said = say("d_inferred", lang, {"formula": formula(row.source, lang)})
-    elif part.carried:
-        said += "; " + say("d_carried", lang, {"then": money(row.each), "factor": part.factor.mid,
-                                               "now": money(part.each), "currency": currency})  # fmt: skip
-    old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months and not part.carried else ""
-    return f"  {part.count} x {part.label}: {price} {currency} ({said}){old}"
-
-
-# The words of a formula of catalog/inferred.py, in Chinese.
-_FORMULA_ZH = (
-    (r"([\d.]+(?: to [\d.]+)?) (\w+) a GB of (.+?) \(([\d-]+), carried\)", r"\3 每 GB \1 \2（\4，已折算）"),
-    (r"([\d.]+(?: to [\d.]+)?) (\w+) in (\w+) \(([\d-]+)\)", r"\3 市场 \1 \2（\4）"),
-    (r" in (US|CN|EU|UK)\b", r"（\1 市场）"), (r"\) x ", "）× "), (r", x ", "，× "), (r" x ", " × "), (r" to ", " 至 "),
-)  # fmt: skip
-
-
-def formula(text: str, lang: str) -> str:
-    """How a price was inferred, in the language of the answer."""
-    for pattern, words in _FORMULA_ZH if lang == "zh" else ():
-        text = re.sub(pattern, words, text)
-    return text
-
-
-def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBook, engine: str, lang: str) -> str:
-    """The chosen build in full."""
+def about(plan: Plan, lang: str) -> list[str]:
+    """The chosen build after its bill: speed, power, body, room to grow, then what to know, marked with "!"."""
+    offer, usage, book, load = plan.ranked[0], plan.usage, plan.book, plan.load
     build, cost, found = offer.build, offer.cost, offer.build.prediction
     have, total = build.channels
-    lines = [say("d_title", lang, {"name": build.name, "price": price_range(build), "currency": book.currency,
-                                        "speed": found.decode.mid, "low": found.decode.low,
-                                        "high": found.decode.high})]
-    lines += [part_line(part, book.currency, lang) for part in build.parts]
-    lines.append(say("d_speed", lang, {
+    lines = [say("d_speed", lang, {
         "decode": found.decode.mid, "low": found.decode.low, "high": found.decode.high, "prefill": found.prefill.mid,
-        "first": found.first_token_s.mid, "have": have, "total": total}))  # fmt: skip
+        "first": found.first_token_s.mid, "have": have, "total": total})]  # fmt: skip
     if found.users > 1:
         lines.append(household(found, lang))
     lines += drafts.lines(found, lang)
@@ -155,9 +108,8 @@ def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBo
                                          "power": money(cost.million_tokens_electricity)})
                  + api_text(load, book, lang))  # fmt: skip
     body = build.platform
-    lines.append(say("d_body", lang, {
-        "noise": noise_word(body.noise_class, lang),
-        "litres": f"{body.volume_l:g}" if body.volume_l else say("unknown", lang)}))  # fmt: skip
+    litres = say("d_litres", lang, {"litres": f"{body.volume_l:g}"}) if body.volume_l else say("d_no_litres", lang)
+    lines.append(say("d_body", lang, {"noise": noise_word(body.noise_class, lang), "litres": litres}))
     more = growth(build, book)
     second = ""
     if more.second_cpu:
@@ -173,8 +125,8 @@ def detail(offer: Offer, load: Load, wishes: Wishes, usage: Usage, book: PriceBo
         lines.append(say("d_gpu", lang, {"low": money(more.gpu_low), "high": money(more.gpu_high),
                                          "currency": more.gpu_currency, "idle": P106_IDLE_W,
                                          "load": P106_LOAD_W}))  # fmt: skip
-    lines += ["! " + say(key, lang, values) for key, values in notes(offer, load, wishes, book, engine)]
-    return "\n".join(lines)
+    lines += ["! " + say(key, lang, values) for key, values in notes(offer, load, plan.wishes, book, plan.engine)]
+    return lines + boxes(plan, lang)
 
 
 def household(found: Prediction, lang: str) -> str:
@@ -288,17 +240,26 @@ def text(plan: Plan, lang: str, top: int) -> str:
         early = bool(since) and months(plan.book.month) + LATER_MONTHS < months(since)
         blocks.append(say("n_early", lang, {"region": plan.book.region, "month": since}) if early else (
             say("n_none", lang)))  # fmt: skip
-    if plan.lower is not None:
-        blocks.append("\n".join(lower_text(*plan.lower, plan.book, lang)))
+    blocks += instead_text(plan, lang)
+    blocks.append(census_text(plan.census, len(plan.kept), plan.seconds, lang))
+    return "\n\n".join(blocks)
+
+
+def instead_text(plan: Plan, lang: str) -> list[str]:
+    """What meets the wishes instead: fewer bits of the same model, another model."""
+    blocks = ["\n".join(lower_text(*plan.lower, plan.book, lang))] if plan.lower is not None else []
     if plan.instead is not None:
         offer, model = plan.instead
         blocks.append(say("n_instead", lang, {
             **model.values, "speed": model.prediction.decode.mid, "name": offer.build.name,
             "price": price_range(offer.build), "currency": plan.book.currency}))  # fmt: skip
-    blocks.append(census_text(plan.census, len(plan.kept), plan.seconds, lang))
-    return "\n\n".join(blocks)
+    return blocks
 
 
 def best_text(plan: Plan, lang: str) -> str:
-    text = detail(plan.ranked[0], plan.load, plan.wishes, plan.usage, plan.book, plan.engine, lang)
-    return "\n".join([text, *boxes(plan, lang)])
+    """The chosen build in full."""
+    build, currency = plan.ranked[0].build, plan.book.currency
+    decode = build.prediction.decode
+    title = say("d_title", lang, {"name": build.name, "price": price_range(build), "currency": currency,
+                                  "speed": decode.mid, "low": decode.low, "high": decode.high})  # fmt: skip
+    return "\n".join([title, *(part_line(part, currency, lang) for part in build.parts), *about(plan, lang)])

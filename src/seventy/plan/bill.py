@@ -1,0 +1,70 @@
+"""The bill of a build: what each part costs, where its price comes from, and the sum."""
+
+import re
+
+from seventy.catalog.prices import Part
+from seventy.plan.builds import Build
+from seventy.plan.tables import clip
+from seventy.plan.words import number, say
+
+
+def money(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else number(value)
+
+
+def price_range(build: Build) -> str:
+    """The price of a build, as a range where a part's price is one, was carried or inferred."""
+    if not build.uncertain:
+        return money(build.price)
+    return f"{money(build.price_low)} - {money(build.price_high)}"
+
+
+def part_price(part: Part) -> tuple[str, str]:
+    """The price of one piece and of all of them, as ranges where they are; blank where no price is known."""
+    if part.each is None:
+        return "", ""
+    low, high = part.bounds
+    if part.certain:
+        return money(part.each), money(part.count * part.each)
+    return f"{money(low / part.count)} - {money(high / part.count)}", f"{money(low)} - {money(high)}"
+
+
+def part_source(part: Part, currency: str, lang: str, room: int = 70) -> str:
+    """Where a price comes from, how it was carried or inferred, and how old it is."""
+    row = part.price
+    if row is None:
+        return ""
+    condition = say("cond_" + row.condition, lang) + ", " if row.condition in ("new", "used") else ""
+    said = f"{condition}{row.date}, {clip(row.source, room)}"
+    if row.inferred:
+        said = say("d_inferred", lang, {"formula": formula(row.source, lang)})
+    elif part.carried:
+        now = money(row.each * part.factor.mid)
+        said += "; " + say("d_carried", lang, {"then": money(row.each), "factor": part.factor.mid, "now": now,
+                                               "currency": currency})  # fmt: skip
+    old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months and not part.carried else ""
+    return f"({said}){old}"
+
+
+def part_line(part: Part, currency: str, lang: str) -> str:
+    """A line of the bill for a terminal: the price of one, the sum of several, where it comes from."""
+    each, total = part_price(part)
+    if not each:
+        return f"  {part.count} x {part.label}: {say('d_no_price', lang)}"
+    sum_of = say("d_sum", lang, {"total": total, "currency": currency}) if part.count > 1 else ""
+    return f"  {part.count} x {part.label}: {each} {currency}{sum_of} {part_source(part, currency, lang)}"
+
+
+# The words of a formula of catalog/inferred.py, in Chinese.
+_FORMULA_ZH = (
+    (r"([\d.]+(?: to [\d.]+)?) (\w+) a GB of (.+?) \(([\d-]+), carried\)", r"\3 每 GB \1 \2（\4，已折算）"),
+    (r"([\d.]+(?: to [\d.]+)?) (\w+) in (\w+) \(([\d-]+)\)", r"\3 市场 \1 \2（\4）"),
+    (r" in (US|CN|EU|UK)\b", r"（\1 市场）"), (r"\) x ", "）× "), (r", x ", "，× "), (r" x ", " × "), (r" to ", " 至 "),
+)  # fmt: skip
+
+
+def formula(text: str, lang: str) -> str:
+    """How a price was inferred, in the language of the answer."""
+    for pattern, words in _FORMULA_ZH if lang == "zh" else ():
+        text = re.sub(pattern, words, text)
+    return text
