@@ -83,7 +83,7 @@ class Result:
     experts: float | None
 
     def memory_share(self, machine: Profile) -> float:
-        """Of the memory's limit: the median over the repeats, each beside what memory gave just before it."""
+        """Return the median over repeats of achieved bandwidth divided by the bandwidth measured just before."""
         speeds = self.tokens_per_second
         known = [machine.read_bandwidth_gbs] * len(speeds.values)
         limits = self.read_limit_gbs.values if self.read_limit_gbs else known
@@ -97,10 +97,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What was run; `format_bytes` are the bytes of its matrices by tensor type, `whole_layers` those it should have.
+    """The model that was run; `format_bytes` are the bytes of its matrices by tensor type, `whole_layers` its full
+    number of layers.
 
-    A token reads `token_bytes` of the matrices, and uses `experts_used` of `experts` in a layer of them; both are 0 of
-    a dense model. `synthetic` is true of random weights.
+    Per token `token_bytes` of the matrices are read, and `experts_used` of `experts` in each layer that has them; both
+    are 0 for a dense model. `synthetic` means random weights.
     """
 
     architecture: str
@@ -127,7 +128,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """Who counted: `wall` (a constant power, in `watts`) or `rapl`; the tariff is the user's."""
+    """The source of energy figures: `wall` (a constant power, in `watts`) or `rapl`. The tariff is the user's."""
 
     source: str
     watts: float | None
@@ -168,18 +169,18 @@ class Card:
         return None if 2 * floats > self.weight_bytes else self.machine.int8_gops.get(wide_name(self.isa))
 
     def text(self) -> str:
-        """As JSON."""
+        """Encode the card as JSON."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
 def anonymous(profile: Profile) -> Profile:
-    """The profile without the names its board gives to slots."""
+    """Return the profile without the names that the board gives to its slots."""
     slots = tuple(replace(slot, name="") for slot in profile.slots.slots)
     return replace(profile, slots=replace(profile.slots, slots=slots))
 
 
 def write(card: Card, path: Path) -> None:
-    """Raises SeventyError where the card would be refused by `read`, or cannot be written."""
+    """Write a card. Raises SeventyError if `read` would refuse it or it cannot be written."""
     _refuse(card, path)
     try:
         path.write_text(card.text(), encoding="utf-8")
@@ -188,7 +189,7 @@ def write(card: Card, path: Path) -> None:
 
 
 def read(path: Path) -> Card:
-    """A card from its file. Raises SeventyError for whatever is not one."""
+    """Read a card from a file. Raises SeventyError if it is invalid."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(data, dict) and "version" in data and data["version"] != VERSION:
@@ -211,7 +212,7 @@ def _refuse(card: Card, path: Path) -> None:
 
 
 def problems(card: Card) -> Iterator[str]:
-    """What is wrong with a card, if anything."""
+    """Yield what is wrong with a card."""
     if card.version != VERSION:
         yield f"its version is {card.version}, not {VERSION}"
     try:

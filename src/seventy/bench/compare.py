@@ -13,7 +13,7 @@ from seventy.formats import by_name
 
 
 def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
-    """A column for each card, a row for each task; ratios are to the first card, of the same model only."""
+    """Make a table with a column per card and a row per task. Ratios are to the first card, for the same model only."""
     table = Table()
     table.add_column("")
     for name in names:
@@ -40,10 +40,10 @@ def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
 
 
 def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
-    """The card as a row of catalog/data/measurements.csv; who it comes from and where it lies is not in the card.
+    """Convert a card to a row of catalog/data/measurements.csv; its source is not in the card and must be given.
 
-    It is of what ran: where layers were left out, of those that were there. Decoding is that of the least depth.
-    Random weights and a CPU inside a virtual machine are said.
+    The row describes what ran: only the layers that were present, and decoding at the smallest depth. It notes random
+    weights and CPUs in virtual machines.
     """
     slots, shape = card.machine.slots, card.model
     decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
@@ -89,7 +89,7 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
 
 
 def as_csv(rows: Sequence[Measurement]) -> str:
-    """Lines to be added to measurements.csv."""
+    """Format rows as lines of measurements.csv."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(Measurement.__dataclass_fields__), lineterminator="\n")
     for row in rows:
@@ -129,7 +129,7 @@ def model_words(card: Card) -> str:
 
 
 def quant_words(card: Card) -> str:
-    """The tensor type most of it has."""
+    """Return the tensor type of most of the model's bytes."""
     return max(card.model.format_bytes, key=lambda name: card.model.format_bytes[name])
 
 

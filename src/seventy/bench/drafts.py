@@ -79,10 +79,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What drafts did to one kind of text: tokens a second of each run with and without, guesses and those right.
+    """The effect of drafts on one kind of text: tokens per second of each run with and without, guesses made and
+    accepted.
 
-    `passes` is the promise as the log of steps has it: seconds of the steps, by the median of their rows, and of
-    drafting, beside one step of one row for each token.
+    `passes` is the same effect by the log of steps: seconds of all steps (by the median of their rows) and of drafting,
+    compared to one step of one row per token.
     """
 
     kind: str

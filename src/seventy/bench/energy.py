@@ -28,7 +28,7 @@ class Wall:
 
 
 def meter(watts: float | None) -> Meter | None:
-    """What counts here: the wall meter if its watts are given, else the machine's counters, else nothing."""
+    """Return the energy meter to use: the wall meter if its watts are given, else the machine's counters, else None."""
     if watts is not None:
         return lambda: Wall(watts)
     try:

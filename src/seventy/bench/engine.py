@@ -35,11 +35,11 @@ Meter = Callable[[], AbstractContextManager[Counter]]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one task took; `joules` is None where nobody counted.
+    """The measurements of one task; `joules` is None if energy was not measured.
 
-    `limit_gbs` is what a pure read of the weights gave just before, by as many threads; None where it was not tried.
-    `weight_bytes` is what was read of the weights, `experts` how many different ones a step read in a layer of them, on
-    average; None where the engine does not tell.
+    `limit_gbs` is the bandwidth of a pure read of the weights just before, with as many threads; None if not measured.
+    `weight_bytes` are the bytes of weights read, `experts` the mean number of different experts that a step read per
+    layer; None if the engine does not report it.
     """
 
     seconds: float
@@ -51,7 +51,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """How many an engine uses for prompts, and for one token at a time."""
+    """The numbers of threads that an engine uses for prompts and for decoding."""
 
     prefill: int
     decode: int
@@ -62,7 +62,7 @@ class PeerLost(SeventyError):
 
 
 def death(returncode: int) -> str:
-    """What ended a process, by its exit code: negative where it was a signal. A hint for those that peers die of."""
+    """Describe why a process ended, by its exit code (negative for a signal), with a hint for common causes."""
     if returncode >= 0:
         return f"it ended with exit code {returncode}"
     try:
@@ -85,9 +85,9 @@ def death(returncode: int) -> str:
 
 
 class Engine(Protocol):
-    """One side of a comparison. Every call begins with an empty cache; what comes before the task is not timed.
+    """One engine of a comparison. Every call begins with an empty cache; preparations are not timed.
 
-    `does` are the kinds of task it can be asked.
+    `does` lists the kinds of task it supports.
     """
 
     name: str
@@ -102,7 +102,9 @@ class Engine(Protocol):
         ...
 
     def batch(self, rows: int, depth: int, passes: int) -> Timing:
-        """Passes over one random token of each of `rows` sequences, `depth` tokens long, logits of each."""
+        """Time `passes` steps over one random token of each of `rows` sequences at depth `depth`, with the logits of
+        each.
+        """
         ...
 
     def close(self) -> None: ...

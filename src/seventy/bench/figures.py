@@ -9,12 +9,12 @@ from seventy.engine.model import Model
 
 
 def operations(model: Model, task: Task) -> int:
-    """Operations of the matrices in one run of the task; of a prompt only the last token has logits."""
+    """Count the matrix operations in one run of the task; in a prompt only the last token has logits."""
     return model.operations(task.tokens, 1 if task.what == "prefill" else task.tokens)
 
 
 def cache_bytes(model: Model, task: Task) -> int:
-    """Bytes of the cache one run of the task reads; of a prompt, which reads it tile by tile, none are counted."""
+    """Return the bytes of the cache that one run of the task reads; 0 for a prompt, which reads it tile by tile."""
     if task.what == "prefill":
         return 0
     sequences, steps = (1, task.n) if task.what == "decode" else (task.n, task.passes)
@@ -23,9 +23,9 @@ def cache_bytes(model: Model, task: Task) -> int:
 
 
 def extrapolate(whole: Figure, blocks: Figure, scale: float) -> Samples:
-    """Tokens per second of a model whose layers take `scale` times those measured, and whose head is the same.
+    """Extrapolate the tokens per second of a model whose layers take `scale` times as long, with the same head.
 
-    `whole` ran with the head, `blocks` without it; each pair one after the other.
+    `whole` was measured with the head, `blocks` without it, in pairs one after the other.
     """
     values = []
     for with_head, without in zip(whole.samples, blocks.samples, strict=True):
@@ -35,7 +35,8 @@ def extrapolate(whole: Figure, blocks: Figure, scale: float) -> Samples:
 
 
 def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | None) -> Result:
-    """What the figures of one task, by engine, amount to; `layer_scale` where the model lacks layers."""
+    """Compute the result of a task from the measurements of each engine; `layer_scale` is set if layers were left out.
+    """
     ours = figures["seventy"]
     task, theirs, blocks = ours.task, figures.get("llama.cpp"), figures.get("seventy without its head")
     runs = ours.median / task.tokens

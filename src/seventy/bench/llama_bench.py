@@ -59,7 +59,7 @@ class LlamaBench:
 
 
 def parse(text: str, wanted: dict[str, int]) -> tuple[str, float]:
-    """The commit and the seconds of the one test in `-o json`, which must be the test that was `wanted`."""
+    """Read the commit and the seconds of the single test in `-o json`, and check that it is the `wanted` one."""
     try:
         tests: list[dict[str, Any]] = json.loads(text)
         (test,) = tests

@@ -76,7 +76,7 @@ def spread(samples: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Ours to theirs, from pairs that ran one after the other."""
+    """The ratio of our speed to a peer's, from pairs that ran one after the other."""
 
     median: float
     low: float
@@ -96,9 +96,9 @@ def measure(
     progress: Callable[[str, int, int], None] | None = None,
     lost: Callable[[PeerLost], None] | None = None,
 ) -> Iterator[dict[str, Figure]]:
-    """For each task the figures by engine, of those that can do it, after one warm-up each; they take turns.
+    """Measure each task on each engine that supports it, in turns after one warm-up; return the figures per task.
 
-    A peer that dies is left out from this task on, and `lost` is told.
+    A peer that dies is left out from then on, and `lost` is called.
     """
     total, done = len(tasks) * (repeats + 1), 0
     alive = list(engines)

@@ -89,13 +89,15 @@ class LlamaCpp:
 
 
 def built_for(system: str) -> str | None:
-    """The ISA level (jit/isa.py) of an x86 build, by llama_print_system_info: "CPU : SSE3 = 1 | AVX2 = 1 | ..."."""
+    """Return the ISA level (jit/isa.py) that a llama.cpp build reports: "CPU : SSE3 = 1 | AVX2 = 1 | ...", or None."""
     has = set(re.findall(r"(\w+) = 1\b", system))
     return next((level for name, level in _BUILDS.items() if name in has), "generic" if has else None)
 
 
 def program(against: str) -> str:
-    """The program a user names as a peer: `llama.cpp` is this Python. Raises SeventyError where there is none."""
+    """Return the program that the user names as a peer; `llama.cpp` is this Python. Raises SeventyError if there is
+    none.
+    """
     command = sys.executable if against == "llama.cpp" else shutil.which(str(Path(against).expanduser()))
     if command is None:
         raise SeventyError(
@@ -105,9 +107,9 @@ def program(against: str) -> str:
 
 
 def find(command: str, path: Path, threads: Threads, context: int, sequences: int) -> LlamaCpp | LlamaBench:
-    """The peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python.
+    """Return the peer behind a program: a llama-bench by its name, or a Python that has llama-cpp-python.
 
-    It runs with as many threads as we do for prompts and for one token; for several users it takes those for prompts.
+    It runs with our numbers of threads for prompts and for decoding; for several users it takes those for prompts.
     """
     if "llama-bench" in Path(command).name:
         return LlamaBench(path, threads, command)

@@ -41,7 +41,7 @@ def points(card: Card) -> list[Point]:
 
 
 def write(card: Card, path: Path, title: str) -> None:
-    """Writes the picture, of the kind the file's name says. Raises SeventyError where that cannot be."""
+    """Write the plot in the format of the file's suffix. Raises SeventyError if that is not possible."""
     check(path)
     try:
         if path.suffix.lower() == ".svg":
@@ -53,7 +53,7 @@ def write(card: Card, path: Path, title: str) -> None:
 
 
 def check(path: Path) -> None:
-    """Raises SeventyError where `write` could not write such a file; known before anything is measured."""
+    """Raise SeventyError if `write` could not write such a file. Called before anything is measured."""
     if path.suffix.lower() not in (".svg", ".png"):
         raise SeventyError(f"--plot {path} is neither .svg nor .png; name the file accordingly")
     if path.suffix.lower() == ".png" and importlib.util.find_spec("matplotlib") is None:

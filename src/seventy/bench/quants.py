@@ -55,9 +55,9 @@ _EIGHT = 8
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """What the rules ask of a model. `group` is how many query heads share one of keys and values.
+    """The properties of a model that the mixture rules depend on. `group` is the query heads per KV head.
 
-    `tied`: the embedding is also the head. `experts` is 0 of a dense model.
+    `tied` means that the embedding is also the head. `experts` is 0 for a dense model.
     """
 
     architecture: str
@@ -68,7 +68,7 @@ class Mixed:
 
 
 def quant_name(quant: str) -> str:
-    """The mixture in its usual spelling. Raises SeventyError for one whose rules are not known here."""
+    """Return the mixture in its usual spelling. Raises SeventyError for one whose rules are not known here."""
     name = _OTHER_NAMES.get(quant.upper(), quant.upper())
     if name not in _BASE:
         raise SeventyError(f"the tensor types of {quant} are not known; known are {', '.join(_BASE)}")
@@ -76,7 +76,7 @@ def quant_name(quant: str) -> str:
 
 
 def more_bits(layer: int, layers: int) -> bool:
-    """The first eighth, the last eighth and every third layer between."""
+    """Return whether llama.cpp gives the layer more bits: the first and last eighth, and every third layer between."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 

@@ -16,12 +16,12 @@ _MEASURED = 1.05
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
-    """The cards that these paths mean: a folder stands for all *.json in it."""
+    """List the card files at these paths; a folder stands for all *.json in it."""
     return [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
 
 
 def checked(paths: Iterable[Path]) -> list[Card]:
-    """The cards of these files. Raises SeventyError for one that cannot be believed or that says what another says."""
+    """Read and check cards. Raises SeventyError for an implausible card or a duplicate."""
     found: dict[tuple[tuple[float, ...], ...], Path] = {}
     cards = []
     for path in files(paths):
@@ -36,7 +36,7 @@ def checked(paths: Iterable[Path]) -> list[Card]:
 
 
 def impossible(card: Card) -> str | None:
-    """Why its memory cannot carry what was read, by its modules or by the most its CPU can have; None where it can."""
+    """Explain why its memory cannot have delivered the bandwidth, by its modules or CPU; return None if it can."""
     machine, slots = card.machine, card.machine.slots
     most, by = slots.theoretical_gbs, "its modules"
     cpu, _ = find_cpu(machine.cpu, all_cpus())
@@ -55,7 +55,7 @@ def _most_gbs(cpu: Cpu) -> float:
 
 
 def markdown(cards: Sequence[Card], names: Sequence[str]) -> str:
-    """A table of the cards, the fastest memory first: docs/results.md."""
+    """Make the table of docs/results.md, the fastest memory first."""
     lines = [
         "| machine | memory, GB/s | threads, ISA | model | quant | decode, tok/s | of memory's limit | prompt, tok/s | "
         "seventy, date | card |",

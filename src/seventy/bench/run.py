@@ -29,7 +29,7 @@ _KV = "f16"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user asked for; empty where he leaves it to us."""
+    """The user's choices; empty fields are chosen automatically."""
 
     prompts: Sequence[int] = ()
     depths: Sequence[int] = ()
@@ -40,7 +40,7 @@ class Wish:
     cny_per_kwh: float | None = None
 
     def tasks(self, context: int) -> list[Task]:
-        """Those that fit a model of this context. Raises SeventyError where one that was asked for does not."""
+        """List the tasks that fit a model of this context. Raises SeventyError if a requested one does not."""
         kinds: list[tuple[Sequence[int], Sequence[int], Callable[[int], Task]]] = [
             (self.prompts, PROMPTS, lambda n: Task("prefill", n)),
             (self.users, USERS, lambda n: Task("batch", n, USER_DEPTH, max(1, self.tokens // 4))),
@@ -59,7 +59,7 @@ class Wish:
 
 
 def needed(task: Task) -> int:
-    """Positions of the cache a task takes; sequences take whole pages."""
+    """Return how many cache positions a task needs; sequences take whole pages."""
     return pages(task.length) * PAGE * task.n if task.what == "batch" else task.length
 
 
@@ -101,12 +101,12 @@ class Bench:
 
     @property
     def layer_scale(self) -> float | None:
-        """Set where layers are missing."""
+        """The factor from the layers made to all layers; None if none were left out."""
         partial = self.synthetic and len(self.synthetic.layers) < self.synthetic.shape.layers
         return self.synthetic.layer_scale if self.synthetic and partial else None
 
     def run(self, profile: Profile, against: str | None = None, progress: Progress | None = None) -> Card:
-        """Measures every task, taking turns with the peer; where it dies, `lost` says of what."""
+        """Measure every task, alternating with the peer. If the peer dies, `lost` says at which task."""
         meter = energy.meter(self.wish.watts)
         engines: list[Engine] = [Seventy(self.model, meter)]
         if self.layer_scale:

@@ -21,7 +21,7 @@ _TEXTS: Mapping[str, str] = {
 
 
 def decoded(card: Card) -> Result | None:
-    """The card's decode at the least depth; None where it holds none."""
+    """Return the card's decode result at the smallest depth, or None if it has none."""
     found = [result for result in card.results if result.what == "decode"]
     return min(found, key=lambda result: result.depth, default=None)
 

@@ -72,13 +72,13 @@ class Shape:
         return any(isinstance(value, list) for value in self.metadata.values())
 
     def has(self, name: str, layers: Sequence[int]) -> bool:
-        """Whether a model of these of its layers has a tensor that its architecture may have or lack."""
+        """Return whether a model of these layers has a tensor that is optional in its architecture."""
         number, plain = _split(name)
         some = self._of_layers.get(plain)
         return plain in self._present if number is None or some is None else some[_of(layers, number)]
 
     def of_layers(self, layers: Sequence[int], mtp: bool = False) -> dict[str, Any]:
-        """The metadata of a model of these of its layers; with `mtp`, and of a block of multi-token prediction."""
+        """Make the metadata of a model of these layers, and with `mtp` of a block of multi-token prediction."""
         all_blocks = [*layers, layers[-1]] if mtp else layers
         changed = {
             key: [value[layer] for layer in all_blocks] if isinstance(value, list) else value
@@ -95,7 +95,7 @@ class Shape:
         return changed
 
     def tensor(self, quant: str, layers: Sequence[int], name: str, shape: tuple[int, ...]) -> TensorInfo:
-        """A tensor of a model of these of its layers, as llama.cpp's mixture `quant` has it."""
+        """Describe a tensor of a model of these layers, with the type that llama.cpp's mixture `quant` gives it."""
         number, plain = _split(name)
         layer = 0 if number is None else _of(layers, number)
         format = by_name(tensor_type(quant, plain, shape, layer, self._mixed))
@@ -103,7 +103,7 @@ class Shape:
         return TensorInfo(name, shape, format.type_id, 0, 0, elements // format.block * format.nbytes)
 
     def whole(self, quant: str) -> "Synthetic":
-        """All its layers."""
+        """Make a synthetic model of all layers."""
         if quant not in self._whole:
             self._whole[quant] = Synthetic(self, quant)
         return self._whole[quant]
@@ -123,7 +123,7 @@ def _of(layers: Sequence[int], number: int) -> int:
 
 
 def find_shape(name: str) -> Shape:
-    """The shape of a model of the catalogue. Raises SeventyError for one that the engine cannot run."""
+    """Return the shape of a model of the catalogue. Raises SeventyError if the engine cannot run it."""
     model = find_model(name)
     if model.arch not in models.architectures():
         raise SeventyError(
@@ -136,10 +136,10 @@ def find_shape(name: str) -> Shape:
 
 
 def choose_layers(shape: Shape, quant: str, count: int) -> list[int]:
-    """`count` layers of the model, of each kind and size as many as their share of all layers asks for.
+    """Choose `count` layers of the model, each kind and size in proportion to its share of all layers.
 
-    Layers of a kind have the same tensors and the same cache. One of them stands where the architecture has its kind
-    in a model of `count` layers: dense ones first, windows by turns.
+    Layers of a kind have the same tensors and the same cache. Each is placed where the architecture has its kind in a
+    model of `count` layers: dense ones first, windows alternating.
     """
     if count == shape.layers:
         return list(range(count))
@@ -196,9 +196,9 @@ def _by_size(whole: "Synthetic", layers: list[int], count: int) -> list[int]:
 
 
 def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, wanted: int | None) -> int:
-    """How many layers to make: all if they fit, else a few that do; exactly `wanted` if given.
+    """Return how many layers to make: all if they fit, else a few that do; exactly `wanted` if given.
 
-    Raises SeventyError where not even those fit.
+    Raises SeventyError if not even those fit.
     """
     if wanted is not None and wanted > shape.layers:
         raise SeventyError(f"{shape.name} has {shape.layers} layers, not {wanted}; take fewer, or leave --layers out")
@@ -249,18 +249,18 @@ class Synthetic:
 
     @property
     def footprint(self) -> Footprint:
-        """What it takes of memory."""
+        """The memory it needs."""
         config = models.find(self.shape.architecture).config(self.metadata)
         return footprint(self, config, self.caches)
 
     def kind(self, layer: int) -> Hashable:
-        """What layers that differ in nothing but their tensors' types have in common."""
+        """Return a key that is the same for layers that differ only in their tensors' types."""
         shapes = frozenset((_split(info.name)[1], info.shape) for info in self._of_layer[layer])
         cache = self.caches[layer]
         return shapes, ("shared", self.caches[cache.layer]) if isinstance(cache, Shared) else cache
 
     def packed_bytes(self, layer: int) -> int:
-        """Memory of the tensors of a layer."""
+        """Return the bytes of memory that the tensors of a layer take."""
         return sum(packed_bytes(info) for info in self._of_layer[layer])
 
     @property
@@ -270,9 +270,7 @@ class Synthetic:
 
     @property
     def layer_scale(self) -> float:
-        """What the time of the layers made must be multiplied by to be that of all.
-
-        It is the ratio of the bytes that one token reads of them.
+        """The factor from the time of the layers made to the time of all layers: the ratio of the bytes read per token.
         """
         whole = self.shape.whole(self.quant).program
         return whole.bytes_of_one_row(outputs=False) / self.program.bytes_of_one_row(outputs=False)
@@ -324,7 +322,7 @@ class Synthetic:
 
 
 def random_blocks(format: Format, n: int, size: float, seed: int = 0) -> NDArray[np.uint8]:
-    """[n, nbytes] u8: random bits whose factors are such that the weights' root mean square is `size`."""
+    """Make [n, nbytes] u8: random bits with factors that give the weights a root mean square of `size`."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (n, format.nbytes), dtype=np.uint8)
     # Over two octaves: where a format rounds factors to powers of two, their mean is that of those wanted. And of both

@@ -19,7 +19,7 @@ def table(card: Card, title: str) -> Table:
 
 
 def markdown(card: Card) -> str:
-    """The same rows for docs/performance.md."""
+    """Format the rows as Markdown, for docs/performance.md."""
     rows = [[name.replace("\n", " ") for name in _columns(card)], *([*_cells(card, each)] for each in card.results)]
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -8,7 +8,8 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class ArticleBuild:
-    """One machine the article composed; `memory` as modules x GB @ MT/s, price in CNY of February 2025."""
+    """A machine that the article put together; `memory` is "modules x GB @ MT/s", the price is in CNY of February 2025.
+    """
 
     name: str
     platform: str

@@ -53,10 +53,10 @@ def _check(region: str, month: str | None, ram_factor: float, own_here: Sequence
 
 
 class PriceBook:
-    """The prices of one region for one month (this one unless `month` says another), a user's own before all.
+    """The prices of one region for one month (`month`, default: this one), with a user's own prices first.
 
-    `ram_factor` multiplies prices of memory instead of what the catalogue knows of them. With `infer=False` a part that
-    no source of the region has a price for has none.
+    `ram_factor` multiplies memory prices and replaces the catalogue's price index. With `infer=False`, parts without a
+    price in this region get none.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class PriceBook:
         return self._own.get((category, item), []) + self._rows.get((category, item), [])
 
     def stale(self, row: PriceRow | None) -> int:
-        """Months the row is older than the book, 0 where it is of its time."""
+        """Return by how many months the row is out of date, or 0 if it is current."""
         if row is None:
             return 0
         age = months(self.month) - months(row.date)
         return age if age > STALE_MONTHS else 0
 
     def factor(self, row: PriceRow | None) -> Factor:
-        """What carries a price to the book's month."""
+        """Return the factor that converts a price to the book's month."""
         # What was inferred is of the book's month and has its factor already.
         if row is None or row.inferred:
             return UNCHANGED
@@ -109,11 +109,11 @@ class PriceBook:
         return factor(row.kind, self.region, row.date, self.month)
 
     def line(self, label: str, count: int, row: PriceRow | None) -> Part:
-        """A line of a bill: the row's price carried to this month."""
+        """Make a line of a bill, with the row's price converted to the book's month."""
         return Part(label, count, row, self.stale(row), self.factor(row))
 
     def each(self, row: PriceRow) -> float:
-        """The price of one piece, carried to this month."""
+        """Return the price of one piece, converted to the book's month."""
         return row.each * self.factor(row).mid
 
     def abroad(self, category: str, item: str) -> bool:
@@ -126,10 +126,10 @@ class PriceBook:
         return self.line(item, count, row)
 
     def modules(self, mem_type: str, form: str) -> list[tuple[float, int, PriceRow]]:
-        """The memory modules with a price: GB, MT/s, row; one row per size and speed, the nearest in time.
+        """List the memory modules with a price: GB, MT/s, row; one row per size and speed, the nearest in time.
 
-        An old price does not stand beside a new one of the same size. Sizes that no source has a price for have a
-        range, from what other sizes of their kind cost a GB.
+        An out-of-date price is left out if the same size has a current one. Sizes without a price get a range, from the
+        price per GB of other sizes of their kind.
         """
         forms = ("RDIMM", "LRDIMM") if form == "RDIMM" else (form,)
         found: dict[tuple[float, int], PriceRow] = {}

@@ -37,7 +37,7 @@ Bounds = Callable[[PriceRow], tuple[float, float]]
 
 
 class Market:
-    """All prices known by a month, to infer those of one region from."""
+    """All prices known by a month, from which the missing prices of one region are inferred."""
 
     def __init__(self, rows: Iterable[PriceRow], region: str, currency: str, month: str) -> None:
         self.region, self.currency, self.month = region, currency, month
@@ -45,7 +45,7 @@ class Market:
         self._known: dict[tuple[str, str], PriceRow | None] = {}
 
     def infer(self, category: str, item: str) -> PriceRow | None:
-        """A range for one part, or None where nothing like it has a price anywhere."""
+        """Infer a price range for a part, or return None if nothing similar has a price anywhere."""
         key = (category, item)
         if key not in self._known:
             ways = (self.abroad, self._family) if category in ("cpu", "platform") else (self.abroad,)
@@ -57,7 +57,7 @@ class Market:
                        region=self.region, source=formula, confidence=INFERRED, unit="piece")  # fmt: skip
 
     def abroad(self, category: str, item: str) -> PriceRow | None:
-        """The same part in another market, converted: the nearest in time."""
+        """Return the price of the same part in another market, converted; the nearest in time."""
         found = [row for row in self._rows if row.category == category and row.region != self.region
                  and (row.item == item or not item)]  # fmt: skip
         if not found:
@@ -134,7 +134,7 @@ class Market:
         self, mem_type: str, form: str, known: Mapping[tuple[float, int], PriceRow],
         bounds: Bounds,
     ) -> dict[tuple[float, int], PriceRow]:  # fmt: skip
-        """Ranges for the sizes of a kind that have no price, by what the others cost a GB."""
+        """Infer price ranges for the module sizes without a price, from the price per GB of the other sizes."""
         sized = [(gb, row, 1.0) for (gb, _), row in known.items()]
         widen, standing = OTHER_SIZE, form
         if not sized:

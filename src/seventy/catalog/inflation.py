@@ -10,16 +10,16 @@ from seventy.catalog.rows import load
 
 
 def months(date: str) -> int:
-    """Months since year 0 of "2025-02" or "2025" (its middle)."""
+    """Count the months since year 0 of a date: "2025-02", or "2025" (taken as its middle)."""
     year, _, month = date.partition("-")
     return int(year) * 12 + (int(month[:2]) - 1 if month else 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """How many times as much as in its kind's first month of 2025 something cost; `low` and `high` as sources differ.
+    """A price index of a kind of part relative to its first month of 2025; `low` and `high` where sources differ.
 
-    `kind` is "DDR4 RDIMM", "DDR3" (all forms) or "SSD"; `region` is blank where one series serves all.
+    `kind` is "DDR4 RDIMM", "DDR3" (all forms) or "SSD"; `region` is blank if one series serves all.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """What an old price is multiplied by; 1 where nothing is known to have changed."""
+    """The factor that converts an old price to another month; 1 if no change is known."""
 
     mid: float = 1.0
     low: float = 1.0
@@ -63,7 +63,7 @@ def _series(kind: str, region: str) -> tuple[Index, ...]:
 
 
 def last_month() -> str:
-    """The last month that anything is known of."""
+    """Return the last month of the price index."""
     return max((row.month for row in load("inflation.csv", Index)), key=months)
 
 
@@ -79,7 +79,7 @@ def _at(series: Sequence[Index], month: int, pick: str) -> float:
 
 
 def factor(kind: str, region: str, then: str, now: str) -> Factor:
-    """What a price of `kind` from month `then` is to be multiplied by for month `now`; never for an earlier one."""
+    """Return the factor that converts a price of `kind` from month `then` to a later month `now`."""
     series = _series("DDR4 RDIMM" if kind == "DDR4 LRDIMM" else kind, region)
     if not series or months(now) <= months(then):
         return UNCHANGED

@@ -70,7 +70,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a name says: a model, and the quant where it says one or (`implied`) means one without saying it."""
+    """The model that a name means, and its quant; `implied` if the name does not state the quant itself."""
 
     name: Name
     quant: str | None
@@ -92,7 +92,7 @@ def all_names() -> tuple[Name, ...]:
 
 
 def key(name: str) -> str:
-    """A name without what people write differently: case, separators, and endings such as -Instruct."""
+    """Normalize a name: ignore case, separators, and endings such as -Instruct."""
     text = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
     text = re.sub(r"-(instruct|it|chat|0324|2411|2506)(?=-|$)", "", text)
     # llama3.3 and llama-3.3, qwen3 and qwen-3.
@@ -115,10 +115,10 @@ def _ollama() -> dict[str, Name]:
 
 
 def meaning(text: str) -> Meaning | None:
-    """What a name means, in any usual spelling and with or without `:QUANT`; None for a name of nothing.
+    """Resolve a name in any usual spelling, with or without `:QUANT`; return None for an unknown name.
 
-    A name with a tag as Ollama writes it means Ollama's quant. Raises AmbiguousName for a bare name that means
-    another model at Ollama.
+    A name with a tag in Ollama's form means Ollama's quant. Raises AmbiguousName for a bare name that means another
+    model at Ollama.
     """
     stem, _, tag = text.strip().removeprefix("ollama:").removeprefix("library/").rpartition(":")
     forced = text.strip().startswith("ollama:")
@@ -149,7 +149,7 @@ def ollama_quant(name: Name) -> str:
 
 
 def shape(name: Name) -> Model:
-    """The row of models.csv that a name has its shapes from."""
+    """Return the row of models.csv that has the shapes of this model."""
     return _shapes()[name.model]
 
 
@@ -164,13 +164,13 @@ def architecture(name: Name) -> str:
 
 
 def size_text(name: Name) -> str:
-    """How large a model is, in words: 671 B parameters, 404 GB as Q4_K_M."""
+    """Describe the size of a model: "671 B parameters, 404 GB as Q4_K_M"."""
     model, quant = shape(name), ollama_quant(name)
     return f"{model.params_b:.3g} B parameters, {model.size(quant):.3g} GB as {quant}"
 
 
 def of_repository(repository: str) -> Name | None:
-    """The model a repository holds: one of the table, or one whose repository is named after it."""
+    """Return the model that a repository holds: by the table, or by the repository's name."""
     wanted = repository.lower()
     for name in all_names():
         if wanted in (each.lower() for each in (*name.hf_repositories, *name.ms_repositories)):
@@ -179,7 +179,7 @@ def of_repository(repository: str) -> Name | None:
 
 
 def of_title(title: str) -> Name | None:
-    """The model of a title as repositories and files have it: google_gemma-3-4b-it-GGUF."""
+    """Return the model named by a repository's or file's title, such as google_gemma-3-4b-it-GGUF."""
     text = re.sub(r"[-._]gguf$", "", title, flags=re.IGNORECASE)
     for candidate in (text, text.partition("_")[2]):
         if candidate and (found := _own().get(key(candidate))):
@@ -188,7 +188,7 @@ def of_title(title: str) -> Name | None:
 
 
 def close(text: str) -> list[str]:
-    """Names like this one, for a message."""
+    """List known names similar to this one, for a message."""
     wanted = key(text.partition(":")[0])
     own = _own()
     starting = [each for each in own if wanted and each.startswith(wanted)]

@@ -75,7 +75,7 @@ def _rows(path: Path, text: str, table: str, entries: list[Any], kind: type[Row]
 
 
 def own_prices(path: Path, region: str, currency: str) -> list[PriceRow]:
-    """The [[price]] tables of a file; region, currency and date default to the book's and to this month."""
+    """Read the [[price]] tables of a file. Region, currency and date default to the book's and to this month."""
     text, data = _read(path, {"price"})
     today = datetime.date.today()
     defaults = {
@@ -86,7 +86,7 @@ def own_prices(path: Path, region: str, currency: str) -> list[PriceRow]:
 
 
 def own_parts(path: Path) -> tuple[list[Cpu], list[Platform]]:
-    """The [[cpu]] and [[platform]] tables of a file."""
+    """Read the [[cpu]] and [[platform]] tables of a file."""
     text, data = _read(path, {"cpu", "platform"})
     source = {"source": f"own file {path.name}", "date": f"{datetime.date.today():%Y-%m}"}
     cpu_defaults = {**source, "vendor": "own", "year": "0", "max_sockets": "1"}

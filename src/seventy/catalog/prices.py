@@ -15,7 +15,7 @@ INFERRED = "inferred"
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """One price of one thing on one day; `low` and `high` where only a range is known."""
+    """A price of an item on one day; `low` and `high` if only a range is known."""
 
     category: str
     item: str
@@ -75,16 +75,16 @@ class PriceRow:
 
     @property
     def kind(self) -> str:
-        """What its price moves with: "DDR4 RDIMM", "SSD", else blank."""
+        """The price index it follows: "DDR4 RDIMM", "SSD", or blank for none."""
         return f"{self.mem_type} {self.dimm_form.split('|')[0]}" if self.category == "ram" else (
             "SSD" if self.category == "ssd" else "")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One line of a build's bill: how many of what, at what price, or at none that is known.
+    """A line of a build's bill: how many of which part, and its price if one is known.
 
-    `factor` carries the price to the book's month.
+    `factor` converts the price to the book's month.
     """
 
     label: str
@@ -113,7 +113,7 @@ class Part:
 
     @property
     def carried(self) -> bool:
-        """Whether an old price was multiplied."""
+        """Whether the price was converted from another month."""
         return self.factor != UNCHANGED
 
     @property

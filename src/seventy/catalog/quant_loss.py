@@ -10,10 +10,11 @@ from seventy.catalog.rows import load
 
 @dataclass(frozen=True, slots=True)
 class QuantLoss:
-    """What was measured of a model at a quant.
+    """The measured quality loss of a model at a quant.
 
-    `kl` is the mean KL divergence from the 16-bit model in nats, `perplexity` beside `whole_perplexity` of that model;
-    `mmlu` are right answers in percent, beside `best_mmlu` at `best_quant`, the largest that was measured.
+    `kl` is the mean KL divergence from the 16-bit model in nats, `perplexity` is to be compared with `whole_perplexity`
+    of that model; `mmlu` are correct answers in percent, to be compared with `best_mmlu` at `best_quant`, the largest
+    quant measured.
     """
 
     model: str
@@ -43,9 +44,9 @@ def quant_losses() -> tuple[QuantLoss, ...]:
 
 
 def loss_of(quant: str, params_b: float) -> QuantLoss | None:
-    """The loss of this quant measured on the model nearest in size; None where nobody measured it.
+    """Return the quality loss of this quant, measured on the model nearest in size; None if it was not measured.
 
-    Unsloth's mixtures are not llama.cpp's of the same name: of them nothing is known here.
+    Unsloth's mixtures differ from llama.cpp's of the same name; nothing is known of them here.
     """
     if quant.upper() != plain(quant):
         return None

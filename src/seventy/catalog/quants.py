@@ -24,7 +24,9 @@ _TYPES: dict[str, tuple[str, ...]] = {
 
 
 def quant_of(file: str) -> str | None:
-    """The quant a file's name tells, or None: "model-Q4_K_M.gguf", "q4/model.i1-IQ2_XXS-00001-of-00002.gguf"."""
+    """Read the quant from a file's name, or return None: "model-Q4_K_M.gguf",
+    "q4/model.i1-IQ2_XXS-00001-of-00002.gguf".
+    """
     found = _NAME.findall(re.sub(r"\.gguf$", "", file, flags=re.IGNORECASE))
     return found[-1].upper().replace("UD_", "UD-") if found else None
 
@@ -39,12 +41,12 @@ def known_quant(text: str) -> str | None:
 
 
 def plain(quant: str) -> str:
-    """The quant without Unsloth's mark."""
+    """Return the quant without Unsloth's prefix."""
     return quant.upper().removeprefix("UD-")
 
 
 def nominal_bits(quant: str) -> int:
-    """Bits of a weight as the name has them: 3 of IQ3_XXS, 4 of MXFP4, 16 of BF16; 0 where it has none."""
+    """Return the bits per weight in a quant's name: 3 for IQ3_XXS, 4 for MXFP4, 16 for BF16; 0 if it has none."""
     name = plain(quant)
     if name.endswith("FP4") or name.startswith("MXFP4"):
         return 4
@@ -53,7 +55,7 @@ def nominal_bits(quant: str) -> int:
 
 
 def tensor_types(quant: str) -> tuple[str, ...]:
-    """The GGUF tensor types that a file of this name holds beside F32, as far as its name tells."""
+    """Return the GGUF tensor types that a file of this quant contains beside F32, as far as the name tells."""
     name = plain(quant)
     root = re.sub(r"_(S|M|L|XL|XXL)$", "", name)
     return _TYPES.get(name) or _TYPES.get(root) or (root if name.startswith("Q") else name,)

@@ -41,7 +41,7 @@ def _has_default(field: "Field[Any]") -> bool:
 
 
 def make(row_type: type[Row], cells: Mapping[str, str], where: str) -> Row:
-    """One row from its cells; `where` (file and line) opens every complaint."""
+    """Make a row from its cells and check it; `where` (file and line) begins every error message."""
     readers = _readers(row_type)
     unknown = [name for name in cells if name not in readers]
     if unknown:
@@ -67,12 +67,12 @@ def make(row_type: type[Row], cells: Mapping[str, str], where: str) -> Row:
 
 
 def table(name: str) -> list[tuple[str, dict[str, str]]]:
-    """The rows of catalog/data/NAME as (where, cells)."""
+    """Read the rows of catalog/data/NAME as (where, cells)."""
     text = (files("seventy.catalog") / "data" / name).read_text(encoding="utf-8")
     reader = csv.DictReader(text.splitlines())
     return [(f"catalog/data/{name} line {reader.line_num}", row) for row in reader]
 
 
 def load(name: str, row_type: type[Row]) -> tuple[Row, ...]:
-    """The rows of catalog/data/NAME, checked."""
+    """Read and check the rows of catalog/data/NAME."""
     return tuple(make(row_type, cells, where) for where, cells in table(name))

@@ -73,7 +73,7 @@ class Model:
         return self.size_gb[near] * BITS_PER_WEIGHT[quant] / BITS_PER_WEIGHT[near]
 
     def read_per_token(self, quant: str) -> float:
-        """GB of weights read for one token: everything but the embedding table, of the active experts only."""
+        """Return the GB of weights read per token: without the embedding table, and of the active experts only."""
         if quant in self.read_gb:
             return self.read_gb[quant]
         if self.read_gb:

@@ -8,7 +8,7 @@ from seventy.catalog.rows import load
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """`of` says what `value` names: platform, socket or form (of modules)."""
+    """A known problem. `of` says what `value` names: a platform, a socket or a form of modules."""
 
     of: str
     value: str
@@ -30,6 +30,6 @@ def all_traps() -> tuple[Trap, ...]:
 
 
 def traps_of(platform: str, socket: str, forms: set[str]) -> list[Trap]:
-    """Those of a build: its platform, its socket, the forms of its modules."""
+    """List the known problems of a build: of its platform, its socket, and the forms of its modules."""
     wanted = {("platform", platform), ("socket", socket), *(("form", form) for form in forms)}
     return [trap for trap in all_traps() if (trap.of, trap.value) in wanted]

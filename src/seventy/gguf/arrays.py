@@ -61,7 +61,7 @@ class GGUFArray:
         return self._offsets is not None
 
     def strings(self) -> list[str]:
-        """All strings; bytes that are not UTF-8 become U+FFFD. TypeError when they are numbers."""
+        """Return all strings; bytes that are not UTF-8 become U+FFFD. Raises TypeError if they are numbers."""
         if self._offsets is None:
             raise TypeError(f"an array of GGUF type {self.type} holds no strings")
         # All at once: lengths out, a byte no string has in their place, and split. String by string takes 4x as long.
@@ -80,7 +80,7 @@ class GGUFArray:
         return data[is_text][1:].tobytes().decode("utf-8", "replace").split(chr(separator))
 
     def numpy(self) -> np.ndarray:
-        """All numbers, as a read-only view. TypeError when they are strings."""
+        """Return all numbers as a read-only view. Raises TypeError if they are strings."""
         if self._offsets is not None:
             raise TypeError("an array of strings holds no numbers")
         dtype = np.dtype(SCALARS[self.type].format).newbyteorder("<")

@@ -58,16 +58,16 @@ class GGUF:
             os.close(self._files.pop())
 
     def reopened(self) -> Self:
-        """The same files, open until this is closed."""
+        """Open the same files once more, independently of this object."""
         again = copy.copy(self)
         again._seek_lock = threading.Lock()
         again._files = [os.dup(file) for file in self._files]
         return again
 
     def pread(self, info: TensorInfo, start: int, nbytes: int, out: np.ndarray | None = None) -> np.ndarray:
-        """`nbytes` bytes of a tensor from its byte `start` on, into `out` (uint8, contiguous) when given.
+        """Read `nbytes` bytes of a tensor from byte `start` on, into `out` (uint8, contiguous) if given.
 
-        Safe from several threads at once. SeventyError when the file is shorter than it was.
+        Safe in several threads at once. Raises SeventyError if the file has become shorter.
         """
         assert 0 <= start <= start + nbytes <= info.nbytes, f"{info.name}: {start}+{nbytes}"
         if out is None:
@@ -85,7 +85,7 @@ class GGUF:
         return out
 
     def read(self, info: TensorInfo) -> np.ndarray:
-        """A tensor's bytes as uint8."""
+        """Read a tensor's bytes as uint8."""
         return self.pread(info, 0, info.nbytes)
 
     @property

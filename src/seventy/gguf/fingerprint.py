@@ -9,8 +9,9 @@ _SAMPLE = 4096
 
 
 def fingerprint(source: Source) -> bytes:
-    """A hash of the metadata but for lists, of all tensors' names, shapes and types and some bytes at three places of
-    each, and of the size and the time of their files: one that was written again is another."""
+    """Hash what identifies a model file: its metadata without lists; its tensors' names, shapes and types, and some
+    bytes at three places of each; and its files' sizes and modification times.
+    """
     whole = hashlib.sha256()
     scalars = {key: value for key, value in source.metadata.items() if isinstance(value, str | int | float)}
     whole.update(repr(sorted(scalars.items())).encode())

@@ -214,6 +214,6 @@ def _what_it_is(start: bytes) -> str:
 
 
 def shown(value: object) -> str:
-    """What a hostile file may put into our sentence: one line, not long."""
+    """Shorten a value from an untrusted file to one short line, for messages."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

@@ -16,7 +16,7 @@ class Source(Protocol):
 
     @property
     def path(self) -> Path | str:
-        """What it is called in messages."""
+        """The name of the source in messages."""
         ...
 
     @property
@@ -28,19 +28,20 @@ class Source(Protocol):
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """`nbytes` bytes of a tensor from its byte `start` on, into `out` when given; from several threads at once."""
+        """Read `nbytes` bytes of a tensor from byte `start` on, into `out` if given. Safe in several threads at once.
+        """
         ...
 
     def read(self, info: TensorInfo) -> NDArray[np.uint8]:
-        """A tensor's bytes."""
+        """Read a tensor's bytes."""
         ...
 
     def fileno(self, info: TensorInfo) -> int | None:
-        """The file the tensor lies in, or None where it is in none."""
+        """Return the descriptor of the file that holds the tensor, or None if none does."""
         ...
 
     def reopened(self) -> Self:
-        """The same tensors, open when these are closed: a context of its own."""
+        """Open the same tensors once more, independently of this object."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -84,7 +84,9 @@ IK_LLAMA_CPP_TYPES: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor's bytes are; `shape` is numpy's order (rows first), `type` a key of GGML_TYPES."""
+    """A tensor of a file: its type (a key of GGML_TYPES), its shape in numpy's order (rows first), and where its bytes
+    are.
+    """
 
     name: str
     shape: tuple[int, ...]

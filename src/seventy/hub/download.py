@@ -34,9 +34,9 @@ _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How this user reaches the network: what pip was told, where it was told something.
+    """The user's network settings: certificates and proxies, taken from pip's configuration where it has them.
 
-    `direct` is without any proxy, also of the environment: for machines beside this one.
+    `direct` ignores all proxies, also those of the environment: for machines on the local network.
     """
 
     timeout_seconds: float = 30.0
@@ -47,9 +47,10 @@ class Network:
     direct: bool = False
 
     def open(self, url: str, headers: Mapping[str, str]) -> tuple[Any, str | None]:
-        """The response and the sha256 that a server on the way has told for the file (the Hugging Face hub does).
+        """Open a URL; return the response and the file's sha256 if a server on the way sent it (the Hugging Face hub
+        does).
 
-        `headers` are not passed on to where the server sends us. Raises what urllib does.
+        `headers` are not sent to servers that the request is redirected to. Raises the errors of urllib.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https", "file"):
@@ -106,9 +107,9 @@ def _told_sha256(headers: Message) -> str | None:
 def fetch(
     network: Network, url: str, part: Path, progress: Progress, headers: Mapping[str, str] | None = None
 ) -> str | None:
-    """The whole file at `url` into `part`, going on where `part` ends; the sha256 the server told for it, or None.
+    """Download the file at `url` to `part`, resuming where `part` ends; return the sha256 the server sent, or None.
 
-    A SeventyError leaves `part` for the next try, unless the server says that there is no such file.
+    On a SeventyError `part` is kept for the next attempt, unless the server says that there is no such file.
     """
     failures = 0
     while True:
@@ -191,9 +192,9 @@ def _fetch_once(network: Network, url: str, part: Path, progress: Progress, head
 def fetch_checked(
     network: Network, url: str, part: Path, progress: Progress, headers: Mapping[str, str], sha256: str | None
 ) -> None:
-    """`fetch`, and the sum checked: `sha256`, or what the server tells, where either is known.
+    """Download as `fetch` does and check the sum: `sha256`, or the one the server sends, if either is known.
 
-    A part that was there may be of another file: when the sum is wrong it is fetched once more from the start.
+    An existing part may belong to another file: if the sum is wrong, the file is downloaded once more from the start.
     """
     resumed = part.exists()
     wanted = sha256 or fetch(network, url, part, progress, headers)

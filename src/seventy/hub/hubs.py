@@ -26,7 +26,7 @@ _FASTER = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What a repository on a hub has: models by quant, the smallest first; or `model` of another seventy."""
+    """A repository on a hub and its models by quant, smallest first; or a `model` of another seventy."""
 
     hub: Hub
     repository: str
@@ -37,13 +37,14 @@ class Offered:
         return self.hub.name(self.repository)
 
     def command(self, quant: str) -> str:
-        """What to type to get a quant of it."""
+        """Return the command that downloads a quant of it."""
         end = f"{self.model} --from {self.hub.endpoint}" if self.model else f"{self}:{quant}"
         return f"seventy pull {end}"
 
 
 def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = None) -> Offered:
-    """What is offered of a model, by the hub to take it from. Raises SeventyError that says what else to try."""
+    """Find a model on the hubs and return what the chosen hub offers. Raises SeventyError that says what else to try.
+    """
     at = wanted.endpoint if isinstance(wanted, Hosted) else None
     hubs = hubs or (HuggingFace(mirror=at), ModelScope(mirror=at))
     if isinstance(wanted, Hosted):
@@ -65,7 +66,7 @@ def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = 
 
 
 def elsewhere(wanted: Catalogued, files: Sequence[RemoteFile], hubs: Sequence[Hub] | None = None) -> list[RemoteFile]:
-    """The same files, by their sha256, on another hub than theirs; none where no other one has them all."""
+    """Find the same files, by sha256, on another hub; return an empty list if no other hub has them all."""
     repositories = {"hf": wanted.name.hf_repositories, "ms": wanted.name.ms_repositories}
     for hub in hubs or (HuggingFace(), ModelScope()):
         if hub.kind == files[0].hub.kind:

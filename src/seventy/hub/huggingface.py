@@ -128,13 +128,13 @@ def endpoint_setting() -> str | None:
 
 
 def elsewhere(repository: str) -> str:
-    """What to try where the hub does not answer."""
+    """Return a hint about what to try if the hub does not answer."""
     mirror = f"HF_ENDPOINT={MIRROR} seventy pull hf:{repository}"
     return f"try a mirror ({mirror}) or ModelScope (seventy pull ms:{repository})"
 
 
 def wait_seconds(retry_after: str | None, rate_limit: str | None = None) -> float | None:
-    """How long a server asks to wait: Retry-After in seconds, or `t=` of a RateLimit header (IETF draft)."""
+    """Return the seconds a server asks to wait: from Retry-After, or from `t=` of a RateLimit header (IETF draft)."""
     if retry_after and retry_after.strip().isdigit():
         return float(retry_after)
     for part in (rate_limit or "").split(";"):

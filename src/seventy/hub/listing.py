@@ -41,7 +41,7 @@ class NotThere(SeventyError):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a server sends: the bytes that were asked for, or the `whole` file where it knows no ranges."""
+    """The body of a response: the requested bytes, or the `whole` file if the server does not support ranges."""
 
     whole: bool
     chunks: Iterator[bytes]
@@ -77,22 +77,23 @@ class RemoteFile:
 
 
 class Hub(Protocol):
-    """Where repositories are. `kind` is hf or ms, `title` what a person calls it."""
+    """A model hub. `kind` is "hf" or "ms", `title` is its name for people."""
 
     kind: str
     title: str
     endpoint: str
 
     def name(self, repository: str) -> str:
-        """What a repository is called here, so that the same server is asked for it again."""
+        """Return the full name of a repository, by which the same server is asked again."""
         ...
 
     def files(self, repository: str) -> list[RemoteFile]:
-        """The .gguf files of a repository. Raises Unreachable, NotThere, or SeventyError (access, say)."""
+        """List the .gguf files of a repository. Raises Unreachable, NotThere, or SeventyError (no access, for example).
+        """
         ...
 
     def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
-        """Bytes `start` to `end` of a file, as they come. Raises Interrupted where it is worth asking again."""
+        """Open bytes `start` to `end` of a file as a stream. Raises Interrupted if it is worth trying again."""
         ...
 
 
@@ -113,9 +114,9 @@ class Variant:
 
 
 def variants(files: Iterable[RemoteFile]) -> list[Variant]:
-    """What a repository offers, the smallest first; split models that lack a file are left out.
+    """Group the files of a repository by quant, smallest first; split models with missing files are left out.
 
-    Of several models in one quant the one whose name most of the others share is taken.
+    Of several models in the same quant, the one whose name is most like the other files' is taken.
     """
     groups: dict[str, list[RemoteFile]] = {}
     for file in files:
@@ -136,7 +137,7 @@ def variants(files: Iterable[RemoteFile]) -> list[Variant]:
 
 
 def of_file(files: Iterable[RemoteFile], path: str) -> Variant | None:
-    """The file of this path with the others of its split model, or None."""
+    """Return the model that the file at this path belongs to, with all its parts, or None."""
     everything = {file.path: file for file in files}
     if path not in everything:
         return None
@@ -152,7 +153,7 @@ def of_file(files: Iterable[RemoteFile], path: str) -> Variant | None:
 
 
 def is_model(path: str) -> bool:
-    """Whether a file is a model by its name, and not what lies beside one."""
+    """Return whether a file is a model by its name, and not a projector or an adapter."""
     return path.lower().endswith(".gguf") and not _OTHER.search(path)
 
 

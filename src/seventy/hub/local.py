@@ -82,7 +82,7 @@ class Local:
 
     @property
     def label(self) -> str:
-        """What to type to run it."""
+        """The name to type to run it."""
         for model in PACKAGED.values():
             if self.path == folder() / model.file:
                 return model.name
@@ -97,16 +97,16 @@ class Local:
 
 @dataclass(slots=True)
 class Inventory:
-    """What is here, ours first, and what a person should know of stores that could not be read."""
+    """The models on this disk, ours first, and notes about stores that could not be read."""
 
     models: list[Local] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def find(self, text: str, wanted: Reference | None, any_quant: bool = True) -> Local | None:
-        """The model of this name: by the text itself, or by what it means.
+        """Find a model by its name as text, or by the reference that the name resolves to.
 
-        A quant that a name only implies is not insisted on, unless `any_quant` is false. Of several those that can be
-        used go first, then those nearest to 4 bits, then ours.
+        A quant that the name only implies may be another one, unless `any_quant` is false. Usable models come first,
+        then those nearest to 4 bits, then ours.
         """
         if any_quant and isinstance(wanted, Catalogued) and wanted.implied:
             wanted = Catalogued(wanted.name, None)
@@ -166,10 +166,9 @@ def inventory() -> Inventory:
 
 
 def look(text: str, any_quant: bool = True) -> tuple[Local | None, Reference]:
-    """What a name means, and the model where it is on this disk (`any_quant` as of Inventory.find).
+    """Resolve a name, and find the model on this disk if it is here (`any_quant` as in Inventory.find).
 
-    Raises SeventyError for a name that means nothing and is nothing here, AmbiguousName for one of two models, neither
-    of which is here under that name.
+    Raises SeventyError for an unknown name, and AmbiguousName for a name of two models of which neither is here.
     """
     try:
         wanted = resolve(text)
@@ -190,7 +189,7 @@ def look(text: str, any_quant: bool = True) -> tuple[Local | None, Reference]:
 
 
 def find(text: str) -> Path:
-    """The file of a model that is here, by name or path; SeventyError says how to get one that is not."""
+    """Return the file of a model on this disk, by name or path. Raises SeventyError that says how to get it."""
     here, _ = look(text)
     if here is None:
         raise SeventyError(f"model {text} is not on this machine yet; get it with: seventy pull {text}")
@@ -198,7 +197,7 @@ def find(text: str) -> Path:
 
 
 def usable(model: Local) -> Path:
-    """Its file; SeventyError where the store it is in keeps it in a way that cannot be used."""
+    """Return the model's file. Raises SeventyError if its store keeps it in a form that cannot be used."""
     if model.problem:
         raise SeventyError(f"{model.label} in {model.store} cannot be used: {model.problem}")
     return model.path
@@ -212,7 +211,7 @@ def _ours(notes: list[str]) -> Iterator[Local]:
 
 
 def hugging_face_cache() -> Path:
-    """Where huggingface_hub keeps files; the library reads the same variables, once, when it is imported."""
+    """Return the folder in which huggingface_hub keeps files, from the variables that the library reads."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(os.path.expandvars(chosen)).expanduser()
     home = os.environ.get("HF_HOME") or str(_cache_home() / "huggingface")
@@ -323,7 +322,7 @@ def _llama_cpp(notes: list[str]) -> Iterator[Local]:
 
 
 def of_path(path: Path) -> Local:
-    """The model of a file that somebody named: as the store it is in knows it, else by its name alone."""
+    """Return the model at a path: as its store knows it, else named after the file."""
     stored = (model for model in inventory().models if model.path.absolute() == path.absolute())
     return next(stored, None) or _file(path, "a file")
 

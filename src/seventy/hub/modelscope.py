@@ -103,7 +103,7 @@ class ModelScope:
 
 
 def elsewhere(repository: str) -> str:
-    """What to try where the hub does not answer."""
+    """Return a hint about what to try if the hub does not answer."""
     return f"try Hugging Face (seventy pull hf:{repository}) or a mirror of it (HF_ENDPOINT=https://hf-mirror.com)"
 
 

@@ -101,7 +101,7 @@ Reference = Packaged | Catalogued | Hosted | Address | LocalFile
 
 
 def resolve(text: str) -> Reference:
-    """What a name means; SeventyError with names like it where it means nothing.
+    """Resolve a name to a model, file or address. Raises SeventyError with similar names for an unknown name.
 
     Raises AmbiguousName for a name that means another model at Ollama.
     """
@@ -124,7 +124,7 @@ def resolve(text: str) -> Reference:
 
 
 def of_hubs(text: str) -> Packaged | Catalogued | Hosted | None:
-    """What a name means, where it means a model and no path or address; None for all else. It looks at no disk."""
+    """Resolve the name of a model; return None for paths, addresses and unknown names. Does not look at the disk."""
     text = text.strip()
     if text in PACKAGED:
         return Packaged(text)
@@ -138,7 +138,7 @@ def of_hubs(text: str) -> Packaged | Catalogued | Hosted | None:
 
 
 def unknown(text: str) -> SeventyError:
-    """The error for a name that means nothing."""
+    """Return the error for an unknown name."""
     if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", text):
         return SeventyError(f"there is no file {text}; a repository on Hugging Face is written hf:{text}")
     near = names.close(text)

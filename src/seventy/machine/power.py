@@ -18,7 +18,7 @@ _SAMPLE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One counter: microjoules, which begin anew after `range_uj`."""
+    """An energy counter in microjoules, which wraps around after `range_uj`."""
 
     name: str
     file: Path
@@ -26,9 +26,9 @@ class Domain:
 
 
 def domains(root: Path = ROOT) -> list[Domain]:
-    """Packages and DRAM, each counted once.
+    """List the counters of packages and DRAM, each once.
 
-    Raises SeventyError where the machine has no counters or this user may not read them.
+    Raises SeventyError if the machine has no counters or the user may not read them.
     """
     found = []
     # A package is intel-rapl:0, DRAM a part of it, intel-rapl:0:1; intel-rapl-mmio:0 counts the same package again.
@@ -81,7 +81,7 @@ class Meter:
         self.sample()
 
     def sample(self) -> None:
-        """Adds what was used since the last look."""
+        """Add the energy used since the last sample."""
         with self._lock:
             for i, domain in enumerate(self._domains):
                 now = self._read(domain)

@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 
 def from_json(kind: type[T], data: object, where: str = "the record") -> T:
-    """`data` (of json.loads) as a dataclass of its annotations: numbers, texts, optionals, tuples, dicts, dataclasses.
+    """Convert `data` from json.loads to a dataclass by its annotations: numbers, texts, optionals, tuples, dicts,
+    dataclasses.
 
     Raises ValueError for a missing or unknown key and for a value of another type.
     """
@@ -53,7 +54,7 @@ def _dataclass(kind: type, data: Any, where: str) -> Any:
 
 
 def keep(path: Path, text: str) -> None:
-    """Writes a file of the cache whole or not at all, whoever else writes it; where it cannot be written, not."""
+    """Write a cache file atomically. Does nothing if it cannot be written."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent)

@@ -15,10 +15,10 @@ from seventy.machine.cgroup import ROOT
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was set when it was read.
+    """The system settings at the time of reading.
 
-    `governors` and `energy_preferences` are those of all CPUs, each once; `hypervisor` and `container` name what the
-    machine runs in and are '' on bare metal; `swap_used_bytes` counts pages that lie in swap now.
+    `governors` and `energy_preferences` list the distinct values of all CPUs; `hypervisor` and `container` name what
+    the machine runs in, '' on bare metal; `swap_used_bytes` counts pages in swap.
     """
 
     governors: tuple[str, ...]
@@ -123,7 +123,7 @@ def _container(root: Path) -> str:
 
 
 def read(root: Path = ROOT) -> Settings:
-    """The settings as they are now."""
+    """Read the current settings."""
     swap, used = _swap(root)
     return Settings(
         governors=_each_cpu(root, "scaling_governor"),

@@ -110,7 +110,7 @@ def _nbytes(data: bytes) -> int:
 
 
 def parse(table: bytes) -> tuple[Slot, ...]:
-    """The slots of system memory in the table, in its order."""
+    """Read the memory slots of an SMBIOS table, in its order."""
     structures = list(_structures(table))
     arrays = {
         handle for type, handle, data, _ in structures if type == _ARRAY and data[5:6] == bytes([_SYSTEM_MEMORY])
@@ -137,7 +137,7 @@ _LETTER = re.compile(r"DIMM[ _-]?([A-P])[ _-]?(\d+)", re.IGNORECASE)
 
 
 def channel_names(names: list[tuple[str, str]]) -> list[str]:
-    """A name for the channel of each slot (locator, bank), or '' for all where the board's names do not tell it.
+    """Name the channel of each slot (locator, bank), or return '' for all if the board's names do not tell it.
 
     Boards write ChannelA-DIMM0, P0 CHANNEL A, P0_Node0_Channel0_Dimm0, CPU1_DIMM_A1: socket, channel, slot.
     """
@@ -156,7 +156,7 @@ def channel_names(names: list[tuple[str, str]]) -> list[str]:
 
 
 def read(root: Path = ROOT) -> Slots:
-    """The slots of this machine, or why they cannot be known."""
+    """Read the memory slots of this machine, or the reason why they cannot be read."""
     try:
         slots = parse((root / _TABLE).read_bytes())
     except PermissionError:

@@ -25,10 +25,9 @@ class Call:
 
 
 def run(function: int, calls: Sequence[Call]) -> float:
-    """Calls the kernel at this address once a thread; the seconds from the last start to the last end.
+    """Call the kernel at this address once per thread; return the seconds from the last start to the last end.
 
-    A kernel that waits for all threads before it begins is timed without their start. Raises SeventyError where a
-    CPU cannot be used.
+    A kernel that first waits for all threads is timed without their start. Raises SeventyError if a CPU cannot be used.
     """
     kernel = SIGNATURE(function)
     begun, ended = [0.0] * len(calls), [0.0] * len(calls)

@@ -95,8 +95,10 @@ class Topology:
         return next((core.node for core in self.cores if cpu in core.cpus), 0)
 
     def spread(self) -> list[int]:
-        """One logical CPU of each usable core: performance cores first, then by turns from each last-level cache,
-        so that the first few already reach every memory controller (a chiplet or a socket has a limit of its own).
+        """List one logical CPU of each usable core: performance cores first, then taking turns between the last-level
+        caches.
+
+        So the first few already reach every memory controller; each chiplet or socket has a limit of its own.
         """
         last = max((cache.level for cache in self.caches), default=0)
         place = {cpu: cache.cpus for cache in self.caches if cache.level == last for cpu in cache.cpus}
@@ -109,19 +111,21 @@ class Topology:
         return [cpu for _, _, cpu in sorted(turns)]
 
     def node_cpus(self) -> tuple[tuple[int, ...], ...]:
-        """The usable logical CPUs of each node that has any."""
+        """Return the usable logical CPUs of each NUMA node that has any."""
         nodes = sorted({core.node for core in self.usable})
         return tuple(tuple(cpu for core in self.usable if core.node == node for cpu in core.cpus) for node in nodes)
 
     def cpus_for(self, threads: int) -> list[int]:
-        """A logical CPU for each thread: in the order of `spread`, then hyper-threads likewise, then the same anew."""
+        """Return a logical CPU for each thread: in the order of `spread`, then their hyper-threads, then from the start
+        again.
+        """
         siblings = {core.cpus[0]: core.cpus for core in self.usable}
         order = [(i, cpu) for i in range(self.threads_per_core) for cpu in self.spread() if i < len(siblings[cpu])]
         return [siblings[cpu][i] for i, cpu in itertools.islice(itertools.cycle(order), threads)]
 
 
 def parse_list(text: str) -> tuple[int, ...]:
-    """CPU numbers from the kernel's notation: 0-3,8 is 0, 1, 2, 3, 8."""
+    """Parse the kernel's list notation: "0-3,8" is 0, 1, 2, 3, 8."""
     numbers: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
@@ -148,7 +152,7 @@ def allowed_cpus() -> tuple[int, ...]:
 
 
 def read(root: Path = ROOT, allowed: Sequence[int] | None = None) -> Topology:
-    """The machine as it is now; `allowed` in place of the process's affinity."""
+    """Read the machine's topology; `allowed` replaces the process's CPU affinity."""
     allowed = tuple(allowed_cpus() if allowed is None else allowed)
     online = parse_list(_text(root / _CPUS / "online") or "")
     if not online:
@@ -220,12 +224,12 @@ def _caches(root: Path, online: Collection[int]) -> tuple[Cache, ...]:
 
 
 def physical_cores(root: Path = ROOT, allowed: Sequence[int] | None = None) -> list[int]:
-    """One logical CPU of each physical core this process may use, in order, as many as its quota allows."""
+    """List one logical CPU of each physical core this process may use, in order, as many as its quota allows."""
     return [core.cpus[0] for core in read(root, allowed).usable]
 
 
 def cpu_name(root: Path = ROOT) -> str:
-    """The CPU as it calls itself."""
+    """Return the CPU's own name."""
     match = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
     if match:
         return " ".join(match[1].split())
@@ -238,7 +242,7 @@ def cpu_name(root: Path = ROOT) -> str:
 
 
 def pin_thread(cpus: Collection[int]) -> Collection[int]:
-    """Keeps the calling thread on these CPUs, where the system can; returns those it was on."""
+    """Pin the calling thread to these CPUs if the system can; return those it could run on before."""
     if not hasattr(os, "sched_setaffinity"):
         return cpus
     before = os.sched_getaffinity(0)

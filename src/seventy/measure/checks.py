@@ -30,10 +30,10 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the checks look at.
+    """The input of the checks.
 
-    `memory_bytes` is the machine's, `room_bytes` what of it a model may take now (runtime/memory.py). `profile` is the
-    kept measurement, if there is one.
+    `memory_bytes` is the machine's memory, `room_bytes` the part of it that a model may take now (runtime/memory.py).
+    `profile` is the stored measurement, if there is one.
     """
 
     machine: Topology
@@ -47,9 +47,9 @@ class Readings:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that costs speed: what was seen, why it costs, what to do (one command or one act).
+    """A problem that costs speed: what was seen, why it costs, and what to do (one command or one act).
 
-    `slower` says how many times slower generating may be for it: low and mid estimate, (1, 1) where only loading is.
+    `slower` is by how many times it slows generating: a low and a middle estimate, (1, 1) if it only slows loading.
     """
 
     title: str
@@ -66,7 +66,9 @@ _GOVERNOR_FILES = "/sys/devices/system/cpu/cpu*/cpufreq"
 
 
 def governor(r: Readings) -> Finding | None:
-    """Where firmware chooses the clock (energy preferences are there), `powersave` is its normal name."""
+    """Check the frequency governor. If the firmware chooses the clock (energy preferences exist), `powersave` is
+    normal.
+    """
     names = [name for name in r.settings.governors if name != "performance"]
     managed = bool(r.settings.energy_preferences)
     if not names or (managed and names == ["powersave"]):
@@ -347,7 +349,7 @@ _MOST_CACHE_OF_A_CORE = 32 << 20
 
 
 def doubtful_cache(nbytes: int, cores: int, hypervisor: str) -> bool:
-    """Whether a last-level cache is more than so few cores can have: a hypervisor shows all of its host's, say."""
+    """Return whether a last-level cache is too large for so few cores: a hypervisor may report all of its host's."""
     return bool(hypervisor) and nbytes > _MOST_CACHE_OF_A_CORE * cores
 
 
@@ -358,13 +360,13 @@ CHECKS: tuple[Callable[[Readings], Finding | None], ...] = (
 
 
 def find(readings: Readings) -> list[Finding]:
-    """All findings, the dearest first."""
+    """Run all checks; return their findings, the most expensive first."""
     found = [finding for check in CHECKS if (finding := check(readings))]
     return sorted(found, key=lambda finding: finding.slower[::-1], reverse=True)
 
 
 def unknown(r: Readings) -> list[str]:
-    """What could not be looked at, and how it could."""
+    """List what could not be checked, and how it could be."""
     texts = []
     if r.slots.problem == "permission":
         texts.append("DIMM slots, their speed and empty channels: readable by root only; sudo seventy doctor")

@@ -90,7 +90,7 @@ class Profile:
         return max(self.int8_gops.values(), default=None)
 
     def text(self) -> str:
-        """As JSON."""
+        """Encode the profile as JSON."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def save(self) -> None:
@@ -103,7 +103,7 @@ def path() -> Path:
 
 
 def read(text: str) -> Profile:
-    """A profile from its JSON. Raises ValueError where it is of another version or not a profile."""
+    """Decode a profile from JSON. Raises ValueError if it has another version or is not a profile."""
     return from_json(Profile, json.loads(text), "the profile")
 
 
@@ -119,15 +119,15 @@ def _kept() -> Profile | None:
 
 
 def load() -> Profile | None:
-    """The kept profile, or None where there is none, it is broken, or this machine is no longer the one measured."""
+    """Load the stored profile; return None if there is none, it is broken, or the machine has changed."""
     profile = _kept()
     return profile if profile and profile.cores == len(topology.physical_cores()) else None
 
 
 def quick(library: Library, threads: int) -> Profile:
-    """The one-second measurement, kept until a whole one (`seventy measure`) takes its place.
+    """Measure for one second and store the result until a full measurement (`seventy measure`) replaces it.
 
-    It is `disturbed` where other programs used the CPUs meanwhile, and then measured again the next time.
+    The profile is `disturbed` if other programs used the CPUs meanwhile, and is then measured again next time.
     """
     cpus = topology.allowed_cpus()
     start, before = time.perf_counter(), others.cpu_seconds(cpus)
@@ -147,7 +147,7 @@ def quick(library: Library, threads: int) -> Profile:
 
 
 def raise_limit(profile: Profile, gbs: float) -> bool:
-    """Raises the kept limit to what memory was seen to give; False where another profile than this one is kept."""
+    """Raise the stored bandwidth limit to what memory has delivered; return False if another profile is stored."""
     if load() != profile:
         return False
     replace(profile, read_bandwidth_gbs=round(gbs, 2)).save()
@@ -168,7 +168,7 @@ def describe(
     float_gflops: float | None = None,
     disk_read_gbs: float | None = None,
 ) -> Profile:
-    """A profile of this machine, as it is now, with these figures."""
+    """Make a profile of this machine from these measurements and its current settings."""
     machine = topology.read()
     most = max(row.best_gbs for row in rows)
     return Profile(

@@ -35,7 +35,8 @@ class Walk:
 
 
 def walks(lanes: int) -> list[Walk]:
-    """The ways of reading that were fastest somewhere; which of them wins differs between machines and moments.
+    """List the patterns of reading that were fastest on some machine; which one wins differs between machines and
+    moments.
 
     On Zen 4 one core reads 26 GB/s by 256-bit loads from two or four places, 23 from one, 19 by 512-bit loads.
     """
@@ -121,7 +122,7 @@ def local_areas(machine: Topology, memories: Mapping[int, NDArray[np.uint8]], cp
 
 
 def read_once(library: Library, walk: Walk, areas: Sequence[Area]) -> float:
-    """GB/s (1e9) of one pass over all areas at once, by one thread on each CPU."""
+    """Measure the GB/s (1e9) of one pass over all areas at once, by one thread on each CPU."""
     arrived, sums = np.zeros(8, np.int64), np.zeros(sum(len(area.cpus) for area in areas), np.uint32)
     step = walk.pattern.step_bytes
     calls: list[together.Call] = []
@@ -162,7 +163,7 @@ class Samples:
 
 
 def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> Samples:
-    """Passes in every way of reading by turns, each at least once, until the time is over."""
+    """Measure passes in each read pattern in turn, each at least once, until the time is over."""
     ways = walks(library.isa.lanes)
     library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
     passes: list[list[float]] = [[] for _ in ways]
@@ -174,14 +175,14 @@ def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> Sam
 
 
 def read_now(library: Library, area: Area) -> float:
-    """The most GB/s (1e9) of one pass in each way of reading: what memory gives at this moment."""
+    """Return the highest GB/s (1e9) of one pass in each read pattern: what memory delivers at this moment."""
     ways = walks(library.isa.lanes)
     library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
     return max(read_once(library, walk, [area]) for walk in ways)
 
 
 def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> Samples:
-    """Passes by `threads` threads, pinned to physical cores, over their own nodes' memory."""
+    """Measure passes by `threads` threads, pinned to physical cores, over memory of their own NUMA nodes."""
     machine = topology.read()
     cores = machine.spread()
     memories = node_memories(machine, nbytes or buffer_bytes(machine))
@@ -190,15 +191,15 @@ def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int
 
 
 def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> float:
-    """The most GB/s (1e9) that `threads` threads read from memory.
+    """Measure the highest GB/s (1e9) that `threads` threads read from memory.
 
-    Best of many passes over `nbytes` (by default far more than the caches hold), in several patterns.
+    It is the best of many passes over `nbytes` (by default much more than the caches hold), in several patterns.
     """
     return read_local(library, threads, seconds, nbytes).best_gbs
 
 
 def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:
-    """GOPS (1e9 operations/s, two a multiply-add) of kernels/peak.py on these CPUs, and the seconds it took."""
+    """Measure the GOPS (1e9 operations/s, two per multiply-add) of kernels/peak.py on these CPUs, and the seconds."""
     threads = len(cpus)
     xs, ys = peak.shape(library.isa.dot == "vnni")
     steps = 8 * peak.GROUP
@@ -239,7 +240,7 @@ def _peak(library: Library, ways: Sequence[tuple[str, int]], cpus: Sequence[int]
 
 
 def widths(isa: Isa) -> list[int]:
-    """Lanes of the vectors to try: some CPUs clock down under 512 bits."""
+    """List the vector widths to try, in lanes: some CPUs lower their clock for 512 bits."""
     return [isa.lanes, 8] if isa.lanes == 16 else [isa.lanes]
 
 
@@ -250,5 +251,5 @@ def int8_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> fl
 
 
 def float_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
-    """The same of f32."""
+    """Measure the highest GFLOPS at which these CPUs, one thread on each, multiply and add f32."""
     return _peak(library, [("f32", lanes) for lanes in widths(library.isa)], cpus, seconds)
