@@ -63,7 +63,7 @@ class Node:
             self.name = name_after(self.parent.name, self.tokens)
 
     def path(self) -> "Iterator[Node]":
-        """This page and those before it, the first one last."""
+        """Yield this page and those before it, up to the first."""
         node: Node | None = self
         while node is not None and node.parent is not None:
             yield node
@@ -71,12 +71,15 @@ class Node:
 
 
 def name_after(before: bytes, tokens: Tokens[int]) -> bytes:
-    """The name of a page of these tokens after the page of that name."""
+    """Return the name (a hash) of a page with these tokens that follows the page named `before`."""
     return digest(before, array("i", tokens).tobytes())
 
 
 class PrefixCache:
-    """Who uses which page of `memory`, and which of the `states`. For one thread at a time, as the steps that write."""
+    """Assigns the pages of `memory` and the recurrent `states` to sequences, which share common prefixes.
+
+    For one thread at a time, the one that runs steps.
+    """
 
     def __init__(self, memory: Pages, states: States | None = None) -> None:
         self.memory, self.states = memory, states or States((), 0)
@@ -117,7 +120,7 @@ class PrefixCache:
         return len(self._idle)
 
     def has_room(self, length: int, spare: int) -> bool:
-        """Whether a text of so many positions has room beside `spare` others, with a page left for each of them."""
+        """Return whether a text of this length fits beside `spare` others, with a free page left for each of them."""
         # In a step each of them may read a state and write another.
         if self.recurrent and self.states.n_states < 2 * (1 + spare):
             return False
@@ -256,12 +259,12 @@ class PrefixCache:
         self.states.forget(node.states.pop(rest)[0])
 
     def hold(self, node: Node) -> None:
-        """One more sequence uses the page."""
+        """Count one more sequence that uses the page."""
         node.users += 1
         self._idle.pop(node, None)
 
     def release(self, node: Node) -> None:
-        """One sequence less uses the page."""
+        """Count one sequence less that uses the page."""
         node.users -= 1
         if not node.users:
             self._idle[node] = None
@@ -470,13 +473,13 @@ class Sequence:
 
     @property
     def predicted(self) -> int:
-        """How many positions, from the first on, the block of multi-token prediction has read."""
+        """The number of positions, from the first on, that the block of multi-token prediction has read."""
         read = self._cache.predicted[self.pages]
         whole = next(iter(np.flatnonzero(read < PAGE).tolist()), len(read))
         return whole * PAGE + (int(read[whole]) if whole < len(read) else 0)
 
     def predict(self, start: int, end: int) -> None:
-        """Say that the block of multi-token prediction has read the committed positions from `start` to `end` - 1."""
+        """Record that the block of multi-token prediction has read the committed positions `start` to `end` - 1."""
         assert end <= self.length, f"{end} of {self.length} positions"
         for index in range(start // PAGE, pages(end)):
             page = self._table[index]
@@ -520,12 +523,12 @@ class Sequence:
 
 
 def file_of_page(name: bytes, windows: bool) -> bytes:
-    """What the file of a page is called; one without the layers that have windows is another."""
+    """Return the name of a page's file; pages with and without the layers that have windows are different files."""
     return digest(name, b"page" if windows else b"without windows")
 
 
 def files_of(name: bytes) -> tuple[bytes, ...]:
-    """All files that a page may have."""
+    """Return the names of all files that a page may have."""
     return file_of_page(name, True), file_of_page(name, False), file_of_state(name)
 
 

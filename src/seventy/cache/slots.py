@@ -36,13 +36,13 @@ class Slots:
         self._users[page] = 1
 
     def hold(self, page: int) -> None:
-        """One more sequence needs the slot of the page."""
+        """Count one more sequence that needs the slot of the page."""
         assert self.has(page), f"page {page} has no slot"
         self._users[page] += 1
         self._idle.pop(page, None)
 
     def release(self, page: int) -> None:
-        """One sequence less needs the slot of the page."""
+        """Count one sequence less that needs the slot of the page."""
         self._users[page] -= 1
         if not self._users[page]:
             self._idle[page] = None

@@ -26,23 +26,23 @@ class Paged:
         assert not self.values_in_keys or (self.kv_heads == 1 and self.value_dim <= self.key_dim), str(self)
 
     def layout(self, kind: str) -> Layout | LatentLayout:
-        """How a page of one KV head lies in memory where elements are kept as `kind` (kernels/pages.py)."""
+        """Return the memory layout of a page of one KV head with elements of this `kind` (kernels/pages.py)."""
         if self.values_in_keys:
             return LatentLayout(kind, self.key_dim)
         return Layout(kind, self.key_dim, self.value_dim)
 
     def page_bytes(self, kind: str) -> int:
-        """Bytes of a page of all the layer's KV heads."""
+        """Return the bytes of a page of all the layer's KV heads."""
         return self.kv_heads * self.layout(kind).nbytes
 
     def position_bytes(self, kind: str) -> int:
-        """Bytes that one position takes in this layer."""
+        """Return the bytes that one position takes in this layer."""
         return self.page_bytes(kind) // PAGE
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the model made of each position, `columns` numbers as f16 (kernels/hidden.py), in pages.
+    """The model's final hidden state at each position, `columns` numbers as f16 (kernels/hidden.py), in pages.
 
     A step writes them; a block of multi-token prediction reads them.
     """
@@ -68,7 +68,7 @@ class Recurrent:
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where each array begins, in bytes, and last how many bytes they take in all."""
+        """The byte offset of each array, and last their total size."""
         sizes = [-(-4 * math.prod(shape) // 64) * 64 for shape in self.shapes]
         return tuple(sum(sizes[:i]) for i in range(len(sizes) + 1))
 

@@ -64,13 +64,13 @@ class States:
         return state
 
     def hold(self, state: int) -> None:
-        """One more sequence uses the state."""
+        """Count one more sequence that uses the state."""
         if state != EMPTY:
             self._in_use += not self._users[state]
             self._users[state] += 1
 
     def release(self, state: int) -> None:
-        """One sequence less uses the state."""
+        """Count one sequence less that uses the state."""
         if state != EMPTY:
             self._users[state] -= 1
             self._in_use -= not self._users[state]

@@ -45,14 +45,14 @@ _log = logging.getLogger("seventy.cache")
 
 @dataclass(frozen=True, slots=True)
 class DiskCache:
-    """Where a cache is kept between runs, and how many bytes it may take there."""
+    """The folder in which a cache is kept between runs, and the bytes it may take there."""
 
     folder: Path
     max_bytes: int
 
 
 def digest(*parts: bytes) -> bytes:
-    """A name for what these parts are."""
+    """Hash these parts to a name."""
     whole = hashlib.sha256()
     for part in parts:
         whole.update(len(part).to_bytes(8, "little") + part)
@@ -60,7 +60,7 @@ def digest(*parts: bytes) -> bytes:
 
 
 class PageStore:
-    """The files of one model, of which `key` says all that decides what its pages hold."""
+    """The files of one model's cache. `key` identifies everything that decides what its pages contain."""
 
     def __init__(self, disk: DiskCache, key: bytes) -> None:
         """Raises SeventyError where the folder cannot be had."""
@@ -104,7 +104,7 @@ class PageStore:
         return True
 
     def has(self, name: bytes) -> bool:
-        """Whether there is a file of this name; it counts as used now."""
+        """Return whether a file of this name exists, and mark it as used now."""
         with suppress(OSError):
             os.utime(self._path(name))
             return True

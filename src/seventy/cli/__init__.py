@@ -23,9 +23,9 @@ _ALIASES = {
 
 
 def build(wanted: str | None = None) -> typer.Typer:
-    """The `seventy` command with every module of this package as a command, or with the `wanted` one alone.
+    """Build the `seventy` command with every module of this package as a command, or with the `wanted` one alone.
 
-    The others' imports take as long as showing what is in a model.
+    Importing the others takes as long as showing a model's metadata.
     """
     app = typer.Typer(
         name="seventy",

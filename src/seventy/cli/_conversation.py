@@ -35,7 +35,7 @@ class Leave(Exception):
 
 @dataclass(slots=True)
 class Settings:
-    """How answers are chosen, and how long they may be."""
+    """Sampling options and limits of answers."""
 
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -73,10 +73,10 @@ _WHOLE = {"max_tokens", "top_k", "penalty_window", "seed"}
 
 
 class Conversation:
-    """What was said so far with a model, and what may be done with it.
+    """A conversation with a model, and the commands that act on it.
 
-    `load` gives a model by its file, `path` is the first one's. Whoever made this closes `llm`, the model that is
-    talked with at the end.
+    `load` loads a model from its file, `path` is the first one's. The creator must close `llm`, which is the current
+    model.
     """
 
     def __init__(self, path: Path, load: Callable[[Path], LLM], settings: Settings, system: str | None) -> None:

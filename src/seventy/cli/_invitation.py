@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def lan_address(host: str, port: int) -> str | None:
-    """Where other devices find a server that listens on `host`; None where it is for this machine alone."""
+    """Return the address at which other devices find a server listening on `host`; None if it is local only."""
     from seventy.server.guard import is_loopback
 
     if is_loopback(host):

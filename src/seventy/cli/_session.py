@@ -95,17 +95,17 @@ def bars() -> Iterator[Bars]:
 
 
 def locate(model: str) -> Path:
-    """The file of a model by name or path; one that is known by name and absent is fetched first."""
+    """Return the file of a model by name or path; download a model that is known but absent."""
     return get(model)
 
 
 def locate_draft(draft: str) -> str:
-    """What --draft says: one of CHOICES, or the file of a model, which is fetched first where it is absent."""
+    """Resolve --draft: one of CHOICES, or the file of a model, which is downloaded if absent."""
     return draft if draft in CHOICES else str(get(draft))
 
 
 def say_draft(llm: LLM, draft: str) -> None:
-    """A line on stderr where a draft model was found on this disk that nobody named."""
+    """Say on stderr which draft model was found on this disk, if nobody named one."""
     if llm.draft_path and draft == "auto":
         nbytes = llm.draft_model.weight_bytes if llm.draft_model else llm.draft_path.stat().st_size
         say(
@@ -115,7 +115,7 @@ def say_draft(llm: LLM, draft: str) -> None:
 
 
 def template(given: str | None) -> str | None:
-    """The template that --chat-template names or whose file it is."""
+    """Return the template that --chat-template names, or read it from the file."""
     if given is None or given in TEMPLATES:
         return given
     try:
@@ -127,7 +127,7 @@ def template(given: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How a model is loaded, as the command line said."""
+    """The command line's options for loading a model."""
 
     threads: int | None
     context: int | None
@@ -138,7 +138,7 @@ class Loading:
 
 
 def load(loading: Loading, path: Path) -> LLM:
-    """The model of a file, loaded."""
+    """Load a model from a file."""
     given, draft = template(loading.chat_template), locate_draft(loading.draft)
     with bars() as progress:
         llm = LLM(
@@ -160,7 +160,7 @@ def sampling(
     frequency_penalty: float,
     seed: int | None,
 ) -> dict[str, Any]:
-    """The fields of engine.sampler.Sampling that the command line says, checked before anything is loaded."""
+    """Return the fields of engine.sampler.Sampling from the command line, checked before anything is loaded."""
     given: dict[str, Any] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repeat_penalty": repeat_penalty,
         "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "seed": seed,
@@ -170,20 +170,20 @@ def sampling(
 
 
 def say_threads(threads: int | None) -> None:
-    """A line on stderr where there are more threads than CPUs: they wait for each other at every operation."""
+    """Warn on stderr if there are more threads than CPUs: they wait for each other at every operation."""
     cpus = len(allowed_cpus())
     if threads is not None and threads > cpus:
         say(f"--threads {threads} is more than the {cpus} CPUs there are: many times slower; leave --threads out")
 
 
 def say_template(llm: LLM) -> None:
-    """A line on stderr where the template is not the model's own."""
+    """Say on stderr if the chat template is not the model's own."""
     if note := llm.chat_format.checked().note:
         say(note)
 
 
 def write(stream: Stream) -> Completion:
-    """The answer to stdout, piece by piece; on a terminal without characters that would steer it."""
+    """Write the answer to stdout as it comes; on a terminal without control characters."""
     plain = sys.stdout.isatty()
     for piece in stream:
         shown = "".join(c for c in piece if c.isprintable() or c in "\n\t") if plain else piece
@@ -196,7 +196,7 @@ def write(stream: Stream) -> Completion:
 
 
 def say_context(model: Model) -> None:
-    """One line on stderr: the context that was taken where nobody gave one, and why it is not longer."""
+    """Say on stderr which context was chosen by default, and why it is not longer."""
     own, taken = model.config.context, model.context
     if taken == own:
         why = "the longest that the model was made for"
@@ -208,13 +208,13 @@ def say_context(model: Model) -> None:
 
 
 def cache_shared(model: Model, texts: int) -> str:
-    """How large a cache several texts share, where it has no room for all of them at full length."""
+    """Describe the size of the shared cache if it cannot hold all texts at full length; else return ""."""
     positions = model.cache.n_pages * PAGE
     return f" in a cache of {positions} tokens" if positions < texts * whole_pages(model.context) else ""
 
 
 def report(completion: Completion, limit_gbs: float, context: int) -> None:
-    """One line on stderr: how much, how fast, how far from the machine's limit, and why an answer was cut."""
+    """Report on stderr the speed, its share of the machine's limit, and why an answer was cut."""
     t = completion.timings
     read = t.prompt_tokens - t.cached_tokens
     parts = [f"prompt {read} tokens at {t.prompt_tokens_per_second:.1f} tok/s"]
@@ -235,7 +235,7 @@ def report(completion: Completion, limit_gbs: float, context: int) -> None:
 
 
 def keep_limit_seen(model: Model, profile: Profile, completion: Completion) -> None:
-    """Keep what memory gave while an answer was written, where that is more than was measured before."""
+    """Store the bandwidth that memory delivered while an answer was written, if it exceeds the measured one."""
     from seventy.bench.engine import WHOLE_PROBE_CACHES
 
     seen = completion.timings.decode_gbs
@@ -246,7 +246,7 @@ def keep_limit_seen(model: Model, profile: Profile, completion: Completion) -> N
 
 
 def machine_limit(model: Model) -> tuple[Profile, bool]:
-    """This machine's profile, and whether this is the first; measured now (one second) where none is good."""
+    """Return this machine's profile, measured now (one second) if none is valid, and whether it is the first."""
     from seventy.measure import profile
 
     known = profile.load()
@@ -257,12 +257,12 @@ def machine_limit(model: Model) -> tuple[Profile, bool]:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, beside the answer."""
+    """Write a line to stderr for the person at the terminal."""
     _stderr.print(text, soft_wrap=True)
 
 
 def describe(model: Model, given_threads: int | None) -> None:
-    """What was chosen for this model and machine, and why."""
+    """Say what was chosen for this model and machine, and why."""
     weights = model.program.weights
     formats = ", ".join(sorted({kernel.parameters[0] for kernel in weights.kernels()}))
     nodes = f" on {len(weights.nodes)} NUMA nodes" if len(weights.nodes) > 1 else ""
@@ -284,13 +284,13 @@ def describe(model: Model, given_threads: int | None) -> None:
 
 
 def describe_drafts(llm: LLM) -> None:
-    """Who guesses and how often that was right, and what steps take by their rows."""
+    """Say who drafted, how often the guesses were right, and how long steps take by their rows."""
     for line in llm.scheduler.drafts.lines():
         say(line)
 
 
 def promise(profile: Profile) -> None:
-    """What the name promises: a 70B on this machine, from its measured bandwidth."""
+    """Say how fast a 70B would run on this machine, by its measured bandwidth."""
     from seventy.plan.here import this_machine
     from seventy.plan.roofline import predict
     from seventy.plan.wanted import catalogue_load
@@ -306,5 +306,5 @@ def promise(profile: Profile) -> None:
 
 
 def disk_cache(folder: Path | None, gigabytes: float) -> DiskCache | None:
-    """Where --cache-dir and --cache-gb keep the cache."""
+    """Return the disk cache that --cache-dir and --cache-gb describe, or None."""
     return DiskCache(folder.expanduser(), round(1e9 * gigabytes)) if folder else None

@@ -35,7 +35,7 @@ def doctor(
 
 
 def model_file(path: Path) -> "ModelFile":
-    """A file's size (of all parts, where it is split), its need of memory, and how fast it comes from the disk."""
+    """Return a file's size (of all parts of a split model), its memory need, and how fast the disk reads it."""
     from seventy.gguf.file import GGUF
     from seventy.machine import disk
     from seventy.measure.checks import ModelFile
@@ -50,7 +50,7 @@ def model_file(path: Path) -> "ModelFile":
 
 
 def cost(finding: "Finding") -> str:
-    """How many times slower, in words."""
+    """Format by how many times a finding slows generating."""
     low, mid = finding.slower
     if mid == 1:
         return "slower to load only"

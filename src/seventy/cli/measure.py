@@ -54,7 +54,7 @@ def measure(
 
 
 def show(found: "Profile", load: "Load", console: Console) -> None:
-    """Prints the profile, each figure with what it means for `load`."""
+    """Print the profile, each figure with what it means for `load`."""
     name = f"{load.name} {load.quant}"
     about = Table.grid(padding=(0, 2))
     for line in _about(found):

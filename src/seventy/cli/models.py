@@ -177,7 +177,7 @@ def _used(path: Path) -> int:
 
 
 def facts(gguf: GGUF) -> list[tuple[str, str]]:
-    """What the metadata and the tensor list say, as rows of name and value."""
+    """Return the metadata and a summary of the tensors as rows of name and value."""
     meta = gguf.metadata
     architecture = str(meta.get("general.architecture", "not said"))
     tokens = meta.get("tokenizer.ggml.tokens")
@@ -208,7 +208,7 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
 
 
 def prospects(gguf: GGUF) -> list[tuple[str, str]]:
-    """What running the model here would need and how fast it should be, or why it cannot be run."""
+    """Return the memory and speed to expect of the model here, or why it cannot be run."""
     from seventy import models as architectures
     from seventy.engine.footprint import footprint
     from seventy.plan.here import this_machine
@@ -273,7 +273,7 @@ def _line(value: object) -> str:
 
 
 def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
-    """Columns as wide as their widest entry."""
+    """Print rows in columns as wide as their widest entry."""
     rows = list(rows)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     for row in rows:

@@ -53,10 +53,10 @@ def pull(
 
 
 def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool = True) -> Path:
-    """The model's file: one that is here, else fetched, with a bar on stderr.
+    """Return the model's file; download it with a progress bar on stderr if it is absent.
 
-    `look_first` is for commands that run it: any quant that is here will do, and what seventy cannot run is refused.
-    Raises SeventyError, and asks nobody where no person is at the terminal.
+    `look_first` is for commands that run it: any quant on this disk will do, and a model that seventy cannot run is
+    refused. Raises SeventyError. Asks nothing without a terminal.
     """
     try:
         here, wanted = local.look(model, any_quant=look_first)
@@ -94,9 +94,9 @@ def _get_from(peer: Peer, model: str, yes: bool, context: int) -> Path:
 
 
 def unattended(model: str, progress: store.Progress) -> local.Local:
-    """A model by a name of a hub's, found here or fetched, for a server that nobody sits at.
+    """Find or download a model by its name on a hub, for a server without a person at the terminal.
 
-    Raises SeventyError for paths and addresses, and for what cannot be run here.
+    Raises SeventyError for paths and addresses, and for models that cannot be run here.
     """
     try:
         elsewhere = isinstance(resolve(model), LocalFile | Address)
@@ -207,7 +207,7 @@ def _agreed(question: str) -> bool:
 
 
 def with_bar(name: str, fetch: Callable[[store.Progress], Path]) -> Path:
-    """What `fetch` gives, with a bar on stderr while it works; none where stderr is no terminal."""
+    """Run `fetch` with a progress bar on stderr if that is a terminal, and return its result."""
     if not _stderr.is_terminal:
         return fetch(_Lines(name))
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
@@ -238,5 +238,5 @@ class _Lines:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, above the bar."""
+    """Write a line for the person at the terminal, above the progress bar."""
     _stderr.print(text, soft_wrap=True, markup=False)

@@ -22,7 +22,7 @@ def _config() -> Path:
 
 
 def unit(arguments: list[str], key_file: Path | None) -> str:
-    """The unit that runs `seventy serve` with these arguments."""
+    """Return the systemd unit that runs `seventy serve` with these arguments."""
     command = [sys.executable, "-m", "seventy", "serve", *arguments]
     # systemd reads % and $ itself, and has quotes of its own kind.
     words = " ".join(_quoted(word) for word in command)

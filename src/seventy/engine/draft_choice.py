@@ -45,9 +45,9 @@ def named(draft: str) -> Path | None:
 def multi_token(
     path: str | os.PathLike[str], draft: str, context: int | None, sequences: int, kv: str, memory: int | None
 ) -> bool:
-    """Whether the block of multi-token prediction of the model at `path` is to draft.
+    """Return whether the model's block of multi-token prediction should draft.
 
-    Raises SeventyError with the reason where it was named and cannot; where it was not, a line in the log has it.
+    Raises SeventyError with the reason if it was requested and cannot; if it was not, the reason goes to the log.
     """
     if draft not in ("auto", "mtp"):
         return False

@@ -33,7 +33,7 @@ _MOST_DIFFERENT = 0.02
 
 
 class Vocabularies:
-    """How the tokens of a draft model are those of the model it guesses for."""
+    """Maps tokens and logits between a draft model and the model it drafts for."""
 
     def __init__(self, target: Mapping[str, Any], draft: Mapping[str, Any], rows: tuple[int, int]) -> None:
         """Compare the metadata of both files; `rows` is how many logits each model gives.
@@ -98,7 +98,7 @@ def compare(target: str | os.PathLike[str], draft: str | os.PathLike[str]) -> Vo
 
 
 class DraftModel(Passes):
-    """Guesses of a draft model."""
+    """A draft model: its weights, its cache, and how long it takes to read."""
 
     name = "the draft model"
 
@@ -140,7 +140,7 @@ class DraftModel(Passes):
 
 
 class ModelDrafter(PassDrafter):
-    """What the draft model knows of one text."""
+    """Drafts one text with the draft model, and tracks which of its tokens that model has read."""
 
     def __init__(self, of: DraftModel, generation: Generation) -> None:
         super().__init__(of, generation)

@@ -27,7 +27,7 @@ _READING_SHARE = 0.25
 
 
 class Drafter(Protocol):
-    """Guesses the next tokens of one text for nothing."""
+    """Guesses the next tokens of one text at no cost, by lookup."""
 
     def observe(self) -> None:
         """Take in what was written since the last call."""
@@ -51,7 +51,7 @@ class TextDrafts:
         self.gained_seconds = 0.0
 
     def stop(self) -> None:
-        """Guess nothing more of this text."""
+        """Stop guessing for this text."""
         self.close()
         self.lookup = self.model = None
 

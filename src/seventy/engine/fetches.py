@@ -21,9 +21,10 @@ class _Running:
 
 
 class Fetches:
-    """What is being read; `notify` is called by any thread when something of it is done. Else for the engine's thread.
+    """The running reads of cached pages from disk. For the engine's thread; `notify` is called by any thread.
 
-    A task that gives up its fetch meanwhile (Task.close) leaves it here until the file that is being read is done.
+    `notify` says that part of a read is done. When a task gives up its fetch (Task.close), the file being read is still
+    finished here.
     """
 
     def __init__(self, notify: Callable[[], None]) -> None:

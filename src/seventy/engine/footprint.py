@@ -28,7 +28,7 @@ from seventy.runtime.memory import (
 
 
 def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: str = "f16") -> Footprint:
-    """Raises SeventyError where a tensor has a type that the engine does not know."""
+    """Compute the memory footprint of a model file. Raises SeventyError if a tensor has an unsupported type."""
     every, shared = paged(specs).values(), shared_by(specs)
     pages, blocks = ([spec for spec in every if spec.predicts == predicts] for predicts in (False, True))
     recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
@@ -112,11 +112,11 @@ def least_and_full(
     mtp: bool = False,
     assistant: str | os.PathLike[str] | None = None,
 ) -> tuple[int, int]:
-    """Bytes a model file needs with a cache for the shortest text that it is loaded for, and for one whole text.
+    """Return the bytes a model needs with a cache for the shortest text it may be loaded for, and for one full text.
 
-    With `context` these are the same; without it the shortest has LEAST_CONTEXT tokens and a whole one MOST_CONTEXT, or
-    as many as the model was made for. With `mtp`, its block of multi-token prediction is counted where it has one; with
-    `assistant`, that file. Raises SeventyError for a file that cannot be used.
+    With `context` both are the same. Otherwise the shortest has LEAST_CONTEXT tokens and a full one MOST_CONTEXT, or
+    the model's own context if that is less. `mtp` includes the block of multi-token prediction, if there is one. Raises
+    SeventyError for a file that cannot be used.
     """
     with contextlib.ExitStack() as files:
         source: Source = files.enter_context(GGUF(path))

@@ -41,7 +41,7 @@ class Generation:
 
     @property
     def room(self) -> int:
-        """How many tokens it may still write."""
+        """The number of tokens it may still write."""
         return self._limit - self.written
 
     def write(self, logits: NDArray[np.float32]) -> Piece:

@@ -61,7 +61,8 @@ class Governor:
         self._since_plain = 0
 
     def begin(self) -> None:
-        """Nothing runs: what was saved or spent on earlier texts is not this text's, but for what a draft model did."""
+        """Reset the savings and costs of earlier texts, except those of a draft model. Called when nothing is running.
+        """
         self.account = self._reading = 0.0
 
     def record(
@@ -145,7 +146,7 @@ class Governor:
         return max(low + slope * (rows - below), low / 2)
 
     def tokens_of(self, seconds: float, texts: int) -> float:
-        """Return how many tokens steps of so many texts without guesses write in these seconds."""
+        """Return how many tokens steps without guesses would write for this many texts in these seconds."""
         return texts * seconds / self.cost(texts)
 
     def costs(self) -> list[tuple[int, float]]:
@@ -153,7 +154,7 @@ class Governor:
         return [(rows, self.cost(rows)) for rows in self._rows]
 
     def ready(self, texts: int) -> bool:
-        """Whether the next step of so many texts may have guesses at all, whatever they are."""
+        """Return whether the next step of this many texts may carry guesses at all."""
         if self._measured.get(texts, 0) < _LEAST_MEASURED or self._since_plain >= _STEPS_PER_PLAIN:
             return False
         return self._credit > max(0.0, self.cost(texts + 1) - self.cost(texts))

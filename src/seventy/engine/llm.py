@@ -34,12 +34,12 @@ Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
 @dataclass(slots=True)
 class Timings:
-    """Where the time of an answer went. `cached_tokens` of the prompt were still in the cache and cost nothing.
+    """The times of an answer. `cached_tokens` of the prompt were found in the cache and cost nothing.
 
-    The first token belongs to the prompt; `decode_seconds` are those of the others. `decode_bytes` is the memory
-    they read: every weight once a step, and the keys and values of what stood before. A step writes a token and those
-    `accepted_tokens` that were drafted for it and right, of `drafted_tokens` in all; without drafts the answer would
-    have taken `gained_seconds` longer.
+    The first token counts as part of the prompt; `decode_seconds` is the time of the others. `decode_bytes` is the
+    memory read for them: every weight once per step, and the keys and values of earlier positions. A step writes one
+    token plus those `accepted_tokens`, of `drafted_tokens`, that were drafted correctly. Without drafts the answer
+    would have taken `gained_seconds` longer.
     """
 
     prompt_tokens: int = 0
@@ -54,7 +54,7 @@ class Timings:
 
     @property
     def draft_speedup(self) -> float:
-        """How many times as fast as without drafts the answer was, by the times that steps without any took."""
+        """The speedup by drafts, compared to the measured times of steps without any."""
         return max(0.0, 1 + self.gained_seconds / self.decode_seconds) if self.decode_seconds > 0 else 1.0
 
     @property
@@ -103,7 +103,7 @@ class Stream:
         return self._pieces
 
     def close(self) -> None:
-        """Ends the answer early."""
+        """End the answer early."""
         self._pieces.close()  # type: ignore[attr-defined]
 
 
@@ -198,13 +198,13 @@ class LLM:
 
     @property
     def chat_format(self) -> ChatFormat:
-        """How one talks with this model."""
+        """The chat template of this model and its conventions."""
         assert self._chat is not None, "the model is closed"
         return self._chat
 
     @property
     def scheduler(self) -> Scheduler:
-        """What writes the texts; requests of its own kind can be given to it directly."""
+        """The scheduler that writes all texts; custom requests can be submitted to it."""
         assert self._scheduler is not None, "the model is closed"
         return self._scheduler
 
@@ -213,15 +213,15 @@ class LLM:
         return self.tokenizer.encode(text, special)
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of token ids; special tokens have none."""
+        """Convert token ids to text; special tokens are left out."""
         return self.tokenizer.decode(ids)
 
     def render(self, messages: Sequence[Mapping[str, Any]], /, **variables: Any) -> str:
-        """The prompt that the chat template makes of messages (`role` and `content`), fitted to what it takes."""
+        """Render messages (`role` and `content`) to a prompt with the chat template, adapted to what it accepts."""
         return self.chat_format.prompt(messages, variables=variables).text
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """The tokens of a text (its special tokens read as such), of messages, or the ids themselves."""
+        """Return the token ids of a text (special tokens in it are recognised), of messages, or the given ids."""
         if not isinstance(prompt, str):
             messages = [item for item in prompt if isinstance(item, Mapping)]
             if not messages:
@@ -247,9 +247,9 @@ class LLM:
             )  # fmt: skip
 
     def infill_ids(self, before: str, after: str, files: Sequence[tuple[str, str]] = ()) -> list[int]:
-        """The tokens that ask for what stands between two texts; special tokens in them are text.
+        """Return the token ids that ask the model to fill in between two texts; special tokens in them are plain text.
 
-        `files` are names and texts of others that are shown before.
+        `files` are names and texts of other files to show first.
         """
         self.check_length(before, after, *(text for _, text in files))
         return self._begun(self.tokenizer.encode_infill(before, after, files))
@@ -270,7 +270,7 @@ class LLM:
         return ids
 
     def generate(self, prompt: Prompt, max_tokens: int | None = None, **options: Any) -> Completion:
-        """The whole answer to a prompt; options as for `stream`."""
+        """Complete a prompt and return the whole answer. The options are those of `stream`."""
         stream = self.stream(prompt, max_tokens, **options)
         for _ in stream:
             pass
@@ -278,7 +278,7 @@ class LLM:
         return stream.completion
 
     def chat(self, messages: Sequence[Mapping[str, Any]], max_tokens: int | None = None, **options: Any) -> Completion:
-        """The answer to a conversation (`role` and `content` of each message); options as for `stream`."""
+        """Answer a conversation (`role` and `content` of each message). The options are those of `stream`."""
         return self.generate(messages, max_tokens, **options)
 
     def stream(
@@ -291,12 +291,12 @@ class LLM:
         progress: Progress | None = None,
         **sampling: Any,
     ) -> Stream:
-        """The answer in pieces of text, never within a character.
+        """Complete a prompt and yield the answer in pieces of text, never splitting a character.
 
-        `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); greedy by default.
-        Without `max_tokens` the answer may fill the context; more than there is room for is no error. What the prompt
-        has in common with an earlier one is not read again while the cache has room for it. Raises SeventyError when
-        the prompt does not fit the context.
+        `sampling` are the fields of engine.sampler.Sampling (temperature, top_k, seed ...); the default is greedy.
+        Without `max_tokens` the answer may fill the context; a larger `max_tokens` is no error. A prefix that the
+        prompt shares with an earlier one is not read again while it is in the cache. Raises SeventyError if the prompt
+        does not fit the context.
         """
         try:
             settings = Sampling(**sampling)

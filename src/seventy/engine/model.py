@@ -89,11 +89,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step gave. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
+    """The result of a step. `logits`, [outputs, vocabulary], is a view that the next step overwrites.
 
-    `bad` are the indices of segments in which something is no number (NaN or infinity): damaged weights, or a file made
-    wrongly. Nothing of them may be committed. `weight_bytes` and `cache_bytes` are what the step read, and of states
-    also what it wrote; `experts` is how many different experts it read, of a layer with experts on average.
+    `bad` are the indices of segments with a NaN or an infinity: the weights are damaged, or the file is faulty. They
+    must not be committed. `weight_bytes` and `cache_bytes` are what the step read (of recurrent states also what it
+    wrote); `experts` is the mean number of different experts read per layer that has them.
     """
 
     logits: NDArray[np.float32]
@@ -159,7 +159,7 @@ class _Inputs:
         return cache_bytes
 
     def bad(self, n_rows: int, n_outputs: int) -> frozenset[int]:
-        """The segments of the last step with rows or logits that are no numbers."""
+        """Return the segments of the last step that have a NaN or an infinity in their rows or logits."""
         if not (any(self._bad_rows[:n_rows]) or any(self._bad_outputs[:n_outputs])):
             return frozenset()
         rows = [row for row in range(n_rows) if self._bad_rows[row]]
@@ -408,7 +408,9 @@ class Model:
             return Step(self._inputs.logits[:n_outputs], bad, self.program.bytes_of_one_guess(), 0, 0.0)
 
     def threads_for(self, rows: int) -> int:
-        """What was measured is used for steps like those it was measured on; for the others, every core."""
+        """Return the number of threads for a step: the tuned one for steps like those that were measured, else every
+        core.
+        """
         if self.tuning and rows == 1:
             return self.tuning.decode_threads
         if self.tuning and rows >= tuning.PREFILL_ROWS // 2:
@@ -416,7 +418,7 @@ class Model:
         return self.threads
 
     def states(self, first: int, last: int) -> NDArray[np.float32]:
-        """What the last step made of its rows `first` to `last`, normalised: float32 [rows, hidden]."""
+        """Return the normalised hidden states of rows `first` to `last` of the last step: float32 [rows, hidden]."""
         config = self.config
         assert self.program.hidden is not None
         rows = self.program.hidden.floats(last)[first:].astype(np.float32)
@@ -430,20 +432,20 @@ class Model:
         return self._executor.lead()
 
     def abort(self) -> None:
-        """Makes a running step raise Aborted; from any thread."""
+        """Make a running step raise Aborted. May be called by any thread."""
         if self._executor:
             self._executor.abort()
 
     def read_bytes(self, positions: int) -> int:
-        """Bytes of memory one decoded token reads: what it uses of the matrices, and the cache of so many positions.
+        """Return the bytes read to decode one token: the matrices it uses, and the cache of this many positions.
 
-        Of states what it writes is counted, too; without positions, the matrices alone.
+        For recurrent states, writes count too. Without positions, only the matrices count.
         """
         cache = self.cache.memory.seen_bytes(positions - 1, positions) + 2 * self.cache.states.kept_bytes
         return self.program.bytes_of_one_row() + (cache if positions else 0)
 
     def operations(self, rows: int, outputs: int) -> int:
-        """Operations of the matrices in a step, two a multiply-add; the head is for `outputs` rows only."""
+        """Count the matrix operations of a step, two per multiply-add; the head runs for `outputs` rows only."""
         head = self.config.vocabulary * self.config.hidden
         used = self.program.slots_per_row
         blocks = sum(
@@ -457,7 +459,7 @@ class Model:
         return self.program.weights.matrices
 
     def close(self) -> None:
-        """Ends the threads and frees the memory; twice is once."""
+        """Stop the threads and free the memory. May be called twice."""
         if self._executor:
             self._executor.close()
             self._executor = None

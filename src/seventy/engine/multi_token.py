@@ -63,7 +63,7 @@ class MultiToken(Passes):
 
 
 class BlockDrafter(PassDrafter):
-    """What the block has read of one text, and its guesses."""
+    """Drafts one text with the block of multi-token prediction, and tracks how far the block has read."""
 
     def __init__(self, of: MultiToken, generation: Generation, sequence: CachedSequence) -> None:
         super().__init__(of, generation)

@@ -39,8 +39,9 @@ _WEIGHT = 1 / 8
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Which guesses pay by how likely they are to be right, all before them right, too: those of at least `row` their
-    row of the step, those of at least `next_pass` another pass behind them.
+    """The probabilities from which guesses pay: `row` for a row of the step, `next_pass` for another drafting pass.
+
+    Each is the probability that the guess and all before it are right.
     """
 
     row: float = 0.0
@@ -48,7 +49,7 @@ class Worth:
 
 
 class Counts:
-    """How often guesses were right by their position in a step, where those before were."""
+    """Counts how often guesses were right by their position in a step, given that those before them were."""
 
     def __init__(self, first: float, count: float, of_all: "Counts | None" = None) -> None:
         """Expect what was counted of all texts, or of a first guess `first`, as if `count` had been counted."""
@@ -66,9 +67,9 @@ class Counts:
 
     @property
     def shares(self) -> list[float]:
-        """How often the guess at each position is right.
+        """The share of right guesses at each position.
 
-        Where little was counted it is expected to be as much better or worse than elsewhere as the one before it.
+        With few counts, a position is expected to deviate from its prior as much as the position before it does.
         """
         shares, better = list[float](), 1.0
         for right, counted, expected in zip(self._right, self._counted, self._expected, strict=True):
@@ -161,7 +162,7 @@ class Passes(ABC):
 
 
 class PassDrafter(ABC):
-    """What is known of one text, and its guesses of this step."""
+    """Drafts one text by passes of a draft model or block, and holds its guesses for the current step."""
 
     def __init__(self, of: Passes, generation: Generation) -> None:
         self._passes, self._generation = of, generation
@@ -185,11 +186,11 @@ class PassDrafter(ABC):
     @property
     @abstractmethod
     def behind(self) -> int:
-        """How many tokens it has not read, those that the first pass reads anyway not counted."""
+        """The number of tokens it has not read, beyond those that the first pass reads anyway."""
 
     @abstractmethod
     def can_read(self, rows: int) -> bool:
-        """Whether it can guess once it has read so many rows."""
+        """Return whether it can guess after reading this many rows."""
 
     @abstractmethod
     def catch_up(self, rows: int) -> bool:
@@ -213,10 +214,12 @@ class PassDrafter(ABC):
 
     @abstractmethod
     def segment(self) -> Segment:
-        """The next pass of this text: its last tokens, or the last guess."""
+        """Return the next pass of this text: its last tokens, or the last guess."""
 
     def take(self, logits: NDArray[np.float32] | None, worth: Worth | None = None) -> None:
-        """Guess the next token by the logits of a pass, None where they are no numbers, if that is worth its row."""
+        """Guess the next token from the logits of a pass (None if they had a NaN), if the guess is likely enough to
+        pay.
+        """
         assert self._choose is not None
         try:
             if logits is None:

@@ -40,8 +40,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the prompt is read; `cached` tokens of it cost nothing. `queued` requests were before this one when it
-    had not begun."""
+    """The progress of reading a prompt, in tokens; `cached` of them cost nothing.
+
+    `queued` is the number of requests ahead of this one before it begins.
+    """
 
     done: int
     total: int

@@ -35,10 +35,10 @@ NO_NUMBERS = "the model gave no number for any token (NaN): its file is damaged;
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to choose: penalties, then top-k, top-p and min-p, then temperature, as llama.cpp orders them.
+    """Sampling options, applied in llama.cpp's order: penalties, top-k, top-p, min-p, temperature.
 
-    Temperature 0 takes the likeliest token. Top-k 0, top-p 1, min-p 0 and penalties of 1 (repeat) and 0 (presence,
-    frequency) do nothing. Penalties look at the last `penalty_window` tokens. A seed of None is drawn at random.
+    Temperature 0 takes the likeliest token. Top-k 0, top-p 1, min-p 0, repeat penalty 1 and presence and frequency
+    penalties 0 have no effect. Penalties consider the last `penalty_window` tokens. A seed of None is drawn at random.
     """
 
     temperature: float = 0.0
@@ -99,7 +99,7 @@ class TopK:
         return self._values[:found].copy(), self._indices[:found].copy()
 
     def first(self, logits: NDArray[np.float32]) -> int | None:
-        """The index of the largest, the first of equals; None where no logit is a number."""
+        """Return the index of the largest logit, the first of equal ones; None if all are NaN."""
         return int(self._indices[0]) if self._find(logits, 1) else None
 
     def mass(self, logits: NDArray[np.float32], largest: float, scale: float = 1.0, low: float = _LOWEST) -> float:
@@ -199,7 +199,7 @@ class Sampler:
         return other
 
     def accept(self, token: int) -> None:
-        """Tells the penalties that a token was written."""
+        """Record a written token for the penalties."""
         if not self.penalizes or not self.sampling.penalty_window:
             return
         if len(self._recent) == self.sampling.penalty_window:
@@ -211,7 +211,7 @@ class Sampler:
         self._counts[token] += 1
 
     def pick(self, logits: NDArray[np.float32]) -> int:
-        """The next token. The logits (float32 [vocabulary], contiguous) are changed by the penalties."""
+        """Choose the next token. The logits (float32 [vocabulary], contiguous) are changed by the penalties."""
         s = self.sampling
         self._penalize(logits)
         if s.temperature == 0 or s.top_k == 1:

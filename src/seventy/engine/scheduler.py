@@ -127,7 +127,7 @@ class Scheduler:
             request.deliver(Progress(0, n, 0, None, ahead))
 
     def cancel(self, request: Request) -> None:
-        """Ends a request: its pages are free before the next step, and a step of it alone stops at once."""
+        """Cancel a request. Its pages are freed before the next step, and a step of it alone stops at once."""
         with self._lock:
             request.cancelled = True
             if self._batch and all(task.request.cancelled for task in self._batch):
@@ -158,7 +158,7 @@ class Scheduler:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Cancels everything and ends the thread."""
+        """Cancel all requests and end the thread."""
         with self._lock:
             self._closing = True
             for task in itertools.chain(self._running, *self._waiting.values()):

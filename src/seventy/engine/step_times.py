@@ -43,10 +43,10 @@ class _Fit:
 
 
 class StepTimes:
-    """Two curves of seconds by rows: of steps that carry answers alone, and of steps that carry prompts.
+    """Estimates the seconds of a step by its rows, separately for steps with prompts and without.
 
-    They are estimated together by Gaussian process regression (Rasmussen and Williams, 2006, algorithm 2.1), because
-    what slows one kind of step slows the other. A measurement far from the others counts for less.
+    Both curves are fitted together by Gaussian process regression (Rasmussen and Williams, 2006, algorithm 2.1),
+    because what slows one kind of step slows the other. Outliers count for less.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class StepTimes:
         self._fit: _Fit | None = None
 
     def add(self, answers: bool, rows: int, seconds: float) -> None:
-        """Learn the seconds of a step; `answers` says that it carried no prompt."""
+        """Add a measured step; `answers` says that it carried no prompt."""
         kept = self._kept.setdefault((answers, _doublings(rows)), deque(maxlen=_KEPT))
         if answers:
             # Steps with prompts are compared with this one: it must not be one that was slow by chance.
@@ -76,16 +76,16 @@ class StepTimes:
         self._rows += steps
 
     def measured(self, answers: bool, rows: int) -> int:
-        """How many steps of about so many rows are remembered."""
+        """Count the remembered steps of about this many rows."""
         return len(self._kept.get((answers, _doublings(rows)), ()))
 
     def steps_since(self, answers: bool, rows: int) -> float:
-        """How many steps were measured after the last one of about so many rows; infinite when there is none."""
+        """Count the steps measured since the last one of about this many rows; infinite if there is none."""
         kept = self._kept.get((answers, _doublings(rows)))
         return self._steps - 1 - kept[-1].steps_before if kept else math.inf
 
     def estimate(self, answers: bool, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Logarithms of the seconds that steps of these rows would take now, and the covariance of their errors."""
+        """Estimate the logarithms of the seconds of steps of these rows, and the covariance of their errors."""
         fit = self._fit = self._fit or self._regress()
         wanted = [_Measurement(answers, int(n), 0.0, self._steps, self._rows) for n in rows]
         across = _covariance(wanted, fit.measured)

@@ -56,7 +56,7 @@ class Task:
         self.started = self.first = 0.0
 
     def close(self) -> None:
-        """Give up its pages, those in the draft model's cache too."""
+        """Release its cache pages, also those of its drafter."""
         self.give_up_fetch()
         self.sequence.close()
         self.drafts.close()
@@ -73,7 +73,7 @@ class Task:
 
     @property
     def known(self) -> list[int]:
-        """What of its tokens the cache may know already: the last one is always read, for its logits are wanted."""
+        """The tokens that may be found in the cache: all but the last, whose logits are needed."""
         return [] if self.request.pooling == "mean" or self.request.logits else self.tokens[:-1]
 
     @property
@@ -91,7 +91,7 @@ class Task:
         return most is not None and self.started > 0 and time.monotonic() - self.started > most
 
     def outputs(self, n: int) -> int:
-        """How many of its next `n` rows want logits."""
+        """Return how many of its next `n` rows need logits."""
         end = self.sequence.length + n
         if self.request.logits:
             return max(0, min(n, end - (len(self.tokens) - self.request.logits)))

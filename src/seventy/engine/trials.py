@@ -45,7 +45,7 @@ class Trials:
         self._executor = runtime.shared.executor(library, cpus)
 
     def seconds(self, way: Way, rows: int) -> float:
-        """Of one step of so many rows, or of as many as the sequence has room for."""
+        """Measure the seconds of one step of `rows` rows, or of as many as the sequence has room for."""
         if way.isa not in self._linked:
             library = self.libraries[way.isa] = runtime.shared.library(select(way.isa))
             library.load([*self._program.kernels(), *self._support], self._executor.threads)

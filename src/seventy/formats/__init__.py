@@ -21,7 +21,7 @@ PANEL = 16
 
 
 def set_halves(*offsets: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
-    """Format.set_factors where the factors are the half-precision numbers at these offsets."""
+    """Make a Format.set_factors for formats whose factors are half-precision numbers at these offsets."""
 
     def set_factors(blocks: NDArray[np.uint8], factors: NDArray[np.float32]) -> None:
         for offset in offsets:
@@ -64,7 +64,7 @@ class Format:
 
     @property
     def places(self) -> dict[int, int]:
-        """Where the 16 rows of each field begin in a panel's block, by the field's offset in a block."""
+        """The offset of each field's 16 rows in a panel's block, by the field's offset in a block."""
         found, place = {}, 0
         for offset, size in self.fields:
             found[offset] = place
@@ -92,7 +92,9 @@ class Format:
         return columns // self.block * self.nbytes
 
     def pack(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Rows [n, row_bytes] as panels [ceil(n / 16), columns / block, panel_block]: kernels/pack.py's slow twin."""
+        """Pack rows [n, row_bytes] into panels [ceil(n / 16), columns / block, panel_block]: kernels/pack.py's slow
+        twin.
+        """
         n = len(rows)
         padded = np.zeros((-(-n // PANEL) * PANEL, rows.shape[1]), np.uint8)
         padded[:n] = rows

@@ -35,38 +35,39 @@ class Fields:
         return self.f.load(type * self.lanes, self._rows[type.nbytes], self._places[offset])
 
     def byte(self, offset: int) -> Value:
-        """The 8-bit field at `offset` of every row, as i32."""
+        """Load the 8-bit field at `offset` of every row, as i32."""
         return self._load(u8, offset).to(i32)
 
     def bits(self, offset: int) -> Value:
-        """The 16-bit field at `offset` of every row, as u32."""
+        """Load the 16-bit field at `offset` of every row, as u32."""
         return self._load(u16, offset).to(u32)
 
     def half(self, offset: int) -> Value:
-        """The 16-bit field at `offset` of every row, a half-precision number, as f32."""
+        """Load the half-precision field at `offset` of every row, as f32."""
         return halves_to_float(self._load(u16, offset))
 
     def word(self, offset: int) -> Value:
-        """The 32-bit field at `offset` of every row, as u32."""
+        """Load the 32-bit field at `offset` of every row, as u32."""
         if self._ahead and offset not in self._asked:
             self.f.prefetch(self._rows[4], self._places[offset] + self._ahead)
             self._asked.add(offset)
         return self._load(u32, offset)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` makes, or made when this key was asked for before: what several units have in common."""
+        """Return the result of `make`, computed once per key: values that several units share."""
         if key not in self._made:
             self._made[key] = make()
         made: T = self._made[key]
         return made
 
     def constant(self, word: int) -> Value:
-        """The same 32 bits for every row."""
+        """Return the same 32 bits for every row."""
         return self.f.constant(u32 * self.lanes, word)
 
 
 def pick(words: Value, first: int, bits: int, to: int = 0) -> Value:
-    """Bits `first` to `first + bits - 1` of every byte of u32 lanes, moved to bit `to`; all other bits are 0."""
+    """Extract bits `first` to `first + bits - 1` of every byte of u32 lanes, moved to bit `to`; all other bits are 0.
+    """
     right = first - to
     moved = words >> right if right > 0 else words << -right if right else words
     return moved & (((1 << bits) - 1 << to) * 0x01010101)

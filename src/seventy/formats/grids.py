@@ -41,7 +41,7 @@ class Grid:
         return (self.levels - 1).bit_length()
 
     def units(self, low: Value, high: Value | None = None) -> Units:
-        """The numbers of the four points in every lane whose indices are the bytes of `low`, and of `high` above."""
+        """Look up four grid points per lane, with the bytes of `low` as indices and of `high` as their upper bits."""
         return lookup_units(low, high, self.points.tolist(), self.bits)
 
 
@@ -55,14 +55,14 @@ def signed(levels: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def with_signs(words: Value, signs: Value, unit: int, bit: int) -> Value:
-    """Sets this bit of byte i of every lane where bit 4 * unit + i of the lane's signs is set."""
+    """Set this bit of byte i of every lane if bit 4 * unit + i of the lane's signs is set."""
     if signs.function.isa.vbmi:
         return words | pick_bits(signs, range(4 * unit, 4 * unit + 4), 1, bit)
     return words | where_set(signs, 4 * unit, 1 << bit)
 
 
 def even(words: Value) -> Value:
-    """Bytes of seven bits with an eighth that makes the number of set bits even."""
+    """Add an eighth bit to bytes of seven bits that makes the number of set bits even."""
     if words.function.isa.vbmi and words.type.nbytes >= 16:
         return lookup_bytes(words, None, _EVEN)
     folded = words ^ ((words >> 4) & 0x07070707)
@@ -75,12 +75,12 @@ _EVEN = tuple(i | i.bit_count() % 2 << 7 for i in range(128))
 
 
 def signs_numpy(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[n, bytes] as signs [n, 8 * bytes]: -1 for each bit that is set."""
+    """Convert [n, bytes] to signs [n, 8 * bytes]: -1 for each set bit."""
     return np.float32(1) - 2 * np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
 
 
 def even_numpy(packed: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bytes of the lowest seven bits and one that makes the number of set bits even."""
+    """Replace the highest bit of bytes so that the number of set bits is even."""
     return np.array(_EVEN, np.uint8)[packed & 127]
 
 

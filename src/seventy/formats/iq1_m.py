@@ -23,7 +23,7 @@ TABLE = (-7, 1, 9, 0, -9, -1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def points(fields: Fields, block: int) -> Units:
-    """What the four groups of the block-th 32 weights have in the grid."""
+    """Look up the grid points of the four groups of the block-th 32 weights."""
     first = 16 * (block % 2)
     upper = pick_bits(fields.word(32 + 4 * (block // 2)), range(first, first + 16, 4), 3)
     return IQ1_S.units(fields.word(4 * block), upper)

@@ -26,13 +26,13 @@ def word(fields: Fields, unit: int, shift: int) -> Value:
 
 
 def points(fields: Fields, block: int) -> Units:
-    """What the four groups of the block-th 32 weights have in the grid."""
+    """Look up the grid points of the four groups of the block-th 32 weights."""
     upper = pick_bits(fields.bits(34 + 2 * block), (0, 3, 6, 9), 3)
     return IQ1_S.units(fields.word(2 + 4 * block), upper)
 
 
 def upper_bits(fields: Fields, first: int, bits: int, to: int) -> list[Value]:
-    """Bits of the 16 of each block, moved to bit `to` of a byte, as two words of four blocks."""
+    """Extract bits of each block's 16, moved to bit `to` of a byte, as two words of four blocks."""
     words = []
     for start in (0, 4):
         parts = [
@@ -43,7 +43,7 @@ def upper_bits(fields: Fields, first: int, bits: int, to: int) -> list[Value]:
 
 
 def odd(fields: Fields) -> list[Value]:
-    """2 * scale + 1, up to 15."""
+    """Return 2 * scale + 1, up to 15."""
     return [word | 0x01010101 for word in upper_bits(fields, 12, 3, 1)]
 
 

@@ -19,7 +19,7 @@ from seventy.jit.simd import pick_bits
 
 
 def points(fields: Fields, block: int) -> Units:
-    """What the four groups of the block-th 32 weights have in the grid."""
+    """Look up the grid points of the four groups of the block-th 32 weights."""
     first = 8 * (block % 4)
     upper = pick_bits(fields.word(66 + 4 * (block // 4)), range(first, first + 8, 2), 2)
     return IQ2_S.units(fields.word(2 + 4 * block), upper)

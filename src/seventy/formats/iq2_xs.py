@@ -30,12 +30,12 @@ def word(fields: Fields, unit: int, shift: int) -> Value:
 
 
 def nibble_scales(words: list[Value]) -> list[Value]:
-    """2 * scale + 1 of the nibbles of some words, from the lowest on."""
+    """Return 2 * scale + 1 for each nibble of some words, lowest first."""
     return [pick_bits(word, range(first, first + 16, 4), 4, 1) | 0x01010101 for word in words for first in (0, 16)]
 
 
 def nibble_scales_numpy(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """2 * scale + 1 of bytes [n, bytes] with two scales each."""
+    """Return 2 * scale + 1 for bytes [n, bytes] with two scales each."""
     nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
     return odd_numpy(nibbles)
 

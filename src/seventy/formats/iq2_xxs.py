@@ -19,7 +19,7 @@ LEVELS = (8, 25, 43)
 
 
 def signs(word: Value) -> Value:
-    """A byte of eight signs for each of four groups: those of 7 bits in the lower 28 of a word."""
+    """Expand the four groups of 7 sign bits in the lower 28 bits of a word to a byte of eight signs each."""
     return even(pick_bits(word, (0, 7, 14, 21), 7))
 
 
@@ -31,7 +31,7 @@ def word(fields: Fields, unit: int, shift: int) -> Value:
 
 
 def top_scales(words: list[Value]) -> Value:
-    """2 * scale + 1 of four words, whose upper 4 bits are the scale."""
+    """Return 2 * scale + 1 for four words whose upper 4 bits are the scale."""
     first, *others = (pick_bits(word, (28,) * 4, 4, 1) & (0xFF << 8 * i) for i, word in enumerate(words))
     for other in others:
         first = first | other
@@ -47,7 +47,7 @@ def factors(fields: Fields) -> tuple[Value, ...]:
 
 
 def odd_numpy(scales: NDArray[Any]) -> NDArray[np.float32]:
-    """2 * scale + 1."""
+    """Return 2 * scale + 1."""
     return 2 * scales.astype(np.float32) + 1
 
 

@@ -20,7 +20,7 @@ LEVELS = (1, 3, 5, 7, 9, 11, 13, 15)
 
 
 def points(fields: Fields, four: int) -> Units:
-    """What the four groups of the four-th 16 weights have in the grid."""
+    """Look up the grid points of the four groups of the four-th 16 weights."""
     first = 4 * (four % 8)
     ninth = pick_bits(fields.word(66 + 4 * (four // 8)), range(first, first + 4), 1)
     return IQ3_S.units(fields.word(2 + 4 * four), ninth)

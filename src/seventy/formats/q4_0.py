@@ -23,7 +23,7 @@ def nibbles(offset: int) -> Callable[[Fields, int, int], Value]:
 
 
 def nibbles_numpy(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[n, 16] bytes of nibbles as q [n, 32]."""
+    """Convert [n, 16] bytes of nibbles to [n, 32]."""
     return np.concatenate([packed & 15, packed >> 4], axis=1)
 
 

@@ -31,7 +31,7 @@ def factors(fields: Fields) -> tuple[Value, ...]:
 
 
 def scales_numpy(packed: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """[n, 12] packed bytes as scales and mins [n, 8]."""
+    """Unpack [n, 12] bytes to scales and mins, [n, 8] each."""
     low, middle, high = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     scales = np.concatenate([low & 63, (high & 15) | (low >> 6 << 4)], axis=1)
     mins = np.concatenate([middle & 63, (high >> 4) | (middle >> 6 << 4)], axis=1)

@@ -35,7 +35,7 @@ def five_bits(offset: int) -> Callable[[Fields, int, int], Value]:
 
 
 def five_bits_numpy(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[n, 20] bytes, upper bits and nibbles, as q [n, 32]."""
+    """Combine [n, 20] bytes of upper bits and nibbles to [n, 32]."""
     upper = np.unpackbits(packed[:, :4], axis=1, bitorder="little")
     return (nibbles_numpy(packed[:, 4:]) | upper << 4).astype(np.float32)
 

@@ -16,7 +16,7 @@ from seventy.jit.simd import as_bytes
 
 
 def place(unit: int) -> tuple[int, int]:
-    """Where the four weights of a unit are: the offset of their bytes, and which digit of each."""
+    """Return where the four weights of a unit are: the offset of their bytes, and the digit within each."""
     if unit < 40:
         return unit % 8 * 4, unit // 8
     return (32 + unit % 4 * 4, (unit - 40) // 4) if unit < 60 else (48, unit - 60)

@@ -49,7 +49,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What an operation reads and writes: memory, or anything else that is one thing (a layer's cache)."""
+    """The objects that an operation reads and writes: memory, or any other object such as a layer's cache."""
 
     reads: tuple[object, ...]
     writes: tuple[object, ...]
@@ -114,6 +114,6 @@ class _Slot:
     owners: list[Memory]
 
     def is_free(self, span: tuple[int, int]) -> bool:
-        """Whether no owner is in use anywhere in this span."""
+        """Return whether no owner uses the slot anywhere in this span."""
         start, end = span
         return all(end < first or last < start for first, last in self.spans)

@@ -37,7 +37,7 @@ class Operations:
         self.memory: list[NDArray[np.uint8]] = []
 
     def end_of_step(self) -> None:
-        """Say that a step has no more operations: those to come are a program of their own in the same memory."""
+        """Mark the end of the step's operations: those added later are a separate program in the same memory."""
         self._step = len(self._operations)
 
     def _add(
@@ -70,7 +70,9 @@ class Operations:
         return [dict(zip(each.names, each.block.tolist(), strict=True)) for each in self._operations]
 
     def first(self, weight_bytes: int) -> int:
-        """How many operations from the first on read so much of the matrices; a step's, where they hold less."""
+        """Return how many operations from the first on read `weight_bytes` of the matrices; all of a step if they read
+        less.
+        """
         read, step = 0, self._operations[: self._step]
         for i, operation in enumerate(step):
             read += operation.weight_bytes
@@ -79,18 +81,18 @@ class Operations:
         return len(step)
 
     def tile_prompts(self, columns: int) -> None:
-        """Lets a prompt's tiles go over so many columns at a time (kernels/matmul.py); changes no result."""
+        """Set how many columns a prompt's tiles cover at a time (kernels/matmul.py). Changes no result."""
         assert columns % 256 == 0 and columns <= matmul.MOST_PROMPT_COLUMNS, f"tiles of {columns} columns"
         for operation in self._operations:
             if "prompt_columns" in operation.names:
                 operation.block[operation.names.index("prompt_columns")] = columns
 
     def link(self, library: Library) -> Linked:
-        """A step's operations with the addresses of their kernels in a library."""
+        """Link a step's operations to the addresses of their kernels in a library."""
         return self._link(library, self._operations[: self._step])
 
     def link_rest(self, library: Library) -> Linked | None:
-        """The same of the operations behind a step's; None where there are none."""
+        """Link the operations after a step's; None if there are none."""
         return None if self._step is None else self._link(library, self._operations[self._step :])
 
     def _link(self, library: Library, operations: Sequence[_Operation]) -> Linked:

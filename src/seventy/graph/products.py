@@ -56,10 +56,10 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class RouterRule:
-    """How a router chooses `used` experts of each row (kernels/route.py).
+    """How a router chooses `used` experts for each row (kernels/route.py).
 
-    `scoring` is what becomes of its scores; the weights of the chosen are normalised or not, and times `scale`. Of
-    `groups` groups of experts the best `groups_used` take part.
+    `scoring` is the function applied to its scores. The weights of the chosen experts are normalised if asked for and
+    multiplied by `scale`. Of `groups` groups of experts only the best `groups_used` take part.
     """
 
     used: int
@@ -72,9 +72,9 @@ class RouterRule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routes:
-    """Which rows go to which experts, and with what weight; a slot is a row at one of its experts.
+    """The routing of rows to experts with their weights. A slot is one row at one of its experts.
 
-    `numbers` are those of the slots themselves.
+    `numbers` are the slots' own numbers.
     """
 
     used: int
@@ -91,7 +91,7 @@ class Routes:
 
 
 class Products(Operations):
-    """What of a program needs no memory of a text. The inputs of a step are `tokens` and `outputs`."""
+    """The part of a program that does not use the memory of texts. The inputs of a step are `tokens` and `outputs`."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Products(Operations):
         self._check(logits, self.bad_outputs)
 
     def expect(self, x: Activation, matrix: Matrix) -> None:
-        """Logits, in place of the step's, = x times the matrix transposed."""
+        """Compute the logits as x times the matrix transposed, overwriting the step's."""
         assert self.logits is not None
         self.matmul(x, matrix, self.logits)
         self._check(self.logits, self.bad_outputs)
@@ -222,7 +222,7 @@ class Products(Operations):
         norm: NDArray[np.float32],
         factors: tuple[float, float],
     ) -> Buffer:
-        """Return what a layer has of both, of their columns from `first` on (kernels/mixed.py)."""
+        """Combine a layer's columns of both inputs, from `first` on (kernels/mixed.py)."""
         width = len(norm)
         into, numbers = self.buffer(width), np.array(factors, np.float32)
         assert width % PANEL == 0 and tokens.stride == projected.stride, f"{width} of {tokens.stride} bytes"
@@ -245,11 +245,11 @@ class Products(Operations):
         return into
 
     def plain(self, a: Buffer) -> Activation:
-        """The rows as they are."""
+        """Use the rows unchanged as the input of matrices."""
         return Activation("plain", a, 0, 0, a.count, a.capacity, 0, (a.memory,))
 
     def norm(self, a: Buffer, weight: NDArray[np.float32], outputs_only: bool = False) -> Activation:
-        """RMSNorm of the rows, or of those that want logits."""
+        """Use the RMSNorm of the rows, or of those that need logits, as the input of matrices."""
         self._constants.append(weight)
         address = weight.ctypes.data
         if outputs_only:
@@ -258,7 +258,7 @@ class Products(Operations):
         return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
 
     def normalised(self, a: Buffer, weight: NDArray[np.float32]) -> Buffer:
-        """RMSNorm of the rows, whole panels wide, as rows again."""
+        """Compute the RMSNorm of the rows as rows of whole panels."""
         assert a.stride == 4 * a.columns, f"rows of {a.columns} floats in {a.stride} bytes"
         rows = self._made(self.norm(a, weight), "f32", one_by_one=True)
         return Buffer(rows, a.columns, a.stride, a.capacity, a.count)
@@ -266,7 +266,7 @@ class Products(Operations):
     def add_normalised(
         self, a: Buffer, weight: NDArray[np.float32], into: Buffer, factor: NDArray[np.float32] | None = None
     ) -> None:
-        """into += RMSNorm of the rows; then that is multiplied by the one number of `factor`."""
+        """Compute into += RMSNorm of the rows; then multiply it by the single number in `factor`."""
         assert a.stride == into.stride, f"rows of {a.stride} and {into.stride} bytes"
         factor = self._constant(1.0) if factor is None else factor
         self._constants += [weight, factor]
@@ -299,14 +299,14 @@ class Products(Operations):
         )
 
     def gated(self, gate: Buffer, up: Buffer, activation: str = "swiglu") -> Activation:
-        """silu(gate) * up, or another product of both (kernels/activations.py)."""
+        """Use silu(gate) * up, or another such product (kernels/activations.py), as the input of matrices."""
         reads = (gate.memory, up.memory)
         return Activation(activation, gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
 
     def matmul(
         self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
     ) -> None:
-        """into = x times the matrix transposed, plus the bias; or that is added to what is there."""
+        """Compute into = x times the matrix transposed, plus the bias; or add that to `into`."""
         if matrix.scale is not None:
             product = into if bias is None and not add else replace(into, memory=Memory(into.memory.nbytes))
             self._multiply(x, matrix, product)

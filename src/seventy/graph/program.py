@@ -25,7 +25,7 @@ from seventy.kernels import attention, delta_rule, hidden, latent, latent_store,
 
 @dataclass(frozen=True, slots=True)
 class RotaryTables:
-    """What kernels/rope.py turns `dim` dimensions of each head by."""
+    """The tables of cosines and sines by which kernels/rope.py rotates `dim` dimensions of each head."""
 
     coarse: NDArray[np.float32]
     fine: NDArray[np.float32]
@@ -91,10 +91,10 @@ class Program(Products):
         norms: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
         norm_values: bool = False,
     ) -> None:
-        """RoPE on queries (in place) and keys; keys and values go into the layer's cache.
+        """Apply RoPE to queries (in place) and keys, and store keys and values in the layer's cache.
 
-        `norms` are the weights of an RMSNorm of each query's and each key's head, before that. With `norm_values`, each
-        value's head goes through an RMSNorm without weights. `values` may be the same as `keys`.
+        `norms` are the weights of an RMSNorm of each query's and each key's head, applied before. With `norm_values`,
+        each value's head gets an RMSNorm without weights. `values` may be the same as `keys`.
         """
         spec = self.pages.paged[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
@@ -127,9 +127,7 @@ class Program(Products):
     def rotate(
         self, queries: Buffer, layer: int, tables: RotaryTables, norm: NDArray[np.float32], before: bool = False
     ) -> None:
-        """RMSNorm with these weights and RoPE on each head of the queries, in place, for attention to this layer.
-
-        `before` is as in `attention`; the tables are then of the position after that.
+        """Apply RMSNorm with these weights and RoPE to each head of the queries, in place, for attention to this layer.
         """
         spec = self.pages.paged[layer]
         self._constants += [tables.coarse, tables.fine, norm]
@@ -254,9 +252,10 @@ class Program(Products):
         layer: int,
         tables: RotaryTables,
     ) -> None:
-        """RMSNorm and RoPE on the keys, which go into the layer's cache; RoPE on the last part of each head's query.
+        """Apply RMSNorm and RoPE to the keys and store them in the layer's cache; rotate the last part of each query's
+        head.
 
-        The turned parts of the queries are written to the last part of each head in `into`.
+        The rotated parts of the queries are written to the last part of each head in `into`.
         """
         spec = self.pages.paged[layer]
         n = into.columns // spec.key_dim
@@ -374,9 +373,10 @@ class Program(Products):
         rate_and_bias: tuple[NDArray[np.float32], NDArray[np.float32]],
         norm: NDArray[np.float32],
     ) -> None:
-        """into = what the layer's matrices answer to the rows of x, normalised and gated (kernels/delta_rule.py).
+        """Compute the outputs of the layer's recurrent matrices for the rows of x, normalised and gated
+        (kernels/delta_rule.py).
 
-        `decay` and `beta`, one number for each value head, are overwritten.
+        `decay` and `beta`, one number per value head, are overwritten.
         """
         rate, bias = rate_and_bias
         self._add(

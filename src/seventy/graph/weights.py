@@ -99,7 +99,8 @@ class Table:
 
 
 def format_of(info: TensorInfo) -> Format:
-    """Raises SeventyError, with the types that work, where the engine cannot multiply this one."""
+    """Return the format of a tensor. Raises SeventyError, with the supported types, if the engine cannot multiply it.
+    """
     known = formats()
     if info.type not in known:
         names = ", ".join(sorted(entry.name for entry in known.values()))
@@ -129,7 +130,7 @@ def packed_bytes(info: TensorInfo) -> int:
 
 
 def transposed_format(info: TensorInfo) -> Format:
-    """What a matrix is kept as that is transposed while it is loaded: floats that hold what the file's type holds."""
+    """Return the format for a matrix that is transposed while it is loaded: floats that can hold the file's values."""
     return by_name("F32" if format_of(info).name in ("F32", "BF16") else "F16")
 
 
@@ -186,7 +187,7 @@ class Weights:
         return name in self._tensors
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix:
-        """The matrix of this name, which must have this shape; its panels are filled by `load`."""
+        """Return the matrix of this name, which must have this shape; `load` fills its panels."""
         return self.stacked(name, (rows,), columns)[0]
 
     def experts(self, name: str, experts: int, rows: int, columns: int) -> Matrix:
@@ -288,7 +289,9 @@ class Weights:
             table.close()
 
     def refuse_unused(self) -> None:
-        """Raises SeventyError where the file has tensors that nobody asked for: the model is not what it says."""
+        """Raise SeventyError if the file has tensors that the program did not ask for: the architecture is not what it
+        says.
+        """
         used = {*self._matrices, *self._vectors, *(table.info.name for table in self.tables)}
         unused = [name for name in self._tensors if name not in used]
         if unused:
@@ -299,7 +302,7 @@ class Weights:
             )
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:
-        """A norm's weights or a bias, padded with zeros to whole panels; read at once."""
+        """Read a norm's weights or a bias, padded with zeros to whole panels."""
         return self._floats(name, (length,))
 
     def _floats(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -332,12 +335,12 @@ class Weights:
 
     @property
     def memory(self) -> NDArray[np.uint8]:
-        """Where the matrices lie."""
+        """The memory that holds the matrices."""
         return self._arena
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
-        """Those asked for so far."""
+        """The matrices asked for so far."""
         return tuple(matrix for parts in self._matrices.values() for matrix in parts)
 
     def kernels(self) -> list[Kernel]:
@@ -345,7 +348,7 @@ class Weights:
         return [Kernel("seventy.kernels.pack:build", (name,)) for name in names]
 
     def load(self, library: Library, threads: int, progress: Progress | None = None) -> None:
-        """Reads and packs every matrix asked for so far, and opens tables; `progress(bytes_done, bytes_in_all)`."""
+        """Read and pack every matrix asked for so far, and open tables; calls `progress(bytes_done, bytes_in_all)`."""
         for table in self.tables:
             table.open(self._source)
         pack = {name: _SIGNATURE(library.address(kernel)) for kernel in self.kernels() for name in kernel.parameters}

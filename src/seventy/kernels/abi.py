@@ -28,12 +28,12 @@ class Kernel:
         return self.f.load(type, self._arguments, 8 * self._names.index(name), align=8)
 
     def count(self, name: str) -> Value:
-        """The number at the address that is this argument."""
+        """Load the number at the address in this argument."""
         return self.f.load(i64, self(name, pointer), align=8)
 
     @contextlib.contextmanager
     def claim(self, items: Operand) -> Iterator[Value]:
-        """Runs the body for one item after another, each item on one thread."""
+        """Run the body once per item, each item on one thread."""
         with self.f.forever() as loop:
             item = self.f.atomic_add(self.counter, 1)
             loop.leave_if(item >= items)
@@ -62,7 +62,7 @@ class Kernel:
 
 
 def tile_widths(lanes: int) -> tuple[int, ...]:
-    """How many tokens a tile may hold at this vector width; every count is a sum of these."""
+    """List how many tokens a tile may hold at this vector width; every count is a sum of these."""
     return (8, 4, 2, 1) if lanes == 16 else (4, 2, 1)
 
 

@@ -58,7 +58,7 @@ ARGUMENTS = ("rows", "output", "capacity", "columns", "a", "a_stride", "b", "b_s
 
 
 def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns: Value) -> list[Value]:
-    """Where each section of a buffer for `capacity` rows begins."""
+    """Return where each section of a buffer for `capacity` rows begins."""
     bases = []
     for covered in kind.sections:
         bases.append(base)
@@ -138,7 +138,7 @@ def build(module: Module, source: str, kind_name: str, one_by_one: bool = False)
 
 
 def inverse_rms(k: Kernel, a: Value, columns: Value) -> Value:
-    """1 / sqrt(mean(a^2) + epsilon); columns past the last 16 are added one by one."""
+    """Compute 1 / sqrt(mean(a^2) + epsilon); columns past the last 16 are added one by one."""
     f = k.f
     total = f.variable(f32 * _LANES, 0)
     whole = columns // _LANES * _LANES

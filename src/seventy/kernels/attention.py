@@ -41,7 +41,9 @@ def _part_bytes(heads: int, value_dim: int) -> int:
 
 
 def scratch_bytes(kv_heads: int, group: int, value_dim: int) -> int:
-    """What `scratch` needs, zeros at first: for each row and KV head that threads share, parts done and the parts."""
+    """Return the bytes of `scratch`, which must be zero at first: for each row and KV head that threads share, counters
+    and partial results.
+    """
     return max(SHARED, kv_heads) * (64 + PARTS * _part_bytes(group, value_dim))
 
 
@@ -226,7 +228,7 @@ class _Page:
                 f.store(dot.get(), self.scores, (start + v * lanes) * 4 + g * PAGE * 4)
 
     def seen(self, head: Value, count: Value, hidden: Sequence[Value]) -> list[Value]:
-        """Which positions of the page a head sees, a mask for each vector of scores."""
+        """Return masks of the positions of the page that a head attends to, one per vector of scores."""
         f, lanes = self.f, self.lanes
         ramps = [f.vector(i32 * lanes, range(first, first + lanes)) for first in range(0, PAGE, lanes)]
         valid = [ramp < (count + head // self.group).to(i32).splat(lanes) for ramp in ramps]

@@ -14,8 +14,8 @@ _PREFETCH = "llvm.prefetch.p0"
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """How a thread walks through a chunk: `streams` equal parts side by side, each read `lines` cache lines at a
-    time by vectors of `lanes` 32-bit lanes, fetched `ahead` bytes early (0: left to the CPU).
+    """How a thread reads a chunk: `streams` equal parts in parallel, each `lines` cache lines at a time by vectors of
+    `lanes` 32-bit lanes, prefetched `ahead` bytes early (0: left to the CPU).
     """
 
     lanes: int

@@ -126,7 +126,7 @@ class _Rows:
         return self._at(row, self._keys, "input_stride", 0)
 
     def query(self, row: Value) -> Value:
-        """Of a row in the log any numbers."""
+        """Return the query of a row; for a row in the log any numbers."""
         return self._at(row, self._queries, "input_stride", 0)
 
     def value(self, row: Value) -> Value:

@@ -34,9 +34,10 @@ def groups(heads: int) -> int:
 
 
 def scratch_bytes(heads: int, value_dim: int) -> int:
-    """What `scratch` needs, zeros at first: for each row and group that threads share, parts done and the parts.
+    """Return the bytes of `scratch`, which must be zero at first: for each row and group that threads share, counters
+    and partial results.
 
-    Right for vectors of any width.
+    The size is right for vectors of any width.
     """
     n = groups(heads)
     return max(SHARED, n) * (64 + PARTS * _Sums(heads // n, 16, value_dim).nbytes)

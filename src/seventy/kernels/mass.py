@@ -10,7 +10,9 @@ _LANES, _TOGETHER = 16, 4
 
 
 def build(module: Module, thresholds: int) -> None:
-    """void kernel(logits f32[n], n, numbers f32[2 + thresholds], sums f32[ceil(n / 4096), thresholds])
+    """Build a kernel that sums e**x over logits above thresholds.
+
+        void kernel(logits f32[n], n, numbers f32[2 + thresholds], sums f32[ceil(n / 4096), thresholds])
 
     sums[chunk, t] is the sum over the chunk's logits that are at least numbers[2 + t] of e**((logit - numbers[0]) *
     numbers[1]). numbers[0] is the largest logit and numbers[1] is not negative; NaN counts as nothing.

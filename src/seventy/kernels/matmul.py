@@ -32,7 +32,9 @@ _PROMPT_TILES, _SLOW_PROMPT_TILES = 8, 3
 
 
 def prompt_columns(lanes: int) -> tuple[int, ...]:
-    """What the argument of that name may be with vectors of so many lanes, the default first (docs/lab.md)."""
+    """List the values the argument of that name may have with vectors of `lanes` lanes, the default first
+    (docs/lab.md).
+    """
     return (0, 1024) if lanes == 16 else (1024, MOST_PROMPT_COLUMNS, 0)
 
 
@@ -124,7 +126,7 @@ class _Call:
     bases: Sequence[Value]
 
     def output(self, panel: Value, row: Value | int = 0) -> Value:
-        """Where a panel's columns of a row's output are."""
+        """Return the address of a panel's columns of a row's output."""
         return self.outputs + self.stride * row + panel * (4 * PANEL)
 
     def weights(self, panel: Value, block: Value) -> Value:

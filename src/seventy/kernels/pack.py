@@ -9,13 +9,15 @@ ARGUMENTS = ("rows", "input", "row_bytes", "blocks", "output")
 
 
 def build(module: Module, format_name: str) -> None:
-    """void kernel(rows, row_bytes, n_rows, blocks, out): one panel from 16 rows; missing rows become zeros."""
+    """Build the kernel (rows, row_bytes, n_rows, blocks, out) that packs 16 rows into a panel; missing rows become
+    zeros.
+    """
     f = module.function("kernel", [pointer, i64, i64, i64, pointer])
     _pack(f, format_name, *f.arguments)
 
 
 def build_of_rows(module: Module, format_name: str) -> None:
-    """A step's rows, `row_bytes` each, as panels one after the other."""
+    """Build the kernel that packs a step's rows, `row_bytes` each, into consecutive panels."""
     k = Kernel(module, ARGUMENTS)
     rows, panel_bytes = k.count("rows"), k("blocks") * by_name(format_name).panel_block
     with k.claim((rows + (PANEL - 1)) // PANEL) as panel:

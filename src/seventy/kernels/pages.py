@@ -21,7 +21,7 @@ KINDS = ("f16", "q8_0")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the parts of a page begin, in bytes; `kind` is one of KINDS."""
+    """The byte offsets of the parts of a page; `kind` is one of KINDS."""
 
     kind: str
     key_dim: int
@@ -61,11 +61,13 @@ class Layout:
         return self.value_factors + self._factor_bytes(self.value_dim)
 
     def page(self, cache: Value, n_pages: Value, head: Value, page: Value) -> Value:
-        """The address of a page; a layer's cache holds its KV heads one after the other, each with all its pages."""
+        """Return the address of a page; a layer's cache holds its KV heads one after the other, each with all its
+        pages.
+        """
         return cache + (head * n_pages + page) * self.nbytes
 
     def store(self, f: Function, page: Value, slot: Value, key: Value, value: Value) -> None:
-        """Writes the floats at `key` and `value` as position `slot` of the page."""
+        """Write the floats at `key` and `value` to position `slot` of the page."""
         if self.kind == "f16":
             with f.loop(self.key_dim) as i:
                 half = float_to_halves(f.load(f32, key, i * 4))
@@ -112,7 +114,7 @@ class LatentLayout:
 
     @property
     def factors(self) -> int:
-        """Where the factors begin, in bytes."""
+        """The byte offset of the factors."""
         return self.element * PAGE * self.dim
 
     @property
@@ -124,7 +126,7 @@ class LatentLayout:
         return cache + page * self.nbytes
 
     def store(self, f: Function, page: Value, slot: Value, key: Value) -> None:
-        """Writes the floats at `key` as position `slot` of the page."""
+        """Write the floats at `key` to position `slot` of the page."""
         with f.loop(self.dim // self.block) as i:
             block, source = slot * (self.dim // self.block) + i, key + i * (4 * self.block)
             if self.kind == "q8_0":
@@ -136,7 +138,7 @@ class LatentLayout:
                 f.store(vector, page, block * (self.block * self.element) + part * vector.type.nbytes)
 
     def unpack(self, f: Function, page: Value, keys: Value) -> None:
-        """Writes a page as floats, [PAGE, dim]."""
+        """Convert a page to floats, [PAGE, dim]."""
         lanes = f.isa.lanes
         with f.loop(PAGE * self.dim // self.block) as block:
             if self.kind == "q8_0":

@@ -33,7 +33,7 @@ class Rows(ABC):
         return self.k.f.load(i32, self.k("segments", pointer), row * 4).to(i64)
 
     def first_page(self, row: Value) -> Value:
-        """The first position of the first page in which the row sees something."""
+        """Return the first position of the first page that the row attends to."""
         if not self.windowed:
             return self.k.f.constant(i64, 0)
         return (self.length(row) - self.k("window")).maximum(0) // PAGE * PAGE
@@ -46,11 +46,11 @@ class Rows(ABC):
         return (seen + (self.shortest * parts - 1)) // (self.shortest * parts) * self.shortest
 
     def first_part(self, row: Value) -> Value:
-        """The number of the first part in which the row sees something."""
+        """Return the number of the first part that the row attends to."""
         return self.first_page(row) // self.part_length(row) if self.windowed else self.k.f.constant(i64, 0)
 
     def end_part(self, row: Value) -> Value:
-        """The number of the first part in which it sees nothing any more."""
+        """Return the number of the first part past those that the row attends to."""
         return (self.length(row) + self.part_length(row) - 1) // self.part_length(row)
 
     def parts(self, row: Value) -> Value:
@@ -58,7 +58,8 @@ class Rows(ABC):
         return self.end_part(row) - self.first_part(row) if self.windowed else self.end_part(row)
 
     def is_tile(self, first: Value, last: Value) -> Value:
-        """Whether these are `n` rows as this class needs them, cut alike."""
+        """Return whether rows `first` to `last` are `n` rows that can be processed together: consecutive and cut alike.
+        """
         segments = [self.segment(row) for row in (first, last)]
         positions = self.length(last) - self.length(first)
         cut = self.part_length(first).eq(self.part_length(last)) & self.end_part(first).eq(self.end_part(last))

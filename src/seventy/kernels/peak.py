@@ -15,12 +15,12 @@ GROUP = 8
 
 
 def shape(vnni: bool) -> tuple[int, int]:
-    """How many x and y a step has: enough sums to hide the latency, few enough for 32 registers, or 16."""
+    """Return how many x and y a step has: enough sums to hide the latency, few enough for 32 registers, or 16."""
     return (3, 4) if vnni else (3, 3)
 
 
 def operations(kind: str, lanes: int, pairs: int) -> int:
-    """Operations of one step, two a multiply-add."""
+    """Count the operations of one step, two per multiply-add."""
     return 2 * pairs * lanes * {"f32": 1, "bytes": 4, "nibbles": 4 * GROUP}[kind]
 
 

@@ -94,7 +94,7 @@ def _lanes(span: int) -> int:
 
 
 def add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: Value, half: int) -> None:
-    """Writes the cosines and sines of the sum of two angles, of `half` pairs."""
+    """Write the cosines and sines of the sum of two angles, for `half` pairs."""
     vector = f32 * _lanes(half)
     with f.loop(0, 4 * half, vector.nbytes) as i:
         c, s = f.load(vector, coarse, i), f.load(vector, coarse, i + 4 * half)
@@ -104,7 +104,7 @@ def add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: V
 
 
 def normalise(k: Kernel, x: Value, weight: Value | None, head_dim: int, into: Value | None = None) -> None:
-    """RMSNorm of the `head_dim` floats at x, in place or to another; without weights where there are none."""
+    """Apply RMSNorm to the `head_dim` floats at x, in place or into another place, with or without weights."""
     f = k.f
     factor = inverse_rms(k, x, f.constant(i64, head_dim)).splat(16)
     with f.loop(0, 4 * head_dim, 64) as i:
@@ -113,7 +113,7 @@ def normalise(k: Kernel, x: Value, weight: Value | None, head_dim: int, into: Va
 
 
 def rotate(f: Function, x: Value, cosines: Value, sines: Value, rope_dim: int, interleaved: bool) -> None:
-    """Turns the first `rope_dim` floats at x, in place."""
+    """Rotate the first `rope_dim` floats at x, in place."""
     half = rope_dim // 2
     lanes = _lanes(half)
     with f.loop(0, half, lanes) as i:

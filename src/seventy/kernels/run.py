@@ -43,11 +43,11 @@ _PAUSES_BEFORE_PARKING = 60000
 
 
 def build(module: Module) -> None:
-    """i64 kernel(control, thread, step): the caller's part of the pool.
+    """Build the kernel with which a thread joins the pool: `i64 kernel(control, thread, step)`.
 
-    Thread 0 runs the step and returns 1, or 0 where the pool is closed. A thread above 0 runs its part of every step
-    that calls it, returns when the pool is closed, and at once where another runs as this thread already. CLOSE
-    closes the pool: no step runs then, and threads up to those of the step are woken to end.
+    Thread 0 runs the step and returns 1, or 0 if the pool is closed. A thread above 0 runs its part of every step that
+    calls it, returns when the pool is closed, and at once if another runs as this thread already. CLOSE closes the
+    pool: no step runs then, and threads up to those of the step are woken to end.
     """
     step_function, worker = _step(module), _worker(module)
     f = module.function("kernel", [pointer, i64, pointer], i64)

@@ -10,11 +10,12 @@ _LOWEST = float("-inf")
 
 
 def build(module: Module) -> None:
-    """i64 kernel(logits f32[n], n, k, values f32[k], indices i32[k], scratch f32[n / 256 + 1])
+    """Build a kernel that finds the k largest logits, and returns how many there are.
 
-    Returns how many there are: fewer than k where only that many are above -infinity (NaN counts as none). The
-    logits are as before when it returns. The maximum of each chunk is kept, so that each of the k takes one look at
-    the maxima and one at a chunk.
+        i64 kernel(logits f32[n], n, k, values f32[k], indices i32[k], scratch f32[n / 256 + 1])
+
+    It returns fewer than k if only that many are above -infinity (NaN counts as none). The logits are unchanged when it
+    returns. The maximum of each chunk is kept, so that each of the k takes one look at the maxima and one at a chunk.
     """
     first_max, maximum = _first_max(module), _maximum(module)
     f = module.function("kernel", [pointer, i64, i64, pointer, pointer, pointer], i64)

@@ -12,12 +12,12 @@ from seventy.errors import SeventyError
 
 
 def architectures() -> list[str]:
-    """Those there are, as GGUF names them."""
+    """List the supported architectures by their names in GGUF."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def find(architecture: object) -> ModuleType:
-    """The module of an architecture; SeventyError with those there are when it is not among them."""
+    """Return the module of an architecture. Raises SeventyError with a list of those supported."""
     if architecture not in architectures():
         raise SeventyError(
             f"this engine does not know the architecture {architecture!r}; take a model of one that it knows: "

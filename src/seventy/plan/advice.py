@@ -31,7 +31,7 @@ Note = tuple[str, dict[str, object]]
 
 
 def notes(offer: Offer, load: Load, wishes: Wishes, book: PriceBook, engine: str) -> list[Note]:
-    """Warnings about a build, the most expensive mistake first."""
+    """List warnings about a build, the most expensive mistake first."""
     build = offer.build
     found = [channel_note(build, load, engine), memory_note(build, load), noise_note(build, wishes)]
     found += [model_note(build, load, engine), price_note(build, book)]
@@ -56,7 +56,9 @@ def notes(offer: Offer, load: Load, wishes: Wishes, book: PriceBook, engine: str
 
 
 def filled(build: Build, load: Load, engine: str) -> tuple[Dimms, Prediction] | None:
-    """The same build with a module in every channel, where some are empty and slots allow it."""
+    """Return the same build with a module in every channel and its prediction; None if none is empty or slots are
+    lacking.
+    """
     have, total = build.channels
     if have >= total or build.platform.dimm_form == "soldered":
         return None
@@ -117,7 +119,7 @@ def tight_note(build: Build, load: Load) -> Note | None:
 
 
 def gpu_note(build: Build, book: PriceBook) -> Note | None:
-    """The honest alternative for the same money: a used card, where the build costs as much."""
+    """Name a used graphics card for the same money, if the build costs as much as one."""
     card = book.part("gpu", GPU)
     if card.price is None or build.price < card.bounds[1]:
         return None
@@ -133,7 +135,7 @@ def sleep_note(offer: Offer) -> Note | None:
 
 
 def price_note(build: Build, book: PriceBook) -> Note | None:
-    """The oldest price that nothing carries to today."""
+    """Note the oldest price that could not be converted to the current month."""
     old = [part for part in build.parts if part.stale_months and not part.carried]
     if not old:
         return None
@@ -145,7 +147,7 @@ def price_note(build: Build, book: PriceBook) -> Note | None:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What a build can still become."""
+    """The upgrades that a build still allows."""
 
     free_slots: int
     max_gb: int

@@ -28,13 +28,13 @@ def band_json(band: Band) -> dict[str, float]:
 
 
 def drafts_json(found: Prediction) -> dict[str, object]:
-    """What drafts gain there by kind of text, tokens a second; nothing where they are not predicted."""
+    """Return the tokens per second that drafts gain by kind of text; empty if drafts are not predicted."""
     bands = drafts.of(found)
     return {"drafts_tok_s": {kind: band_json(band) for kind, band in bands.items()}} if bands else {}
 
 
 def reason(found: Prediction, lang: str) -> str:
-    """Why it is as fast as it is, with the bytes behind it."""
+    """Explain the predicted speed, with the bytes behind it."""
     return say("bound_" + found.bound, lang, {
         "read": size(1e9 * found.read_gb_per_step), "gbs": found.effective_gbs, "share": f"{100 * found.share:.0f}",
         "peak": found.peak_gbs, "ops": 2 * found.users * found.load.active_params_b, "ms": found.barrier_ms,
@@ -44,7 +44,7 @@ def reason(found: Prediction, lang: str) -> str:
 
 
 def warnings(found: Prediction, lang: str) -> list[str]:
-    """What a reader must know besides: guesses made, channels empty, memory too small."""
+    """List warnings about a prediction: assumptions made, empty channels, too little memory."""
     lines = [say(key, lang, values) for key, values in found.machine.notes]
     measured = local.current().measured(found.machine, found.engine)
     if measured is not None:
@@ -55,7 +55,7 @@ def warnings(found: Prediction, lang: str) -> list[str]:
 
 
 def as_json(found: Prediction, lang: str = "en") -> dict[str, object]:
-    """The answer of `seventy predict --json`; rates in tokens a second, sizes in GB (1e9), times in seconds."""
+    """Make the answer of `seventy predict --json`; rates in tokens per second, sizes in GB (1e9), times in seconds."""
     machine = found.machine
     return {
         "decode_tok_s": band_json(found.decode),
@@ -159,7 +159,7 @@ def offer_json(offer: Offer, currency: str) -> dict[str, object]:
 
 
 def plan_json(plan: Plan, lang: str, top: int) -> dict[str, object]:
-    """The answer of `seventy plan --json`; money in the snapshot's currency."""
+    """Make the answer of `seventy plan --json`; money in the price book's currency."""
     currency = plan.book.currency
     chosen = plan.ranked[0] if plan.ranked else None
     dates = source_months([chosen.build]) if chosen else []
@@ -198,7 +198,7 @@ def _lower_json(plan: Plan) -> dict[str, object] | None:
 
 
 def models_text(lang: str) -> str:
-    """The models of the catalogue with their sizes at Q4_K_M."""
+    """List the models of the catalogue with their sizes at Q4_K_M."""
     rows = [
         [model.name, number(model.params_b), number(model.active_params_b),
          number(model.size_gb["Q4_K_M"]) if "Q4_K_M" in model.size_gb else "-", ", ".join(model.size_gb)]

@@ -19,7 +19,7 @@ from seventy.sizes import size
 
 
 def predicted(build: ArticleBuild, article: Article, filled: bool = False) -> Prediction:
-    """A build's 70B speed as bought or, with `filled`, with a module in every channel."""
+    """Predict a build's 70B speed as bought or, with `filled`, with a module in every channel."""
     load = catalogue_load(article.model, article.quant)
     dimms = parse_dimms(build.memory)
     machine = machine_from_parts(build.cpu, build.sockets, dimms)
@@ -30,7 +30,7 @@ def predicted(build: ArticleBuild, article: Article, filled: bool = False) -> Pr
 
 
 def cpu_speed(cpu: Cpu, article: Article) -> Prediction:
-    """70B on one such CPU with every channel filled at its rated speed."""
+    """Predict the 70B speed of one such CPU with every channel filled at its rated speed."""
     return predict(machine_from_cpu(cpu, 1, None), catalogue_load(article.model, article.quant))
 
 
@@ -69,7 +69,7 @@ def ranking_table(lang: str, room: int | None = None) -> str:
 
 
 def needs_text(lang: str) -> str:
-    """Whether 256 GB are needed for a 70B, with the arithmetic."""
+    """Explain whether 256 GB are needed for a 70B, with the arithmetic."""
     article = the_article()
     load = catalogue_load(article.model, article.quant)
     lines = []
@@ -84,7 +84,7 @@ def needs_text(lang: str) -> str:
 
 
 def mistake_text(lang: str) -> str:
-    """The channel mistake, in figures."""
+    """Show the effect of empty memory channels in figures."""
     article = the_article()
     by_name = {build.name: build for build in article.builds}
     one, four = predicted(by_name["Z440, as ordered"], article), predicted(by_name["Z440"], article)
@@ -95,7 +95,7 @@ def mistake_text(lang: str) -> str:
 
 
 def same_money_text(lang: str) -> str:
-    """What the catalogue would have bought for the price of each of the article's builds, at the same prices."""
+    """Show what the catalogue would have bought for the price of each of the article's builds, at the same prices."""
     article = the_article()
     load = catalogue_load(article.model, article.quant)
     book = PriceBook("CN", article.date, infer=False)
@@ -120,7 +120,7 @@ def same_money_text(lang: str) -> str:
 
 
 def power_text(lang: str) -> str:
-    """Kilowatt-hours a day of the article's builds, beside what it says itself."""
+    """Show the kilowatt-hours per day of the article's builds, beside the article's own figures."""
     article = the_article()
     bodies = {body.name: body for body in all_platforms()}
     load = catalogue_load(article.model, article.quant)
@@ -146,7 +146,7 @@ def article_text(lang: str, room: int | None = None) -> str:
 
 
 def article_json() -> dict[str, object]:
-    """The same as data."""
+    """Return the comparison with the article as data."""
     article = the_article()
     return {
         "source": article.source, "date": article.date, "model": article.model, "quant": article.quant,

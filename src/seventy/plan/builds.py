@@ -26,7 +26,7 @@ DRIVE_SPARE_GB = 100
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One machine to buy: its parts with their prices, its memory layout and what to expect of it."""
+    """A machine to buy: its parts with their prices, its memory layout and its predicted speed."""
 
     platform: Platform
     cpu: Cpu
@@ -50,7 +50,7 @@ class Build:
 
     @property
     def safe_price(self) -> float:
-        """What to count on: where the price of a body or a CPU is inferred, the most it may be."""
+        """The price to expect at worst: where the price of a platform or CPU is inferred, the top of its range."""
         return sum(
             part.bounds[1] if part.price is not None and part.price.inferred and part.price.category != "ram"
             else part.total or 0.0 for part in self.parts
@@ -63,7 +63,7 @@ class Build:
 
     @property
     def oldest_months(self) -> int:
-        """How much older than its snapshot the oldest stale price is; 0 where none is stale."""
+        """How many months older than the price book its most out-of-date price is; 0 if all are current."""
         return max(part.stale_months for part in self.parts)
 
     @property
@@ -74,7 +74,7 @@ class Build:
 
 @dataclass(slots=True)
 class Census:
-    """How many machines were looked at, and why those left out were."""
+    """The machines that were considered, and how many were left out for which reason."""
 
     looked_at: int = 0
     too_small: int = 0
@@ -89,12 +89,12 @@ def short_cpu(cpu: Cpu) -> str:
 
 
 def cpus_for(platform: Platform, cpus: Sequence[Cpu]) -> list[Cpu]:
-    """The CPUs a platform takes, or the one it comes with."""
+    """Return the CPUs a platform takes, or the one it comes with."""
     return [cpu for cpu in cpus if platform.takes(cpu)]
 
 
 def layouts(platform: Platform, sockets: int) -> Iterator[tuple[int, float]]:
-    """The sensible ways to fill the slots: equal modules, the same number on each socket; (modules, GB each)."""
+    """Yield sensible ways to fill the slots, as (modules, GB each): equal modules, the same number per socket."""
     if platform.dimm_form == "soldered":
         yield 1, float(platform.max_mem_gb)
         return
@@ -114,7 +114,7 @@ def enumerate_builds(
     load: Load, context: int, engine: str, book: PriceBook, platforms: Sequence[Platform], cpus: Sequence[Cpu],
     own_drive: bool = False, users: int = 1,
 ) -> Census:  # fmt: skip
-    """Looks at every machine the catalogue can make for this model and so many users at once."""
+    """Build every machine that the catalogue allows for this model and number of simultaneous users."""
     census = Census()
     need = load.need(context, users)
     drive = None if own_drive else book.ssd(load.file_gb + DRIVE_SPARE_GB)

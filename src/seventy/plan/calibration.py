@@ -90,9 +90,9 @@ NEWER_CORE_GBS = {"Zen 5 (Turin)": 20.0, "Zen 4 (Genoa)": 14.0}
 
 
 def class_of(machine: Machine) -> str:
-    """The class whose share applies: measured, limited (by links, not channels), else the machine's kind.
+    """Return the calibration class: measured, limited (by links, not channels), else the machine's kind.
 
-    Two sockets lose their time between the sockets, however much both can read.
+    Two sockets lose time in the link between them, however much both can read.
     """
     if machine.sockets > 1:
         return machine.kind
@@ -106,7 +106,7 @@ def class_of(machine: Machine) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How many times as fast as predicted something ran here, by so many runs; None where that was not measured."""
+    """The ratio of measured to predicted speed in imported runs, and their number; None if it was not measured."""
 
     decode: float | None
     prefill: float | None
@@ -126,7 +126,7 @@ class Calibration:
     local: Mapping[tuple[str, str], Measured] = field(default_factory=dict)
 
     def measured(self, machine: Machine, engine: str) -> Measured | None:
-        """What was imported of this CPU, or of machines of its class."""
+        """Return what imported cards say of this CPU, or of machines of its class."""
         name = machine.cpu.name if machine.cpu is not None else machine.name
         return self.local.get((name, engine)) or self.local.get((machine.kind, engine))
 
@@ -162,7 +162,7 @@ class Calibration:
         return workers * machine.ghz * 1e9 * per_cycle / (cost if low_bit else 1.0)
 
     def prefill_ops_per_s(self, machine: Machine, mixture: bool, engine: str, quant: str = "") -> tuple[float, float]:
-        """Operations per second of a prompt, and the spread."""
+        """Return the operations per second of prompts, and the spread as a factor."""
         kernels = "ik_llama.cpp" if engine == "ik_llama.cpp" else "llama.cpp"
         per_cycle = PREFILL_OPS_PER_CYCLE[kernels][machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
         each = machine.cores / machine.sockets

@@ -63,7 +63,7 @@ class Choice:
 def candidates(
     loads: Sequence[Load], architecture: str, experts: bool, machine: Machine, context: int
 ) -> list[Candidate]:
-    """What is known of each load on this machine."""
+    """Collect size, speed and quality of each load on this machine."""
     found = []
     for index, load in enumerate(loads):
         problem = why_not("seventy", architecture, tensor_types(load.quant), experts, machine)
@@ -74,7 +74,7 @@ def candidates(
 
 
 def choose(offered: Sequence[Candidate], architecture: str, quant: str | None = None) -> Choice:
-    """The quant to take, by the rule above, or `quant` where it is offered (Choice.chosen is None where it is not)."""
+    """Choose a quant by the rule above, or `quant` if it is offered; Choice.chosen is None if it is not."""
     ordered = sorted(offered, key=lambda each: each.load.file_gb)
     if quant is not None:
         same = [each for each in ordered if each.quant.upper() == quant.upper()]

@@ -18,7 +18,7 @@ DAYS = 365
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How a machine is used: on all day, under load some hours, for some years, at a price of electricity."""
+    """The use of a machine: hours under load per day (it is on all day), years, and the price of electricity."""
 
     hours_per_day: float
     tariff: float
@@ -57,7 +57,7 @@ def watts(build: Build) -> tuple[float, float, bool]:
 
 
 def cost_of(build: Build, usage: Usage) -> Cost:
-    """What the build costs to run as it is used."""
+    """Compute the running cost of a build."""
     idle, load, estimated = watts(build)
     kwh = (idle * (24 - usage.hours_per_day) + load * usage.hours_per_day) / 1000
     per_year = kwh * DAYS * usage.tariff

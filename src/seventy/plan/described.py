@@ -71,7 +71,7 @@ _OTHER_CPUS = {"orangepi5": "Rockchip RK3588", "rock5b": "Rockchip RK3588"}
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """One machine as it was described. `cpu_name` is what was written, `sockets` None where nobody said."""
+    """A machine as described. `cpu_name` is what was written, `sockets` is None if not given."""
 
     platform: Platform | None = None
     cpu: Cpu | None = None

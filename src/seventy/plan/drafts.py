@@ -25,9 +25,9 @@ _MORE_CORES, _FASTER_MEMORY = 2.0, 1.25
 
 @dataclass(frozen=True, slots=True)
 class Guessing:
-    """How well a kind of text can be guessed, from low to high.
+    """How predictable a kind of text is, from low to high.
 
-    `repeated` is the share of its tokens that stood somewhere before, `right` how often a guess of those is right.
+    `repeated` is the share of tokens that occurred before, `right` how often a guess of those is right.
     """
 
     repeated: tuple[float, float]

@@ -32,7 +32,7 @@ HEAD = "| class | n | sources | median error | band holds | band width |\n|---|-
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One measurement and what was predicted for it without its source."""
+    """A measurement, and the prediction for it by constants fitted without its source."""
 
     row: Measurement
     kind: str
@@ -51,7 +51,7 @@ class Tested:
 
 
 def load_of(row: Measurement) -> Load | None:
-    """The model a source ran; None where its size is not known."""
+    """Return the model that a source ran; None if its size is unknown."""
     if row.file_gib is None:
         return None
     nbytes = round(row.file_gib * 2**30)
@@ -69,7 +69,7 @@ def load_of(row: Measurement) -> Load | None:
 
 
 def machine_of(row: Measurement) -> Machine | None:
-    """The machine a source used; None where its CPU or its bandwidth is not known."""
+    """Return the machine a source used; None if its CPU or its bandwidth is unknown."""
     cpu, _ = find_cpu(row.cpu, all_cpus())
     if cpu is None or (row.bandwidth_gbs is None and not (row.channels and row.mts)):
         return None
@@ -91,7 +91,7 @@ def _row_kind(row: Measurement, kind: str) -> str:
 
 
 def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[Case]:
-    """The rows that test a prediction: nothing excluded, size and CPU known, memory layout known (or assumed)."""
+    """Return the rows that test a prediction: not excluded, size and CPU known, memory layout known (or assumed)."""
     found = []
     for row in rows:
         if row.exclude or (row.known_layout != known_layout) or row.layout == "unknown":
@@ -140,7 +140,7 @@ def cross_validate(
     cases: Sequence[Case], also: Sequence[Case] = (),
     from_channels: bool = False,
 ) -> list[Tested]:  # fmt: skip
-    """Predicts every row with constants fitted without its source; `also` are rows to fit on but not to test.
+    """Predict every row with constants fitted without its source; `also` are rows to fit on but not to test.
 
     `from_channels` tests only machines whose bandwidth was measured, and predicts them as if it had not been.
     """
@@ -161,7 +161,7 @@ def cross_validate(
 
 
 def kernels_of(row: Measurement) -> str | None:
-    """Whose prompt kernels a row ran: llama.cpp's of 2024 and later, ik_llama.cpp's, or None for others."""
+    """Return which prompt kernels a row ran: llama.cpp's of 2024 and later, ik_llama.cpp's, or None for others."""
     if row.engine.startswith("ik_llama.cpp"):
         return "ik_llama.cpp"
     recent = row.date[:4].isdigit() and int(row.date[:4]) >= 2024
@@ -170,7 +170,7 @@ def kernels_of(row: Measurement) -> str | None:
 
 
 def prefill_cases(rows: Iterable[Measurement]) -> list[Case]:
-    """Rows that test prefill; memory matters little to it, so that its layout may be assumed."""
+    """Return the rows that test prefill. Memory matters little to it, so that its layout may be assumed."""
     found = []
     for row in rows:
         if row.prefill_tok_s is None or row.exclude or kernels_of(row) is None:
@@ -186,7 +186,7 @@ def prefill_cases(rows: Iterable[Measurement]) -> list[Case]:
 
 
 def fit_prefill(cases: Sequence[Case]) -> tuple[dict[str, float], float]:
-    """One scale for the prefill rates of each set of kernels, and the spread that holds 85 % of the rows."""
+    """Fit a scale for the prefill rates of each set of kernels, and the spread that holds 85 % of the rows."""
     ratios: dict[str, dict[str, list[float]]] = {}
     plain = Calibration(CALIBRATION.shares, {"llama.cpp": 1.0, "ik_llama.cpp": 1.0}, 1.0)
     for row, machine, load in cases:
@@ -201,7 +201,7 @@ def fit_prefill(cases: Sequence[Case]) -> tuple[dict[str, float], float]:
 
 
 def cross_validate_prefill(cases: Sequence[Case]) -> list[Tested]:
-    """As `cross_validate`, for prompts."""
+    """Cross-validate prompts, as `cross_validate` does decoding."""
     tested = []
     for group in sorted({row.group for row, _, _ in cases}):
         scales, spread = fit_prefill([case for case in cases if case[0].group != group])
@@ -215,12 +215,12 @@ def cross_validate_prefill(cases: Sequence[Case]) -> list[Tested]:
 
 
 def known_cases() -> list[Case]:
-    """What predictions are tested on: the memory layout is stated, fixed by the machine, or its bandwidth measured."""
+    """Return the test rows: the memory layout is stated or fixed by the machine, or its bandwidth was measured."""
     return usable(all_measurements())
 
 
 def assumed_cases() -> list[Case]:
-    """What is fitted on besides: every channel is assumed filled at the CPU's rated speed."""
+    """Return further rows to fit on: every channel is assumed filled at the CPU's rated speed."""
     return usable(all_measurements(), known_layout=False)
 
 
@@ -234,7 +234,7 @@ def line(name: str, tested: Sequence[Tested]) -> str:
 
 
 def error_tables() -> str:
-    """The errors docs/prediction.md publishes, as Markdown."""
+    """Format the error tables of docs/prediction.md as Markdown."""
     also = assumed_cases()
     known = cross_validate(known_cases(), also)
     from_channels = cross_validate(known_cases(), also, from_channels=True)
@@ -257,7 +257,7 @@ def error_tables() -> str:
 
 
 def left_out() -> dict[str, int]:
-    """How many measurements test nothing, by the rule that leaves them out."""
+    """Count the measurements that test nothing, by the reason that excludes them."""
     counted: dict[str, int] = {}
     for row in all_measurements():
         if row.exclude:

@@ -16,14 +16,16 @@ from seventy.runtime.memory import room
 
 
 def profile_path() -> Path:
-    """Where the measured profile of this machine lies, once it has been measured."""
+    """Return the path of this machine's measured profile, which may not exist yet."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("seventy")) / "machine.json"
 
 
 def read_profile(path: Path | None = None) -> dict[str, Any]:
-    """The measured profile, or nothing; `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs` are used."""
+    """Read the measured profile, or return an empty dict; `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs` are
+    used.
+    """
     path = path or profile_path()
     if not path.exists():
         return {}
@@ -38,7 +40,7 @@ def read_profile(path: Path | None = None) -> dict[str, Any]:
 
 
 def profile_number(profile: dict[str, Any], key: str) -> float | None:
-    """A figure of the profile, None where it is not there; of a table (one figure per instruction set) the highest."""
+    """Return a number of the profile or None; of a table (one number per instruction set) the highest."""
     value = profile.get(key)
     if isinstance(value, dict):
         figures = [figure for figure in value.values() if isinstance(figure, int | float)]
@@ -67,7 +69,7 @@ def _isa(text: str) -> str:
 
 
 def this_machine() -> Machine:
-    """What is known of the machine this runs on; bandwidth is the CPU's most unless it was measured."""
+    """Describe this machine. Its bandwidth is the CPU's maximum unless it was measured."""
     psutil: Any = importlib.import_module("psutil")
     source = Path("/proc/cpuinfo")
     text = source.read_text(encoding="utf-8") if source.exists() else ""

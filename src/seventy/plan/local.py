@@ -23,7 +23,7 @@ _ENOUGH_CPUS = 2
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One card's run on one engine: measured to predicted speed; None where it was not measured.
+    """The ratios of measured to predicted speed of one card on one engine; None if not measured.
 
     `card` names the run, `cpu` and `kind` are those of plan/machine.py.
     """
@@ -47,7 +47,7 @@ def path() -> Path:
 
 
 def runs() -> tuple[Run, ...]:
-    """The runs that were imported, none where nothing was. Raises SeventyError for a file that cannot be read."""
+    """Return the imported runs. Raises SeventyError for a file that cannot be read."""
     try:
         found = from_json(Runs, json.loads(path().read_text(encoding="utf-8")), "the calibration")
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def save(found: Iterable[Run]) -> None:
 
 
 def current() -> Calibration:
-    """The constants of the project with what the cards imported here change."""
+    """Return the project's calibration, adjusted by the cards imported here."""
     try:
         changed = path().stat().st_mtime_ns
     except OSError:
@@ -78,7 +78,7 @@ def _as_of(changed: int) -> Calibration:
 
 
 def apply(found: Iterable[Run]) -> Calibration:
-    """The calibration with a factor for each CPU and engine, and for a class where several CPUs of it were measured."""
+    """Return a calibration with a factor for each CPU and engine, and for each class with several measured CPUs."""
     by_cpu: dict[tuple[str, str], list[Run]] = {}
     for run in found:
         by_cpu.setdefault((run.cpu, run.engine), []).append(run)

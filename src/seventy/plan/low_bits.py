@@ -30,7 +30,7 @@ class Fit:
 
 
 def loss_text(quant: str, params_b: float, lang: str = "en") -> str | None:
-    """What the quant costs in quality, in a sentence with its source; None for one of four bits or more."""
+    """Describe the quality loss of a quant in a sentence with its source; None for four bits or more."""
     if not known_quant(quant) or nominal_bits(quant) >= _HARMLESS_BITS:
         return None
     loss = loss_of(quant, params_b)
@@ -48,9 +48,9 @@ def _values(loss: QuantLoss) -> dict[str, object]:
 
 
 def lower(want: Wanted, engine: str) -> list[Load]:
-    """The wanted model at the quants that make smaller files of it, the largest first, as far as the engine runs them.
+    """Return the wanted model at smaller quants that the engine runs, largest first.
 
-    Empty where nobody knows the model's other sizes; gpt-oss has experts of four bits in every file.
+    It is empty if the model's other sizes are unknown; gpt-oss has experts of four bits in every file.
     """
     if want.name is None or want.architecture == "gpt-oss":
         return []
@@ -67,9 +67,9 @@ def lower(want: Wanted, engine: str) -> list[Load]:
 
 
 def fitting(want: Wanted, machine: Machine, engine: str, context: int, users: int = 1) -> Fit | None:
-    """The largest quant of a model of the catalogue that fits where the wanted one does not; None if none does.
+    """Return the largest quant that fits where the wanted one does not; None if none does.
 
-    None, too, where the wanted one fits, or nobody knows the machine's memory or the model's other sizes.
+    Also None if the wanted one fits, or the machine's memory or the model's other sizes are unknown.
     """
     if machine.room_bytes is None or predict(machine, want.load, context, engine, users=users).fits:
         return None
@@ -81,7 +81,8 @@ def fitting(want: Wanted, machine: Machine, engine: str, context: int, users: in
 
 
 def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, context: int, users: int = 1) -> list[str]:
-    """What an answer says of few bits: what the wanted quant costs, and which one fits where it does not."""
+    """Return what an answer says about low-bit quants: the quality loss of the wanted one, and which one fits instead.
+    """
     fit = fitting(want, machine, engine, context, users) if machine else None
     losses = [loss_text(quant, want.load.params_b, lang) for quant in [want.load.quant, *([fit.quant] if fit else [])]]
     lines = [losses[0]] if losses[0] else []
@@ -96,13 +97,13 @@ def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, conte
 
 
 def loss_json(load: Load) -> dict[str, object] | None:
-    """What the quant costs in quality, as numbers; None for one of four bits or more, and where nobody measured it."""
+    """Return the quality loss of a quant as numbers; None for four bits or more, or if it was not measured."""
     found = loss_of(load.quant, load.params_b) if loss_text(load.quant, load.params_b) else None
     return _values(found) if found else None
 
 
 def fit_json(want: Wanted, engine: str, machine: Machine | None, context: int, users: int = 1) -> dict[str, object]:
-    """The same as numbers."""
+    """Return the quant that fits instead of the wanted one, and its quality loss, as numbers."""
     fit = fitting(want, machine, engine, context, users) if machine else None
     fits = None
     if fit:

@@ -21,14 +21,13 @@ _DDR5_TWO_PER_CHANNEL_MOST_MTS = 4800
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides speed.
+    """The properties of a machine that decide its speed.
 
     `kind` is the class whose share of peak bandwidth was measured (plan/calibration.py); `limited` says that chiplets
-    or links and not channels set the peak.
-    `peak_gbs` is of the channels that hold memory, after `limit_gbs` of chiplets and links; `measured_gbs` is a
-    measured read bandwidth that replaces the peak, `measured_int8_gops` a measured limit of int8 operations.
-    `memory_bytes` is what its modules hold, or what the system says of a machine at hand; `room_bytes` what of it
-    models may take, both None where memory is not known. `dimms` are its modules, where known; `notes` are message keys
+    or links, not channels, set the peak. `peak_gbs` is the bandwidth of the channels that hold memory, within
+    `limit_gbs` of chiplets and links; `measured_gbs` is a measured read bandwidth that replaces it,
+    `measured_int8_gops` a measured limit of int8 operations. `memory_bytes` is the installed memory, `room_bytes` the
+    part that models may take; both are None if unknown. `dimms` are its modules, if known; `notes` are message keys
     with their values.
     """
 
@@ -59,7 +58,7 @@ class Machine:
 
     @property
     def guessed(self) -> bool:
-        """Whether the CPU is not in the catalogue."""
+        """Whether the CPU is not in the catalogue, so that its properties are assumed."""
         return self.cpu is None
 
     @property
@@ -68,12 +67,12 @@ class Machine:
         return self.guessed and self.measured_int8_gops is None
 
     def holds(self, need: Need) -> bool:
-        """Whether a model fits; of a machine whose memory is not known, that is taken for granted."""
+        """Return whether a model fits; always true if the machine's memory is unknown."""
         return self.room_bytes is None or need.total <= self.room_bytes
 
 
 def kind_of(cpu: Cpu, sockets: int) -> str:
-    """The class of machine whose measured share of peak bandwidth applies."""
+    """Return the class of machine whose measured share of peak bandwidth applies."""
     if sockets > 1:
         return "two sockets"
     if cpu.vendor == "Apple":
@@ -90,9 +89,9 @@ def kind_of(cpu: Cpu, sockets: int) -> str:
 def speed_of(
     cpu: Cpu, dimms: Dimms, sockets: int, printed: bool = False
 ) -> tuple[int, list[tuple[str, dict[str, object]]]]:
-    """MT/s the modules run at, with the reasons where that is not what was given.
+    """Return the MT/s the modules run at, and notes on why that is not the given speed.
 
-    `printed` says that their speed is what is printed on them (modules to buy), not what an owner sees them run at.
+    `printed` says that the given speed is the one printed on the modules, not the one they were seen to run at.
     """
     notes: list[tuple[str, dict[str, object]]] = []
     rated = dimms.mts or cpu.mem_speed_mts
@@ -115,9 +114,9 @@ def machine_from_parts(
     cpu_name: str, sockets: int, dimms: Dimms | None, cpus: tuple[Cpu, ...] | None = None, ssd_gbs: float = 3.0,
     platform: Platform | None = None,
 ) -> Machine:  # fmt: skip
-    """A machine from what is written on the box; an unknown CPU is guessed from its memory, never refused.
+    """Make a machine from the names of its parts. An unknown CPU is guessed from its memory, never refused.
 
-    Modules that cannot be are corrected (plan/physics.py) and the machine's notes say so.
+    Impossible modules are corrected (plan/physics.py); the machine's notes say so.
     """
     counted = re.match(r"\s*(\d)\s*[x×*]\s+(?=\D)", cpu_name)
     if counted:
@@ -136,7 +135,8 @@ def machine_from_parts(
 def machine_from_cpu(
     cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0, printed: bool = False
 ) -> Machine:
-    """A machine of a catalogued CPU; without modules, its channels are taken as filled at the rated speed."""
+    """Make a machine with a CPU of the catalogue; without modules, all channels are assumed filled at the rated speed.
+    """
     notes: list[tuple[str, dict[str, object]]] = []
     if sockets > cpu.max_sockets:
         notes.append(("too_many_sockets", {"cpu": cpu.name, "most": cpu.max_sockets, "sockets": sockets}))

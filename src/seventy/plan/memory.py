@@ -48,12 +48,12 @@ class Dimms:
 
     @property
     def nbytes(self) -> int:
-        """What they hold."""
+        """Their capacity in bytes."""
         return round(self.total_gb * 2**30)
 
     @property
     def room_bytes(self) -> int:
-        """What of it models may take, on a machine that does nothing else."""
+        """The bytes that models may take, on a machine that does nothing else."""
         return memory.room(memory.visible(self.nbytes))
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def parse_dimms(text: str) -> Dimms:
 
 
 def channels_filled(dimms: int, sockets: int, channels_per_socket: float) -> float:
-    """Channels with at least one module, the modules spread over sockets and channels as a careful owner would."""
+    """Count the channels with at least one module, if the modules are spread evenly over sockets and channels."""
     filled = 0.0
     for socket in range(sockets):
         here = dimms // sockets + (1 if socket < dimms % sockets else 0)
@@ -85,10 +85,10 @@ def channels_filled(dimms: int, sockets: int, channels_per_socket: float) -> flo
 
 
 def modules_per_channel(dimms: int, sockets: int, channels_per_socket: float) -> int:
-    """The most modules any channel holds."""
+    """Return the most modules that any channel holds."""
     return math.ceil(math.ceil(dimms / sockets) / max(1.0, channels_per_socket))
 
 
 def peak_gbs(channels: float, mts: float) -> float:
-    """GB/s of 64-bit channels: 8 bytes a transfer."""
+    """Return the GB/s of 64-bit channels: 8 bytes per transfer."""
     return channels * mts * 8 / 1000

@@ -40,7 +40,7 @@ class Suggestion:
 
     @property
     def values(self) -> dict[str, object]:
-        """What messages say of it; scores of models that think first cost many more tokens."""
+        """The values for messages about it."""
         thinks = {lang: say("thinks", lang) for lang in LANGUAGES} if self.quality.mode == "thinking" else ""
         return {"model": self.title, "quant": self.load.quant, "metric": self.quality.metric,
                 "score": self.quality.score, "thinks": thinks}  # fmt: skip
@@ -58,9 +58,9 @@ def _scored() -> tuple[tuple[Name, Quality, Load], ...]:
 
 
 def suggestions(machine: Machine, engine: str, context: int = USUAL_CONTEXT, users: int = 1) -> list[Suggestion]:
-    """The models that fit and that no other one beats in both score and speed; the best score first.
+    """List the models that fit and that no other beats in both score and speed, best score first.
 
-    Models without a published score are not compared. Each stands once.
+    Models without a published score are not compared. Each is listed once.
     """
     found = []
     for name, quality, load in _scored():
@@ -82,6 +82,6 @@ def suggestions(machine: Machine, engine: str, context: int = USUAL_CONTEXT, use
 
 
 def readable(found: Sequence[Suggestion]) -> Suggestion | None:
-    """The one with the best score that writes as fast as people read, else the fastest."""
+    """Return the model with the best score that writes at reading speed, else the fastest."""
     quick = [each for each in found if each.prediction.decode.mid >= READING_TOK_S]
     return quick[0] if quick else found[-1] if found else None

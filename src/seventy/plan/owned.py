@@ -82,7 +82,7 @@ def _stand_in(said: Description, notes: list[Note]) -> str:
 
 
 def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:
-    """The CPU a platform is taken to have where nobody says: the cheapest with a price, else the middle by cores."""
+    """Return the CPU a platform is assumed to have: the cheapest with a price, else the median by cores."""
     fitting = cpus_for(platform, cpus if cpus is not None else all_cpus())
     priced: dict[str, float] = {}
     for row in all_prices():
@@ -95,7 +95,8 @@ def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:
 
 
 def machine_from_words(cpu: str, sockets: int, memory: str | None, ssd_gbs: float) -> Machine:
-    """The machine of `predict`: a CPU's name, or a whole machine in words; memory said apart goes before."""
+    """Make the machine of `predict` from a CPU's name or a description; `memory`, given separately, takes precedence.
+    """
     dimms = parse_dimms(memory) if memory else None
     exact, _ = find_cpu(cpu, all_cpus())
     said = [] if exact else [each for each in read(cpu) if each.cpu or each.platform]

@@ -20,12 +20,12 @@ _DDR4_MOST_MTS = 4000
 
 
 def kinds(cpu: Cpu) -> list[str]:
-    """The kinds of memory a CPU takes, the usual one first."""
+    """List the kinds of memory a CPU takes, the usual one first."""
     return [cpu.mem_type, *(part.split("-")[0] for part in cpu.mem_second.split(";") if part)]
 
 
 def form_of(cpu: Cpu, platform: Platform | None = None) -> str:
-    """RDIMM, UDIMM, SODIMM or soldered."""
+    """Return the form of its modules: RDIMM, UDIMM, SODIMM or soldered."""
     if platform is not None and (platform.dimm_form != "RDIMM" or cpu.registered):
         return platform.dimm_form
     if cpu.soldered:
@@ -36,7 +36,7 @@ def form_of(cpu: Cpu, platform: Platform | None = None) -> str:
 
 
 def with_memory(cpu: Cpu, kind: str) -> Cpu:
-    """The CPU as it works with one of the kinds of memory it takes."""
+    """Return the CPU as it works with one of the kinds of memory it takes."""
     if cpu.mem_type == kind:
         return cpu
     second = next((part for part in cpu.mem_second.split(";") if part.startswith(kind + "-")), None)
@@ -46,7 +46,7 @@ def with_memory(cpu: Cpu, kind: str) -> Cpu:
 
 
 def slots_of(cpu: Cpu, sockets: int, platform: Platform | None = None) -> int:
-    """DIMM slots of the sockets that are fitted."""
+    """Return the number of DIMM slots of the fitted sockets."""
     if platform is not None:
         return platform.dimm_slots * sockets // platform.sockets
     each = 3 if cpu.registered and cpu.mem_type != "DDR5" else 2
@@ -54,13 +54,15 @@ def slots_of(cpu: Cpu, sockets: int, platform: Platform | None = None) -> int:
 
 
 def sizes_of(cpu: Cpu, platform: Platform | None = None) -> tuple[int, ...]:
-    """Sizes in GB of the modules that fit."""
+    """Return the sizes in GB of the modules that fit."""
     form = form_of(cpu, platform)
     return MODULE_GB.get((cpu.mem_type, "RDIMM" if form == "LRDIMM" else form), ())
 
 
 def kind_in(cpu: Cpu, dimms: Dimms, platform: Platform | None = None) -> str:
-    """The kind of memory meant: the platform's, the one said, else the one that runs at the speed said."""
+    """Return the kind of memory that is meant: the platform's, the stated one, else the one that runs at the stated
+    speed.
+    """
     if platform is not None and platform.mem_type in kinds(cpu):
         return platform.mem_type
     if dimms.kind in kinds(cpu):
@@ -76,7 +78,7 @@ def kind_in(cpu: Cpu, dimms: Dimms, platform: Platform | None = None) -> str:
 
 
 def assumed(cpu: Cpu, sockets: int) -> Dimms:
-    """What a machine is taken to hold whose memory nobody said: one module a channel."""
+    """Return the memory assumed if none is stated: one module per channel."""
     channels = max(1, round(cpu.mem_channels * sockets))
     return Dimms(channels, ASSUMED_GB.get(cpu.mem_type, 16.0), None)
 

@@ -53,12 +53,12 @@ class Proposal:
 def propose(
     wanted: Hosted | Catalogued, machine: Machine, context: int, say: Say, available: Sequence[Hub] | None = None
 ) -> Proposal:
-    """What to fetch for a name on this machine. Raises SeventyError where nothing that is offered can be taken."""
+    """Choose which file of a named model to download for this machine. Raises SeventyError if none can be used."""
     return proposal_of(hubs.offered(wanted, say, available), wanted, machine, context)
 
 
 def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine, context: int) -> Proposal:
-    """What to fetch of what is offered for a name; as `propose`."""
+    """Choose which of the offered files to download; as `propose`."""
     name = wanted.name if isinstance(wanted, Catalogued) else names.of_repository(wanted.repository)
     header = None
     if name:

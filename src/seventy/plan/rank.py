@@ -48,7 +48,7 @@ class Offer:
 
 
 def broken(build: Build, cost: Cost, wishes: Wishes) -> tuple[tuple[str, dict[str, object]], ...]:
-    """The wishes a build does not meet; what is unknown of it cannot be promised and breaks a wish about it."""
+    """List the limits a build does not meet. An unknown value counts as not meeting its limit."""
     platform = build.platform
     found: list[tuple[str, dict[str, object]]] = []
 
@@ -96,7 +96,7 @@ def offers(builds: Sequence[Build], wishes: Wishes, usage: Usage) -> list[Offer]
 
 
 def order(aim: str) -> Callable[[Offer], tuple[float, ...]]:
-    """The sort key of an aim; the first is the best."""
+    """Return the sort key of an aim; the smallest key is best."""
     if aim not in AIMS:
         raise SeventyError(f"--best {aim!r} is none of {', '.join(AIMS)}.")
 
@@ -121,7 +121,7 @@ def _noise(offer: Offer) -> float:
 
 
 def in_order(found: Sequence[Offer], aim: str) -> list[Offer]:
-    """The offers in order of the aim; of those as fast as each other the cheapest over the years first."""
+    """Sort offers by an aim; of equally fast ones the cheapest over the years comes first."""
     ordered = sorted(found, key=order(aim))
     if aim not in ("speed", "sense", "budget"):
         return ordered
@@ -138,7 +138,7 @@ def in_order(found: Sequence[Offer], aim: str) -> list[Offer]:
 
 
 def sensible(found: Sequence[Offer], budget: bool = False) -> Offer:
-    """The last offer of the front up to which every step brought speed enough for its price."""
+    """Return the last offer of the front up to which each step is worth its price."""
     steps = front(found)
     chosen = _climb(steps[0], steps, WORTH_POWER)
     if not budget:
@@ -156,7 +156,7 @@ def _climb(chosen: Offer, steps: Sequence[Offer], power: float) -> Offer:
 
 
 def best(found: Sequence[Offer], aim: str, per_platform: int = 1) -> list[Offer]:
-    """The offers in order of the aim, so many of one platform at most, one of those that differ only in name."""
+    """Sort offers by an aim, with at most `per_platform` of one platform, and one of those that differ only in name."""
     result: list[Offer] = []
     seen: dict[str, int] = {}
     shown: set[tuple[object, ...]] = set()
@@ -175,12 +175,12 @@ def best(found: Sequence[Offer], aim: str, per_platform: int = 1) -> list[Offer]
 
 
 def unique(found: Sequence[Offer]) -> list[Offer]:
-    """The offers in their order, each once."""
+    """Remove duplicate offers, keeping the order."""
     return list({id(offer): offer for offer in found}.values())
 
 
 def front(found: Sequence[Offer]) -> list[Offer]:
-    """The Pareto front: nothing is both cheaper and faster than these by more than SAME_SPEED; cheapest first."""
+    """Return the Pareto front, cheapest first: no offer is both cheaper and faster by more than SAME_SPEED."""
     result: list[Offer] = []
     for offer in sorted(found, key=lambda offer: (offer.build.price, -offer.build.prediction.decode.mid)):
         if not result or offer.build.prediction.decode.mid > result[-1].build.prediction.decode.mid * SAME_SPEED:
@@ -189,7 +189,7 @@ def front(found: Sequence[Offer]) -> list[Offer]:
 
 
 def nearest(found: Sequence[Offer]) -> list[Offer]:
-    """The builds that come nearest to wishes none meets, one for each set of wishes given up, the nearest first."""
+    """Return the builds nearest to limits that none meets, one per set of broken limits, nearest first."""
 
     def distance(offer: Offer) -> float:
         over = 0.0

@@ -19,7 +19,7 @@ MOST_OFF = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a card says of one engine: sizes in GB (1e9 bytes) of what ran, rates in tokens a second."""
+    """What a card reports of one engine: sizes of what ran in GB (1e9 bytes), rates in tokens per second."""
 
     card: str
     cpu: str
@@ -39,7 +39,7 @@ class Ran:
 
 
 def run_of(ran: Ran) -> Run:
-    """The run beside its prediction. Raises SeventyError where they are too far apart to be believed."""
+    """Compare a run with its prediction. Raises SeventyError if they are too far apart to be plausible."""
     cpu, _ = find_cpu(ran.cpu, all_cpus())
     if cpu is not None:
         machine = machine_from_cpu(cpu, min(ran.sockets, cpu.max_sockets), None)

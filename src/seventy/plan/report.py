@@ -166,7 +166,8 @@ def report(
     title: str, headline: str, best: str, census: str, ranked: Sequence[Offer], shown: Sequence[Offer],
     front: Sequence[Offer], usage: Usage, book: PriceBook, lang: str,
 ) -> str:  # fmt: skip
-    """The whole file. `ranked` leads the cost chart, `shown` fills table and dots, `best` is HTML."""
+    """Render the HTML file. `ranked` is for the cost chart, `shown` for the table and dots, `best_lines` is plain text.
+    """
     template = Template((files("seventy.plan") / "report.html").read_text(encoding="utf-8"))
     years, legend = years_chart(ranked[: len(LINES)], book, lang)
     heads = ("c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",
@@ -190,7 +191,7 @@ def report(
 
 
 def html(plan: Plan, lang: str) -> str:
-    """The answer as one HTML file; where nothing meets the wishes, of what comes nearest and of lower quants."""
+    """Render a plan as one HTML file; if nothing meets the limits, with the nearest builds and lower quants."""
     lower = [plan.lower[0]] if plan.lower else []
     shown = unique([*plan.ranked, *plan.front]) if plan.kept else list(plan.nearest) or lower
     if not shown:

@@ -80,17 +80,17 @@ class Load:
         return plain(self.quant).startswith(LOW_BIT)
 
     def step_gb(self, rows: int) -> float:
-        """GB of the weights that a step reads which carries one token each of so many texts.
+        """Return the GB of weights read by a step with one token each of `rows` texts.
 
-        Experts that several of them go to are read once. With k of E experts each, n tokens that choose by chance go
-        to E (1 - (1 - k / E)^n) different ones.
+        An expert chosen by several tokens is read once. With k of E experts each, n tokens that choose at random use E
+        (1 - (1 - k / E)^n) different ones.
         """
         return self.read_gb + self.expert_gb * (1 - (1 - self.used_share) ** rows - self.used_share)
 
     def need(self, context: int, users: int = 1) -> Need:
-        """What must fit in memory with texts of so many users, as the engine counts it, each of this context.
+        """Return what must fit in memory for `users` texts of this context each, as the engine counts it.
 
-        No model has a longer one than its own.
+        The context is limited to the model's own.
         """
         return self.footprint.need(users * min(context, self.footprint.context), users)
 
@@ -108,18 +108,18 @@ class Band:
             raise ValueError(f"a band must rise: {self.low}, {self.mid}, {self.high}")
 
     def inverse(self, of: float) -> "Band":
-        """`of` divided by this band: a time from a rate."""
+        """Return `of` divided by this band: a time from a rate."""
         return Band(of / self.high, of / self.mid, of / self.low)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What to expect, and the figures it was made of.
+    """A predicted speed and the figures behind it.
 
-    `decode` is of each of `users` texts that are written at once. `need` is of memory, at `context` or at what is usual
-    where that is longer. `tuned` is what two sockets write whose owner placed the pages. `bound` is memory, compute,
-    barriers or ssd; `effective_gbs` the read bandwidth assumed,
-    `peak_gbs` the peak of the channels that hold memory; times in milliseconds per step, which is a token of each text.
+    `decode` is for each of `users` texts written at once. `need` is the memory at `context`, or at the usual context if
+    that is longer. `tuned` is the speed of two sockets whose owner placed the pages. `bound` is memory, compute,
+    barriers or ssd; `effective_gbs` is the assumed read bandwidth, `peak_gbs` the peak of the channels that hold
+    memory; times are in milliseconds per step, which is one token of each text.
     """
 
     machine: Machine
@@ -158,9 +158,9 @@ def predict(
     calibration: Calibration | None = None,
     users: int = 1,
 ) -> Prediction:
-    """The speed of the requests of so many users on a machine that does nothing else, its settings as they should be.
+    """Predict the speed for `users` simultaneous requests on an otherwise idle, well configured machine.
 
-    Each has its own text of `context` tokens. Without a calibration it is the project's with the cards imported here.
+    Each has a text of `context` tokens. The default calibration is the project's, adjusted by imported cards.
     """
     calibration = calibration or local.current()
     workers = min(threads, machine.cores) if threads else machine.cores
@@ -220,7 +220,7 @@ def predict(
 
 
 def guess_layers(params_b: float, active_params_b: float | None = None) -> int:
-    """Layers of a transformer where nobody says: dense 32 at 8 B, 73 at 70 B, 132 at 405 B.
+    """Guess the number of layers of a transformer: dense 32 at 8 B, 73 at 70 B, 132 at 405 B.
 
     Mixtures of experts are wide, not deep: 35 at 30 B with 3 B active, 64 from 160 B on (DeepSeek R1 has 61).
     """

@@ -27,7 +27,7 @@ _OF_IMAGES = ("v.", "mm.")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why seventy cannot run something: a key of plan/words.py and its values."""
+    """The reason why seventy cannot run something: a message key and its values."""
 
     key: str
     values: Mapping[str, object] = field(default_factory=dict)
@@ -40,16 +40,16 @@ class Reason:
 
 
 def has_kernels(isa: str) -> bool:
-    """Whether seventy has kernels for CPUs of this ISA class."""
+    """Return whether seventy has kernels for CPUs of this ISA class."""
     return isa in _ISAS
 
 
 def why_not(
     engine: str, architecture: str, types: Iterable[str] = (), experts: bool = False, machine: Machine | None = None
 ) -> Reason | None:
-    """Why `engine` cannot run a model of this architecture and these GGUF tensor types there; None where it can.
+    """Return why `engine` cannot run a model of this architecture and these GGUF tensor types, or None if it can.
 
-    llama.cpp is taken to run everything: it is what the published measurements are of.
+    llama.cpp is assumed to run everything: the published measurements are of it.
     """
     if engine != "seventy":
         return None
@@ -74,13 +74,13 @@ def why_not(
 def why_not_model(
     engine: str, model: Model, quant: str | None, architecture: str | None = None, machine: Machine | None = None
 ) -> Reason | None:
-    """`why_not` of a model of the catalogue, whose file nobody has seen."""
+    """Return why a model of the catalogue cannot be run, as `why_not`, without looking at a file."""
     types = tensor_types(quant) if quant else ()
     return why_not(engine, architecture or model.arch, types, bool(model.n_expert), machine)
 
 
 def why_not_file(file: Source, machine: Machine | None = None) -> Reason | None:
-    """Why seventy cannot run an open file; None where nothing in its header speaks against it."""
+    """Return why seventy cannot run an open file, or None if its header does not rule it out."""
     from seventy import models
 
     architecture = str(file.metadata.get("general.architecture", "not said"))

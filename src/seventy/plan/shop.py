@@ -82,7 +82,7 @@ class _Market:
     def otherwise(
         self, priced: Sequence[Offer], lower: Sequence[Load], users: int, aim: str
     ) -> tuple[list[Offer], tuple[Offer, Suggestion] | None, tuple[Offer, Load] | None]:
-        """What to offer where no machine is within the limits: near misses, another model, a lower quant."""
+        """Return alternatives if no machine is within the limits: near misses, another model, and a lower quant."""
         every = self.offers(catalogue_load(SMALLEST, "Q4_K_M"), 1)
         within = [offer for offer in every if not {key for key, _ in offer.breaks} - {"x_speed"}]
         instead = alternative(within, self.engine, self.context, self.wishes.min_tok_s or ALTERNATIVE_TOK_S)
@@ -130,7 +130,8 @@ def shop(
 def alternative(
     within: Sequence[Offer], engine: str, context: int, least_tok_s: float
 ) -> tuple[Offer, Suggestion] | None:
-    """The machine within the limits and the model with the best score that it runs at this speed; None if none does."""
+    """Return the machine within the limits and the model with the best score it runs at this speed; None if none does.
+    """
     most = sorted(within, key=lambda offer: (-offer.build.dimms.total_gb, -offer.build.prediction.decode.mid))[:_ASKED]
     fastest = sorted(within, key=lambda offer: -offer.build.prediction.decode.mid)[:_ASKED]
     found = [

@@ -24,7 +24,7 @@ from seventy.sizes import size
 def headline(
     load: Load, book: PriceBook, lang: str, today: datetime.date | None = None, builds: Sequence[Build] = ()
 ) -> str:
-    """Which model, which prices, and how old they are: those of `builds` where some are shown."""
+    """Name the model and the prices with their age: those of `builds` if some are shown."""
     today = today or datetime.date.today()
     age = today.year * 12 + today.month - 1 - months(book.month)
     values = {"model": load.name, "quant": load.quant, "size": size(1e9 * load.file_gb), "region": book.region,
@@ -50,7 +50,7 @@ def headline(
 
 
 def source_months(builds: Sequence[Build]) -> list[str]:
-    """The months of the prices in these bills, in order; modules inferred from others are of the book's month."""
+    """List the months of the prices in these bills, in order; inferred prices count as the book's month."""
     rows = [part.price for build in builds for part in build.parts if part.price is not None]
     return sorted({row.date for row in rows if not (row.inferred and row.category == "ram")})
 
@@ -60,7 +60,7 @@ def noise_word(noise: str, lang: str) -> str:
 
 
 def offer_cells(offer: Offer, lang: str) -> list[str]:
-    """The columns of the table for one offer."""
+    """Return the table columns of an offer."""
     build, cost = offer.build, offer.cost
     have, total = build.channels
     decode = build.prediction.decode
@@ -130,7 +130,7 @@ def about(plan: Plan, lang: str) -> list[str]:
 
 
 def household(found: Prediction, lang: str) -> str:
-    """What each of several users sees: alone, all writing, and all asking at once."""
+    """Describe the speed that each of several users sees: alone, all writing, and all asking at once."""
     alone = predict(found.machine, found.load, found.context, found.engine)
     return say("d_users", lang, {
         "users": found.users, "each": found.decode.mid, "low": found.decode.low, "high": found.decode.high,
@@ -139,7 +139,7 @@ def household(found: Prediction, lang: str) -> str:
 
 
 def boxes(plan: Plan, lang: str) -> list[str]:
-    """Several cheap machines, one for each user, where they cost no more than the one and each is faster."""
+    """Suggest several cheap machines, one per user, if they cost no more than the one and each is faster."""
     best = plan.ranked[0]
     if plan.users < 2:
         return []
@@ -157,7 +157,7 @@ def boxes(plan: Plan, lang: str) -> list[str]:
 
 
 def api_text(load: Load, book: PriceBook, lang: str) -> str:
-    """What the same model costs at an API: near the snapshot's month and now."""
+    """Compare with the price of the same model at an API: near the book's month and now."""
     rows = api_prices_of(load.name)
     if not rows:
         return say("d_api_none", lang)
@@ -190,7 +190,7 @@ def census_text(census: Census, kept: int, seconds: float, lang: str) -> str:
 
 
 def nearest_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
-    """What comes nearest to wishes that nothing meets, and what each gives up."""
+    """Describe the builds nearest to limits that none meets, and which limits each breaks."""
     lines = [say("n_title", lang)]
     for offer in offers:
         decode = offer.build.prediction.decode
@@ -208,7 +208,7 @@ def nearest_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
 
 
 def lower_text(offer: Offer, load: Load, book: PriceBook, lang: str) -> list[str]:
-    """The quant of the wanted model that meets the wishes, on which machine, and what it costs in quality."""
+    """Describe the quant that meets the limits, its machine, and its quality loss."""
     speed = offer.build.prediction.decode
     drive = [part for part in offer.build.parts if part.price is not None and part.price.category == "ssd"]
     lines = [say("n_lower", lang, {
@@ -220,13 +220,13 @@ def lower_text(offer: Offer, load: Load, book: PriceBook, lang: str) -> list[str
 
 
 def shown_builds(plan: Plan) -> list[Build]:
-    """The builds whose bills stand in the answer: the best, or those that come nearest."""
+    """Return the builds whose bills are shown: the best, or the nearest."""
     offers = plan.ranked[:1] or plan.nearest
     return [offer.build for offer in offers]
 
 
 def text(plan: Plan, lang: str, top: int) -> str:
-    """The answer of `seventy plan`."""
+    """Render the answer of `seventy plan`."""
     blocks = [headline(plan.load, plan.book, lang, builds=shown_builds(plan))]
     if plan.ranked:
         shown = offers_table(plan.ranked[:top], plan.usage, lang)

@@ -21,7 +21,7 @@ def terminal_width() -> int:
 
 
 def clip(text: str, to: int) -> str:
-    """The text, its end replaced by a mark where it is wider than `to`."""
+    """Shorten a text wider than `to` columns, and mark its end."""
     if width(text) <= to:
         return text
     kept = ""
@@ -33,7 +33,7 @@ def clip(text: str, to: int) -> str:
 
 
 def folded(text: str, to: int) -> list[str]:
-    """The text in lines of this width, broken at spaces where it has some."""
+    """Break a text into lines of this width, at spaces where possible."""
     lines = [""]
     for word in re.findall(r"[\x21-\x7e]+ *|.[，。；：、）]*", text):
         if lines[-1] and width(lines[-1] + word.rstrip()) > to:

@@ -108,7 +108,7 @@ def _usual_load(row: Measurement) -> Load | None:
 
 
 def tables() -> str:
-    """What docs/prediction.md publishes of it, as Markdown."""
+    """Format the tables of docs/prediction.md about unseen measurements as Markdown."""
     decode, prompts = held_out_year()
     lines = [f"Rows of {YEAR}, predicted with constants fitted on the years before:", "", HEAD]
     lines += [line("decode", decode)]

@@ -29,7 +29,7 @@ _MODELS = 3
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What a person has and wants to run on it."""
+    """An owned machine, and what is to run on it."""
 
     owned: Owned
     load: Load
@@ -55,7 +55,7 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to add: message key and values, what it gives, what it costs at least and at most (None: unknown)."""
+    """An upgrade: its message key and values, the predicted speed, and its price from low to high (None if unknown)."""
 
     key: str
     values: dict[str, object]
@@ -64,9 +64,9 @@ class Step:
 
 
 def module_price(book: PriceBook, have: Owned, cpu: Cpu, gb: float, mts: int | None) -> tuple[float, float] | None:
-    """The least and the most that one module of this size and at least this speed costs.
+    """Return the lowest and highest price of one module of this size and at least this speed.
 
-    Where only slower ones have a price, the fastest of them stands in with a wider range.
+    If only slower ones have a price, the fastest of them is taken with a wider range.
     """
     rows = [(speed, row) for found_gb, speed, row in book.modules(cpu.mem_type, form_of(cpu, have.platform))
             if found_gb == gb]  # fmt: skip
@@ -86,7 +86,7 @@ def times(price: tuple[float, float] | None, count: int) -> tuple[float, float] 
 
 
 def steps(have: Upgrade, book: PriceBook) -> list[Step]:
-    """What is worth adding, the greatest gain first; other models last."""
+    """List the upgrades worth their while, the greatest gain first; other models last."""
     machine, dimms = have.machine, have.owned.dimms
     now = have.with_machine(machine)
     found: list[Step] = []
@@ -123,16 +123,16 @@ class _Board:
         return slots_of(self.cpu, self.sockets, self.have.owned.platform)
 
     def holds(self, dimms: Dimms) -> bool:
-        """Whether these modules hold the model and every user's text."""
+        """Return whether these modules hold the model and every user's text."""
         return self.have.need <= dimms.room_bytes
 
     def step(self, key: str, new: Dimms, bought: int) -> Step:
-        """The step to these modules, of which so many are bought."""
+        """Make the step to these modules, of which `bought` are new."""
         price = times(module_price(self.book, self.have.owned, self.cpu, new.gb, new.mts), bought)
         return Step(key, {"dimms": str(new)}, self.have.with_dimms(self.cpu, self.sockets, new), price)
 
     def sizes(self) -> list[float]:
-        """The sizes of a module in GB that fit, ascending."""
+        """List the sizes of modules in GB that fit, ascending."""
         return [float(gb) for gb in sizes_of(self.cpu, self.have.owned.platform)]
 
 
@@ -226,7 +226,7 @@ def _adds_to(step: Step, have: Upgrade) -> bool:
 
 
 def as_text(have: Upgrade, book: PriceBook, lang: str) -> str:
-    """The steps as a table, and what to check before buying."""
+    """Format the upgrades as a table, with what to check before buying."""
     now = have.with_machine(have.machine)
     found = steps(have, book)
     memory = str(have.owned.dimms or size(have.machine.memory_bytes or 0))

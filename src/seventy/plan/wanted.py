@@ -45,9 +45,9 @@ class Wanted:
 
     @property
     def command(self) -> str | None:
-        """What gets it, or None where it has no name to get it by.
+        """The command that downloads it, or None if it has no name.
 
-        What was trained in MXFP4 is offered in that, not in Q4_K_M.
+        Models trained in MXFP4 are offered in that, not in Q4_K_M.
         """
         if self.name is None:
             return None
@@ -56,34 +56,36 @@ class Wanted:
         return f"seventy pull {self.name.name}:{usual}"
 
     def reason(self, machine: Machine | None = None) -> Reason | None:
-        """Why seventy cannot run it (there); None where it can, or nothing is known but numbers."""
+        """Return why seventy cannot run it on the machine; None if it can, or only its size is known."""
         types = tensor_types(self.load.quant) if known_quant(self.load.quant) else ()
         return why_not("seventy", self.architecture, types, self.experts, machine) if self.architecture else None
 
     def check(self, engine: str, lang: str, machine: Machine | None = None) -> None:
-        """Raises SeventyError for an engine that cannot run it there: no speed of it may be shown."""
+        """Raise SeventyError if the engine cannot run it on the machine: no speed may be shown then."""
         reason = self.reason(machine) if engine == "seventy" else None
         if reason:
             values = {"model": self.load.name, "quant": self.load.quant, "reason": reason.text(lang)}
             raise SeventyError(say("no_seventy", lang, values))
 
     def endings(self, engine: str, lang: str, machine: Machine | None = None) -> list[str]:
-        """What an answer ends with: whose figures they are where not seventy's, and the command that gets the model."""
+        """Return the last lines of an answer: whose figures they are if not seventy's, and the command that downloads
+        the model.
+        """
         reason, command = self.reason(machine), self.command
         lines = [say("only_llama_cpp", lang, {"reason": reason.text(lang)})] if reason and engine != "seventy" else []
         return lines + ([say("get_it", lang, {"command": command})] if command else [])
 
 
 def bare(params_b: float | None, active_params_b: float | None, weights_gb: float | None, quant: str) -> Wanted:
-    """A model of which only numbers are known."""
+    """Make a Wanted of a model known only by its size."""
     return Wanted(bare_load(params_b, active_params_b, weights_gb, quant), "")
 
 
 def wanted(text: str, quant: str) -> Wanted:
-    """The model of a name as pull and run take it (hub/names.py); a quant in the name goes before `quant`.
+    """Look up a model by a name as pull and run take it (hub/names.py); a quant in the name overrides `quant`.
 
-    A repository that the catalogue lacks is asked for the header of a file. Raises SeventyError for other names that it
-    lacks, AmbiguousName for one that means two models.
+    For a repository missing from the catalogue, a file's header is fetched. Raises SeventyError for other unknown
+    names, AmbiguousName for a name of two models.
     """
     try:
         meaning = resolve(text)
@@ -147,21 +149,21 @@ def _quant_of(meaning: object, quant: str) -> str:
 
 
 def of_file(file: "Source") -> Wanted:
-    """An open GGUF file as something to plan for."""
+    """Make a Wanted of an open GGUF file."""
     architecture = str(file.metadata.get("general.architecture", ""))
     experts = file.metadata.get(f"{architecture}.expert_count", 0)
     return Wanted(gguf_load(file), architecture, bool(experts))
 
 
 def hosted_load(model: Model, title: str, quant: str, nbytes: int) -> Load:
-    """A file whose size is known and whose shapes are those of a model of the catalogue."""
+    """Make the load of a file whose size is known, with the shapes of a model of the catalogue."""
     near = min(model.size_gb, key=lambda q: abs(model.size_gb[q] - nbytes / 1e9))
     share = min(1.0, model.read_per_token(near) / model.size(near))
     return _catalogue_load(model, title, quant, nbytes / 1e9, nbytes / 1e9 * share)
 
 
 def loads_by_header(header: "Source", offered: "Offered") -> tuple[str, list[Load]]:
-    """Loads of a model that the catalogue lacks: one file's shapes, scaled to each file's size."""
+    """Make the loads of a model missing from the catalogue: one file's shapes, scaled to each file's size."""
     from seventy.gguf.file import main_type
 
     name = header.metadata.get("general.name") or offered.repository.rpartition("/")[2] or offered.model
@@ -187,7 +189,7 @@ def loads_by_header(header: "Source", offered: "Offered") -> tuple[str, list[Loa
 
 
 def catalogue_load(name: str, quant: str) -> Load:
-    """A model of the catalogue at a quant, say Q4_K_M."""
+    """Return the load of a catalogue model at a quant such as Q4_K_M."""
     model = find_model(name)
     known = {q.upper(): q for q in (*model.size_gb, *BITS_PER_WEIGHT)}
     if quant.upper() not in known:
@@ -235,7 +237,7 @@ def _left_in_file_gb(metadata: Mapping[str, Any], quant: str) -> float:
 
 
 def latent_of(metadata: Mapping[str, Any]) -> Latent | None:
-    """What latent attention multiplies for each position of a text; None of a model without it."""
+    """Return the sizes of latent attention, for the arithmetic per position; None for a model without it."""
     arch = metadata.get("general.architecture")
 
     def number(key: str) -> int:
@@ -319,7 +321,7 @@ def _with_caches(footprint: Footprint, model: Model) -> Footprint:
 
 
 def guess_footprint(file_gb: float, active_params_b: float, layers: int, kv_bytes_per_token: int = 0) -> Footprint:
-    """What a model takes of memory where nobody says its shape: widths as dense models of so many parameters have."""
+    """Guess the memory of a model of unknown shape, with widths that dense models of its size have."""
     # Layers of 12.7 hidden^2 parameters, queries as wide as hidden, feed-forwards of 3.5 times that (Llama 3's).
     hidden = round(math.sqrt(active_params_b * 1e9 / layers / 12.7))
     columns = row_columns(hidden, hidden, hidden // 4, round(3.5 * hidden))
@@ -327,12 +329,12 @@ def guess_footprint(file_gb: float, active_params_b: float, layers: int, kv_byte
 
 
 def weights_gb(gb: float | None, gib: float | None) -> float | None:
-    """The size given with --weights-gb or, in units of 2^30 bytes, with --weights-gib."""
+    """Return the size given with --weights-gb, or with --weights-gib in units of 2^30 bytes."""
     return gib * 2**30 / 1e9 if gb is None and gib is not None else gb
 
 
 def bare_load(params_b: float | None, active_params_b: float | None, weights_gb: float | None, quant: str) -> Load:
-    """A model known only by its parameters (in billions) and the size of its weights (GB of 10^9 bytes)."""
+    """Make the load of a model known only by its parameters (in billions) and weights (GB of 10^9 bytes)."""
     if params_b is None or weights_gb is None:
         raise SeventyError("A bare model needs both --params (billions) and --weights-gb (size of the weights).")
     if params_b <= 0 or weights_gb <= 0:
@@ -360,9 +362,9 @@ def _pass_gb(file: "Source", layers: int, used_share: float) -> float:
 
 
 def gguf_load(file: "Source") -> Load:
-    """An open GGUF file: sizes from its tensor table, the rest of its memory as the engine counts it.
+    """Make the load of an open GGUF file: sizes from its tensors, other memory as the engine counts it.
 
-    Of a model that the engine cannot run, from what the metadata say.
+    For an architecture that the engine cannot run, the metadata are used.
     """
     if not file.tensors:
         raise SeventyError(f"{file.path} has no tensors, a vocabulary at most; get the whole model")

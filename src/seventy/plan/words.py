@@ -9,13 +9,13 @@ LANGUAGES = ("en", "zh")
 
 
 def language(wanted: str | None) -> str:
-    """The language to speak: the one asked for, else the locale's, else English."""
+    """Return the language to use: the requested one, else the locale's, else English."""
     text = (wanted or os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "").lower()
     return "zh" if text.startswith("zh") else "en"
 
 
 def say(key: str, lang: str, values: Mapping[str, object] | None = None) -> str:
-    """The message of this key; numbers are rounded to what is worth reading."""
+    """Format the message of this key; numbers are rounded to their significant digits."""
     text = MESSAGES[key][LANGUAGES.index(lang)]
     shown = {name: _shown(value, lang) for name, value in (values or {}).items()}
     return text.format(**shown)

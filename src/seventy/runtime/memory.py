@@ -81,21 +81,23 @@ class Footprint:
     draft_bytes: int = 0
 
     def seen_bytes(self, position: int) -> int:
-        """Bytes of the cache that a token at this position reads, and of states those that it writes, too."""
+        """Return the bytes of the cache that a token at this position reads; of recurrent states, writes count too."""
         every, windows = self.position_bytes + self.shared_bytes, self.window_bytes + self.shared_window_bytes
         states = 2 * (self.state_bytes - self.state_log_bytes)
         return every * position + windows * min(position, self.window) + states
 
     def states(self, sequences: int) -> int:
-        """How many states there are where `sequences` texts are read or written and memory has room for them.
+        """Return how many recurrent states `sequences` texts need when memory has room for them.
 
-        A step of a text reads one and writes another; and there are as many and two that the next texts may go on from
+        A step of a text reads one and writes another. As many, and two more, are kept for later texts to continue from
         (cache/prefix.py).
         """
         return 4 * sequences + 2 if self.state_bytes else 0
 
     def slots(self, positions: int, sequences: int) -> int:
-        """How many pages layers with windows have room for, of a cache of `positions` that `sequences` texts share."""
+        """Return how many pages the layers with windows have room for, in a cache of `positions` shared by `sequences`
+        texts.
+        """
         return min(whole_pages(positions) // PAGE, self._most_slots(sequences))
 
     def _most_slots(self, sequences: int) -> int:
@@ -112,10 +114,10 @@ class Footprint:
         outputs: int = MAX_OUTPUTS,
         states: int | None = None,
     ) -> Need:
-        """What running it takes with a cache of `positions` positions (whole pages) that `sequences` texts share.
+        """Return the memory needed with a cache of `positions` positions (whole pages) that `sequences` texts share.
 
-        `rows` and `outputs` are the most rows of a pass and the most of them whose logits are wanted. There are so many
-        `states`, or as many as `sequences` want.
+        `rows` and `outputs` are the largest number of rows in a step and of those that need logits. `states` defaults
+        to what `sequences` texts need.
         """
         return Need(
             weights=self.weights,
@@ -130,31 +132,34 @@ class Footprint:
 def row_columns(
     hidden: int, queries: int, keys: int, feed_forward: int, experts: int = 0, used: int = 0, expert_width: int = 0
 ) -> int:
-    """Floats of one row of a pass, from the widths of the residual stream, all queries, all keys and gate.
+    """Return the floats that one row of a step takes in buffers, from the widths of the residual stream, queries, keys
+    and gate.
 
-    They are the buffers (residual, queries, keys, values, attended, gate, up) and the inputs of the matrices that are
-    made of them (norm, attended, product of gate and up), which take at most as much as floats. Of a mixture, also
-    what the router says of each of `experts` and what each of the `used` ones reads and writes.
+    They are the buffers (residual, queries, keys, values, attended, gate, up) and the inputs of matrices made of them
+    (norm, attended, product of gate and up), which take at most as much as floats. A mixture adds the router's score of
+    each of `experts` and what each of the `used` ones reads and writes.
     """
     dense = 2 * hidden + 3 * queries + 2 * keys + 3 * feed_forward
     return dense + experts + used * (3 * expert_width + hidden)
 
 
 def whole_pages(positions: int) -> int:
-    """Positions rounded up to whole pages."""
+    """Round positions up to whole pages."""
     return -(-positions // PAGE) * PAGE
 
 
 def reserve(total_bytes: int) -> int:
-    """Bytes that a model must leave to the system; a quarter at most, so that small machines run small models."""
+    """Return the bytes that a model must leave to the system: at most a quarter, so that small machines run small
+    models.
+    """
     return min(total_bytes // 4, RESERVE_BYTES + total_bytes // RESERVE_SHARE)
 
 
 def room(total_bytes: int, available_bytes: int | None = None) -> int:
-    """Bytes that a machine has for models.
+    """Return the bytes that a machine has for models.
 
-    Without `available_bytes`, what the system has free now, of a machine on which nothing else runs. What other
-    programs use is taken from the reserve first; a quarter of the reserve stays free in any case.
+    Without `available_bytes`, the machine is assumed to run nothing else. Other programs' memory is taken from the
+    reserve first; a quarter of the reserve always stays free.
     """
     kept = reserve(total_bytes)
     if available_bytes is None:
@@ -163,24 +168,25 @@ def room(total_bytes: int, available_bytes: int | None = None) -> int:
 
 
 def kept_bytes(room_bytes: int) -> tuple[int, int]:
-    """Bytes that a server may keep for all users, and for one of them, of so much room."""
+    """Return how many bytes of stored responses a server may keep for all users, and for one user."""
     every = min(KEPT_BYTES, max(0, room_bytes) // KEPT_SHARE)
     return every, every // KEPT_USERS
 
 
 def visible(module_bytes: int) -> int:
-    """What a system shows of memory modules: firmware and the kernel's page list (64 bytes a page) take two percent.
+    """Return the memory that a system shows of its modules: firmware and the kernel's page list (64 bytes a page) take
+    2 %.
 
-    A virtual machine of 24 modules' GB (25.77e9 bytes) shows 25.28e9.
+    A virtual machine of 24 GB modules (25.77e9 bytes) shows 25.28e9.
     """
     return module_bytes * 49 // 50
 
 
 def fitting_states(footprint: Footprint, room_bytes: int, sequences: int) -> int:
-    """How many states fit: all that `sequences` want in half of what the weights leave free, else fewer.
+    """Return how many recurrent states fit: all that `sequences` texts need, within half of what the weights leave
+    free.
 
-    Where there are fewer, less is remembered of texts that ended, and at last fewer texts run at once. There are never
-    fewer than LEAST_STATES.
+    With fewer, less is remembered of finished texts, and finally fewer texts run at once. It is at least LEAST_STATES.
     """
     if not footprint.state_bytes:
         return 0
@@ -200,16 +206,16 @@ def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1)
 
 
 def step_rows(footprint: Footprint, room_bytes: int, positions: int, sequences: int, states: int) -> int:
-    """The most rows of a step: as many as the model gains by where memory has room for them, else MAX_ROWS."""
+    """Return the most rows of a step: as many as still gain speed if memory has room for them, else MAX_ROWS."""
     need = footprint.need(positions, sequences, rows=footprint.max_rows, states=states)
     return footprint.max_rows if need.total <= room_bytes else MAX_ROWS
 
 
 def choose_context(footprint: Footprint, room_bytes: int, wanted: int | None = None, sequences: int = 1) -> int:
-    """The longest text to make room for: `wanted` where it is given, else what memory allows.
+    """Return the longest text to make room for: `wanted` if given, else what memory allows.
 
-    That is never more than the model's own or, where nothing is wanted, MOST_CONTEXT, and in whole pages. It is never
-    less than LEAST_CONTEXT: where memory has no room for that, reserving it is refused with the numbers.
+    It is in whole pages, at most the model's own context (and MOST_CONTEXT unless wanted) and at least LEAST_CONTEXT;
+    without memory for that, reserving it raises an error with the numbers.
     """
     if wanted is not None:
         return min(wanted, footprint.context)
@@ -218,9 +224,9 @@ def choose_context(footprint: Footprint, room_bytes: int, wanted: int | None = N
 
 
 def cache_positions(footprint: Footprint, room_bytes: int, context: int, sequences: int) -> int:
-    """Positions of the cache that `sequences` texts of up to `context` tokens share.
+    """Return the positions of the cache that `sequences` texts of up to `context` tokens share.
 
-    What memory allows: at least one such text, at most all of them.
+    It is what memory allows: at least one such text, at most all of them.
     """
     one = whole_pages(context)
     return max(one, min(sequences * one, fitting_positions(footprint, room_bytes, sequences)))

@@ -40,7 +40,9 @@ _LOCK_SECONDS = 10.0
 
 
 def folders() -> list[Path]:
-    """Where promises are kept: the first of these that works. All users of the machine share the first."""
+    """List the folders for reservations, in order of preference; the first that works is used. All users share the
+    first.
+    """
     shared = [_SHARED / _NAME] if _SHARED.is_dir() else []
     own = [Path(os.environ["XDG_RUNTIME_DIR"])] if os.environ.get("XDG_RUNTIME_DIR") else []
     return [*shared, *(folder / _NAME for folder in (*own, Path(platformdirs.user_cache_dir("seventy"))))]
@@ -115,7 +117,7 @@ class Ledger:
 
 @contextlib.contextmanager
 def ledger() -> Iterator[Ledger]:
-    """The ledger, locked: nobody else promises anything before this context ends."""
+    """Lock the ledger: no other process can reserve memory before this context ends."""
     folder, handle = _open()
     try:
         _lock(folder, handle)
@@ -144,7 +146,7 @@ class Holder:
 
 
 def holders() -> list[Holder]:
-    """The processes of this machine that have promised themselves memory, the oldest first."""
+    """List the processes of this machine that have reserved memory, the oldest first."""
     folder, handle = _open()
     try:
         _lock(folder, handle)

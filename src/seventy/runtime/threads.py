@@ -31,7 +31,7 @@ class Linked:
         self.length, self.addresses = len(operations), (operations.ctypes.data, counters.ctypes.data)
 
     def first(self, count: int) -> "Linked":
-        """The first `count` operations as a program."""
+        """Return a program of the first `count` operations."""
         return Linked(self.operations[:count], self.counters)
 
 

@@ -56,7 +56,7 @@ class Way:
 
 
 def columns(isa: str) -> tuple[int, ...]:
-    """The candidates for `prompt_columns` at an ISA level, the default first."""
+    """Return the candidates for `prompt_columns` at an ISA level, the default first."""
     return matmul.prompt_columns(LEVELS[isa].lanes)
 
 
@@ -66,7 +66,7 @@ Measure = Callable[[Way, int], float]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What there is to choose from, the default first: ISA levels, threads of a prompt's steps, of one row's."""
+    """The settings to choose from, the default first: ISA levels, threads for prompts, and threads for single rows."""
 
     isas: tuple[str, ...]
     prefill: tuple[int, ...]
@@ -74,7 +74,7 @@ class Candidates:
 
     @classmethod
     def of(cls, machine: Topology, levels: Sequence[Isa]) -> Self:
-        """Fewer threads where memory may be at its limit with less, more where cores have hyper-threads."""
+        """List candidates: fewer threads where memory may be saturated by less, more where cores have hyper-threads."""
         cores = len(machine.usable)
         fast = sum(core.kind != "efficiency" for core in machine.usable)
         whole = sum(len(core.cpus) for core in machine.usable)
@@ -115,7 +115,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What was chosen, and why."""
+    """The chosen settings, and the measurements behind them."""
 
     version: int
     date: str
@@ -142,7 +142,7 @@ class Tuning:
         return max(self.prefill_threads, self.decode_threads)
 
     def lines(self) -> list[str]:
-        """For people: what was chosen, then what was measured."""
+        """Describe in lines of text what was chosen, then what was measured."""
         found = [
             f"measured here on {self.date}: {self.prefill_threads} threads for prompts, {self.decode_threads} for "
             f"answers, vectors of {_bits(self.isa)} bits, prompts in tiles of {self.prompt_columns or 'all'} columns"
@@ -173,7 +173,8 @@ def _words(trial: Trial) -> str:
 def tune(
     candidates: Candidates, measure: Measure, seconds: float = SECONDS, clock: Callable[[], float] = time.perf_counter
 ) -> Tuning:
-    """Tries the candidates by turns for about so long: threads for each kind of step, the width, then the tiles."""
+    """Try the candidates in turn for about `seconds`: threads for each kind of step, the vector width, then the tiles.
+    """
     isa = candidates.isas[0]
     trials: list[Trial] = []
 
@@ -226,8 +227,9 @@ def _contest(
 
 
 def place(machine: Topology, candidates: Candidates, shapes: Sequence[tuple[int, int, str]]) -> Path:
-    """The file for models whose matrices have these shapes (rows, columns, format), on this machine as this process may
-    use it, with these kernels.
+    """Return the file for tunings of models with matrices of these shapes (rows, columns, format).
+
+    It depends on the machine as this process may use it, and on the kernels.
     """
     where = machine.cores, [node.number for node in machine.nodes], machine.caches, machine.allowed, machine.quota
     parts = VERSION, topology.cpu_name(), where, candidates, sources_digest(), shapes
@@ -239,7 +241,7 @@ def folder() -> Path:
 
 
 def load(path: Path, candidates: Candidates) -> Tuning | None:
-    """What is remembered; None where there is nothing, or nothing that can be used."""
+    """Load a stored tuning; None if there is none or it cannot be used."""
     try:
         tuning = from_json(Tuning, json.loads(path.read_text(encoding="utf-8")), "the tuning")
     except (OSError, ValueError, RecursionError):

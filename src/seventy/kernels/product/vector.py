@@ -31,9 +31,9 @@ _LARGEST_INPUT = 127
 
 
 class Kept:
-    """What is made of a block's weights, kept at `memory` for the many tiles of a prompt.
+    """Values made of a block's weights, kept at `memory` for the many tiles of a prompt.
 
-    A pass without tokens writes it, and notes in `slots` what it wrote; passes with tokens read it in the same order.
+    A pass without tokens writes them and notes their places in `slots`; passes with tokens read them in the same order.
     """
 
     def __init__(self, slots: list[Type], memory: Value, writes: bool) -> None:
@@ -84,28 +84,28 @@ class Tile:
 
     @property
     def pairs(self) -> Type:
-        """Two 16-bit numbers for every row."""
+        """The vector type with two 16-bit numbers for every row."""
         return i16 * (2 * self.fields.lanes)
 
     def keep(self, make: Callable[[], Value]) -> Value:
-        """What `make` makes, or made for an earlier tile."""
+        """Return the result of `make`, or the one kept from an earlier tile."""
         return self.kept(make) if self.kept else make()
 
     def input(self, section: int, unit: int, token: int, type: Type = i32) -> Value:
-        """One unit of an activation section, in every lane."""
+        """Load one unit of an activation section, in every lane."""
         place = 4 * (unit * (self.room or self.tokens) + token)
         return self.f.broadcast(type * self.fields.lanes, self.inputs[section], place)
 
     def each_input(self, section: int, unit: int) -> list[Value]:
-        """The same for every token."""
+        """Load one unit of an activation section for every token."""
         return [self.input(section, unit, t) for t in range(self.tokens)]
 
     def zeros(self, type: Type = i32) -> list[Value]:
-        """For every token a vector of zeros."""
+        """Return a vector of zeros for every token."""
         return [self.f.constant(type * self.fields.lanes, 0)] * self.tokens
 
     def add(self, token: int, *products: tuple[Value, Value]) -> None:
-        """Adds products of two to a token's totals, one after another."""
+        """Add products (pairs of factors) to a token's totals, one after another."""
         total = self.totals[token].get()
         for a, b in products:
             total = fma(a, b, total)
@@ -113,7 +113,7 @@ class Tile:
 
 
 def multiply(tile: Tile, format: Format) -> None:
-    """Adds the product of a block to the tile's totals."""
+    """Add the product of a block to the tile's totals."""
     weights = format.weights
     if isinstance(weights, Floats):
         weight = weights.weight(tile.fields)
@@ -214,7 +214,7 @@ class _Bytes:
             yield unit, self.tile.keep(partial(self._word, unit, shift))
 
     def dots(self, first: int, units: int, shift: int = 0, start: Sequence[Value] | None = None) -> list[Value]:
-        """The words times the inputs, plus `start`: an i32 vector for each token, exactly."""
+        """Multiply the words by the inputs and add `start`: an exact i32 vector for each token."""
         tile, sums = self.tile, list(start or self.tile.zeros())
         if tile.dot == "maddubs":
             ones, limit = tile.f.constant(tile.pairs, 1), _products_in_16_bits(self.largest << shift)
@@ -231,9 +231,9 @@ class _Bytes:
     def pair_sums(
         self, first: int, units: int, shift: int = 0, start: Sequence[Value] | None = None
     ) -> Iterator[tuple[int, Value]]:
-        """Tokens and their 16-bit sums of pairs over all the words, plus `start`, modulo 2**16 (maddubs only).
+        """Yield tokens and their 16-bit sums of pairs over all the words, plus `start`, modulo 2**16 (maddubs only).
 
-        Those of a single word come as they are made, to be used at once: there are no registers for all.
+        For a single word they are yielded as they are made, to be used at once: there are not enough registers for all.
         """
         multiplied = signed_pair_sums if self.signed else pair_sums
         totals = dict(enumerate(start or ()))
@@ -257,7 +257,7 @@ class _FloatSums:
         self.shift = _log2(32 // self._bytes.offset) if self._bytes.subtracts and self._bytes.offset < 32 else 0
 
     def add(self, index: int, scales: Value, byte: int) -> None:
-        """Adds the sub-block `index`, whose scale is this byte of `scales`."""
+        """Add the sub-block `index`, whose scale is this byte of `scales`."""
         tile, units = self._tile, self._weights.size // 4
         signed = self._weights.signed
         scale = tile.keep(lambda: (_signed_byte(scales, byte) if signed else pick_bytes(scales, byte)).to(f32))
@@ -285,7 +285,7 @@ class _IntegerSums:
         self.shift = 0 if tile.tokens == 1 else self._down
 
     def add(self, index: int, scales: Value, byte: int) -> None:
-        """Adds the sub-block `index`, whose scale is this byte of `scales`."""
+        """Add the sub-block `index`, whose scale is this byte of `scales`."""
         units = self._weights.size // 4
         scale = self._tile.keep(lambda: self._scale_pairs(scales, byte))
         # Each 16 columns start at their offset; sums may leave 16 bits on the way, for they come back.

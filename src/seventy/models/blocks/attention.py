@@ -14,9 +14,9 @@ from seventy.models.blocks.rotary import Rotary
 
 
 def attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
-    """x += attention of the normalised x; every product has a bias and every head a sink where the file has them.
+    """Compute x += attention of the normalised x; products have a bias and heads a sink if the file has them.
 
-    Gated attention is multiplied by the sigmoid of one more product before its last one. A layer without keys and
+    Gated attention is multiplied by the sigmoid of a further product before its last one. A layer without keys and
     values of its own attends to those of another.
     """
     block, source, head_dim = c.block(layer), c.kv_layer(layer), c.shapes[layer].head_dim
@@ -123,10 +123,7 @@ def _gated_projections(w: Weights, block: str, c: Config, shape: Shape) -> Seque
 
 
 def rotary_tables(graph: Program, c: Config, w: Weights) -> list[RotaryTables]:
-    """Return the angles of every position of the context, for each layer.
-
-    Of an assistant, those of the position after each.
-    """
+    """Return the rotary tables of each layer; layers with the same settings share them."""
     tables: dict[Rotary, RotaryTables] = {}
     for shape in c.shapes:
         if shape.rotary not in tables:

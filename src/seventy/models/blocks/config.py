@@ -59,11 +59,11 @@ class Experts:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """What an architecture says of its experts, beside what each file does.
+    """How an architecture uses experts, where its files do not say.
 
-    `scoring` is for files that do not name another. Weights are normalised or not, and not scaled; `by_file`, they are
-    as expert_weights_norm and expert_weights_scale say. `shared_gate` is as in Experts. Layers have a feed-forward,
-    too, where the experts stand `beside` it.
+    `scoring` is the default. Weights are normalised or not, and not scaled; with `by_file`, expert_weights_norm and
+    expert_weights_scale decide. `shared_gate` is as in Experts. If the experts stand `beside` it, layers have a
+    feed-forward, too.
     """
 
     scoring: Scoring = "softmax"
@@ -130,7 +130,9 @@ class DeltaNet:
 
     @property
     def cache(self) -> Recurrent:
-        """What a layer remembers: the convolution's window, a matrix for each value head, a log of drafted rows."""
+        """The recurrent state of a layer: the convolution's window, a matrix for each value head, a log of drafted
+        rows.
+        """
         n = self.heads
         window, log = window_shape(self.taps, self.channels), log_shape(n.dim, n.values)
         log_bytes = 4 * (MAX_PENDING * self.channels + math.prod(log))
@@ -147,7 +149,7 @@ class Convolution:
 
     @property
     def cache(self) -> Recurrent:
-        """What a layer remembers: the convolution's window."""
+        """The recurrent state of a layer: the convolution's window."""
         return Recurrent((window_shape(self.taps, self.channels),), 4 * MAX_PENDING * self.channels)
 
 
@@ -230,7 +232,7 @@ class Config:
         return max(first for first in range(own) if (self.windows[first] is not None) == windowed)
 
     def runs(self, tensor: str) -> bool:
-        """Whether the main pass may have a use for the tensor of this name."""
+        """Return whether the model's own steps may use the tensor of this name."""
         if self.indexed and ".indexer." in tensor:
             return False
         # For activations of four bits, which no CPU multiplies: llama.cpp reads it and uses it on GPUs only.

@@ -29,7 +29,7 @@ def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture | None
 def convolution_or_attention(
     graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer
 ) -> None:
-    """x += what a layer has: a convolution where it has no heads of keys and values, else attention."""
+    """Compute x += a convolution if the layer has no heads of keys and values, else attention."""
     if c.convolution and c.convolution.layers[layer]:
         convolution(graph, c, w, layer, x)
     else:
@@ -37,7 +37,8 @@ def convolution_or_attention(
 
 
 def convolution(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += the projection of after * convolution(before * u), where the normalised x gives before, after and u."""
+    """Compute x += the projection of after * convolution(before * u), where the normalised x gives before, after and u.
+    """
     assert c.convolution is not None
     block, channels = f"blk.{layer}.shortconv.", c.convolution.channels
     h = graph.norm(x, w.vector(f"blk.{layer}.attn_norm.weight", c.hidden))

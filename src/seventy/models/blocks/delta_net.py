@@ -12,7 +12,7 @@ from seventy.models.blocks.config import Config, DeltaNet
 
 
 def delta_net_or_attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
-    """x += what a layer has: a delta-net where it is recurrent, else attention."""
+    """Compute x += a delta-net if the layer is recurrent, else attention."""
     if c.delta_net and c.delta_net.layers[layer]:
         delta_net(graph, c, w, layer, x)
     else:
@@ -20,9 +20,9 @@ def delta_net_or_attention(graph: Program, c: Config, w: Weights, layer: int, ta
 
 
 def delta_net(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += the projected answers of the matrices of all heads to the normalised x.
+    """Compute x += the projected outputs of all heads' recurrent matrices for the normalised x.
 
-    Queries, keys and values go through a short convolution first; queries and keys have length 1 then.
+    Queries, keys and values go through a short convolution first; queries and keys are then normalised to length 1.
     """
     assert c.delta_net is not None
     block, n, heads = f"blk.{layer}.", c.delta_net, c.delta_net.heads

@@ -13,7 +13,7 @@ SHARED_GATE = "ffn_gate_inp_shexp.weight"
 
 
 def feed_forward_or_experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += what a layer has: a feed-forward, or from the first layer with experts on a mixture of them."""
+    """Compute x += a feed-forward, or from the first layer with experts on a mixture of them."""
     if c.experts and layer >= c.experts.first_layer:
         experts(graph, c, w, layer, x)
     else:
@@ -21,9 +21,9 @@ def feed_forward_or_experts(graph: Program, c: Config, w: Weights, layer: int, x
 
 
 def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += the weighted sum of each row's experts, feed-forwards of the normalised x, and the shared one.
+    """Compute x += the weighted sum of each row's experts (feed-forwards of the normalised x), and the shared expert.
 
-    The router and the experts have biases where the file has them.
+    The router and the experts have biases if the file has them.
     """
     assert c.experts is not None
     block, e = f"blk.{layer}.", c.experts
@@ -49,9 +49,9 @@ def experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> Non
 
 
 def feed_forward_beside_experts(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += the norm of two sums, each normalised itself: of the feed-forward, and of each row's experts.
+    """Compute x += norm(norm(feed-forward) + norm(experts)).
 
-    The router looks at rows with a norm of its own. A layer without experts has the feed-forward alone.
+    The router's input has a norm of its own. A layer without experts has the feed-forward alone.
     """
     if not c.experts:
         feed_forward(graph, c, w, layer, x)

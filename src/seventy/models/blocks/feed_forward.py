@@ -11,7 +11,7 @@ from seventy.models.blocks.config import Config
 
 
 def feed_forward(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """x += down(silu(gate h) * up h) of the normalised x, h, or with another activation."""
+    """Compute x += down(silu(gate h) * up h) with h = the normalised x, or with another activation."""
     if c.post_norms:
         product = graph.buffer(c.hidden)
         graph.matmul(*before_down(graph, c, w, layer, x), product)
@@ -30,7 +30,7 @@ def before_down(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) ->
 
 
 def add_to_residual(graph: Program, c: Config, w: Weights, layer: int, product: Buffer, x: Buffer) -> None:
-    """x += the normalised product of a layer's feed-forward; then times the layer's factor, unless more is added."""
+    """Compute x += the normalised output of a layer's feed-forward, then scale x unless a per-layer input follows."""
     block = c.block(layer)
     factor = None if c.per_layer else layer_factor(w, block)
     graph.add_normalised(product, w.vector(block + "post_ffw_norm.weight", c.hidden), x, factor)

@@ -101,10 +101,10 @@ def caches(config: Config) -> list[CacheSpec]:
 
 
 def latent_attention(graph: Program, c: Config, w: Weights, layer: int, tables: RotaryTables, x: Buffer) -> None:
-    """x += attention of the normalised x, in its absorbed form.
+    """Compute x += attention of the normalised x, in its absorbed form.
 
-    What expands a latent vector to a head's key is applied to the query instead, and what expands it to a value to the
-    weighted sum of latent vectors: so all heads meet the latent vectors themselves.
+    The matrix that expands a latent vector to a head's key is applied to the query instead, and the one that expands it
+    to a value to the weighted sum of latent vectors: so all heads attend to the latent vectors themselves.
     """
     assert c.latent is not None
     block, n, key = f"blk.{layer}.", c.latent, c.shapes[layer].head_dim

@@ -32,11 +32,11 @@ class Metadata:
         return SeventyError(f"the model's {self._prefix}{key} is {value!r}, not {wanted}; get the file again")
 
     def raw(self, key: str) -> Any:
-        """What the file says, or None."""
+        """Return the value of a key as the file has it, or None."""
         return self._metadata.get(self._prefix + key)
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        """A number, or one for each layer where all are alike."""
+        """Return an integer, or the one of all layers if the file lists the same for each."""
         value = self._get(key, default)
         if _is_list(value):
             value, *others = value
@@ -48,7 +48,7 @@ class Metadata:
         return self._checked(key, value, low, high)
 
     def integers(self, key: str, low: int, high: int, layers: int, default: int | None = None) -> tuple[int, ...]:
-        """A number for each layer; what the file says of blocks after them is left out."""
+        """Return an integer per layer; values for further blocks in the file are ignored."""
         value = self._get(key, default)
         numbers = list(value) if _is_list(value) else [value] * layers
         if len(numbers) < layers:
@@ -74,7 +74,7 @@ class Metadata:
         return value
 
     def flags(self, key: str, layers: int) -> tuple[bool, ...]:
-        """True or false for each layer; what the file says of blocks after them is left out."""
+        """Return true or false per layer; values for further blocks in the file are ignored."""
         value = self._get(key, None)
         flags = list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
         if len(flags) < layers or not all(isinstance(each, bool) for each in flags):
@@ -92,11 +92,11 @@ class Metadata:
         return value
 
     def context(self) -> int:
-        """The longest context the model was made for."""
+        """Return the longest context the model was made for."""
         return self.integer("context_length", 1, 1 << 24)
 
     def vocabulary(self) -> int:
-        """The number of tokens."""
+        """Return the number of tokens in the vocabulary."""
         tokens = self._metadata.get("tokenizer.ggml.tokens")
         if tokens is None:
             return self.integer("vocab_size", 1, 1 << 24)

@@ -19,12 +19,12 @@ Layer = Callable[[int, Buffer], None]
 
 
 def has_block(c: Config, tensors: Collection[str]) -> bool:
-    """Whether a file with these tensors has what the model's first further block needs; some declare it only."""
+    """Return whether a file has the tensors of the model's first multi-token block; some only declare it."""
     return c.further_blocks > 0 and PROJECTION.format(c.layers) in tensors
 
 
 def refuse_alone(c: Config, tensors: Collection[str], path: object) -> None:
-    """Raise SeventyError for a file that holds such a block and not the model that it is of."""
+    """Raise SeventyError for a file that has such a block but not the model it belongs to."""
     if has_block(c, tensors) and "blk.0.attn_norm.weight" not in tensors:
         raise SeventyError(
             f"{path} holds a model's block of multi-token prediction alone, not the model; take a file that has both, "
@@ -33,7 +33,7 @@ def refuse_alone(c: Config, tensors: Collection[str], path: object) -> None:
 
 
 def with_block(c: Config) -> Config:
-    """Return the numbers of a model whose first further block is there to draft: it is as the last layers are."""
+    """Return the config of a model with its first multi-token block, which is built like the last layers."""
     recurrent = c.delta_net and replace(c.delta_net, layers=(*c.delta_net.layers, False))
     return replace(
         c,
@@ -46,7 +46,7 @@ def with_block(c: Config) -> Config:
 
 
 def keep(graph: Program, c: Config, w: Weights, x: Buffer) -> None:
-    """Keep what the model made of its rows, as the head sees it."""
+    """Store the final hidden states of the rows, normalised as the head's input."""
     graph.keep(x, w.vector(f"{c.final_norm}.weight", c.hidden))
 
 

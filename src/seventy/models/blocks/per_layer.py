@@ -8,9 +8,9 @@ from seventy.models.blocks.feed_forward import layer_factor
 
 
 def per_layer_inputs(graph: Program, c: Config, w: Weights, x: Buffer) -> tuple[Buffer, Buffer]:
-    """Return for all layers, one after the other, what the token's table says and what a matrix makes of x.
+    """Compute, for all layers side by side, the rows of the per-layer token table and a projection of x.
 
-    The table is as large as the rest of the model and stays where the file is: a step reads its tokens' rows.
+    The table is as large as the rest of the model and stays in the file: a step reads its tokens' rows.
     """
     columns = c.per_layer * c.layers
     tokens, projected = graph.buffer(columns), graph.buffer(columns)
@@ -20,7 +20,9 @@ def per_layer_inputs(graph: Program, c: Config, w: Weights, x: Buffer) -> tuple[
 
 
 def add_per_layer(graph: Program, c: Config, w: Weights, layer: int, inputs: tuple[Buffer, Buffer], x: Buffer) -> None:
-    """x += the norm of proj(gelu(gate x) * the layer's input); then times the layer's factor, where there is one."""
+    """Compute x += the norm of proj(gelu(gate x) * the layer's input); then scale x by the layer's factor, if it has
+    one.
+    """
     block, width = c.block(layer), c.per_layer
     norm = w.vector("per_layer_proj_norm.weight", width)
     # Stands before the product and so runs beside it.

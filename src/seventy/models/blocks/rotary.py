@@ -37,7 +37,7 @@ class Rotary:
 
     @classmethod
     def from_metadata(cls, m: Metadata, head_dim: int, interleaved: bool) -> "Rotary":
-        """Raises SeventyError for a scaling the engine does not know."""
+        """Read the rotary settings of a file. Raises SeventyError for an unsupported scaling."""
         # A file that says nothing, or only a factor, means linear.
         scaling = m.text("rope.scaling.type", default="linear")
         if scaling not in _KINDS:
@@ -61,12 +61,12 @@ class Rotary:
 
     @classmethod
     def of_windows(cls, m: Metadata, head_dim: int, interleaved: bool) -> "Rotary":
-        """Read how layers with a window turn heads where the file says that of them by itself: never scaled."""
+        """Read the rotary settings of layers with a window, if the file has separate ones; they are never scaled."""
         dim = m.integer("rope.dimension_count_swa", 2, head_dim, default=head_dim)
         return cls(dim, m.number("rope.freq_base_swa", default=10000.0), interleaved, of_window=True)._checked()
 
     def shortened(self, log_multiplier: float) -> "Rotary":
-        """Return this with what YaRN's `log_multiplier` takes off its length (DeepSeek's mscale_all_dim)."""
+        """Return these settings with `length` reduced by YaRN's `log_multiplier` (DeepSeek's mscale_all_dim)."""
         if self.scaling != "yarn":
             return self
         stretch = 1 + 0.1 * log_multiplier * math.log(max(1.0, self.factor))
@@ -80,7 +80,7 @@ class Rotary:
         return self
 
     def frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
-        """Radians a position, [dim / 2]; `factors` are Llama 3's or longrope's divisors."""
+        """Return the radians per position, [dim / 2]; `factors` are the divisors of Llama 3 or longrope."""
         pure = self.base ** (-np.arange(0, self.dim, 2) / self.dim)
         if factors is not None:
             pure = pure / factors
@@ -99,12 +99,12 @@ class Rotary:
 
     @property
     def length(self) -> float:
-        """What queries and keys are multiplied by while they turn."""
+        """The factor that YaRN or the file applies to queries and keys together with the rotation."""
         stretch = 1 + 0.1 * math.log(self.factor) if self.scaling == "yarn" else 1.0
         return self.lengthening * stretch
 
     def tables(self, positions: int, factors: NDArray[np.float32] | None = None, first: int = 0) -> RotaryTables:
-        """For contexts of up to `positions`, counted from `first`."""
+        """Make the tables of cosines and sines for contexts of up to `positions`."""
         frequencies = self.frequencies(factors)
 
         def table(rows: int, step: int, length: float, first: int = 0) -> NDArray[np.float32]:
