@@ -11,7 +11,7 @@ class SeventyError(Exception):
 
 
 def trouble(error: BaseException) -> str | None:
-    """What the system could not do, as a sentence; None for an error that is no trouble of the system's."""
+    """Describe an error of the operating system in a sentence; return None for other errors."""
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, or take a smaller model or --context"
     if isinstance(error, RuntimeError):

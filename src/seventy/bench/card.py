@@ -59,13 +59,14 @@ class Versus:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One task: `n` tokens of a prompt, `n` tokens decoded at `depth`, or `passes` over `n` sequences at `depth`.
+    """The result of one task: `n` tokens of a prompt, `n` tokens decoded at `depth`, or `passes` over `n` sequences at
+    `depth`.
 
-    `gbs` (1e9 bytes/s) counts weights as in the file, once a pass, of experts those that were read, and the cache;
-    `gops` (1e9 operations/s, two a multiply-add) counts the matrices; `operations_per_byte` is of weights read.
-    `whole_model` is the extrapolation to all layers where some were left out. `joules_per_token` (then extrapolated,
-    too) is None where nobody counted, `read_limit_gbs`, what memory gave just before each repeat, where that was not
-    tried. `experts` is how many different ones a pass read in a layer of them, on average; None of a dense model.
+    `gbs` (1e9 bytes/s) counts the weights as in the file, once per pass (of experts only those read), and the cache;
+    `gops` (1e9 operations/s, two per multiply-add) counts the matrices; `operations_per_byte` is per byte of weights
+    read. `whole_model` is the extrapolation to all layers if some were left out. `joules_per_token` (extrapolated
+    likewise) is None if energy was not measured, `read_limit_gbs` is the read bandwidth measured just before each
+    repeat, or None. `experts` is the mean number of different experts a pass read per layer; None for a dense model.
     """
 
     what: str

@@ -82,7 +82,7 @@ def more_bits(layer: int, layers: int) -> bool:
 
 
 def tensor_type(quant: str, name: str, shape: tuple[int, ...], layer: int, model: Mixed) -> str:
-    """The type of a tensor ("attn_v.weight", "ffn_down_exps.weight", "token_embd.weight") of this layer."""
+    """Return the type of a tensor ("attn_v.weight", "ffn_down_exps.weight", "token_embd.weight") of this layer."""
     if not name.endswith(".weight") or len(shape) < 2 or name.startswith(_FLOATS):
         return "F32"
     # As converters write it: it is not quantised.

@@ -34,7 +34,7 @@ def all_api_prices() -> tuple[ApiPrice, ...]:
 
 
 def api_prices_of(model_name: str) -> list[ApiPrice]:
-    """The providers of a model of the catalogue, the cheapest output first."""
+    """Return the providers of a model of the catalogue, the cheapest output first."""
     known = of_title(model_name)
     wanted, found = known.model if known else model_name, []
     for row in all_api_prices():

@@ -117,7 +117,7 @@ class PriceBook:
         return row.each * self.factor(row).mid
 
     def abroad(self, category: str, item: str) -> bool:
-        """Whether another market has a price of this very part."""
+        """Return whether another market has a price of this very part."""
         return self._market is not None and self._market.abroad(category, item) is not None
 
     def part(self, category: str, item: str, count: int = 1) -> Part:
@@ -144,7 +144,7 @@ class PriceBook:
         return [(gb, mts, row) for (gb, mts), row in kept.items()]
 
     def ssd(self, needed_gb: float) -> Part:
-        """The cheapest drive that holds this much."""
+        """Return the cheapest drive that holds this much."""
         fitting = [row for row in self._find("ssd") if (row.capacity_gb or 0) >= needed_gb]
         if not fitting:
             return Part(f"SSD of {needed_gb:.0f} GB", 1, None)
@@ -155,7 +155,7 @@ class PriceBook:
         return self.line(row.item, 1, row)
 
     def electricity(self) -> PriceRow | None:
-        """The region's price of a kWh."""
+        """Return the region's price of a kWh."""
         found = [*self._find("electricity"), *self._electricity]
         return found[0] if found else None
 

@@ -10,11 +10,11 @@ from seventy.catalog.rows import load
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """One CPU model.
+    """A CPU model.
 
-    `big_cores` are the performance cores (all of them on a CPU with one kind); `mem_channels` count 64 bits each,
-    also for DDR5 and LPDDR; `mem_second` is another memory it takes ("DDR4-3200"); `read_limit_gbs` is a limit
-    below its channels' peak (few chiplets, half-wide links). `unsure` names fields typed from general knowledge.
+    `big_cores` are the performance cores (all of them on a CPU with one kind); `mem_channels` count 64 bits each, also
+    for DDR5 and LPDDR; `mem_second` is another memory it takes ("DDR4-3200"); `read_limit_gbs` is a limit below its
+    channels' peak (few chiplets, half-wide links). `unsure` names fields that have no source.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _core_key(name: str) -> str:
 
 
 def find_cpu(name: str, cpus: tuple[Cpu, ...]) -> tuple[Cpu | None, list[str]]:
-    """The CPU of this name, or None and up to four names close to it."""
+    """Return the CPU of this name, or None and up to four names close to it."""
     wanted, short = _key(name), _core_key(name)
     if not wanted:
         return None, []

@@ -10,13 +10,13 @@ LAYOUTS = ("stated", "fixed", "measured", "assumed", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One published run.
+    """A published run.
 
-    `group` is the person or project it comes from: no group stands on both sides of a cross-validation.
-    `layout` says how the memory is known: stated by the source, fixed by the machine (soldered), measured (the source
-    gives GB/s, kept in `bandwidth_gbs`), assumed (the most the CPU takes) or unknown. `exclude` is the reason why the
-    row is no test of a prediction, blank where it is one; `context` is the KV cache depth of the decode figure. `numa`
-    is "tuned" where the source placed pages or set the BIOS for two sockets, "default" where it says nothing of it.
+    `group` is the person or project it comes from: no group stands on both sides of a cross-validation. `layout` says
+    how the memory is known: stated by the source, fixed by the machine (soldered), measured (the source gives GB/s,
+    kept in `bandwidth_gbs`), assumed (the most the CPU takes) or unknown. `exclude` is the reason why the row does not
+    test a prediction, blank if it does; `context` is the KV cache depth of the decode figure. `numa` is "tuned" if the
+    source placed pages or set the BIOS for two sockets, else "default".
     """
 
     id: str

@@ -21,7 +21,7 @@ def _by_key() -> dict[str, Model]:
 
 
 def find_model(name: str) -> Model:
-    """The model of this name, in any usual spelling; 70b alone means Llama 3.3 70B."""
+    """Return the model of this name, in any usual spelling; 70b alone means Llama 3.3 70B."""
     models = _by_key()
     wanted = key(name)
     if wanted in models:

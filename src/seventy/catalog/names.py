@@ -159,7 +159,7 @@ def _shapes() -> dict[str, Model]:
 
 
 def architecture(name: Name) -> str:
-    """GGUF's name of the architecture that the model's files have."""
+    """Return the name of the model's architecture in GGUF."""
     return name.arch or shape(name).arch
 
 

@@ -14,7 +14,7 @@ DIMM_FORMS = ("RDIMM", "UDIMM", "SODIMM", "soldered")
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One chassis or board. Watts are at the wall, volume in litres; `cpu` is the CPU it comes with, if it does.
+    """A chassis or board. Watts are at the wall, volume in litres; `cpu` is the CPU it comes with, if it does.
 
     `microarchs` are the CPUs it takes, separated by semicolons; slots count the whole platform, channels one socket.
     """
@@ -67,7 +67,7 @@ class Platform:
         return self.kind.startswith("rack")
 
     def takes(self, cpu: Cpu) -> bool:
-        """Whether this CPU goes into it; not whether its modules go with the CPU."""
+        """Return whether this CPU goes into it; not whether its modules go with the CPU."""
         if self.cpu:
             return cpu.name == self.cpu
         return (

@@ -10,7 +10,7 @@ METRIC = "MMLU-Pro"
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """One published score of a model of names.csv; `mode` is instruct or thinking (which writes many more tokens)."""
+    """A published score of a model of names.csv; `mode` is instruct or thinking (which writes many more tokens)."""
 
     name: str
     metric: str
@@ -34,5 +34,5 @@ def _by_name() -> dict[str, Quality]:
 
 
 def quality_of(name: str) -> Quality | None:
-    """The score of a model by its name in names.csv; None where no source gives one."""
+    """Return the score of a model by its name in names.csv; None where no source gives one."""
     return _by_name().get(name)

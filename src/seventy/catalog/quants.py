@@ -32,7 +32,7 @@ def quant_of(file: str) -> str | None:
 
 
 def known_quant(text: str) -> str | None:
-    """The quant of this name in capitals, or None where it is the name of none.
+    """Return the quant of this name in capitals, or None where it is the name of none.
 
     `i1-` before it only says that an importance matrix was used.
     """

@@ -21,7 +21,7 @@ BITS_PER_WEIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model; sizes in GB (1e9 bytes) per quant, bytes read per token likewise, KV cache in KiB per token at f16.
+    """A model: sizes in GB (1e9 bytes) per quant, bytes read per token likewise, KV cache in KiB per token at f16.
 
     `queries` and `keys` are the widths of all heads, `feed_forward` is that of a dense layer's gate, `expert_width` of
     one expert's; a token uses `experts_used` of them, shared ones included.

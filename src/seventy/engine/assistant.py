@@ -18,7 +18,7 @@ from seventy.models import gemma4_assistant
 
 
 def is_assistant(path: str | os.PathLike[str]) -> bool:
-    """Whether this model file only drafts for another."""
+    """Return whether this model file only drafts for another."""
     with GGUF(path) as file:
         return bool(file.metadata.get("general.architecture") == gemma4_assistant.NAME)
 

@@ -32,13 +32,13 @@ def set_halves(*offsets: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One GGUF tensor type: `nbytes` bytes hold `block` neighbouring weights of a row.
+    """A GGUF tensor type: `nbytes` bytes hold `block` neighbouring weights of a row.
 
     `bytes`, `halves` and `words` are the offsets of the fields of 8, 16 and 32 bits in a block, in panel order: the
-    order in which a product reads them. `weights` says what they mean, `dequantize([n, nbytes] u8) -> [n, block] f32`
-    says the same in numpy. `set_factors(blocks [n, nbytes] u8, factors [n] f32)` writes the factors that all weights
-    of a block are multiplied by (of a float: the weight itself), rounded to what the format can hold; random blocks
-    are made with it.
+    order in which a product reads them. `weights` describes what they mean, and `dequantize([n, nbytes] u8) -> [n,
+    block] f32` is the same in numpy. `set_factors(blocks [n, nbytes] u8, factors [n] f32)` writes the factors that all
+    weights of a block are multiplied by (for floats: the weight itself), rounded to what the format can hold; random
+    blocks are made with it.
     """
 
     name: str

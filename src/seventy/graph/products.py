@@ -165,7 +165,7 @@ class Products(Operations):
         )
 
     def embed(self, matrix: Matrix, into: Buffer, factor: float = 1.0) -> None:
-        """into[row] = factor * matrix[token of the row]"""
+        """Compute into[row] = factor * matrix[token of the row]."""
         self._add(
             Kernel("seventy.kernels.embedding:build", (matrix.format.name,)),
             embedding.ARGUMENTS,
@@ -184,7 +184,7 @@ class Products(Operations):
             self._scale(into, self._constant(factor), into)
 
     def embed_from_file(self, table: Table, into: Buffer) -> None:
-        """into[row] = table[token of the row], which was read before the step (Table.read)."""
+        """Compute into[row] = table[token of the row], which was read before the step (Table.read)."""
         format = table.format
         table.rows = np.zeros((into.capacity, table.row_bytes), np.uint8)
         panels = Memory(-(-into.capacity // PANEL) * table.blocks * format.panel_block)
@@ -286,7 +286,7 @@ class Products(Operations):
         )
 
     def cap(self, a: Buffer, most: float) -> None:
-        """a = most * tanh(a / most)"""
+        """Compute a = most * tanh(a / most)."""
         self._add(
             Kernel("seventy.kernels.cap:build"),
             cap.ARGUMENTS,
@@ -417,12 +417,12 @@ class Products(Operations):
         shared_gate: Buffer | None = None,
         add: bool = True,
     ) -> None:
-        """into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
+        """Compute into += sum over each row's experts of weight * down(silu(gate x) * up x), in order of rank.
 
-        Without `add`, into = that. `biases` are added to what gate, up and down give: f32, whole panels for each
-        expert. `activation` is as in `gated`. Then the product of `shared`, of every row, is added, times the sigmoid
-        of `shared_gate` where that is given. It is computed beside the experts, so that it needs no barriers of its
-        own.
+        Without `add`, `into` is overwritten. `biases` are added to the outputs of gate, up and down: f32, whole panels
+        per expert. `activation` is as in `gated`. The product of `shared`, for every row, is added last, times the
+        sigmoid of `shared_gate` if that is given. It is computed beside the experts, so that it needs no barriers of
+        its own.
         """
         self._reads.experts.append((routes.active, sum(matrix.nbytes // matrix.experts for matrix in (gate, up, down))))
         first, second = (self._slot_buffer(gate.rows) for _ in range(2))
@@ -504,9 +504,9 @@ class Products(Operations):
             )
 
     def multiply_heads(self, x: Buffer, matrix: Matrix, into: Buffer) -> None:
-        """into[row, head] = x[row, head] times the head's matrix transposed.
+        """Compute into[row, head] = x[row, head] times the head's matrix transposed.
 
-        Rows of x and `into` are as many equal parts as there are heads; of each part the first columns take part.
+        Rows of x and `into` are divided into equal parts, one per head; only the first columns of each part are used.
         """
         n = matrix.experts
         assert self.heads_per_row in (0, n) and matrix.rows % PANEL == 0, f"{n} heads, {matrix.rows} rows"

@@ -158,7 +158,8 @@ class Program(Products):
         sinks: NDArray[np.float32] | None = None,
         before: bool = False,
     ) -> None:
-        """into = softmax(scale * queries . keys) . values for every head, over what each row sees of its own past.
+        """Compute into = softmax(scale * queries . keys) . values for every head, over what each row sees of its own
+        past.
 
         A row at position p has the scale scales[p // scale_span]. `sinks` are a score of each head that has no value
         (kernels/attention.py). With `before`, a row stands after all positions that have been read of its sequence, and
@@ -286,7 +287,8 @@ class Program(Products):
     def latent_attention(
         self, queries: Buffer, into: Buffer, layer: int, scales: NDArray[np.float32], scale_span: int
     ) -> None:
-        """into = softmax(scale * queries . keys) . values for all heads, which share a key that begins with its value.
+        """Compute into = softmax(scale * queries . keys) . values for all heads, which share a key that begins with its
+        value.
 
         A row at position p has the scale scales[p // scale_span].
         """
@@ -316,7 +318,7 @@ class Program(Products):
     def short_convolution(
         self, x: Buffer, into: Buffer, weights: NDArray[np.float32], layer: int, dim: int, normalised: int
     ) -> None:
-        """into = silu of the convolution of x with what came before it; `normalised` heads of `dim` have length 1 then.
+        """Compute into = silu(causal convolution of x); then scale the first `normalised` heads of `dim` to length 1.
 
         `weights` are [taps, channels].
         """
@@ -325,7 +327,7 @@ class Program(Products):
     def gated_convolution(
         self, x: Buffer, before: Buffer, after: Buffer, into: Buffer, weights: NDArray[np.float32], layer: int
     ) -> None:
-        """into = after * the convolution of before * x, which x becomes, with what came before it.
+        """Compute x *= before, then into = after * causal convolution of x.
 
         `weights` are [taps, channels].
         """

@@ -54,7 +54,7 @@ class Local:
 
     @property
     def files(self) -> list[Path]:
-        """All files of the model."""
+        """The files of the model: all its parts."""
         shard = SHARD.fullmatch(self.path.name)
         if shard is None:
             return [self.path]

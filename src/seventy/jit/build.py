@@ -123,7 +123,7 @@ class Value:
         return self._compare(other, "eq")
 
     def select(self, yes: Operand, no: Operand) -> "Value":
-        """`yes` where this condition holds, else `no`."""
+        """Return `yes` where this condition holds, else `no`."""
         known = yes if isinstance(yes, Value) else no
         assert isinstance(known, Value), "select needs a value"
         a, b = (self.function.constant(known.type, x) for x in (yes, no))
@@ -138,7 +138,7 @@ class Value:
         return (self > other).select(self, other)
 
     def to(self, type: Type) -> "Value":
-        """The same number in another type: of equal lanes, rounded towards zero from float to integer."""
+        """Convert the number to another type with equal lanes; from float to integer it is rounded towards zero."""
         a, b = self.type, Type(type.kind, type.bits, self.type.lanes)
         if a == b:
             return self
@@ -155,20 +155,20 @@ class Value:
         return self.function.emit(b, f"{op} {a} {self.name} to {b}")
 
     def view(self, type: Type) -> "Value":
-        """The same bits as another type of the same size."""
+        """Reinterpret the bits as another type of the same size."""
         assert type.nbytes == self.type.nbytes, f"{self.type} seen as {type}"
         if str(type) == str(self.type):
             return Value(self.function, type, self.name)
         return self.function.emit(type, f"bitcast {self.type} {self.name} to {type}")
 
     def splat(self, lanes: int) -> "Value":
-        """A vector with this scalar in every lane."""
+        """Return a vector with this scalar in every lane."""
         vector = Type(self.type.kind, self.type.bits, lanes)
         one = self.function.emit(vector, f"insertelement {vector} poison, {self.type} {self.name}, i32 0")
         return one.shuffle([0] * lanes)
 
     def shuffle(self, indices: Sequence[int], other: "Value | None" = None) -> "Value":
-        """Lanes picked by constant index from this vector, and from `other` after it."""
+        """Select lanes by constant index from this vector, followed by `other`."""
         lanes = ", ".join(f"i32 {i}" for i in indices)
         second = f"{self.type} {other.name if other else 'poison'}"
         mask = f"<{len(indices)} x i32> " + ("zeroinitializer" if not any(indices) else f"<{lanes}>")
@@ -176,7 +176,7 @@ class Value:
         return self.function.emit(result, f"shufflevector {self.type} {self.name}, {second}, {mask}")
 
     def lane(self, index: Operand) -> "Value":
-        """One lane as a scalar."""
+        """Return one lane as a scalar."""
         position = self.function.constant(i32, index)
         element = self.type.element
         return self.function.emit(
@@ -205,7 +205,7 @@ class Variable:
 
 
 class Function:
-    """One function of a module: what the body of a kernel calls to load, store, loop and branch."""
+    """A function of a module under construction: loads, stores, loops and branches are its methods."""
 
     def __init__(
         self, module: "Module", name: str, parameters: Sequence[Type], result: Type | None, internal: bool
@@ -228,7 +228,7 @@ class Function:
         return Value(self, type, name)
 
     def do(self, text: str) -> None:
-        """An instruction without a result."""
+        """Append an instruction without a result."""
         self._lines.append(f"  {text}")
 
     def constant(self, type: Type, number: Operand) -> Value:
@@ -237,7 +237,7 @@ class Function:
         return Value(self, type, _literal(type, number))
 
     def vector(self, type: Type, numbers: Sequence[int]) -> Value:
-        """A constant integer vector, lane by lane."""
+        """Return a constant integer vector, lane by lane."""
         assert len(numbers) == type.lanes and type.kind != "f", f"{len(numbers)} numbers for {type}"
         return Value(self, type, f"<{', '.join(f'{type.element} {number}' for number in numbers)}>")
 
@@ -255,18 +255,20 @@ class Function:
         self.do(f"store {value.type} {value.name}, ptr {place.name}, align {align}")
 
     def prefetch(self, address: Value, offset: Operand = 0, level: int = 1) -> None:
-        """Asks for a cache line that will be read soon, to lie in the cache of this level; any address is safe."""
+        """Prefetch a cache line into the cache of this level. Any address is safe."""
         place = self._at(address, offset)
         self.module.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         self.do(f"call void @llvm.prefetch.p0(ptr {place.name}, i32 0, i32 {4 - level}, i32 1)")
 
     def keep_order(self) -> None:
-        """Loads before this stay before those after it. LLVM likes to load a whole block at once and then spills;
-        and memory read out of order is read slowly. Costs no instruction."""
+        """Keep loads before this ahead of those after it. Costs no instruction.
+
+        LLVM likes to load a whole block at once and then spills; and memory read out of order is read slowly.
+        """
         self.do('fence syncscope("singlethread") acq_rel')
 
     def broadcast(self, type: Type, address: Value, offset: Operand = 0) -> Value:
-        """The scalar at an address in every lane of vector `type`; x86 does it while loading."""
+        """Load the scalar at an address into every lane of vector `type`; x86 does it in one instruction."""
         scalar = Type(type.kind, type.bits, 1)
         return self.load(scalar, address, offset).shuffle([0] * type.lanes)
 
@@ -282,15 +284,17 @@ class Function:
         return Value(self, pointer, name)
 
     def opaque(self, address: Value) -> Value:
-        """The same address, of which LLVM knows nothing more: what is stored there is in memory, and read from it."""
+        """Return the same address hidden from LLVM's analysis: stores through it go to memory, and loads come from
+        there.
+        """
         return self.emit(pointer, f'call ptr asm "", "=r,0"(ptr {address.name})')
 
     def table(self, type: Type, numbers: Sequence[int]) -> Value:
-        """The address of constants in memory, one after another; equal ones are there once."""
+        """Return the address of an array of constants; equal arrays are stored once."""
         return Value(self, pointer, self.module.table(type, tuple(numbers)))
 
     def call(self, name: str, result: Type | None, *arguments: Value) -> Value:
-        """An LLVM intrinsic or a function of the same module; the value is meaningless where `result` is None."""
+        """Call an LLVM intrinsic or a function of the same module. The value is meaningless if `result` is None."""
         types = ", ".join(str(value.type) for value in arguments)
         if name.startswith("llvm."):
             self.module.declare(name, f"declare {result or 'void'} @{name}({types})")
@@ -312,7 +316,7 @@ class Function:
 
     @contextlib.contextmanager
     def loop(self, start: Operand, stop: Operand | None = None, step: Operand = 1) -> Iterator[Value]:
-        """Counts like range(); the index is an i64."""
+        """Loop like range(); the index is an i64."""
         if stop is None:
             start, stop = 0, start
         index = self.variable(i64, start)
@@ -330,7 +334,7 @@ class Function:
 
     @contextlib.contextmanager
     def forever(self) -> Iterator["Loop"]:
-        """Repeats until `loop.leave_if(condition)` holds."""
+        """Repeat the body until `loop.leave_if(condition)` holds."""
         body, done = self._fresh(), self._fresh()
         self.do(f"br label {body}")
         self._label(body)
@@ -340,7 +344,7 @@ class Function:
 
     @contextlib.contextmanager
     def when(self, condition: Value) -> Iterator[None]:
-        """Runs the body only where the scalar condition holds."""
+        """Run the body only if the scalar condition holds."""
         body, done = self._fresh(), self._fresh()
         self.do(f"br i1 {condition.name}, label {body}, label {done}")
         self._label(body)
@@ -349,7 +353,7 @@ class Function:
         self._label(done)
 
     def atomic_add(self, address: Value, number: Operand, type: Type = i64) -> Value:
-        """Adds and gives what was there before; sequentially consistent."""
+        """Add atomically and return the previous value; sequentially consistent."""
         value = self.constant(type, number)
         return self.emit(type, f"atomicrmw add ptr {address.name}, {type} {value.name} seq_cst")
 
@@ -372,7 +376,7 @@ class Function:
 
 
 class Loop:
-    """The handle of Function.forever."""
+    """The handle of a Function.forever loop, with which its body leaves it."""
 
     def __init__(self, function: Function, done: str) -> None:
         self._function, self._done = function, done
@@ -396,7 +400,7 @@ class Module:
         self._declarations[name] = text
 
     def table(self, type: Type, numbers: tuple[int, ...]) -> str:
-        """The name of a constant array."""
+        """Return the name of a constant array."""
         if (type, numbers) not in self._tables:
             name = self._tables[type, numbers] = f"@table{len(self._tables)}"
             elements = ", ".join(f"{type} {number}" for number in numbers)
@@ -406,13 +410,13 @@ class Module:
     def function(
         self, name: str, parameters: Sequence[Type], result: Type | None = None, internal: bool = False
     ) -> Function:
-        """A new function; an internal one may be called from this module only, and its pointers do not overlap."""
+        """Begin a new function. An internal one is called from this module only, and its pointers do not overlap."""
         function = Function(self, name, parameters, result, internal)
         self._functions.append(function)
         return function
 
     def text(self, attributes: str) -> str:
-        """The module in LLVM's notation; `attributes` are those of every function."""
+        """Return the module as LLVM IR; `attributes` are those of every function."""
         parts = [*self._declarations.values(), *(function.text() for function in self._functions)]
         return "\n".join([*parts, f"attributes #0 = {{ {attributes} }}", ""])
 

@@ -33,10 +33,10 @@ _emitting = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What to compile, known before any IR exists.
+    """A kernel to compile, identified by its builder and parameters.
 
-    `builder` names a function as `module:function`; called with a Module and `parameters` it writes a function
-    called `kernel` into it.
+    `builder` names a function as `module:function`; called with a Module and `parameters` it writes a function called
+    `kernel` into it.
     """
 
     builder: str
@@ -122,14 +122,14 @@ def _without_machine_combiner() -> Iterator[None]:
 
 
 def compile_object(kernel: Kernel, isa: Isa) -> bytes:
-    """The kernel as an object file (ELF)."""
+    """Compile the kernel to an object file (ELF)."""
     module, machine = _optimised(kernel, isa)
     with _without_machine_combiner():
         return machine.emit_object(module)
 
 
 def compile_assembly(kernel: Kernel, isa: Isa) -> str:
-    """The kernel as assembly text, for people and for tests."""
+    """Compile the kernel to assembly text, for people and for tests."""
     module, machine = _optimised(kernel, isa)
     with _without_machine_combiner():
         return machine.emit_assembly(module)
@@ -198,8 +198,10 @@ class Library:
 
     @property
     def fingerprint(self) -> str:
-        """What besides model and request decides the last bits of a result: the ISA level with its vector width (as
-        `isa.name` says it), and a digest of the kernels' sources."""
+        """A name for what decides the last bits of a result besides model and request.
+
+        It is the ISA level with its vector width (`isa.name`), and a digest of the kernels' sources.
+        """
         return f"{self.isa.name}-{sources_digest()[:12]}"
 
     def load(
@@ -227,7 +229,7 @@ class Library:
                     progress(done + 1, len(missing))
 
     def address(self, kernel: Kernel) -> int:
-        """The address of the kernel's machine code."""
+        """Return the address of the kernel's machine code."""
         if kernel not in self._loaded:
             self.load([kernel])
         return self._loaded[kernel][0]
@@ -276,7 +278,7 @@ def _ask(idle: "queue.SimpleQueue[subprocess.Popen[bytes]]", kernel: Kernel, isa
 
 
 def serve() -> None:
-    """A worker process: compiles what comes on stdin until it closes."""
+    """Run as a worker process: compile the kernels that arrive on stdin until it closes."""
     while True:
         try:
             kernel, isa = pickle.load(sys.stdin.buffer)

@@ -90,7 +90,9 @@ _TOLD = {
 
 
 def microarchitecture() -> str | None:
-    """What this CPU is by its family, model and instructions, also where its name is hidden; None where unknown."""
+    """Identify this CPU's microarchitecture by family, model and instructions, even if its name is hidden; None if
+    unknown.
+    """
     return _MICROARCHITECTURES.get(binding.get_host_cpu_name())
 
 
@@ -100,23 +102,23 @@ def notable_features() -> list[str]:
 
 
 def supported() -> list[Isa]:
-    """The levels this CPU can run, the lowest first; those narrowed to 256 bits are not among them."""
+    """List the ISA levels this CPU can run, lowest first, without those narrowed to 256 bits."""
     return [level for level in _runnable() if not level.narrowed]
 
 
 def narrow(level: Isa) -> Isa | None:
-    """The same level with vectors of 256 bits, where its own are wider."""
+    """Return the same level with vectors of 256 bits; None if its own are not wider."""
     found = LEVELS.get(f"{level.name}-256")
     return _with_optional(found) if found else None
 
 
 def wide_name(name: str) -> str:
-    """The level's name, or that of the level it was narrowed from."""
+    """Return the level's name, or that of the level it was narrowed from."""
     return name.removesuffix("-256")
 
 
 def choices(name: str | None = None) -> tuple[Isa, ...]:
-    """What `select` gives, and where nobody asked for a level by name also what it can be narrowed to."""
+    """Return the level that `select` gives and, if none was requested by name, also its narrowed form."""
     level = select(name)
     other = None if name or os.environ.get("SEVENTY_ISA") else narrow(level)
     return (level, other) if other else (level,)
@@ -133,7 +135,7 @@ def _runnable() -> list[Isa]:
 
 
 def select(name: str | None = None) -> Isa:
-    """The level called `name`, else the one SEVENTY_ISA names, else the highest this CPU has.
+    """Return the level called `name`, else the one SEVENTY_ISA names, else the highest this CPU has.
 
     Raises SeventyError for a level that is unknown or that this CPU lacks.
     """

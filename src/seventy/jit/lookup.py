@@ -15,10 +15,10 @@ Points = Sequence[Sequence[int]]
 
 
 def lookup_units(low: Value, high: Value | None, points: Points, bits: int) -> "Units":
-    """Looks up four points in every u32 lane: byte i of `low`, above which byte i of `high` stands, is the i-th index.
+    """Look up four points in every u32 lane. Byte i of `low`, with byte i of `high` above it, is the i-th index.
 
     A point is four or eight numbers of `bits` bits (at most 4); there are as many points as indices. Bits of `high`
-    that no index has are left out.
+    beyond the index are ignored.
     """
     return (_Planes if low.function.isa.vbmi and low.type.nbytes >= 16 else _Entries)(low, high, points, bits)
 
@@ -97,7 +97,7 @@ class _Entries(Units):
 
 
 def lookup_bytes(low: Value, high: Value | None, table: Sequence[int]) -> Value:
-    """table[i] for every index, whose lowest 8 bits are a byte of `low` and the others those of `high` (VBMI only).
+    """Look up table[i] for every index: its lowest 8 bits are a byte of `low`, the others a byte of `high` (VBMI only).
 
     A table of 2**n entries reads n bits of the index.
     """

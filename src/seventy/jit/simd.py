@@ -12,7 +12,7 @@ from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
 
 
 def intrinsic(f: Function, names: Mapping[int, str], result: Type, *arguments: Value) -> Value:
-    """Calls the intrinsic for vectors of so many bytes; halves of a vector that is wider than the CPU's."""
+    """Call the intrinsic for vectors of this many bytes; a vector wider than the CPU's is split into halves."""
     nbytes = arguments[0].type.nbytes
     if nbytes <= max(16, 4 * f.isa.lanes):
         return f.call(f"llvm.x86.{names[nbytes]}", result, *arguments)
@@ -23,7 +23,7 @@ def intrinsic(f: Function, names: Mapping[int, str], result: Type, *arguments: V
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
-    """a * b + c, rounded once where the CPU can, else twice."""
+    """Compute a * b + c, rounded once if the CPU can, else twice."""
     f = a.function
     if not f.isa.fma:
         return a * b + c
@@ -32,19 +32,19 @@ def fma(a: Value, b: Value, c: Value) -> Value:
 
 
 def as_bytes(words: Value, type: Type = u8) -> Value:
-    """The bytes of a vector of 32-bit lanes."""
+    """Return the bytes of a vector of 32-bit lanes."""
     return words.view(type * words.type.nbytes)
 
 
 def multiply_pairs(a: Value, b: Value) -> Value:
-    """Products of signed 16-bit lanes, added in pairs into 32 bits."""
+    """Multiply signed 16-bit lanes and add the products in pairs into 32 bits."""
     f, n = a.function, a.type.nbytes // 2
     names = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
     return intrinsic(f, names, i32 * (n // 2), a.view(i16 * n), b.view(i16 * n))
 
 
 def add_pairs(total: Value, a: Value, b: Value) -> Value:
-    """total + multiply_pairs(a, b), in one instruction where there is one."""
+    """Compute total + multiply_pairs(a, b), in one instruction if there is one."""
     f, n = total.function, total.type.lanes
     if f.isa.dot != "vnni":
         return total + multiply_pairs(a, b)
@@ -53,7 +53,7 @@ def add_pairs(total: Value, a: Value, b: Value) -> Value:
 
 
 def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
-    """Adds to each 32-bit lane of `total` the four products of its unsigned and signed bytes, exactly.
+    """Add to each 32-bit lane of `total` the four products of its unsigned and signed bytes, exactly.
 
     On `maddubs` two neighbouring products must fit 16 bits: |u0 s0 + u1 s1| < 32768.
     """
@@ -70,7 +70,7 @@ def dot_bytes(total: Value, unsigned: Value, signed: Value) -> Value:
 
 
 def pair_sums(unsigned: Value, signed: Value) -> Value:
-    """Products of unsigned and signed bytes added in pairs into 16 bits (pmaddubsw; saturates)."""
+    """Multiply unsigned and signed bytes and add the products in pairs into 16 bits (pmaddubsw; saturates)."""
     f = unsigned.function
     nbytes = unsigned.type.nbytes
     names = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
@@ -78,7 +78,7 @@ def pair_sums(unsigned: Value, signed: Value) -> Value:
 
 
 def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
-    """Adds to each 32-bit lane the four products of its signed bytes; `signed` holds no -128.
+    """Add to each 32-bit lane the four products of its signed bytes; `signed` holds no -128.
 
     Not for `vnni`, which has unsigned bytes only: there the caller adds an offset.
     """
@@ -91,7 +91,9 @@ def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
 
 
 def signed_pair_sums(weights: Value, signed: Value) -> Value:
-    """Products of signed bytes added in pairs into 16 bits; `signed` holds no -128 (maddubs only; saturates)."""
+    """Multiply signed bytes and add the products in pairs into 16 bits; `signed` holds no -128 (maddubs only;
+    saturates).
+    """
     f, n = signed.function, signed.type.nbytes
     w, s = as_bytes(weights, i8), as_bytes(signed, i8)
     magnitude = f.call(f"llvm.abs.v{n}i8", w.type, w, f.constant(Type("u", 1), 0))
@@ -104,7 +106,7 @@ def signed_pair_sums(weights: Value, signed: Value) -> Value:
 
 
 def lookup16(nibbles: Value, table: Sequence[int]) -> Value:
-    """table[n] for every byte n (0 to 15) of a vector, as i8 (for unsigned tables: their bits)."""
+    """Look up table[n] for every byte n (0 to 15) of a vector, as i8 (for unsigned tables: their bits)."""
     f, n = nibbles.function, nibbles.type.nbytes
     if n < 16:
         # The smallest vector that is looked up in one instruction.
@@ -163,7 +165,7 @@ def halves_to_float(halves: Value) -> Value:
 
 
 def float_to_halves(number: Value) -> Value:
-    """f32 rounded to the nearest half-precision number, as f16 (scalar or vector)."""
+    """Round f32 to the nearest half-precision number, as f16 (scalar or vector)."""
     f, lanes = number.function, number.type.lanes
     if f.isa.f16c:
         return number.to(f16)
@@ -180,7 +182,7 @@ def float_to_halves(number: Value) -> Value:
 
 
 def round_to_int(number: Value) -> Value:
-    """f32 to the nearest i32, ties to even; |number| < 2**22."""
+    """Round f32 to the nearest i32, ties to even; |number| < 2**22."""
     # Adding 1.5 * 2**23 leaves the rounded integer in the low bits of the mantissa.
     magic = 1.5 * 2.0**23
     lanes = number.type.lanes
@@ -188,7 +190,7 @@ def round_to_int(number: Value) -> Value:
 
 
 def exp(x: Value) -> Value:
-    """e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN."""
+    """Compute e**x for f32 within 2 units in the last place; 0 below -87.3, infinity above 88.7, NaN of NaN."""
     lanes = x.type.lanes
     log2e = 1 / math.log(2)
     # Not maximum() and minimum(): they would make a number of NaN.
@@ -204,7 +206,7 @@ def exp(x: Value) -> Value:
 
 
 def exp_of_negative(x: Value) -> Value:
-    """e**x for f32 that is not positive, within 2 units in the last place; 0 below -86, NaN of NaN."""
+    """Compute e**x for f32 that is not positive, within 2 units in the last place; 0 below -86, NaN of NaN."""
     f = x.function
     # Not maximum(): it would make a number of NaN.
     clamped = (x < -86.0).select(-86.0, x)
@@ -231,7 +233,7 @@ def _exp_of_remainder(x: Value, n: Value) -> Value:
 
 
 def softplus(x: Value) -> Value:
-    """log(1 + e**x) for f32 within 1e-6 of its size; NaN of NaN."""
+    """Compute log(1 + e**x) for f32 within 1e-6 of its size; NaN of NaN."""
     f = x.function
     u = exp((x > 0).select(-x, x))
     # log(1 + u) = 2 artanh(u / (2 + u)), whose argument is at most 1/3.
@@ -243,22 +245,22 @@ def softplus(x: Value) -> Value:
 
 
 def max_lanes(v: Value) -> Value:
-    """The largest lane, as a scalar."""
+    """Return the largest lane, as a scalar."""
     return _fold(v, lambda a, b: a.maximum(b))
 
 
 def min_lanes(v: Value) -> Value:
-    """The smallest lane, as a scalar."""
+    """Return the smallest lane, as a scalar."""
     return _fold(v, lambda a, b: a.minimum(b))
 
 
 def sum_lanes(v: Value) -> Value:
-    """The sum of all lanes, halves first, as a scalar."""
+    """Return the sum of all lanes, halves first, as a scalar."""
     return _fold(v, lambda a, b: a + b)
 
 
 def any_lane(condition: Value) -> Value:
-    """Whether a vector's condition holds in some lane."""
+    """Return whether a vector's condition holds in some lane."""
     lanes = condition.type.lanes
     return condition.function.call(f"llvm.vector.reduce.or.v{lanes}i1", Type("i", 1), condition)
 
@@ -275,7 +277,7 @@ def clamp(x: Value, low: Operand, high: Operand) -> Value:
 
 
 def transposed(rows: Sequence[Value]) -> list[Value]:
-    """The columns of as many vectors as each has lanes, a power of two: lane i of column j is lane j of row i."""
+    """Transpose as many vectors as each has lanes, a power of two: lane i of column j is lane j of row i."""
     vectors, lanes = list(rows), len(rows)
     stride = 1
     while stride < lanes:

@@ -41,11 +41,11 @@ class Kernel:
 
     @contextlib.contextmanager
     def claim_by_node(self, items: Value, chunk: Value, nodes: Value, homes: Value) -> Iterator[tuple[Value, Value]]:
-        """Runs the body for one stretch of `chunk` items after another, each on one thread: its first item, and the end
-        of those that node owns.
+        """Run the body for stretches of `chunk` items, each on one thread; yield the stretch's first item and its
+        node's end.
 
-        Node i of `nodes` (at most NODES; 0 is 1) owns the items from items * i / nodes on. A thread takes what its own
-        node, homes[thread], owns, then helps the others.
+        Node i of `nodes` (at most NODES; 0 counts as 1) owns the items from items * i / nodes on. A thread takes what
+        its own node, homes[thread], owns, then helps the others.
         """
         f = self.f
         count, home = nodes.maximum(1), f.variable(i64, 0)

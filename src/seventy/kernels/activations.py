@@ -67,12 +67,12 @@ def section_bases(f: Function, kind: Kind, base: Value, capacity: Value, columns
 
 
 def build(module: Module, source: str, kind_name: str, one_by_one: bool = False) -> None:
-    """Reads rows of floats and writes them as activations.
+    """Build the kernel that converts rows of floats to activations, the inputs of matrix products.
 
     `source` is `plain` (a), `norm` (RMSNorm: a / rms(a) * b), `swiglu` (silu(a) * b), `sigmoid` (sigmoid(a) * b),
-    `geglu` (gelu(a) * b, of GELU's tanh form, Hendrycks and Gimpel 2016) or `clamped_swiglu` (gpt-oss: a *
-    sigmoid(1.702 a) * (b + 1), where a is 7 at most and b from -7 to 7). Row r is read from row row_map[r] where a map
-    is given. With `one_by_one`, each row is a tile of its own.
+    `geglu` (gelu(a) * b, in GELU's tanh form, Hendrycks and Gimpel 2016) or `clamped_swiglu` (gpt-oss: a *
+    sigmoid(1.702 a) * (b + 1), with a at most 7 and b from -7 to 7). Row r is read from row row_map[r] if a map is
+    given. With `one_by_one`, each row is a tile of its own.
     """
     k = Kernel(module, ARGUMENTS)
     f, kind = k.f, KINDS[kind_name]

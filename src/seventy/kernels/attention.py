@@ -57,12 +57,12 @@ def build(
     sinks: bool = False,
     windowed: bool = False,
 ) -> None:
-    """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
+    """Build the attention kernel: output[row, head] = softmax(scale * query . keys) . values.
 
-    The scale of a row at position p is the f32 scales[p // scale_span]. Row r is of the sequence segments[r]; which
-    pages that has is row segments[r] of `tables`, i32, `table_stride` bytes apart. With `sinks`, a score of each head,
-    f32 [heads], joins the sum by which its weights are divided. With `windowed`, a row sees the last `window` positions
-    only, and of the table nothing before their first page.
+    A row attends to positions 0 to its own. The scale of a row at position p is the f32 scales[p // scale_span]. Row r
+    belongs to sequence segments[r], whose pages are listed in that row of `tables`, i32, rows `table_stride` bytes
+    apart. With `sinks`, a score per head, f32 [heads], joins the softmax's denominator. With `windowed`, a row attends
+    to the last `window` positions only, and nothing in the table before their first page is read.
     """
     layout = Layout(kv, key_dim, value_dim)
     k = Kernel(module, ARGUMENTS)

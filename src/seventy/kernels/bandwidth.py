@@ -30,9 +30,9 @@ class Pattern:
 
 
 def build(module: Module, pattern: Pattern) -> None:
-    """sums[thread] = the 32-bit words of the chunks this thread claimed, added modulo 2**32.
+    """Build the kernel that measures read bandwidth: sums[thread] = the sum of all 32-bit words it read, modulo 2**32.
 
-    Threads begin together, when all have counted themselves in `arrived`.
+    Threads claim chunks. They begin together, once all have counted themselves in `arrived`.
     """
     k = Kernel(module, ARGUMENTS)
     f = k.f

@@ -12,9 +12,10 @@ _PIECE = 1 << 14
 
 
 def build(module: Module) -> None:
-    """input[row] = cap[0] * tanh(input[row] / cap[0]), of rows of `stride` bytes of f32, whole panels.
+    """Build the kernel of input[row] = cap[0] * tanh(input[row] / cap[0]) for rows of `stride` bytes of f32, whole
+    panels.
 
-    What is no number or infinite becomes no number, so that kernels/finite.py still finds it.
+    A NaN or an infinity becomes NaN, so that kernels/finite.py still finds it.
     """
     k = Kernel(module, ARGUMENTS)
     f, stride = k.f, k("stride")

@@ -10,11 +10,12 @@ _LANES = 16
 
 
 def build(module: Module, used: int, shared: bool = False, gated: bool = False, add: bool = True) -> None:
-    """output[row] += sum over rank of weights[row, rank] * input[slots[row, rank]], in order of rank.
+    """Build the kernel that sums a row's experts: output[row] += sum over rank of weights[row, rank] * input[slots[row,
+    rank]].
 
-    Without `add`, output[row] = that. With `shared`, also += shared[row]; with `gated`, that is multiplied by the
-    sigmoid of gate[row] first, the first f32 of a row of `gate_stride` bytes. Rows of input, shared and output are
-    `stride` bytes of f32, whole panels; weights and slots are as in kernels/route.py.
+    Sums run in order of rank. Without `add`, the output is overwritten. With `shared`, shared[row] is added; with
+    `gated`, it is first multiplied by the sigmoid of gate[row], the first f32 of a row of `gate_stride` bytes. Rows of
+    input, shared and output are `stride` bytes of f32, whole panels; weights and slots are as in kernels/route.py.
     """
     k = Kernel(module, ARGUMENTS)
     f = k.f

@@ -33,15 +33,16 @@ def log_shape(dim: int, heads: int) -> tuple[int, int, int]:
 
 
 def build(module: Module, dim: int, key_heads: int, value_heads: int, tiled: bool) -> None:
-    """output[row, head] = RMSNorm(o; norm, epsilon) * silu(gate[row, head]), where o = S^T q / sqrt(dim).
+    """Build the kernel of the gated delta rule: output[row, head] = RMSNorm(S^T q / sqrt(dim); norm, epsilon) *
+    silu(gate[row, head]).
 
-    A row of `input` has the queries and the keys of `key_heads` heads and the values of `value_heads` heads, of `dim`
-    each, a multiple of 16. Value head h goes with key head h % key_heads where heads are `tiled`, else with the one
-    whose part it is of equal parts. Segments and states are as in kernels/short_convolution.py; a
-    state's log (log_shape) lies `log` bytes behind its matrices.
+    S is the head's recurrent matrix. A row of `input` has the queries and the keys of `key_heads` heads and the values
+    of `value_heads` heads, of `dim` each, a multiple of 16. Value head h uses key head h % key_heads if heads are
+    `tiled`, else h * key_heads // value_heads. Segments and states are as in kernels/short_convolution.py; a state's
+    log (log_shape) lies `log` bytes behind its matrices.
 
-    A head's decay is exp(decay_rate * softplus(decay + decay_bias)), and sigmoid(beta) is how much of what is wrong a
-    row corrects; both replace in `decay` and `beta` what they are made of, f32 for each row and value head.
+    A head's decay is exp(decay_rate * softplus(decay + decay_bias)), and sigmoid(beta) is the rate at which a row
+    corrects S; both overwrite `decay` and `beta`, f32 for each row and value head.
     """
     k = Kernel(module, ARGUMENTS)
     f, lanes = k.f, module.isa.lanes

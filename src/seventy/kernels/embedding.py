@@ -13,7 +13,7 @@ ARGUMENTS = ("rows", "panels", "blocks", "tokens", "output", "output_stride")
 
 
 def build(module: Module, format_name: str) -> None:
-    """output[row] = matrix[tokens[row]]"""
+    """Build the kernel of output[row] = matrix[tokens[row]]."""
     format = by_name(format_name)
     k = Kernel(module, ARGUMENTS)
     f = k.f

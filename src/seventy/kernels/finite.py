@@ -13,7 +13,10 @@ _PIECE = 1 << 15
 
 
 def build(module: Module) -> None:
-    """bad[row], i32, = 1 where the row of `stride` bytes of f32 has a NaN or an infinity; else nothing is written."""
+    """Build the kernel that sets bad[row], i32, to 1 if the row of `stride` bytes of f32 has a NaN or an infinity.
+
+    Other rows' entries are not written.
+    """
     k = Kernel(module, ARGUMENTS)
     f, stride = k.f, k("stride")
     pieces = (stride + (_PIECE - 1)) // _PIECE

@@ -16,11 +16,11 @@ _LANES = 16
 
 
 def gathered_function(module: Module, format: Format) -> Function:
-    """Writes `gathered`: some panels that follow each other times some rows of those that lie one after the other.
+    """Write the function `gathered`: the product of consecutive panels with rows picked by number.
 
-    Its arguments: the first panel, how many, blocks of each, rows, the list of their numbers (i32), where the first
-    panel's columns of the output are and bytes from row to row, whether they have a bias and where, the columns that a
-    prompt's tiles go over at a time, and where each section of the activations begins.
+    Its arguments: the first panel, the number of panels, blocks per panel, the number of rows, the list of row numbers
+    (i32), the address of the first panel's output columns and the bytes between output rows, whether there is a bias
+    and its address, the columns per prompt tile, and the address of each section of the activations.
     """
     kind = KINDS[format.activation]
     panels, gather = panels_function(module, format, padded=True), _gather(module, kind)

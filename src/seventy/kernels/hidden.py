@@ -38,7 +38,8 @@ def build_keep(module: Module, normalised: bool) -> None:
 
 
 def build_join(module: Module, normalised: bool) -> None:
-    """output[row] = embedding[row] and, behind it, what was kept at the position before the row's.
+    """Build the kernel that computes output[row] = embedding[row] and, behind it, what was kept at the position before
+    the row's.
 
     That is zero for the first position. With `normalised`, both go through an RMSNorm. `columns`, a multiple of 16, are
     those of either half.

@@ -44,11 +44,11 @@ def scratch_bytes(heads: int, value_dim: int) -> int:
 
 
 def build(module: Module, heads: int, dim: int, value_dim: int, kv: str) -> None:
-    """output[row, head] = softmax(scale * query . keys) . values over positions 0 to that of the row.
+    """Build the kernel of latent attention: output[row, head] = softmax(scale * query . keys) . values.
 
-    Keys have `dim` elements, of which the first `value_dim` are the value. The scale of a row at position p is the f32
-    scales[p // scale_span]. Row r is of the sequence segments[r]; which pages that has is row segments[r] of `tables`,
-    i32, `table_stride` bytes apart.
+    A row attends to positions 0 to its own. Keys have `dim` elements, of which the first `value_dim` are the value. The
+    scale of a row at position p is the f32 scales[p // scale_span]. Row r belongs to sequence segments[r], whose pages
+    are listed in that row of `tables`, i32, rows `table_stride` bytes apart.
     """
     layout = LatentLayout(kv, dim)
     k = Kernel(module, ARGUMENTS)

@@ -14,11 +14,12 @@ _LANES = 16
 
 
 def build(module: Module, heads: int, rank: int, nope: int, rope_dim: int, kv: str) -> None:
-    """Normalises and turns one key a row and stores it; turns the rotary part of each head's query.
+    """Build the kernel that normalises, rotates and stores one latent key per row, and rotates the queries' rotary
+    parts.
 
-    A key is `rank` floats, which RMSNorm with the weights `norm` makes the latent vector, and `rope_dim` floats that
-    turn with their neighbours, by angles as in kernels/rope.py. A query is `nope` and then `rope_dim` floats for each
-    head; the latter are turned and written to `latent`, rank + rope_dim floats a head, behind the first `rank`.
+    A key is `rank` floats, of which RMSNorm with the weights `norm` makes the latent vector, and `rope_dim` floats that
+    are rotated in neighbouring pairs by angles as in kernels/rope.py. A query is `nope` and then `rope_dim` floats per
+    head; the latter are rotated and written to `latent`, rank + rope_dim floats a head, after the first `rank`.
     """
     layout = LatentLayout(kv, rank + rope_dim)
     k = Kernel(module, ARGUMENTS)

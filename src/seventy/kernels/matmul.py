@@ -39,12 +39,12 @@ def prompt_columns(lanes: int) -> tuple[int, ...]:
 
 
 def build(module: Module, format_name: str) -> None:
-    """Writes the kernel for one weight format.
+    """Build the matrix product for one weight format.
 
-    The output has `output_stride` bytes a row, 16 floats for each panel. Where `accumulate` is set the product is
-    added to it; where `bias` is an address, the bias of each column is. A prompt's tiles go over `prompt_columns` at a
-    time (a multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and nothing of the weights is kept). Formats that
-    unpack slowly take MOST_PROMPT_COLUMNS whatever it says. Threads claim panels of their NUMA node first.
+    The output has rows of `output_stride` bytes, 16 floats per panel. If `accumulate` is set, the product is added to
+    it; if `bias` is an address, the bias of each column is added. A prompt's tiles cover `prompt_columns` at a time (a
+    multiple of 256, at most MOST_PROMPT_COLUMNS; 0: all, and no unpacked weights are kept). Formats that unpack slowly
+    always take MOST_PROMPT_COLUMNS. Threads claim panels of their NUMA node first.
     """
     format = by_name(format_name)
     panels = panels_function(module, format)
@@ -64,12 +64,12 @@ def build(module: Module, format_name: str) -> None:
 
 
 def panels_function(module: Module, format: Format, padded: bool = False) -> Function:
-    """Writes `panels`: some panels that follow each other times all tiles of some rows.
+    """Write the function `panels`: the product of consecutive panels with all tiles of some rows.
 
-    Its arguments: the first panel, how many, blocks of each, rows, where the first panel's columns of the output are
-    and bytes from row to row, whether they have a bias and where, whether to add to the output, the columns that a
-    prompt's tiles go over at a time, and where each section of the rows' activations begins. With `padded`, what is
-    left of the rows past whole tiles of the widest is a single tile, which lies as one of the next larger width.
+    Its arguments: the first panel, the number of panels, blocks per panel, the number of rows, the address of the first
+    panel's output columns and the bytes between output rows, whether there is a bias and its address, whether to add to
+    the output, the columns per prompt tile, and the address of each section of the rows' activations. With `padded`,
+    the rows left over after the widest whole tiles are a single tile, laid out as one of the next larger width.
     """
     widths: Sequence[int] = tile_widths(module.isa.lanes)
     widths = range(widths[0], 0, -1) if padded else widths

@@ -11,10 +11,11 @@ _LANES = 16
 
 
 def build(module: Module, width: int) -> None:
-    """output[row] = (factors[0] * tokens[row] + RMSNorm(factors[1] * projected[row]; norm, epsilon)) / sqrt(2).
+    """Build the kernel of output[row] = (factors[0] * tokens[row] + RMSNorm(factors[1] * projected[row]; norm,
+    epsilon)) / sqrt(2).
 
-    Of rows of `stride` bytes of f32, the `width` floats from byte `start` on, a multiple of 16 of them; the output has
-    rows of `width` floats.
+    Of input rows of `stride` bytes of f32, it reads the `width` floats from byte `start` on (a multiple of 16 of them);
+    output rows have `width` floats.
     """
     k = Kernel(module, ARGUMENTS)
     f, vector = k.f, f32 * _LANES

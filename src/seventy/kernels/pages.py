@@ -122,7 +122,7 @@ class LatentLayout:
         return self.factors + (2 * PAGE * (self.dim // BLOCK) if self.kind == "q8_0" else 0)
 
     def page(self, cache: Value, page: Value) -> Value:
-        """The address of a page."""
+        """Return the address of a page."""
         return cache + page * self.nbytes
 
     def store(self, f: Function, page: Value, slot: Value, key: Value) -> None:

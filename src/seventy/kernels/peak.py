@@ -25,11 +25,12 @@ def operations(kind: str, lanes: int, pairs: int) -> int:
 
 
 def build(module: Module, kind: str, lanes: int, xs: int, ys: int) -> None:
-    """sums[thread, i, j] += x[step, i] . y[j] over all steps, `passes` times.
+    """Build the kernel that measures peak arithmetic: sums[thread, i, j] += x[step, i] . y[j] over all steps, `passes`
+    times.
 
-    `kind` is f32, `bytes` (unsigned x, signed y, summed by fours into 32 bits) or `nibbles` (the same of x below 16:
-    eight steps are added in 16 bits before they are widened, as kernels do on AVX2). Vectors have `lanes` 32-bit
-    lanes; `sums` has xs * ys of them for each thread. Threads begin together.
+    `kind` is f32, `bytes` (unsigned x, signed y, summed by fours into 32 bits) or `nibbles` (the same for x below 16:
+    eight steps are added in 16 bits before they are widened, as kernels do on AVX2). Vectors have `lanes` 32-bit lanes;
+    `sums` has xs * ys of them per thread. Threads begin together.
     """
     k = Kernel(module, ARGUMENTS)
     f = k.f

@@ -10,7 +10,7 @@ _LANES = 16
 
 
 def build(module: Module) -> None:
-    """output[row] = (output[row] + input[row] / rms(input[row]) * weight) * factor[0].
+    """Build the kernel of output[row] = (output[row] + input[row] / rms(input[row]) * weight) * factor[0].
 
     Rows of `columns` f32 are `stride` bytes, whole panels, and so is the weight.
     """

@@ -28,18 +28,18 @@ def build(
     norm_values: bool = False,
     store: bool = True,
 ) -> None:
-    """Turns `group` queries and one key of every KV head by the row's position, stores key and value in the cache.
+    """Build the kernel that rotates queries and keys by their positions and stores keys and values in the cache.
 
-    Without `store` there are queries alone.
+    It works on `group` queries and one key per KV head. Without `store` there are queries only.
 
-    The angle of a position is the sum of a coarse and a fine one, so that two small tables serve any context: row i
-    of `coarse` holds the cosines and then the sines (rope_dim / 2 each) of position STEP * i, of `fine` those of
-    position i. Element i turns with its neighbour (interleaved, Llama) or with i + rope_dim / 2 (Qwen and others).
+    The angle of a position is the sum of a coarse and a fine one, so that two small tables serve any context: row i of
+    `coarse` holds the cosines and then the sines (rope_dim / 2 each) of position STEP * i, row i of `fine` those of
+    position i. Element i is paired with its neighbour (interleaved, Llama) or with i + rope_dim / 2 (Qwen and others).
     With `norm`, each head is first divided by its root mean square and multiplied by `query_norm` or `key_norm`; with
-    `norm_values`, what is stored of a value is divided by its root mean square. `values` may be the same as `keys`.
-    Where the cache keeps bytes, queries and keys are at last multiplied by a Hadamard matrix: their products stay, and
-    the few large elements that some models' keys have no longer take the precision of their neighbours (QuaRot,
-    Ashkboos et al. 2024).
+    `norm_values`, a stored value is divided by its root mean square. `values` may be the same as `keys`. If the cache
+    stores bytes, queries and keys are finally multiplied by a Hadamard matrix: their products stay the same, and the
+    few large elements in some models' keys no longer reduce the precision of their neighbours (QuaRot, Ashkboos et al.
+    2024).
     """
     layout = Layout(kv, head_dim, head_dim)
     k = Kernel(module, ARGUMENTS)

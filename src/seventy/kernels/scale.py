@@ -9,7 +9,8 @@ _LANES = 16
 
 
 def build(module: Module, biased: bool, add: bool) -> None:
-    """output[row] = factors[0] * input[row], plus the bias where there is one; or that is added to what is there.
+    """Build the kernel of output[row] = factors[0] * input[row], plus the bias if there is one; or add that to the
+    output.
 
     Rows are `stride` bytes of f32, whole panels, and so is the bias.
     """
@@ -28,7 +29,7 @@ def build(module: Module, biased: bool, add: bool) -> None:
 
 
 def build_of_experts(module: Module, biased: bool) -> None:
-    """output[slot] *= factors[expert of the slot], plus the expert's row of `bias` where there is one.
+    """Build the kernel of output[slot] *= factors[expert of the slot], plus the expert's row of `bias` if there is one.
 
     `active` and `starts` are as in kernels/route.py, rows as in `build`.
     """

@@ -25,16 +25,17 @@ def window_shape(taps: int, channels: int) -> tuple[int, int]:
 
 
 def build(module: Module, taps: int, dim: int, heads: int, normalised: int, gated: bool = False) -> None:
-    """output[row] = silu(sum over j of weights[j] * input[row - taps + 1 + j]), channel by channel.
+    """Build the kernel of a causal convolution: output[row] = silu(sum over j of weights[j] * input[row - taps + 1 +
+    j]), per channel.
 
-    Where it is `gated` (LFM2, Liquid AI 2025) there is no silu: the input is multiplied by `before` first, in place,
-    and the sum by `after`, both in rows of `input_stride` bytes as the input is.
+    If `gated` (LFM2, Liquid AI 2025) there is no silu: the input is first multiplied by `before`, in place, and the sum
+    by `after`, both in rows of `input_stride` bytes like the input.
 
-    The rows of segment s are those from starts[s] to starts[s + 1] - 1, i32; what came before them is in state
-    states[s, 0] of the `state_bytes` each at `memory`: its window and the next states[s, 2] rows, pending since the
-    last step. What the next step will need is written to state states[s, 1]: the window before the last states[s, 3]
-    rows, which are drafted, and those; at least one row is not. Channels are `heads` heads of `dim`, a multiple of 16;
-    the first `normalised` heads are divided by sqrt(sum of squares + epsilon). `weights` are f32 [taps, channels].
+    The rows of segment s are starts[s] to starts[s + 1] - 1, i32. Earlier rows come from state states[s, 0], each of
+    `state_bytes` at `memory`: its window and the next states[s, 2] rows, pending since the last step. What the next
+    step needs is written to state states[s, 1]: the window before the last states[s, 3] rows, which are drafted, and
+    those rows; at least one row is not drafted. Channels are `heads` heads of `dim`, a multiple of 16; the first
+    `normalised` heads are divided by sqrt(sum of squares + epsilon). `weights` are f32 [taps, channels].
     """
     k = Kernel(module, ARGUMENTS)
     f, vector, channels = k.f, f32 * _LANES, heads * dim

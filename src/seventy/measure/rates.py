@@ -245,7 +245,9 @@ def widths(isa: Isa) -> list[int]:
 
 
 def int8_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
-    """The most GOPS at which these CPUs, one thread on each, multiply bytes and add the products, at this ISA level."""
+    """Return the most GOPS at which these CPUs, one thread on each, multiply bytes and add the products, at this ISA
+    level.
+    """
     kinds = ["bytes", "nibbles"] if library.isa.dot == "maddubs" else ["bytes"]
     return _peak(library, [(kind, lanes) for kind in kinds for lanes in widths(library.isa)], cpus, seconds)
 

@@ -17,7 +17,7 @@ _DISK_BYTES = 1 << 30
 
 
 def thread_counts(cores: int) -> list[int]:
-    """1, 2, 4 ... and all cores."""
+    """List the thread counts to measure: 1, 2, 4 ... and all cores."""
     counts = [1 << i for i in range(cores.bit_length()) if 1 << i < cores]
     return [*counts, cores]
 
@@ -48,7 +48,7 @@ def memory(library: Library, machine: Topology, progress: Progress, nbytes: int 
 
 
 def arithmetic(levels: list[Isa], machine: Topology, progress: Progress) -> tuple[dict[str, float], float]:
-    """int8 GOPS by ISA level, and float GFLOPS at the highest, on all usable cores."""
+    """Measure int8 GOPS by ISA level, and float GFLOPS at the highest, on all usable cores."""
     cpus = [core.cpus[0] for core in machine.usable]
     gops = {}
     for isa in levels:
@@ -58,7 +58,7 @@ def arithmetic(levels: list[Isa], machine: Topology, progress: Progress) -> tupl
 
 
 def disk_rate(folder: Path, progress: Progress) -> float | None:
-    """GB/s at which a file in this folder is read, or None where none can be written there."""
+    """Measure the GB/s of reading a file in this folder; None if none can be written there."""
     progress(f"reading from the disk of {folder}")
     try:
         with disk.scratch_file(folder, _DISK_BYTES) as path:
@@ -68,7 +68,7 @@ def disk_rate(folder: Path, progress: Progress) -> float | None:
 
 
 def measure_all(levels: list[Isa], folder: Path, progress: Progress) -> Profile:
-    """Measures everything at these ISA levels, the lowest first; `folder` is where models lie."""
+    """Measure everything at these ISA levels, the lowest first; `folder` is where models lie."""
     machine = topology.read()
     rows = memory(Library(levels[-1]), machine, progress)
     gops, gflops = arithmetic(levels, machine, progress)

@@ -13,14 +13,14 @@ def money(value: float) -> str:
 
 
 def price_range(build: Build) -> str:
-    """The price of a build, as a range where a part's price is one, was carried or inferred."""
+    """Return the price of a build, as a range where a part's price is one, was carried or inferred."""
     if not build.uncertain:
         return money(build.price)
     return f"{money(build.price_low)} - {money(build.price_high)}"
 
 
 def part_price(part: Part) -> tuple[str, str]:
-    """The price of one piece and of all of them, as ranges where they are; blank where no price is known."""
+    """Return the price of one piece and of all of them, as ranges where they are; blank where no price is known."""
     if part.each is None:
         return "", ""
     low, high = part.bounds
@@ -30,7 +30,7 @@ def part_price(part: Part) -> tuple[str, str]:
 
 
 def part_source(part: Part, currency: str, lang: str, room: int = 70) -> str:
-    """Where a price comes from, how it was carried or inferred, and how old it is."""
+    """Return where a price comes from, how it was carried or inferred, and how old it is."""
     row = part.price
     if row is None:
         return ""
@@ -47,7 +47,7 @@ def part_source(part: Part, currency: str, lang: str, room: int = 70) -> str:
 
 
 def part_line(part: Part, currency: str, lang: str) -> str:
-    """A line of the bill for a terminal: the price of one, the sum of several, where it comes from."""
+    """Return a line of the bill for a terminal: the price of one, the sum of several, where it comes from."""
     each, total = part_price(part)
     if not each:
         return f"  {part.count} x {part.label}: {say('d_no_price', lang)}"
@@ -64,7 +64,7 @@ _FORMULA_ZH = (
 
 
 def formula(text: str, lang: str) -> str:
-    """How a price was inferred, in the language of the answer."""
+    """Return how a price was inferred, in the language of the answer."""
     for pattern, words in _FORMULA_ZH if lang == "zh" else ():
         text = re.sub(pattern, words, text)
     return text

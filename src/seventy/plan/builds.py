@@ -84,7 +84,7 @@ class Census:
 
 
 def short_cpu(cpu: Cpu) -> str:
-    """The CPU's name without its maker: "Xeon E5-2680 v4"."""
+    """Return the CPU's name without its maker: "Xeon E5-2680 v4"."""
     return cpu.name.split(" ", 1)[1] if cpu.vendor in ("Intel", "AMD") else cpu.name
 
 
@@ -232,7 +232,7 @@ def _build(platform: Platform, cpu: Cpu, sockets: int, dimms: Dimms, parts: tupl
 
 
 def named_platforms(names: Sequence[str], platforms: Sequence[Platform]) -> list[Platform]:
-    """The platforms whose name contains one of these; an unknown name is an error."""
+    """Return the platforms whose name contains one of these; an unknown name is an error."""
     found = [platform for platform in platforms if any(name.lower() in platform.name.lower() for name in names)]
     if names and not found:
         raise SeventyError(f"No platform of the catalogue is called {names[0]!r}.")

@@ -144,7 +144,8 @@ class Calibration:
         return Share(min(share, 1.0), spread)
 
     def tuned(self, machine: Machine) -> Share | None:
-        """What a machine of two sockets reaches whose owner placed its pages; None where there is one socket."""
+        """Return the share of peak bandwidth that two sockets reach if the owner placed the pages; None for one socket.
+        """
         return self.shares.get("two sockets tuned") if machine.kind == "two sockets" else None
 
     def core_gbs(self, machine: Machine) -> float:

@@ -130,7 +130,7 @@ def row(offer: Offer, on_front: bool, lang: str, labels: Sequence[str]) -> str:
 
 
 def chosen(plan: Plan, lang: str) -> str:
-    """The best build: price and speed, its bill with a sum a part, and what to know of it."""
+    """Return the best build: price and speed, its bill with a sum a part, and what to know of it."""
     build, currency = plan.ranked[0].build, plan.book.currency
     decode = build.prediction.decode
     rows = []
@@ -155,7 +155,7 @@ def _hosts(text: str) -> str:
 
 
 def listed(lines: Sequence[str]) -> str:
-    """Lines as a list: those that begin with "!" are warnings, those with "-" belong to the one before."""
+    """Format lines as an HTML list: lines that begin with "!" are warnings, those with "-" belong to the one before."""
     kinds = {"!": "stale", "-": "under"}
     items = (f'<li class="{kinds.get(line.strip()[:1], "")}">{escape(_hosts(line.strip().lstrip("!- ")))}</li>'
              for line in lines)  # fmt: skip

@@ -89,7 +89,7 @@ def offers_table(offers: Sequence[Offer], usage: Usage, lang: str, room: int | N
 
 
 def about(plan: Plan, lang: str) -> list[str]:
-    """The chosen build after its bill: speed, power, body, room to grow, then what to know, marked with "!"."""
+    """Return the chosen build after its bill: speed, power, body, room to grow, then what to know, marked with "!"."""
     offer, usage, book, load = plan.ranked[0], plan.usage, plan.book, plan.load
     build, cost, found = offer.build, offer.cost, offer.build.prediction
     have, total = build.channels
@@ -246,7 +246,7 @@ def text(plan: Plan, lang: str, top: int) -> str:
 
 
 def instead_text(plan: Plan, lang: str) -> list[str]:
-    """What meets the wishes instead: fewer bits of the same model, another model."""
+    """Describe what meets the limits instead: fewer bits of the same model, or another model."""
     blocks = ["\n".join(lower_text(*plan.lower, plan.book, lang))] if plan.lower is not None else []
     if plan.instead is not None:
         offer, model = plan.instead
@@ -257,7 +257,7 @@ def instead_text(plan: Plan, lang: str) -> list[str]:
 
 
 def best_text(plan: Plan, lang: str) -> str:
-    """The chosen build in full."""
+    """Return the chosen build in full."""
     build, currency = plan.ranked[0].build, plan.book.currency
     decode = build.prediction.decode
     title = say("d_title", lang, {"name": build.name, "price": price_range(build), "currency": currency,

@@ -11,10 +11,10 @@ from seventy.runtime.threads import Executor, ThreadPool
 
 
 class Runtime:
-    """One Library for each ISA level and one ThreadPool; a process has one Runtime, `shared`.
+    """The process's shared resources for running models: one Library per ISA level and one ThreadPool.
 
-    A library lives as long as a model holds it. The threads live from the first executor to the end of the last, and
-    the steps of all executors take turns on them.
+    A process has one Runtime, `shared`. A library lives as long as a model holds it. The threads live from the first
+    executor to the end of the last, and the steps of all executors take turns on them.
     """
 
     def __init__(self) -> None:

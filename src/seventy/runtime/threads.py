@@ -36,10 +36,10 @@ class Linked:
 
 
 class ThreadPool:
-    """One thread for each of `cpus`, pinned to it: the caller of a step is the first, the others wait.
+    """A pool with one thread pinned to each of `cpus`; the caller of a step is the first of them.
 
-    Steps are run by Executors and take turns, in the order in which they came. Threads that ran a step spin for about
-    2 ms after it, then sleep until the next that wants them; those it does not want sleep on. A CPU may be named twice.
+    Steps are run by Executors and take turns, in the order in which they came. Threads that ran a step spin for about 2
+    ms after it, then sleep until a step needs them. A CPU may be named twice.
     """
 
     def __init__(self, library: Library, cpus: Sequence[int]) -> None:

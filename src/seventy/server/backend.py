@@ -112,10 +112,10 @@ class Answer:
 
 
 class Backend:
-    """One loaded model. It leaves when the pool says so; what was taken of it for answers that run stays valid.
+    """A loaded model. When the pool unloads it, answers that are still running keep what they use of it.
 
-    `max_seconds` is the longest a request may be answered, not counting its time in the queue. `observe` is told of
-    every answer that ends, in the event loop; `ended` is called whenever one has, by any thread.
+    `max_seconds` is the longest time for a request, not counting the queue. `observe` is called with every answer that
+    ends, in the event loop; `ended` is called whenever one has ended, by any thread.
     """
 
     def __init__(
@@ -141,7 +141,9 @@ class Backend:
 
     @property
     def pooling(self) -> str | None:
-        """How this model's states become an embedding: as it was started with, or as its file says."""
+        """How hidden states become an embedding: "mean" or "last", from the command line or the file; None if neither
+        says.
+        """
         metadata = self.llm.model.metadata
         kind = metadata.get(f"{metadata.get('general.architecture')}.pooling_type")
         return self._pooling or {1: "mean", 3: "last"}.get(kind)

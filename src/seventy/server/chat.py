@@ -164,7 +164,7 @@ class Prepared:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the client is told of changes."""
+        """The response headers that report changes to the request."""
         said = "; ".join([*self.changes, *(f"{place} was let go" for place in self.constraint.gone)]
                          if self.constraint else self.changes)  # fmt: skip
         return {"X-Seventy-Changed": said.encode("ascii", "replace").decode()[:1000]} if said else {}

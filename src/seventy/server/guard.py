@@ -36,9 +36,12 @@ _FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`keys` are keys by the name of who has them; without any, every client may ask. `owners` are the names of those
-    who may pull and delete models. `hosts` are further names this server goes by, `origins` other sites whose pages may
-    use it (CORS; `*` for all, `localhost` for those of this machine at any port)."""
+    """The server's access rules.
+
+    `keys` maps users to their keys; without any, every client may ask. `owners` are the users who may pull and delete
+    models. `hosts` are further names of this server, `origins` other sites whose pages may use it (CORS; `*` for all,
+    `localhost` for those of this machine at any port).
+    """
 
     keys: Mapping[str, str] = field(default_factory=dict)
     hosts: Collection[str] = ()
@@ -82,8 +85,11 @@ def check_owner(request: Request) -> None:
 
 
 class Guard:
-    """ASGI middleware. Sets `state.user`: the name of the key, or the client's address where there are no keys; and
-    `state.owner`: whether models may be pulled and deleted."""
+    """ASGI middleware that checks every request against the rules.
+
+    Sets `state.user` to the name of the key, or to the client's address if there are no keys, and `state.owner` to
+    whether the user may pull and delete models.
+    """
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app, self._rules = app, rules

@@ -88,7 +88,7 @@ class _Pace:
 
     @property
     def wait_seconds(self) -> float:
-        """How long to read nothing."""
+        """The seconds to wait before the next read."""
         return max(0.0, -self._left / _BYTES_A_SECOND - (time.monotonic() - self._at))
 
 

@@ -53,7 +53,7 @@ class Tools:
         return found, problems
 
     async def call(self, user: str, call: "ToolCallBody") -> tuple[str, bool]:
-        """Call a tool as the user saw it described; ApiError where he may not, or must be asked before."""
+        """Call a tool as the user saw it described. Raises ApiError where he may not, or must be asked before."""
         server = self._servers.get(call.name.partition("__")[0])
         if server is None or user not in server.config.users:
             raise ApiError(404, f"there is no tool {call.name[:64]!r} for you", "no_tool", "name")

@@ -50,7 +50,9 @@ class Tokenizer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
-        """Built from `tokenizer.ggml.*`; SeventyError for a kind of tokenizer that is not known, or a broken one."""
+        """Built from `tokenizer.ggml.*`. Raises SeventyError for a kind of tokenizer that is not known, or a broken
+        one.
+        """
         model = metadata.get("tokenizer.ggml.model")
         if model is None:
             raise SeventyError("the file has no tokenizer (tokenizer.ggml.model); get a complete GGUF of this model")

@@ -54,12 +54,12 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One block of some rows of a panel, to be multiplied by `tokens` rows of inputs.
+    """A block of some rows of a panel, to be multiplied by `tokens` rows of inputs.
 
     `inputs` point to the block's share of each activation section (kernels/activations.py), where unit u of token t
-    lies at 4 * (u * room + t) bytes, `room` being `tokens` where it is not given; `totals` are the sums to add to: for
-    each token a vector with a row in each lane. What is made of weights comes from `kept` where there is one. LLVM
-    splits vectors that the CPU does not have.
+    lies at 4 * (u * room + t) bytes (`room` defaults to `tokens`); `totals` are the sums to add to: for each token a
+    vector with a row in each lane. Values made of weights come from `kept` if it is given. LLVM splits vectors that the
+    CPU does not have.
     """
 
     fields: Fields
