@@ -232,6 +232,27 @@ def test_embeddings_of_a_model_started_for_them(tiny: Path, pooling: str) -> Non
         for wrong in ([], {"content": "x"}, {"content": [{"type": "image_url"}]}, 7, [True]):
             refused = server.client.post("/v1/embeddings", json={"input": wrong})
             assert refused.status_code == 400 and "input" in refused.json()["error"]["param"], wrong
+        # No text at all is a text, too; more of them than may wait at once.
+        assert len(ask(input="")[0]) == 256 and ask(input=["a first text"] * 100) == together[:1] * 100
+        large = server.client.post("/v1/embeddings", json={"input": "This is a test " * 512})
+        assert large.status_code == 400 and "too large" in large.json()["error"]["message"]
+        (one,) = server.client.post("/embedding", json={"input": "a first text"}).json()
+        assert one == {"index": 0, "embedding": together[:1]}
+        server.idle()
+
+
+def test_embeddings_of_each_token(tiny: Path) -> None:
+    with serving(tiny, pooling="none") as server:
+        server.wait()
+        refused = server.client.post("/v1/embeddings", json={"input": "abc"})
+        assert refused.status_code == 400 and "/embedding" in refused.json()["error"]["message"]
+        texts = ["xyz", "x" * 300, "xyz"]
+        for where in ("/embedding", "/embeddings"):
+            found = server.client.post(where, json={"input": texts}).json()
+            assert [len(one["embedding"]) for one in found] == [3, 300, 3]
+            assert found[0]["embedding"] == found[2]["embedding"]
+            assert found[0]["embedding"][0] == pytest.approx(found[1]["embedding"][0], abs=1e-4)
+            assert abs(sum(x * x for x in found[0]["embedding"][0]) - 1) > 0.01
         server.idle()
 
 

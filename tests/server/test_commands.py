@@ -31,7 +31,7 @@ def seventy(*arguments: str, home: Path | None = None) -> subprocess.CompletedPr
         (("TINY", "--port", "TAKEN"), "is taken; choose another with --port"),
         (("TINY", "--api-keys", "nowhere"), "the keys cannot be read from nowhere"),
         (("TINY", "--port", "0", "--context", "2000", "--parallel", "64", "--threads", "5000"), "threads must be"),
-        (("TINY", "--pooling", "all"), "--pooling is mean or last"),
+        (("TINY", "--pooling", "all"), "--pooling is mean, last, none or rank"),
         (("TINY", "TINY", "--name", "x"), "--name is for one model"),
         (("TINY", "--default", "other"), "--default 'other' is none of the models that are served: tiny"),
         (("TINY", "--keep-alive", "soon"), "--keep-alive: keep_alive is a number of seconds or a duration"),

@@ -141,13 +141,6 @@ def test_an_answer_ends_where_a_line_is_less_indented(random_model: Running) -> 
     assert ended["content"] == "a\n  b\n\n   c" and ended["stop_type"] == "limit"
 
 
-def test_nothing_ranks(random_model: Running) -> None:
-    for path, texts in (("/rerank", "texts"), ("/v1/rerank", "documents"), ("/v1/reranking", "documents")):
-        refused = random_model.client.post(path, json={"query": "a", texts: ["b", "c"]})
-        assert refused.status_code == 501 and "not made for ranking" in refused.json()["error"]["message"]
-        assert random_model.client.post(path, json={"query": "a", texts: []}).status_code == 400
-
-
 def test_requests_are_logged_without_their_text(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "seventy.requests")
     with serving(tiny, rules=Rules({"anna": "a"}), around=RequestLog) as server:

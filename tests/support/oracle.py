@@ -66,6 +66,11 @@ def llama_cpp_logits(
     return np.array([np.array(context.get_logits_ith(i), np.float32) for i in range(len(ids))])
 
 
+def float32_states(path: Path, ids: list[int]) -> np.ndarray:
+    """What `float32_logits` multiplies with the head, [n, hidden]."""
+    return _float32(path, ids, None)[0]
+
+
 def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) -> np.ndarray:
     """A model in float32 on the dequantised weights, as plainly as it can be written; dense or a mixture of experts.
 
@@ -73,6 +78,12 @@ def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) 
     layer and row, `gaps` learns how far the score of the last expert that was chosen was above that of the first that
     was not.
     """
+    states, head = _float32(path, ids, gaps)
+    return states @ head.T
+
+
+def _float32(path: Path, ids: list[int], gaps: list[float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The normalised states of all rows, and the head."""
     with GGUF(path) as gguf:
         c = models.find(gguf.metadata["general.architecture"]).config(gguf.metadata)
 
@@ -146,7 +157,7 @@ def float32_logits(path: Path, ids: list[int], gaps: list[float] | None = None) 
                 given[row] += weight[row, rank] * (downs[e] @ (gate / (1 + np.exp(-gate)) * up))
             x = x + given
         head = tensor("output.weight") if "output.weight" in gguf.tensors else embedding
-        return norm(x, "output_norm.weight") @ head.T
+        return norm(x, "output_norm.weight"), head
 
 
 def divergence(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -49,7 +49,8 @@ def write_tiny(
     types: dict[str, str] | None = None,
     **metadata: object,
 ) -> Path:
-    """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float or str each).
+    """A file the engine loads; `metadata` replaces values of the architecture's keys (an int, float, str or list each),
+    or of those that begin with "tokenizer.".
 
     `vectors` are further tensors, `without` are the names of those to leave out. With `split`, files of so many tensors
     are written instead: `path`'s name with -00001-of-0000N. With `down`, a format of small blocks for ffn_down, its
@@ -73,8 +74,9 @@ def write_tiny(
         numbers |= {"attention.key_length": 128, "attention.value_length": 128}
     numbers |= metadata
     for key, value in numbers.items():
-        add = {float: writer.add_float32, str: writer.add_string}.get(type(value), writer.add_uint32)
-        add(f"{architecture}.{key}", value)
+        kinds = {float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+        name = key if key.startswith("tokenizer.") else f"{architecture}.{key}"
+        kinds.get(type(value), writer.add_uint32)(name, value)
     tokens = add_tokenizer(writer)
 
     def matrix(name: str, rows: int, columns: int, experts: int = 0) -> None:

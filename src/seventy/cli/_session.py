@@ -177,8 +177,10 @@ def say_threads(threads: int | None) -> None:
 
 
 def say_template(llm: LLM) -> None:
-    """Say on stderr if the chat template is not the model's own."""
-    if note := llm.chat_format.checked().note:
+    """Say on stderr if the chat template is not the model's own, or the model was not made to chat."""
+    if llm.ranking and llm.ranking.only:
+        say("this model ranks documents: seventy serve it and ask /v1/rerank; it was not made to chat")
+    elif note := llm.chat_format.checked().note:
         say(note)
 
 

@@ -200,6 +200,7 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
         ("experts", _experts(gguf, architecture)),
         ("vocabulary", f"{len(tokens)} tokens" if isinstance(tokens, GGUFArray) else None),
         ("tokenizer", " ".join(str(meta[key]) for key in _TOKENIZER if key in meta) or None),
+        ("made for", _PURPOSES.get(meta.get(f"{architecture}.pooling_type", 0))),
         ("chat template", f"{len(template)} characters (--template shows it)" if isinstance(template, str) else "none"),
         ("license", meta.get("general.license")),
     ]
@@ -248,6 +249,8 @@ def prospects(gguf: GGUF) -> list[tuple[str, str]]:
     return rows
 
 
+# By how the states of a text become one.
+_PURPOSES = {1: "embeddings (/v1/embeddings)", 3: "embeddings (/v1/embeddings)", 4: "ranking documents (/v1/rerank)"}
 _TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
 
 

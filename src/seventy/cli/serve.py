@@ -91,7 +91,8 @@ def serve(
         str | None, typer.Option(help="on or off: whether to think where a request does not say.")
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="Give embeddings from any model: the mean of its states, or the last.")
+        str | None,
+        typer.Option(help="Make vectors of texts by any model: mean, last or none (one a token); or rank documents."),
     ] = None,
     threads: session.Threads = None,
     isa: session.Isa = None,
@@ -131,7 +132,7 @@ def serve(
     _log(log_prompts, log_requests)
     draft = session.locate_draft(draft)
     loader = _Loader(threads, context, parallel, queue, slowdown, isa, kv, draft, template, think,
-                     session.disk_cache(cache_dir, cache_gb))  # fmt: skip
+                     session.disk_cache(cache_dir, cache_gb), ranks=pooling == "rank")  # fmt: skip
     pool = ModelPool(
         served, loader, keep_alive=stay, queue=queue, max_seconds=max_seconds, log_prompts=log_prompts, pooling=pooling
     )
@@ -170,8 +171,8 @@ def serve(
 
 
 def _check_choices(pooling: str | None, think: str | None) -> None:
-    if pooling not in (None, "mean", "last"):
-        raise SeventyError(f"--pooling is mean or last, not {pooling!r}")
+    if pooling not in (None, "mean", "last", "none", "rank"):
+        raise SeventyError(f"--pooling is mean, last, none or rank, not {pooling!r}")
     if think not in (None, "on", "off"):
         raise SeventyError(f"--think is on or off, not {think!r}")
 
@@ -247,6 +248,7 @@ class _Loader:
     template: str | None = None
     think: str | None = None
     disk: DiskCache | None = None
+    ranks: bool = False
 
     def needs(self, path: Path) -> tuple[int, int]:
         mtp, small = self.draft in ("auto", "mtp"), draft_choice.named(self.draft)
@@ -268,7 +270,7 @@ class _Loader:
             llm = LLM(
                 path, self.threads, self.context, sequences=self.parallel, isa=self.isa, kv=self.kv, progress=both,
                 parallel=self.parallel, queue=self.queue, slowdown=self.slowdown, chat_template=self.template,
-                memory=memory, draft=self.draft, disk=self.disk,
+                memory=memory, draft=self.draft, disk=self.disk, ranks=self.ranks,
             )  # fmt: skip
             llm.chat_format.think = None if self.think is None else self.think == "on"
             return llm

@@ -19,6 +19,7 @@ from seventy.engine.draft_model import DraftModel, Vocabularies, compare
 from seventy.engine.drafts import Drafts
 from seventy.engine.model import Model, Progress
 from seventy.engine.multi_token import MultiToken
+from seventy.engine.ranking import Ranking
 from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
 from seventy.engine.request import Progress as PromptProgress
 from seventy.engine.sampler import Sampling, TopK
@@ -123,6 +124,7 @@ class LLM:
     which is lookup and that block where the file has one, else, for a model of 4 GB and more, a small one that is on
     this disk and fits. Guesses are made only while they pay. `disk` is a folder and how much it may hold, for what the
     cache has no room for and for the next run.
+    `ranking` says how a reranker is asked; with `ranks`, any model that can say yes or no is one.
     Raises SeventyError for a file that cannot be used or does not fit.
     """
 
@@ -143,6 +145,7 @@ class LLM:
         memory: int | None = None,
         draft: str = "auto",
         disk: DiskCache | None = None,
+        ranks: bool = False,
     ) -> None:
         self._scheduler: Scheduler | None = None
         self._chat: ChatFormat | None = None
@@ -168,6 +171,8 @@ class LLM:
                 drafts.model = self._draft(load, vocabularies, named=draft != "auto")
             self.tokenizer = Tokenizer.from_metadata(self.model.metadata)
             self._chat = ChatFormat(self.model.metadata, self.tokenizer, chat_template)
+            hidden = self.model.config.hidden
+            self.ranking = Ranking.find(path, ranks, hidden, self.tokenizer, self._chat)
             self.top_k = TopK(self.model.library)
             self._scheduler = Scheduler(self.model, self.tokenizer, self.top_k, parallel, queue, slowdown, drafts)
         except BaseException:

@@ -98,7 +98,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The states of a text, as many as it has tokens, made one."""
+    """The states of a text made one, [hidden]; or without pooling some of them, [tokens, hidden], in their order."""
 
     vector: NDArray[np.float32]
 
@@ -120,9 +120,9 @@ class Request:
 
     Without `max_tokens` the answer may fill the context; more than there is room for is no error, the answer then ends
     for want of it. `max_seconds` count from when the request leaves the queue. With `pooling` nothing is written: the
-    states of the ids are wanted, their `mean` or the `last`; with `logits`, the logits of so many of the last ids. Time
-    in queues counts from `since` (time.monotonic), when it was made. With `sampled_probs`, probabilities are those that
-    tokens are drawn with, after penalties, limits and temperature.
+    states of the ids are wanted, their `mean`, the `last` or all (`none`); with `logits`, the logits of so many of the
+    last ids. Time in queues counts from `since` (time.monotonic), when it was made. With `sampled_probs`, probabilities
+    are those that tokens are drawn with, after penalties, limits and temperature.
     """
 
     ids: Sequence[int]

@@ -100,7 +100,10 @@ class Scheduler:
         if n + request.writes > context:
             raise TooLong(
                 f"the prompt has {n} tokens, and the context of {context} has no room for an answer after it; shorten "
-                f"the prompt or start with a larger context",
+                f"the prompt or start with a larger context"
+                if request.writes
+                else f"the text is too large: {n} tokens, and the context has {context}; send a shorter one, or start "
+                f"with a larger context",
                 n, context,
             )  # fmt: skip
         generation = Generation(request, self._tokenizer, self._top_k, context)
@@ -492,6 +495,12 @@ class Scheduler:
                     self._fail(task, error)
 
     def _pool(self, task: Task, states: NDArray[np.float32]) -> None:
+        if task.request.pooling == "none":
+            self._outbox.append((task.request, Embedded(states)))
+            if not task.unread:
+                with self._lock:
+                    self._finish(task, "stop")
+            return
         mean = task.request.pooling == "mean"
         # In doubles, so that it does not matter how the text was cut into pieces.
         last = states.sum(axis=0, dtype=np.float64) if mean else states[-1].astype(np.float64)

@@ -74,7 +74,7 @@ class Task:
     @property
     def known(self) -> list[int]:
         """The tokens that may be found in the cache: all but the last, whose logits are needed."""
-        return [] if self.request.pooling == "mean" or self.request.logits else self.tokens[:-1]
+        return [] if self.request.pooling in ("mean", "none") or self.request.logits else self.tokens[:-1]
 
     @property
     def unread(self) -> int:

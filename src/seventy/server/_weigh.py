@@ -106,8 +106,10 @@ def weigh(body: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         return {"wrong": "it is no object"}
     most, heaviest = Size(), ("", 0)
+    # Of a reranking each document is a prompt; of a chat they may be anything.
+    names = (*_PROMPTS, "query", "documents", "texts") if isinstance(data.get("query"), str) else _PROMPTS
     for name, value in data.items():
-        if name in _PROMPTS:
+        if name in names:
             rest = 0
             for size, other in prompts(value):
                 most.bytes, most.words = max(most.bytes, size.bytes), max(most.words, size.words)
@@ -117,8 +119,10 @@ def weigh(body: bytes) -> dict[str, Any]:
         heaviest = max(heaviest, (name[:64], rest), key=lambda pair: pair[1])
     model = data.get("model")
     about = {"model": model if isinstance(model, str) else None, "field": heaviest[0], "weight": heaviest[1]}
-    # OpenAI's word for a conversation whose oldest turns may be left out.
-    about["shortened"] = data.get("truncation") == "auto"
+    # OpenAI's word for a conversation whose oldest turns may be left out, and those for documents that may be cut.
+    about["shortened"] = data.get("truncation") == "auto" or (
+        names != _PROMPTS and bool(data.get("truncate") or data.get("max_tokens_per_doc"))
+    )
     return about | {"bytes": most.bytes, "words": most.words, "ids": most.ids}
 
 

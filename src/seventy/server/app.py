@@ -25,6 +25,7 @@ from seventy.server import (
     native,
     ollama,
     pairing,
+    rerank,
     responses,
     share,
     status,
@@ -73,7 +74,7 @@ def create(pool: ModelPool, rules: Rules, fetch: Fetch, options: PageOptions | N
     options = options or PageOptions()
     app = FastAPI(title="seventy", version=__version__, docs_url=None, redoc_url=None)
     metrics = Metrics(pool)
-    for module in (chat, anthropic, responses, completions, embeddings, native, ollama, kept):
+    for module in (chat, anthropic, responses, completions, embeddings, rerank, native, ollama, kept):
         app.include_router(module.router(pool))
     app.include_router(library.router(pool, fetch))
     app.include_router(share.router(pool))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from seventy.engine.llm import LLM
+from seventy.engine.ranking import pooling_type
 from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError, trouble
@@ -141,14 +142,18 @@ class Backend:
 
     @property
     def pooling(self) -> str | None:
-        """How hidden states become an embedding: "mean" or "last", from the command line or the file; None if neither
-        says.
+        """How hidden states become an embedding: "mean", "last" or "none", from the command line or the file; None if
+        neither says.
         """
-        metadata = self.llm.model.metadata
-        kind = metadata.get(f"{metadata.get('general.architecture')}.pooling_type")
-        return self._pooling or {1: "mean", 3: "last"}.get(kind)
+        # To rank is another question than to embed.
+        own = {1: "mean", 3: "last"}.get(pooling_type(self.llm.model.metadata))
+        return own if self._pooling in (None, "rank") else self._pooling
 
-    def answer(self) -> Answer:
+    def answer(self, writes: bool = True) -> Answer:
+        """Return one for the running event loop. ApiError where a text is wanted of a model that only ranks."""
+        if writes and self.llm.ranking and self.llm.ranking.only:
+            said = f"{self.name} ranks documents and does not write: ask /v1/rerank"
+            raise ApiError(400, said, "not_supported", "model")
         shown = self.llm.detokenize if self._log_prompts else None
         return Answer(self.scheduler, self._observe, self._ended, self._max_seconds, shown)
 

@@ -1,4 +1,4 @@
-"""/v1/embeddings, and Ollama's /api/embed: texts as vectors, from models made for it."""
+"""/v1/embeddings, llama.cpp's /embedding and Ollama's /api/embed: texts as vectors, from models made for it."""
 
 import base64
 import time
@@ -10,85 +10,124 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 from starlette.requests import Request as HttpRequest
 
-from seventy.engine.request import Embedded
-from seventy.server.backend import Answer, Backend
+from seventy.engine.request import TooLong
+from seventy.errors import SeventyError
+from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
 from seventy.server.ollama import OllamaEmbedBody, OllamaOldEmbedBody
 from seventy.server.pool import ModelPool
 from seventy.server.prompts import prompt_ids, prompts
 from seventy.server.schemas import EmbeddingBody
-from seventy.server.streams import while_connected
+from seventy.server.vectors import Vectors, vectors
 
-_MAX_INPUTS = 256
+_MAX_INPUTS = 2048
 
 
 def router(pool: ModelPool) -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/embeddings", include_in_schema=False)
+    async def embedded(
+        request: HttpRequest, given: Any, model: str | None, strict: bool = False, keep_alive: float | None = None,
+        tokens: bool = False,
+    ) -> Vectors:
+        """The vectors of these texts; with `tokens`, those of each token will do."""
+        texts, _ = prompts(given, "input", _MAX_INPUTS)
+
+        async def read(backend: Backend, parts: list[int | str]) -> tuple[list[int], str]:
+            pooling = _pooling(backend, tokens)
+            return await backend.apart(_ids, backend, parts), pooling
+
+        return await vectors(request, lambda: pool.use(request, model, keep_alive, strict), texts, read)
+
     @routes.post("/v1/embeddings", tags=["OpenAI"])
     async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
         """Return one embedding of length 1 for each text."""
-        async with pool.use(request, body.model) as backend:
-            answers = await _open(backend, body, request.state.user)
-        return JSONResponse(await while_connected(request, answers, _collect(backend.name, answers, body)))
+        return JSONResponse(_as_openai(await embedded(request, body.input, body.model), body))
+
+    @routes.post("/embeddings", include_in_schema=False)
+    async def either(request: HttpRequest, body: EmbeddingBody) -> Response:
+        """Return embeddings in OpenAI's format, or with --pooling none in llama.cpp's."""
+        found = await embedded(request, body.input, body.model, tokens=True)
+        several = found.each[0].values.ndim > 1
+        return JSONResponse(_as_llama_cpp(found) if several else _as_openai(found, body))
+
+    @routes.post("/embedding", tags=["llama.cpp"])
+    async def embedding(request: HttpRequest, body: EmbeddingBody) -> Response:
+        """Return a list of embeddings for each text, of length 1; with --pooling none one a token, not normalised."""
+        return JSONResponse(_as_llama_cpp(await embedded(request, body.input, body.model, tokens=True)))
 
     @routes.post("/api/embed", tags=["Ollama"])
     async def embed(request: HttpRequest, body: OllamaEmbedBody) -> Response:
         """Return one embedding of length 1 for each text, in Ollama's format."""
         began = time.monotonic_ns()
-        wish = EmbeddingBody(input=body.input, dimensions=body.dimensions)
-        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
-            answers = await _open(backend, wish, request.state.user) if body.input else []
-        found = await while_connected(request, answers, _collect(backend.name, answers, wish))
-        return JSONResponse({
-            "model": backend.name, "embeddings": [one["embedding"] for one in found["data"]], "load_duration": 0,
-            "total_duration": time.monotonic_ns() - began, "prompt_eval_count": found["usage"]["prompt_tokens"],
-        })  # fmt: skip
+        answer = {"model": pool.find(body.model, strict=True).name, "embeddings": list[Any](), "load_duration": 0}
+        tokens = 0
+        if body.input:
+            found = await embedded(request, body.input, body.model, True, body.keep_alive)
+            answer["embeddings"] = [_unit(one.values[: body.dimensions]).tolist() for one in found.each]
+            tokens = found.usage["prompt_tokens"]
+        else:
+            # Ollama's clients load a model so.
+            async with pool.use(request, body.model, body.keep_alive, strict=True):
+                pass
+        return JSONResponse(answer | {"total_duration": time.monotonic_ns() - began, "prompt_eval_count": tokens})
 
     @routes.post("/api/embeddings", tags=["Ollama"])
     async def old_embeddings(request: HttpRequest, body: OllamaOldEmbedBody) -> Response:
         """Return the embedding of one text, in the format of older Ollama clients."""
-        wish = EmbeddingBody(input=body.prompt)
-        async with pool.use(request, body.model, body.keep_alive, strict=True) as backend:
-            answers = await _open(backend, wish, request.state.user)
-        found = await while_connected(request, answers, _collect(backend.name, answers, wish))
-        return JSONResponse({"embedding": found["data"][0]["embedding"]})
+        found = await embedded(request, body.prompt, body.model, True, body.keep_alive)
+        return JSONResponse({"embedding": _unit(found.each[0].values).tolist()})
 
     return routes
 
 
-async def _open(backend: Backend, body: EmbeddingBody, user: str) -> list[Answer]:
+def _pooling(backend: Backend, tokens: bool) -> str:
     pooling = backend.pooling
     if pooling is None:
+        if backend.llm.ranking:
+            raise ApiError(400, f"{backend.name} ranks documents: ask /v1/rerank", "no_embeddings", "model")
         raise ApiError(
             400, f"{backend.name} is not made for embeddings; serve one that is, or start with --pooling mean",
             "no_embeddings", "model",
         )  # fmt: skip
-    given, _ = prompts(body.input, "input", _MAX_INPUTS)
-    answers: list[Answer] = []
-    try:
-        for parts in given:
-            ids = await backend.apart(prompt_ids, backend, parts)
-            answers.append(backend.answer())
-            answers[-1].submit(ids=ids, max_tokens=None, user=user, pooling=pooling)
-    except BaseException:
-        for answer in answers:
-            answer.cancel()
-        raise
-    return answers
+    if pooling == "none" and not tokens:
+        said = "with --pooling none there is a vector for each token, which this address has no place for: /embedding"
+        raise ApiError(400, said, "no_embeddings", "model")
+    return pooling
 
 
-async def _collect(name: str, answers: list[Answer], body: EmbeddingBody) -> dict[str, Any]:
-    data, tokens = [], 0
-    for index, answer in enumerate(answers):
-        vector: NDArray[np.float32] = np.zeros(0, np.float32)
-        async for item in answer.events():
-            if isinstance(item, Embedded):
-                vector = item.vector[: body.dimensions]
-        vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-        raw = vector.astype("<f4")
+def _ids(backend: Backend, parts: list[int | str]) -> list[int]:
+    """Token ids of a text; of an empty one, those of its ends. Takes time: not in the event loop."""
+    tokenizer, ids = backend.llm.tokenizer, list[int]()
+    if any(part != "" for part in parts):
+        try:
+            ids = prompt_ids(backend, parts)
+        except TooLong as error:
+            said = f"the text is too large: {error.prompt_tokens} tokens at least, and the context has {error.context}"
+            raise TooLong(f"{said}; send a shorter one", error.prompt_tokens, error.context) from None
+    elif tokenizer.bos_id is not None:
+        ids = [tokenizer.bos_id]
+    end, is_text = tokenizer.eos_id, any(isinstance(part, str) for part in parts)
+    if is_text and end is not None and ids[-1:] != [end] and (tokenizer.add_eos or not ids):
+        ids.append(end)
+    if not ids:
+        raise SeventyError("the text is empty; give one that has a letter")
+    return ids
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
+
+
+def _as_openai(found: Vectors, body: EmbeddingBody) -> dict[str, Any]:
+    data = []
+    for index, one in enumerate(found.each):
+        raw = _unit(one.values[: body.dimensions]).astype("<f4")
         encoded = base64.b64encode(raw.tobytes()).decode() if body.encoding_format == "base64" else raw.tolist()
         data.append({"object": "embedding", "index": index, "embedding": encoded})
-        tokens += answer.finished.prompt_tokens if answer.finished else 0
-    return {"object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    return {"object": "list", "data": data, "model": found.backend.name, "usage": found.usage}
+
+
+def _as_llama_cpp(found: Vectors) -> list[dict[str, Any]]:
+    rows = [one.values if one.values.ndim > 1 else _unit(one.values)[None] for one in found.each]
+    return [{"index": index, "embedding": values.tolist()} for index, values in enumerate(rows)]

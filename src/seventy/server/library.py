@@ -93,6 +93,9 @@ class Facts:
 
     @property
     def capabilities(self) -> list[str]:
+        pooling = self.metadata.get(f"{self.family}.pooling_type", 0)
+        if made_for := {1: "embedding", 3: "embedding", 4: "rerank"}.get(pooling):
+            return [made_for]
         thinking = ["thinking"] if Conventions.of(self.template).thinks else []
         return ["completion", "tools", *thinking]
 

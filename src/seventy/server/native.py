@@ -21,7 +21,7 @@ from seventy.server.chat import constraint, sampling, timings
 from seventy.server.errors import ApiError
 from seventy.server.pool import ModelPool
 from seventy.server.prompts import prompt_ids, prompts
-from seventy.server.schemas import InfillBody, NativeBody, RerankBody
+from seventy.server.schemas import InfillBody, NativeBody
 from seventy.server.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
 from seventy.text.grammar import Constraint
 from seventy.text.tokenizer import Tokenizer
@@ -222,16 +222,6 @@ def router(pool: ModelPool) -> APIRouter:
             read = [await backend.apart(_read_infill, backend, body)]
             texts = await _open(backend, body, read, request.state.user)
         return await answer(request, backend, body, texts, len(texts) > 1)
-
-    @routes.post("/rerank", include_in_schema=False)
-    @routes.post("/reranking", include_in_schema=False)
-    @routes.post("/v1/reranking", include_in_schema=False)
-    @routes.post("/v1/rerank")
-    async def rerank(body: RerankBody) -> Response:
-        """Refused: nothing that seventy runs ranks texts."""
-        name = pool.find(body.model).name
-        said = f"{name} is not made for ranking, nor is any architecture that runs here; compare /v1/embeddings"
-        raise ApiError(501, said, "not_supported", "model")
 
     @routes.get("/props")
     async def props(model: str | None = None) -> dict[str, Any]:

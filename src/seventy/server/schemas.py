@@ -7,7 +7,7 @@ know and this server does not are in fields.py.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,7 @@ MAX_BIASES, MAX_BIAS_LETTERS = 4096, 256
 # A bias that no logit comes up to.
 _BANNED = -1e30
 _NUMBERS = {int, float, bool, type(None)}
+T = TypeVar("T")
 
 
 def _are_ids(ids: list[int]) -> list[int]:
@@ -464,13 +465,41 @@ class InfillBody(NativeBody):
     samplers: list[str] | None = Field(None, description="No effect: temperature, top_k, top_p and min_p are used.")
 
 
+class RankedText(Body):
+    """A document as Jina's clients may send it."""
+
+    text: str
+
+
+_MAX_DOCUMENTS = 10_000
+_Many = Annotated[list[T], Field(min_length=1, max_length=_MAX_DOCUMENTS)]
+
+
 class RerankBody(Body):
+    """Jina's, Cohere's and TEI's; the last has `texts` and gets TEI's answer."""
+
     model: str | None = None
     query: str
-    documents: Annotated[list[str], Field(min_length=1)] = Field(
-        validation_alias=AliasChoices("documents", "texts")
-    )
-    top_n: int | None = None
+    documents: _Many[str | RankedText] | None = None
+    texts: _Many[str] | None = None
+    top_n: Annotated[int, Field(ge=1)] | None = Field(None, description="So many of the best; all where it is absent.")
+    return_documents: bool = False
+    return_text: bool = False
+    raw_scores: bool = Field(False, description="Logarithms of the odds instead of scores from 0 to 1.")
+    truncate: bool = Field(False, description="Leave out the end of a document that does not fit the context.")
+    truncation_direction: Literal["Right", "right"] = "Right"
+    max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
+    instruction: str | None = Field(None, description="What the query is for, instead of a search in the web.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.documents is None) == (self.texts is None):
+            raise ValueError("give documents, or texts")
+        return self
+
+    def given(self) -> list[str]:
+        """The texts to rank."""
+        return [one if isinstance(one, str) else one.text for one in self.documents or self.texts or ()]
 
 
 class TokenizeBody(Body):

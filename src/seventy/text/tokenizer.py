@@ -27,7 +27,8 @@ class _Encoder(Protocol):
 
 
 class Tokenizer:
-    """`encode` adds no special token: whether a beginning-of-text token belongs in front is `add_bos`.
+    """`encode` adds no special token: whether a beginning-of-text token belongs in front is `add_bos`, and whether the
+    end-of-text token belongs behind a text that is to become a vector is `add_eos`.
 
     `end_ids` are all tokens that end an answer. Ids outside of the vocabulary are a SeventyError.
     """
@@ -37,6 +38,7 @@ class Tokenizer:
         self.eos_id = vocabulary.eos_id
         self.end_ids = vocabulary.end_ids
         self.add_bos = add_bos and self.bos_id is not None
+        self.add_eos = vocabulary.flag("add_eos_token", False) and self.eos_id is not None
         self._fill_in_the_middle = vocabulary.fill_in_the_middle
         self._tokens = vocabulary.tokens
         self._kinds = vocabulary.kinds
@@ -108,8 +110,8 @@ class Tokenizer:
         return any(special == text for special, _ in self._specials)
 
     @cached_property
-    def _longest(self) -> int:
-        # A token stands for no more bytes than its own text has.
+    def longest(self) -> int:
+        """The most bytes that a token stands for: no more than its own text has."""
         return max(len(token.encode()) for token in self._tokens)
 
     @cached_property
@@ -135,7 +137,7 @@ class Tokenizer:
 
     def fewest_in(self, size: int, words: int) -> int:
         """Return a lower bound of the number of tokens in a text of `size` bytes with `words` word ends ("x ")."""
-        return max(size // self._longest, words // self._most_words if words else 0)
+        return max(size // self.longest, words // self._most_words if words else 0)
 
     def is_control(self, token: int) -> bool:
         """Return whether the token steers the model and is never part of a text."""
@@ -162,6 +164,17 @@ class Tokenizer:
             else:
                 output += self._encoder.encode(f" {part}" if self._space_prefix and after_special else part)
             after_special = isinstance(part, int)
+        return output
+
+    def encode_filled(self, template: str, texts: Mapping[str, str]) -> list[int]:
+        """Encode a template whose places, `{name}`, hold these texts; special tokens count in the template only."""
+        places = re.compile("|".join(rf"\{{{name}\}}" for name in texts))
+        output: list[int] = []
+        for part in self._parts(template, self._specials):
+            if isinstance(part, int):
+                output.append(part)
+            else:
+                output += self.encode(places.sub(lambda place: texts[place[0][1:-1]], part))
         return output
 
     @property

@@ -241,6 +241,9 @@ class Config:
         # Which part of an assistant's vocabulary a guess is looked for in: all of it is.
         if self.assistant and tensor.startswith(f"{self.assistant.prefix}masked_embd_"):
             return False
+        # A classifier takes what the main pass makes (engine/ranking.py).
+        if tensor.startswith("cls.output."):
+            return False
         block = re.match(r"blk\.(\d+)\.", tensor)
         if block is None:
             return True
