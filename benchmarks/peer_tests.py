@@ -75,6 +75,7 @@ def meant(given: list[str]) -> list[str]:
         parser.add_argument(f"--{option}", type=int)
     parser.add_argument("--kv-unified", action="store_true")
     parser.add_argument("--embedding", action="store_true")
+    parser.add_argument("--reranking", action="store_true")
     for option in ("cors-origins", "tools", "reasoning"):
         parser.add_argument(f"--{option}")
     wish, _ = parser.parse_known_args(given)
@@ -91,7 +92,7 @@ def meant(given: list[str]) -> list[str]:
     # Said, so that nothing is measured at each start.
     command += ["--threads", str(len(os.sched_getaffinity(0)))]
     # The models that this one stands in for say in their files how a vector is made.
-    pooling = wish.pooling or ("last" if wish.embedding else None)
+    pooling = wish.pooling or ("rank" if wish.reranking else "last" if wish.embedding else None)
     slots = wish.parallel or 1
     if wish.ctx_size:
         # A slot of llama.cpp's has its share of the context; here it is each answer's.

@@ -141,6 +141,22 @@ def test_an_answer_ends_where_a_line_is_less_indented(random_model: Running) -> 
     assert ended["content"] == "a\n  b\n\n   c" and ended["stop_type"] == "limit"
 
 
+def test_times_in_each_chunk(random_model: Running) -> None:
+    few: dict[str, Any] = {"max_tokens": 4, "ignore_eos": True, "stream": True, "timings_per_token": True}
+    for path, body in (
+        ("/completion", {"prompt": "ab"}), ("/v1/completions", {"prompt": "ab"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ab"}]}),
+        ("/v1/responses", {"input": "ab", "max_output_tokens": 4}),
+    ):  # fmt: skip
+        text = random_model.client.post(path, json=body | few).text
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        told = [one["timings"] for one in events if "timings" in one]
+        assert told and told[-1]["predicted_n"] >= told[0]["predicted_n"] >= 0, path
+        assert any(one["predicted_n"] and one["prompt_n"] + one["cache_n"] for one in told), path
+        plain = random_model.client.post(path, json=body | few | {"timings_per_token": False}).text
+        assert plain.count('"timings"') < len(told), path
+
+
 def test_requests_are_logged_without_their_text(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "seventy.requests")
     with serving(tiny, rules=Rules({"anna": "a"}), around=RequestLog) as server:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -51,6 +52,9 @@ class Answer:
         self.finished: Finished | None = None
         # Whether it has left the queue.
         self.begun = False
+        # When it was made, left the queue, wrote its first token; what its prompt had and how much it wrote so far.
+        self._times = [time.monotonic()] * 3
+        self._prompt_tokens = self._cached_tokens = self._written_tokens = 0
 
     def submit(self, **options: Any) -> None:
         """Submit the request with the options of engine.request.Request. Raises ApiError if it is refused."""
@@ -86,6 +90,7 @@ class Answer:
             except TimeoutError:
                 yield None
                 continue
+            self._note(event)
             self.begun = self.begun or not (isinstance(event, Progress) and event.queued)
             if self._shown is not None and isinstance(event, Piece):
                 self._written += event.tokens
@@ -103,6 +108,28 @@ class Answer:
                 if self._shown is not None:
                     _log.info("answer: %r", self._shown(self._written))
             yield event
+
+    def _note(self, event: Event) -> None:
+        """Keep what `so_far` tells."""
+        now = time.monotonic()
+        if isinstance(event, Piece):
+            if not self._written_tokens:
+                self._times[2] = now
+            self._written_tokens += len(event.tokens)
+        elif not self._written_tokens:
+            if not self.begun:
+                self._times[1] = now
+            self._times[2] = now
+            if isinstance(event, Progress):
+                self._prompt_tokens, self._cached_tokens = event.total, event.cached
+
+    def so_far(self) -> Finished:
+        """Return what there is to tell of it now, as if it ended here; times are those of this event loop."""
+        made, begun, first = self._times
+        return Finished(
+            "stop", self._prompt_tokens, self._cached_tokens, self._written_tokens, begun - made, first - begun,
+            time.monotonic() - first,
+        )  # fmt: skip
 
     def cancel(self) -> None:
         """Cancel the request and free its memory. Does nothing if it has ended."""

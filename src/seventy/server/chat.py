@@ -442,9 +442,9 @@ async def _stream(head: dict[str, Any], choices: list[Choice], body: ChatBody) -
 
     def chunk(choice: Choice, delta: dict[str, Any], reason: str | None = None) -> bytes:
         scores = {"content": choice.take_scores()} if body.logprobs else None
-        return event(
-            head | {"choices": [{"index": choice.index, "delta": delta, "logprobs": scores, "finish_reason": reason}]}
-        )
+        more = {"timings": timings(choice.answer.so_far())} if body.timings_per_token else {}
+        shown = {"index": choice.index, "delta": delta, "logprobs": scores, "finish_reason": reason}
+        return event(head | {"choices": [shown]} | more)
 
     async def of(choice: Choice) -> AsyncIterator[bytes]:
         # No content yet: an empty text would be the beginning of one.

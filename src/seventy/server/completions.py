@@ -132,7 +132,8 @@ async def _stream(
     async def of(text: _Text) -> AsyncIterator[bytes]:
         def chunk(piece: str, scores: Any = None, reason: str | None = None) -> bytes:
             choice = {"index": text.index, "text": piece, "logprobs": scores, "finish_reason": reason}
-            return event(head | {"choices": [choice]})
+            more = {"timings": timings(text.answer.so_far())} if body.timings_per_token else {}
+            return event(head | {"choices": [choice]} | more)
 
         if text.echo:
             yield chunk(text.echo)

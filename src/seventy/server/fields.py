@@ -63,7 +63,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "n_discard": "nothing of a prompt is ever dropped",
     "t_max_prompt_ms": "a prompt is read to its end",
     "min_keep": "at least one token is always kept",
-    "timings_per_token": "timings stand at the end of an answer",
     "dynatemp_exponent": "of no use without dynatemp_range, which is refused",
     "dry_base": "of no use without dry_multiplier, which is refused",
     "dry_allowed_length": "of no use without dry_multiplier, which is refused",

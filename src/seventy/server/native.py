@@ -175,6 +175,8 @@ async def _stream(backend: Backend, texts: list[_Text], body: NativeBody) -> Asy
                 yield KEEP_ALIVE
             elif isinstance(item, Piece) and (item.text or item.tokens):
                 said = {"index": text.index, "content": text.add(item), "tokens": list(item.tokens), "stop": False}
+                if body.timings_per_token:
+                    said["timings"] = timings(text.answer.so_far())
                 if item.scores and body.n_probs:
                     said["completion_probabilities"] = _probabilities(
                         item.scores, backend.llm.tokenizer, body.post_sampling_probs

@@ -95,6 +95,7 @@ class ResponsesBody(SamplingOptions):
     metadata: dict[str, Any] | None = None
     user: str | None = None
     return_progress: bool = False
+    timings_per_token: bool = False
     chat_template_kwargs: dict[str, Any] | None = None
 
     @field_validator("metadata")

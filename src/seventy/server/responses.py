@@ -148,7 +148,7 @@ def _usage(choice: Choice) -> dict[str, Any]:
 
 
 async def _events(
-    response: dict[str, Any], choice: Choice, items: _Items, progress: bool
+    response: dict[str, Any], choice: Choice, items: _Items, body: ResponsesBody
 ) -> AsyncIterator[dict[str, Any] | None]:
     """The answer as a stream tells it, None to keep the connection alive; `response` becomes whole meanwhile."""
     yield {"type": "response.created", "response": dict(response)}
@@ -157,9 +157,10 @@ async def _events(
         if part is None:
             yield None
         elif not isinstance(part, Progress):
+            more = {"timings": timings(choice.answer.so_far())} if body.timings_per_token else {}
             for event in items.push(part):
-                yield event
-        elif progress:
+                yield event | (more if event["type"].endswith(".delta") else {})
+        elif body.return_progress:
             yield {"type": "response.in_progress", "response": dict(response), "prompt_progress": progress_of(part)}
     cut = choice.finish_reason == "length"
     for event in items.close("incomplete" if cut else "completed"):
@@ -239,7 +240,7 @@ def router(pool: ModelPool) -> APIRouter:
         response = _head(body, backend, asked.chat)
         custom = frozenset(tool.name or "" for tool in body.tools or () if tool.type == "custom")
         items = _Items(custom, choice.take_scores)
-        events = kept(request, body, asked, response, _events(response, choice, items, body.return_progress))
+        events = kept(request, body, asked, response, _events(response, choice, items, body))
         if body.stream:
             return EventStream(_stream(response, events), [choice.answer], headers=asked.prepared.headers)
 

@@ -268,6 +268,7 @@ class SamplingBody(SamplingOptions):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Limit = Field(None, validation_alias=AliasChoices("max_tokens", "n_predict"))
     user: str | None = None
+    timings_per_token: bool = Field(False, description="Tell the times so far in each chunk of a stream.")
     response_format: ResponseFormat | None = None
     json_schema: dict[str, Any] | None = Field(None, description="The answer must be JSON that follows it.")
     regex: Regex | None = Field(None, description="The answer must match it.")
