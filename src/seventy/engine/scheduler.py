@@ -31,7 +31,7 @@ from seventy.engine.task import Statistics, Task, common_length, share
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.kernels.short_convolution import MAX_PENDING
-from seventy.machine.topology import yield_to_others
+from seventy.machine.topology import run_when_idle
 from seventy.text.grammar import Constraint, ConstraintError
 from seventy.text.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ _DAMAGED = (
 _HELD_SECONDS = 0.05
 # How much of the time may go to copies of idle pages for the disk while answers are written.
 _WRITING_SHARE = 0.01
-_MASKS = ThreadPoolExecutor(2, "seventy-mask", initializer=yield_to_others)
+_MASKS = ThreadPoolExecutor(2, "seventy-mask", initializer=run_when_idle)
 
 
 class Scheduler:

@@ -256,3 +256,13 @@ def yield_to_others() -> None:
         # Linux has a priority for each thread; elsewhere it would be that of the whole process.
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _YIELDING)
+
+
+def run_when_idle() -> None:
+    """Let the calling thread run only where no other wants to, for good; nothing where the system cannot.
+
+    Whoever wakes takes its CPU at once, and not after some milliseconds as from a thread that only has a low priority.
+    Not for work that holds Python's lock.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))

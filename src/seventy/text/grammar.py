@@ -64,21 +64,25 @@ class _Matcher:
         self._bits = np.zeros(-(-size // 32), np.int32)
 
     def copy(self) -> "_Matcher":
-        return _Matcher(self._matcher.deep_copy(), self._size, self.gone)
+        copy = _Matcher(self._matcher.deep_copy(), self._size, self.gone)
+        copy._seconds, copy._last, copy._prepared = self._seconds, self._last, self._prepared
+        copy._bits[:] = self._bits
+        return copy
 
     @property
     def slow(self) -> bool:
         return self._last > _SLOW_SECONDS
 
     def prepare(self) -> None:
+        if self._prepared:
+            return
         began = time.thread_time()
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._last, self._prepared = time.thread_time() - began, True
         self._seconds -= self._last
 
     def mask(self, logits: NDArray[np.float32]) -> None:
-        if not self._prepared:
-            self.prepare()
+        self.prepare()
         self._check()
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: len(logits)]
         logits[: len(allowed)][allowed == 0] = -np.inf
@@ -207,7 +211,8 @@ class Grammars:
             raise ConstraintError(f"{what} cannot be used: {_line(matcher.get_error())}")
         constraint = _Matcher(matcher, self._tokenizer.vocab_size, gone)
         try:
-            constraint.copy().check_beginning()
+            # Its answers begin with the mask that this makes.
+            constraint.check_beginning()
         except ConstraintError as error:
             raise ConstraintError(f"{what} cannot be used: {error}") from None
         return constraint
