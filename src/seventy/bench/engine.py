@@ -126,6 +126,8 @@ class Seventy:
         self._random = np.random.default_rng(seed)
         self._weight_bytes = 0
         self._experts: list[float] = []
+        # The first write to a state waits for the system, once in a process's life; a few passes would be half that.
+        model.cache.states.touch()
 
     def _tokens(self, n: int) -> list[int]:
         tokens: list[int] = self._random.integers(0, self.model.config.vocabulary, n).tolist()
