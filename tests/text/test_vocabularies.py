@@ -52,6 +52,23 @@ def test_ends(name: str) -> None:
         assert len(tokenizer.encode(text)) > 1
 
 
+@pytest.mark.parametrize(
+    "text, ids",
+    [
+        ("<|user|>\nHello<|end|>\n<|assistant|>\n", [32010, 15043, 32007, 32001]),
+        ("<|user|> \n\t Hello <|end|> \n", [32010, 15043, 29871, 32007]),
+        ("<s>\n a<|endoftext|> \n b", [1, 29871, 13, 263, 32000, 259, 13, 289]),
+        ("</s>\n c<|system|>\n\n", [2, 274, 32006]),
+    ],
+)
+def test_special_tokens_of_phi_3_take_the_white_space_after_them(text: str, ids: list[int]) -> None:
+    """These ids are llama.cpp's."""
+    with GGUF(reference_files.vocabulary("phi-3")) as model:
+        assert Tokenizer.from_metadata(model.metadata).encode(text, special=True) == ids
+        other = {**model.metadata, "general.name": "Other", "general.architecture": "llama"}
+        assert Tokenizer.from_metadata(other).encode("<|user|>\nHello", special=True) == [32010, 29871, 13, 10994]
+
+
 PEAK = """
 import sys
 from seventy.gguf.file import GGUF

@@ -26,6 +26,10 @@ class _Encoder(Protocol):
     def token_bytes(text: str) -> bytes: ...
 
 
+# What a token that strips takes from the text after it.
+_SPACES = " \t\n\v\f\r"
+
+
 class Tokenizer:
     """`encode` adds no special token: whether a beginning-of-text token belongs in front is `add_bos`, and whether the
     end-of-text token belongs behind a text that is to become a vector is `add_eos`.
@@ -48,6 +52,7 @@ class Tokenizer:
         # Found in the text even where special tokens are not parsed.
         hidden = CONTROL | UNKNOWN
         self._user_defined = [(text, token) for text, token in self._specials if not self._kinds[token] & hidden]
+        self._strips = vocabulary.strips
         self._shown = frozenset[int]()
 
     @classmethod
@@ -232,9 +237,8 @@ class Tokenizer:
         if not 0 <= token < self.vocab_size:
             raise SeventyError(f"token {token} is outside of the vocabulary of {self.vocab_size}; check the ids")
 
-    @staticmethod
-    def _parts(text: str, specials: list[tuple[str, int]]) -> list[str | int]:
-        """The text cut at special tokens, longest first; empty parts are left out."""
+    def _parts(self, text: str, specials: list[tuple[str, int]]) -> list[str | int]:
+        """Cut the text at special tokens, longest first; empty parts are left out."""
         parts: list[str | int] = [text] if text else []
         for special, token in specials:
             if special not in text:
@@ -249,6 +253,7 @@ class Tokenizer:
                     cut.append(first)
                 for other in others:
                     cut.append(token)
+                    other = other.lstrip(_SPACES) if token in self._strips else other
                     if other:
                         cut.append(other)
             parts = cut

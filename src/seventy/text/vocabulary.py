@@ -37,6 +37,7 @@ _FILL_IN_THE_MIDDLE = {
 }  # fmt: skip
 _FILL_ENDS = ("fim_pad", "fim_rep", "fim_sep")
 _ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
+_STRIPPING_NAMES, _NEVER_STRIP = ("phi-3", "phi3", "phi 3"), ("<unk>", "<s>", "<|endoftext|>")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -67,6 +68,8 @@ class Vocabulary:
         # Of fim_pre, fim_suf ...: those there are.
         self.fill_in_the_middle: dict[str, int] = {}
         self.end_ids = self._find_ends()
+        # Special tokens that take the white space after them.
+        self.strips = self._find_strips()
 
     def strings(self, key: str) -> list[str]:
         """Return the list of strings at `tokenizer.ggml.{key}`. Raises SeventyError if it is not one."""
@@ -141,6 +144,14 @@ class Vocabulary:
             ends.discard(self.ids["</s>"])
             self.kinds[self.ids["</s>"]] = NORMAL
         return frozenset(ends)
+
+    def _find_strips(self) -> frozenset[int]:
+        """Find what no file says: Phi-3's special tokens strip, but for those that its base model has, too."""
+        name, architecture = (str(self._metadata.get(f"general.{key}", "")).lower() for key in ("name", "architecture"))
+        named = any(part in name for part in _STRIPPING_NAMES)
+        if self._metadata.get("tokenizer.ggml.model") != "llama" or not (architecture == "phi3" or named):
+            return frozenset()
+        return frozenset(token for token in self.specials() if self.tokens[token] not in _NEVER_STRIP)
 
     def _make_control(self, names: tuple[str, ...]) -> int | None:
         """The first of these tokens there is, now a control token: in files it often is said to be text."""
