@@ -61,6 +61,7 @@ class Model:
 
     def size(self, quant: str) -> float:
         """File size in GB; from bits per weight where the catalogue has none."""
+        quant = self._beside_experts(quant)
         if quant in self.size_gb:
             return self.size_gb[quant]
         if quant not in BITS_PER_WEIGHT:
@@ -72,8 +73,13 @@ class Model:
             return self.size_gb[near]
         return self.size_gb[near] * BITS_PER_WEIGHT[quant] / BITS_PER_WEIGHT[near]
 
+    def _beside_experts(self, quant: str) -> str:
+        """The quant that tells files apart: experts of gpt-oss are MXFP4 in all, the rest Q8_0 in those called so."""
+        return "Q8_0" if self.arch == "gpt-oss" and quant == "MXFP4" else quant
+
     def read_per_token(self, quant: str) -> float:
         """Return the GB of weights read per token: without the embedding table, and of the active experts only."""
+        quant = self._beside_experts(quant)
         if quant in self.read_gb:
             return self.read_gb[quant]
         if self.read_gb:

@@ -45,15 +45,8 @@ class Wanted:
 
     @property
     def command(self) -> str | None:
-        """The command that downloads it, or None if it has no name.
-
-        Models trained in MXFP4 are offered in that, not in Q4_K_M.
-        """
-        if self.name is None:
-            return None
-        quant = self.load.quant
-        usual = names.ollama_quant(self.name) if quant == names.OLLAMA_QUANT else quant
-        return f"seventy pull {self.name.name}:{usual}"
+        """The command that downloads it, or None if it has no name."""
+        return None if self.name is None else f"seventy pull {self.name.name}:{self.load.quant}"
 
     def reason(self, machine: Machine | None = None) -> Reason | None:
         """Return why seventy cannot run it on the machine; None if it can, or only its size is known."""
@@ -84,8 +77,9 @@ def bare(params_b: float | None, active_params_b: float | None, weights_gb: floa
 def wanted(text: str, quant: str) -> Wanted:
     """Look up a model by a name as pull and run take it (hub/names.py); a quant in the name overrides `quant`.
 
-    For a repository missing from the catalogue, a file's header is fetched. Raises SeventyError for other unknown
-    names, AmbiguousName for a name of two models.
+    Models trained in MXFP4 (gpt-oss) are planned for in that, not in Q4_K_M. For a repository missing from the
+    catalogue, a file's header is fetched. Raises SeventyError for other unknown names, AmbiguousName for a name of two
+    models.
     """
     try:
         meaning = resolve(text)
@@ -113,7 +107,8 @@ def wanted(text: str, quant: str) -> Wanted:
         model = find_model(text)
         return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert))
     model = find_model(found.model)
-    load = catalogue_load(model.name, _quant_of(meaning, quant))
+    asked = _quant_of(meaning, quant)
+    load = catalogue_load(model.name, names.ollama_quant(found) if asked == names.OLLAMA_QUANT else asked)
     if found.model != found.title:
         load = replace(load, name=found.title)
     return Wanted(load, names.architecture(found), bool(model.n_expert), found)
