@@ -88,7 +88,7 @@ def test_what_runs_only_elsewhere_is_marked() -> None:
         ("llama-3.3-70b", "Llama-3.3-70B-Instruct", "Q4_K_M", "seventy pull llama-3.3-70b:Q4_K_M"),
         ("qwen3:8b-q8_0", "Qwen3-8B", "Q8_0", "seventy pull qwen3-8b:Q8_0"),
         ("qwq", "QwQ-32B", "Q4_K_M", "seventy pull qwq-32b:Q4_K_M"),
-        ("gpt-oss-120b", "gpt-oss-120b", "Q4_K_M", "seventy pull gpt-oss-120b:MXFP4"),
+        ("gpt-oss-120b", "gpt-oss-120b", "MXFP4", "seventy pull gpt-oss-120b:MXFP4"),
         ("gpt-oss:120b", "gpt-oss-120b", "MXFP4", "seventy pull gpt-oss-120b:MXFP4"),
         ("hf:unsloth/Qwen3-8B-GGUF:Q6_K", "Qwen3-8B", "Q6_K", "seventy pull qwen3-8b:Q6_K"),
         ("ms:x/Qwen3-8B-GGUF", "Qwen3-8B", "Q4_K_M", "seventy pull qwen3-8b:Q4_K_M"),
