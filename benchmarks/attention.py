@@ -17,7 +17,7 @@ from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import attention
 from seventy.kernels.pages import KINDS, PAGE, Layout
-from seventy.machine import together, topology
+from seventy.machine import pinned, topology
 from seventy.machine.memory import allocate
 from seventy.measure import rates
 
@@ -50,7 +50,7 @@ def rounds(library: Library, shape: tuple[int, int, int], kind: str, cpus: list[
     for i in range(PASSES):
         arguments[attention.ARGUMENTS.index("tables")] = tables[i % len(tables)].ctypes.data
         limit, counter = rates.read_now(library, rates.Area(cache, cpus)), np.zeros(8, np.int64)
-        found.append((limit, together.run(function, [together.Call(cpu, arguments, counter) for cpu in cpus])))
+        found.append((limit, pinned.run(function, [pinned.Call(cpu, arguments, counter) for cpu in cpus])))
     assert np.isfinite(out).all()
     return found
 

@@ -35,7 +35,7 @@ from seventy.bench.peers import LlamaCpp
 from seventy.engine.drafts import Drafter, Drafts
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.multi_token import BlockDrafter, MultiToken
-from seventy.engine.request import Failed, Finished, Piece, Request
+from seventy.engine.request import Failed, Finished, Request, TextDelta
 from seventy.engine.sampler import Sampling
 
 WORDS = (
@@ -76,7 +76,7 @@ def submit(llm: LLM, ids: Sequence[int], n: int, sampling: Sampling, user: str =
         tokens: list[int] = []
         while not isinstance(event := events.get(), Finished):
             assert not isinstance(event, Failed), event
-            if isinstance(event, Piece):
+            if isinstance(event, TextDelta):
                 tokens += event.tokens
         return tokens
 

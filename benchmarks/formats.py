@@ -18,7 +18,7 @@ from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import matmul
 from seventy.kernels.activations import KINDS
-from seventy.machine import together, topology
+from seventy.machine import pinned, topology
 from seventy.machine.memory import allocate
 from seventy.measure import rates
 
@@ -63,8 +63,8 @@ class Product:
         times = []
         for _ in range(passes):
             counter = np.zeros(16, np.int64)
-            calls = [together.Call(cpu, self._arguments, counter) for cpu in self._cpus]
-            times.append(together.run(self._function, calls))
+            calls = [pinned.Call(cpu, self._arguments, counter) for cpu in self._cpus]
+            times.append(pinned.run(self._function, calls))
         return times
 
 

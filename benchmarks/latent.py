@@ -16,7 +16,7 @@ from seventy.jit import isa
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import latent
 from seventy.kernels.pages import KINDS, PAGE, LatentLayout
-from seventy.machine import together, topology
+from seventy.machine import pinned, topology
 from seventy.machine.memory import allocate
 from seventy.measure import rates
 
@@ -46,7 +46,7 @@ def rounds(library: Library, heads: int, kind: str, cpus: list[int], positions: 
     for i in range(PASSES):
         arguments[latent.ARGUMENTS.index("tables")] = tables[i % len(tables)].ctypes.data
         peak, counter = rates.float_peak(library, cpus, 0.1), np.zeros(8, np.int64)
-        seconds = together.run(function, [together.Call(cpu, arguments, counter) for cpu in cpus])
+        seconds = pinned.run(function, [pinned.Call(cpu, arguments, counter) for cpu in cpus])
         found.append((operations / seconds / 1e9, peak))
     assert np.isfinite(out).all()
     return found

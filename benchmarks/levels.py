@@ -11,7 +11,7 @@ from pathlib import Path
 from seventy.engine.model import SUPPORT, Model
 from seventy.engine.trials import Trials
 from seventy.machine import topology
-from seventy.runtime.tuning import Way
+from seventy.runtime.tuning import ExecutionConfig
 
 ROUNDS = 15
 
@@ -27,7 +27,7 @@ def main(path: Path, levels: list[str]) -> None:
                 seconds: dict[str, list[float]] = {level: [] for level in levels}
                 for turn in range(ROUNDS + 1):
                     for level in levels:
-                        found = trials.seconds(Way.usual(level, model.threads), rows)
+                        found = trials.seconds(ExecutionConfig.usual(level, model.threads), rows)
                         if turn:
                             seconds[level].append(found)
                 for level in levels:

@@ -9,7 +9,7 @@ import pytest
 
 from seventy.bench.compare import side_by_side
 from seventy.bench.quants import Mixed, more_bits, quant_name, tensor_type
-from seventy.bench.run import Bench, Wish
+from seventy.bench.run import Bench, BenchOptions
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers, random_blocks
 from seventy.bench.table import markdown
 from seventy.catalog.models import all_models, find_model
@@ -203,7 +203,7 @@ def test_experts_run_and_are_counted() -> None:
 
 def test_a_card_of_a_mixture(profile: Profile) -> None:
     """It says how many experts a token uses and a pass read, and what that is in bytes."""
-    wish = Wish(prompts=(32,), depths=(0,), users=(3,), tokens=4, repeats=1)
+    wish = BenchOptions(prompts=(32,), depths=(0,), users=(3,), tokens=4, repeats=1)
     bench = Bench.load(Synthetic(small("qwen3moe", layers=2, **MIXTURE), "Q6_K"), wish, 2, None)
     card = bench.run(profile)
     bench.model.close()
@@ -310,7 +310,7 @@ def test_the_real_mix() -> None:
 
 
 def test_fewer_layers_are_extrapolated(profile: Profile) -> None:
-    wish = Wish(prompts=(16,), depths=(0,), users=(2,), tokens=4, repeats=2)
+    wish = BenchOptions(prompts=(16,), depths=(0,), users=(2,), tokens=4, repeats=2)
     bench = Bench.load(Synthetic(TINY, "Q4_K_M", choose_layers(TINY, "Q4_K_M", 2)), wish, 2, None)
     card = bench.run(profile)
     bench.model.close()

@@ -6,9 +6,9 @@ import pytest
 
 from seventy.catalog.book import PriceBook
 from seventy.catalog.inflation import UNCHANGED, Factor, factor
-from seventy.catalog.own import own_parts, own_prices
 from seventy.catalog.platforms import all_platforms
 from seventy.catalog.prices import Part, PriceRow, all_prices, months
+from seventy.catalog.user_files import own_parts, own_prices
 from seventy.errors import SeventyError
 
 

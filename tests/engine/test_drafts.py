@@ -10,7 +10,7 @@ import pytest
 from seventy import LLM, SeventyError
 from seventy.engine.drafts import Drafter, Drafts
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
-from seventy.engine.request import Piece
+from seventy.engine.request import TextDelta
 from seventy.engine.scheduler import Scheduler
 from seventy.gguf.file import GGUF
 from seventy.text.grammar import Grammars
@@ -195,8 +195,8 @@ def test_stops_ends_grammars_and_scores_are_those_without(loaded: LLM, scheduler
         off.close()
 
 
-def pieces(asked: Asked) -> list[Piece]:
-    return [event for event in asked.seen if isinstance(event, Piece)]
+def pieces(asked: Asked) -> list[TextDelta]:
+    return [event for event in asked.seen if isinstance(event, TextDelta)]
 
 
 def test_windows_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seventy import LLM
-from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
+from seventy.engine.request import Event, Failed, Finished, Progress, QueueFull, Request, TextDelta, TooLong
 from seventy.engine.sampler import Sampling
 from seventy.engine.scheduler import Scheduler
 from seventy.gguf.file import GGUF
@@ -33,7 +33,7 @@ class Asked:
     def next(self) -> Event:
         event = self.events.get(timeout=60)
         self.seen.append(event)
-        if isinstance(event, Piece):
+        if isinstance(event, TextDelta):
             self.tokens += event.tokens
         return event
 
@@ -342,7 +342,7 @@ def test_what_is_no_number_fails_its_own_request_and_enters_no_tree(tmp_path: Pa
         # Damaged in a row without logits, far before the end: the pages up to it are shared with nobody.
         bad = Asked(llm.scheduler, [7] * 10 + [200] + [7] * 400, 5)
         while not isinstance(event := bad.next(), Failed):
-            assert not isinstance(event, Piece)
+            assert not isinstance(event, TextDelta)
         assert "not a number" in event.message
         assert [each.end().written_tokens for each in good] == [30, 30]
         again = Asked(llm.scheduler, [7] * 10 + [200] + [7] * 400, 5)
@@ -355,7 +355,7 @@ def test_logprobs_and_bias(loaded: LLM, scheduler: Scheduler) -> None:
     ids = prompt(5, 30)
     asked = Asked(scheduler, ids, 4, top_logprobs=3)
     asked.end()
-    scores = [score for event in asked.seen if isinstance(event, Piece) for score in event.scores]
+    scores = [score for event in asked.seen if isinstance(event, TextDelta) for score in event.scores]
     assert [score.token for score in scores] == asked.tokens
     for score in scores:
         assert score.top[0] == (score.token, score.logprob)

@@ -17,8 +17,8 @@ ALL = pytest.mark.parametrize("format", formats().values(), ids=lambda f: f.name
 
 def product(
     isa: Isa, format: Format, x: np.ndarray, blocks: np.ndarray, rows: int, threads: int = 1, chunk: int = 1,
-    start: np.ndarray | None = None, bias: np.ndarray | None = None, homes: dict[str, int | np.ndarray] | None = None,
-    prompt_columns: int = 0,
+    start: np.ndarray | None = None, bias: np.ndarray | None = None,
+    thread_nodes: dict[str, int | np.ndarray] | None = None, prompt_columns: int = 0,
 ) -> np.ndarray:  # fmt: skip
     panels = -(-rows // PANEL)
     y = np.zeros((len(x), panels * PANEL), np.float32)
@@ -30,7 +30,7 @@ def product(
         rows=count(len(x)), panels=format.pack(blocks.reshape(rows, -1)), n_panels=panels,
         blocks=x.shape[1] // format.block, chunk=chunk, output=y, output_stride=y.strides[0], capacity=len(x) + 2,
         input=twins.activations(x, format.activation, len(x) + 2, isa),
-        accumulate=int(start is not None), prompt_columns=prompt_columns, **extra, **(homes or {}),
+        accumulate=int(start is not None), prompt_columns=prompt_columns, **extra, **(thread_nodes or {}),
     )  # fmt: skip
     return y[:, :rows]
 
@@ -167,5 +167,6 @@ def test_nodes_change_nothing(name: str) -> None:
         want = product(isa, format, x, blocks, 110, start=start)
         for nodes, threads in [(2, 1), (2, 4), (5, 3), (8, 2)]:
             # Accumulated: a panel computed twice would show.
-            homes = {"nodes": nodes, "homes": np.arange(threads) % nodes}
-            assert np.array_equal(product(isa, format, x, blocks, 110, threads, chunk, start, homes=homes), want)
+            thread_nodes = {"nodes": nodes, "thread_nodes": np.arange(threads) % nodes}
+            found = product(isa, format, x, blocks, 110, threads, chunk, start, thread_nodes=thread_nodes)
+            assert np.array_equal(found, want)

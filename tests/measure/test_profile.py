@@ -7,7 +7,7 @@ import pytest
 
 from seventy.jit.compiler import Library
 from seventy.jit.isa import supported
-from seventy.machine import others
+from seventy.machine import cpu_time
 from seventy.machine.memory import total_bytes
 from seventy.machine.smbios import Slot, Slots
 from seventy.measure import profile, rates
@@ -28,8 +28,6 @@ def here(**changes: object) -> Profile:
 
 def test_the_fewest_threads_that_reach_the_limit() -> None:
     assert (here().read_bandwidth_gbs, here().threads) == (31.0, 2)
-    assert here().int8_peak_gops == 1500.0
-    assert here(int8_gops={}).int8_peak_gops is None
 
 
 def test_saved_is_loaded() -> None:
@@ -103,14 +101,14 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_quick_says_that_others_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "read_local", lambda library, threads: rates.Samples(((1.0,),)))
     seconds = itertools.count(step=5)
-    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: float(next(seconds)))
+    monkeypatch.setattr(cpu_time, "cpu_seconds", lambda cpus: float(next(seconds)))
     assert profile.quick(Library(supported()[-1]), 1).disturbed
     kept = profile.load()
     assert kept and kept.disturbed
     # What was seen meanwhile stays the limit on a machine that is never quiet.
     assert profile.raise_limit(kept, 7.0)
     assert profile.quick(Library(supported()[-1]), 1).read_bandwidth_gbs == 7.0
-    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: 0.0)
+    monkeypatch.setattr(cpu_time, "cpu_seconds", lambda cpus: 0.0)
     assert not profile.quick(Library(supported()[-1]), 1).disturbed
 
 
@@ -118,7 +116,7 @@ def test_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "buffer_bytes", lambda machine: 32 << 20)
     read_samples = rates.read_samples
     monkeypatch.setattr(rates, "read_samples", lambda library, areas, seconds: read_samples(library, areas, 0))
-    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: 0.0)
+    monkeypatch.setattr(cpu_time, "cpu_seconds", lambda cpus: 0.0)
     library = Library(supported()[-1])
     measured = profile.quick(library, 1)
     assert profile.load() == measured

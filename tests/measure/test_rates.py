@@ -10,11 +10,11 @@ import pytest
 from seventy.jit.compiler import Library
 from seventy.jit.isa import Isa, supported
 from seventy.kernels import bandwidth, peak
-from seventy.machine import together, topology
-from seventy.machine.together import Call
+from seventy.machine import pinned, topology
+from seventy.machine.pinned import Call
 from seventy.machine.topology import pin_thread
 from seventy.measure import rates
-from seventy.measure.rates import walks
+from seventy.measure.rates import read_patterns
 from tests.support import trees
 
 # Seconds of a run, and the bytes its threads left in `sums`.
@@ -27,14 +27,14 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[str, ...], int], l
 
     def watch(arguments: tuple[str, ...], nbytes: int) -> list[Run]:
         runs: list[Run] = []
-        run = together.run
+        run = pinned.run
 
         def watched(function: int, calls: Sequence[Call]) -> float:
             seconds = run(function, calls)
             runs.append((seconds, ctypes.string_at(int(calls[0].arguments[arguments.index("sums")]), nbytes)))
             return seconds
 
-        monkeypatch.setattr(together, "run", watched)
+        monkeypatch.setattr(pinned, "run", watched)
         return runs
 
     return watch
@@ -65,7 +65,8 @@ def test_memory_is_read_as_fast_as_numpy_does(level: int) -> None:
     library, memory = Library(supported()[level]), np.ones(128 << 20, np.uint8)
     words, area = memory.view(np.uint64), rates.Area(memory, [0])
     ours, theirs = best_by_turns(
-        lambda: max(rates.read_once(library, walk, [area]) for walk in walks(library.isa.lanes)), words.max, len(memory)
+        lambda: max(rates.read_once(library, pattern, [area]) for pattern in read_patterns(library.isa.lanes)),
+        words.max, len(memory),
     )
     assert ours >= 0.9 * theirs
 
@@ -93,8 +94,8 @@ def test_each_byte_that_was_read_is_counted_once(
     # One area is read by one thread, the other by more of them than there are cores.
     areas = [rates.Area(memory[: 16 << 20], [0]), rates.Area(memory, [0] * threads)]
     for level in (supported()[0], supported()[-1]):
-        for walk in walks(level.lanes):
-            gbs = rates.read_once(Library(level), walk, areas)
+        for pattern in read_patterns(level.lanes):
+            gbs = rates.read_once(Library(level), pattern, areas)
             seconds, sums = runs.pop()
             nbytes = round(gbs * 1e9 * seconds)
             assert 0.9 * (48 << 20) <= nbytes <= 48 << 20
@@ -121,9 +122,9 @@ def test_each_product_is_counted_once(
 
 
 def test_the_best_of_passes_in_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = walks(supported()[0].lanes)
+    ways = read_patterns(supported()[0].lanes)
     given = iter([*range(1, len(ways) + 1), 50.0])
-    monkeypatch.setattr(rates, "read_once", lambda library, walk, areas: float(next(given, 7.0)))
+    monkeypatch.setattr(rates, "read_once", lambda library, pattern, areas: float(next(given, 7.0)))
     samples = rates.read_samples(Library(supported()[0]), [], seconds=-1)
     assert samples.passes == [[float(i + 1)] for i in range(len(ways))]
     assert (samples.best_gbs, samples.typical_gbs) == (len(ways), len(ways))
@@ -133,8 +134,8 @@ def test_the_best_of_passes_in_every_way(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_chunks_are_whole_steps() -> None:
     for lanes in (4, 8, 16):
-        for walk in walks(lanes):
-            assert walk.chunk_bytes % walk.pattern.step_bytes == 0
+        for pattern in read_patterns(lanes):
+            assert pattern.chunk_bytes % pattern.loads.step_bytes == 0
 
 
 def test_each_node_reads_its_own(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from seventy.plan.cost import Usage
 from seventy.plan.low_bits import endings, fit_json, fitting, loss_text, lower
 from seventy.plan.machine import Machine, machine_from_parts
 from seventy.plan.memory import parse_dimms
-from seventy.plan.rank import Wishes
+from seventy.plan.rank import Constraints
 from seventy.plan.roofline import predict
 from seventy.plan.shop import Plan, shop
 from seventy.plan.wanted import bare, catalogue_load, wanted
@@ -63,13 +63,13 @@ def test_seventys_low_bits_cost_what_was_measured() -> None:
     assert predict(slow, q2, engine="seventy").compute_ms < predict(slow, q2, engine="llama.cpp").compute_ms
 
 
-def plan(model: str, quant: str, wishes: Wishes) -> Plan:
+def plan(model: str, quant: str, wishes: Constraints) -> Plan:
     want, book, usage = wanted(model, quant), PriceBook("CN", "2026-11"), Usage(6, 0.6, 3)
     return shop(want.load, 4096, "llama.cpp", book, wishes, usage, "speed", lower=lower(want, "llama.cpp"))
 
 
 def test_a_budget_that_nothing_meets_is_met_by_the_largest_quant_that_does() -> None:
-    found = plan("llama-3.3-70b", "Q4_K_M", Wishes(budget=1500, place="home"))
+    found = plan("llama-3.3-70b", "Q4_K_M", Constraints(budget=1500, place="home"))
     assert not found.kept and found.lower is not None
     offer, load = found.lower
     assert offer.build.safe_price <= 1500 and not offer.breaks
@@ -78,9 +78,9 @@ def test_a_budget_that_nothing_meets_is_met_by_the_largest_quant_that_does() -> 
     # No larger one meets it.
     order = [each.quant for each in lower(wanted("llama-3.3-70b", "Q4_K_M"), "llama.cpp")]
     larger = order[order.index(load.quant) - 1]
-    assert not plan("llama-3.3-70b", larger, Wishes(budget=1500, place="home")).kept
+    assert not plan("llama-3.3-70b", larger, Constraints(budget=1500, place="home")).kept
     # The drive is one for this file, in a bill as if the quant had been asked for.
-    asked = plan("llama-3.3-70b", load.quant, Wishes(budget=1500, place="home"))
+    asked = plan("llama-3.3-70b", load.quant, Constraints(budget=1500, place="home"))
     assert asked.lower is None and (asked.ranked[0].build.name, asked.ranked[0].build.price) == (
         offer.build.name, offer.build.price)  # fmt: skip
     for lang, words in ("en", "with fewer bits"), ("zh", "减少位数"):
@@ -96,11 +96,11 @@ def test_a_budget_that_nothing_meets_is_met_by_the_largest_quant_that_does() -> 
 @pytest.mark.parametrize(
     ("model", "wishes"),
     [
-        ("deepseek-r1-0528", Wishes(budget=15000, place="home")),
-        ("llama-3.3-70b", Wishes(budget=8000, min_tok_s=2, place="home")),
+        ("deepseek-r1-0528", Constraints(budget=15000, place="home")),
+        ("llama-3.3-70b", Constraints(budget=8000, min_tok_s=2, place="home")),
     ],
 )
-def test_files_too_large_and_too_slow_are_tried_lower(model: str, wishes: Wishes) -> None:
+def test_files_too_large_and_too_slow_are_tried_lower(model: str, wishes: Constraints) -> None:
     found = plan(model, "Q8_0", wishes)
     assert not found.kept and found.lower is not None
     offer, load = found.lower
@@ -108,7 +108,7 @@ def test_files_too_large_and_too_slow_are_tried_lower(model: str, wishes: Wishes
 
 
 def test_what_no_quant_meets_is_not_offered() -> None:
-    found = plan("llama-3.3-70b", "Q4_K_M", Wishes(budget=300))
+    found = plan("llama-3.3-70b", "Q4_K_M", Constraints(budget=300))
     assert found.lower is None and plan_json(found, "en", 3)["lower_quant"] is None
 
 

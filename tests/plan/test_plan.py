@@ -15,7 +15,7 @@ from seventy.plan.advice import notes
 from seventy.plan.answers import plan_json
 from seventy.plan.builds import cpus_for, layouts
 from seventy.plan.cost import Usage
-from seventy.plan.rank import AIMS, Wishes
+from seventy.plan.rank import AIMS, Constraints
 from seventy.plan.shop import Plan, shop
 from seventy.plan.wanted import catalogue_load
 
@@ -24,24 +24,24 @@ USAGE = Usage(6.0, 0.55, 3.0)
 
 
 @cache
-def planned(wishes: Wishes, aim: str = "speed", model: str = "llama-3.3-70b", book: PriceBook = BOOK) -> Plan:
+def planned(wishes: Constraints, aim: str = "speed", model: str = "llama-3.3-70b", book: PriceBook = BOOK) -> Plan:
     return shop(catalogue_load(model, "Q4_K_M"), 4096, "llama.cpp", book, wishes, USAGE, aim)
 
 
 def test_quiet_at_home_for_2100_is_a_filled_workstation() -> None:
-    best = planned(Wishes(budget=2100, quiet=True, place="home")).ranked[0].build
+    best = planned(Constraints(budget=2100, quiet=True, place="home")).ranked[0].build
     assert best.platform.kind == "tower_workstation"
     assert best.channels == (4, 4) and best.price <= 2100
     assert best.prediction.decode.mid >= 1.0
 
 
 def test_a_rack_for_2100_is_a_server_with_its_channels_filled() -> None:
-    best = planned(Wishes(budget=2100, place="rack")).ranked[0].build
+    best = planned(Constraints(budget=2100, place="rack")).ranked[0].build
     assert best.platform.rack and best.channels[0] == best.channels[1]
 
 
 def test_every_limit_is_kept() -> None:
-    wishes = Wishes(budget=4000, max_watts=150, max_litres=10, min_tok_s=1.0, place="home")
+    wishes = Constraints(budget=4000, max_watts=150, max_litres=10, min_tok_s=1.0, place="home")
     found = planned(wishes)
     assert found.kept
     for offer in found.kept:
@@ -51,7 +51,7 @@ def test_every_limit_is_kept() -> None:
 
 @pytest.mark.parametrize("aim", AIMS)
 def test_aims_order_the_offers(aim: str) -> None:
-    ranked = planned(Wishes(), aim).ranked
+    ranked = planned(Constraints(), aim).ranked
     speeds = [offer.build.prediction.decode.mid for offer in ranked]
     if aim in ("speed", "sense", "budget"):
         # What makes sense stands first; of the same speed the cheaper one over the years.
@@ -67,7 +67,7 @@ def test_aims_order_the_offers(aim: str) -> None:
 
 
 def test_front_rises() -> None:
-    front = planned(Wishes()).front
+    front = planned(Constraints()).front
     assert len(front) > 5
     for cheaper, dearer in pairwise(front):
         assert cheaper.build.price < dearer.build.price
@@ -75,7 +75,7 @@ def test_front_rises() -> None:
 
 
 def test_impossible_wishes_get_the_nearest_and_what_gives() -> None:
-    found = planned(Wishes(budget=300, silent=True))
+    found = planned(Constraints(budget=300, silent=True))
     assert not found.kept and found.nearest
     first = found.nearest[0]
     assert first.build.platform.name == "HP Z440" and {key for key, _ in first.breaks} == {"x_budget", "x_noise"}
@@ -84,7 +84,7 @@ def test_impossible_wishes_get_the_nearest_and_what_gives() -> None:
 
 
 def test_one_stick_is_warned_about() -> None:
-    found = planned(Wishes(budget=1200, quiet=True))
+    found = planned(Constraints(budget=1200, quiet=True))
     one = next(o for o in found.kept if o.build.dimms.count == 1)
     warned = dict(notes(one, found.load, found.wishes, BOOK, "llama.cpp"))
     assert warned["n_channels"]["empty"] == 3
@@ -93,19 +93,19 @@ def test_one_stick_is_warned_about() -> None:
 
 
 def test_a_loud_box_and_an_old_price_are_warned_about() -> None:
-    found = planned(Wishes(budget=2600))
+    found = planned(Constraints(budget=2600))
     offer = next(o for o in found.kept if o.build.platform.rack and o.build.oldest_months)
     warned = dict(notes(offer, found.load, found.wishes, BOOK, "llama.cpp"))
     assert "n_loud" in warned and any(part.carried for part in offer.build.parts)
     now = PriceBook("CN", "2026-11")
-    late = planned(Wishes(budget=4000), book=now)
+    late = planned(Constraints(budget=4000), book=now)
     warned = dict(notes(late.ranked[0], late.load, late.wishes, now, "llama.cpp"))
     assert warned["n_stale"]["months"] == 21 and "n_range" in warned
 
 
 def test_a_bill_with_old_prices_has_no_new_month_for_a_title() -> None:
     now = PriceBook("CN", "2026-11")
-    found = planned(Wishes(budget=4000), book=now)
+    found = planned(Constraints(budget=4000), book=now)
     best = found.ranked[0].build
     first = show.text(found, "en", 3)
     assert best.oldest_months and "as of 2026-11" not in first and "of 2025-02 to" in first.splitlines()[0]
@@ -114,7 +114,7 @@ def test_a_bill_with_old_prices_has_no_new_month_for_a_title() -> None:
 
 
 def test_electricity_of_the_articles_machines() -> None:
-    found = planned(Wishes())
+    found = planned(Constraints())
     z440 = next(o for o in found.kept if o.build.platform.name == "HP Z440")
     assert 1.3 <= z440.cost.kwh_per_day <= 1.8
     servers = [o for o in found.kept if o.build.platform.rack and o.build.sockets == 2]
@@ -124,14 +124,14 @@ def test_electricity_of_the_articles_machines() -> None:
 
 def test_ram_factor_multiplies_memory_only() -> None:
     dear = PriceBook("CN", "2025-02", ram_factor=4, infer=False)
-    now = next(o for o in planned(Wishes()).kept if o.build.name == "HP Z440 · Xeon E5-2680 v4 · 4x64@2400").build
-    then = next(o for o in planned(Wishes(), book=dear).kept if o.build.name == now.name).build
+    now = next(o for o in planned(Constraints()).kept if o.build.name == "HP Z440 · Xeon E5-2680 v4 · 4x64@2400").build
+    then = next(o for o in planned(Constraints(), book=dear).kept if o.build.name == now.name).build
     assert then.price - now.price == pytest.approx(3 * 4 * 275)
 
 
 def test_whole_enumeration_is_quick_and_says_how_many() -> None:
     began = time.perf_counter()
-    found = planned(Wishes(max_watts=1e6))
+    found = planned(Constraints(max_watts=1e6))
     assert found.census.looked_at > 3_000
     assert time.perf_counter() - began < 20, "one second on an idle desk; generous for a loaded one"
 
@@ -155,7 +155,7 @@ def test_stale_snapshot_stands_in_the_headline() -> None:
 
 
 def test_json_names_sources_and_dates() -> None:
-    answer = plan_json(planned(Wishes(budget=2100, quiet=True)), "en", 3)
+    answer = plan_json(planned(Constraints(budget=2100, quiet=True)), "en", 3)
     builds = answer["builds"]
     assert isinstance(builds, list) and builds
     for part in builds[0]["parts"]:

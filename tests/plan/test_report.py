@@ -7,7 +7,7 @@ import pytest
 from seventy.catalog.book import PriceBook
 from seventy.plan import report
 from seventy.plan.cost import Usage
-from seventy.plan.rank import Wishes, unique
+from seventy.plan.rank import Constraints, unique
 from seventy.plan.report import steps
 from seventy.plan.shop import Plan, shop
 from seventy.plan.wanted import catalogue_load
@@ -15,8 +15,8 @@ from seventy.plan.wanted import catalogue_load
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"), Wishes(budget=6000),
-                Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
+    return shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"),
+                Constraints(budget=6000), Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
 
 
 @pytest.mark.parametrize("lang, word", [("en", "Speed over price"), ("zh", "速度与价格")])
@@ -48,8 +48,8 @@ def test_the_best_begins_with_price_and_speed_and_sums_its_bill(plan: Plan) -> N
 
 
 def test_nearest_is_reported_where_nothing_fits() -> None:
-    found = shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"), Wishes(budget=300),
-                 Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
+    found = shop(catalogue_load("70b", "Q4_K_M"), 4096, "llama.cpp", PriceBook("CN", "2025-02"),
+                 Constraints(budget=300), Usage(6.0, 0.55, 3.0), "speed")  # fmt: skip
     page = report.html(found, "en")
     assert "Nothing meets all of this" in page
     assert (found.instead is None) == ("Within the same limits" not in page)

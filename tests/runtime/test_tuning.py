@@ -12,10 +12,10 @@ from seventy import LLM
 from seventy.engine.model import Model
 from seventy.jit import isa
 from seventy.kernels import matmul
-from seventy.machine import others, topology
+from seventy.machine import cpu_time, topology
 from seventy.machine.topology import Cache, Core, Node, Topology, allowed_cpus
 from seventy.runtime import tuning
-from seventy.runtime.tuning import Candidates, Trial, Tuning, Way, tune
+from seventy.runtime.tuning import Candidates, ExecutionConfig, Trial, Tuning, tune
 
 WIDE = isa.LEVELS["avx512"]
 NARROW = isa.LEVELS["avx512-256"]
@@ -55,13 +55,13 @@ def test_candidates(where: Topology, prefill: tuple[int, ...], decode: tuple[int
 class Machine:
     """Steps take what `seconds` says, times noise of up to `noise`; time passes only in them."""
 
-    def __init__(self, seconds: Callable[[Way, int], float], noise: float = 0.0) -> None:
+    def __init__(self, seconds: Callable[[ExecutionConfig, int], float], noise: float = 0.0) -> None:
         self.seconds, self.noise = seconds, noise
         self.random = random.Random(5)
         self.now = 0.0
-        self.steps: list[tuple[Way, int]] = []
+        self.steps: list[tuple[ExecutionConfig, int]] = []
 
-    def step(self, way: Way, rows: int) -> float:
+    def step(self, way: ExecutionConfig, rows: int) -> float:
         self.steps.append((way, rows))
         taken = self.seconds(way, rows) * self.random.uniform(1, 1 + self.noise)
         self.now += taken
@@ -74,7 +74,7 @@ class Machine:
 EIGHT = Candidates(("avx512", "avx512-256"), (8, 16), (8, 16, 4, 2))
 
 
-def saturated(way: Way, rows: int) -> float:
+def saturated(way: ExecutionConfig, rows: int) -> float:
     """One row: memory is read at its best by four threads, and others disturb them. Prompts: hyper-threads help."""
     if rows == 1:
         return 0.010 * max(4 / way.threads, 1.0) * (1.05 if way.threads > 4 else 1.0)
@@ -119,7 +119,7 @@ def test_noise_is_hardly_ever_taken_for_speed() -> None:
     [(1.2, 1.0, "avx512-256"), (1.0, 1.1, "avx512-256"), (1.2, 0.9, "avx512"), (1.02, 1.02, "avx512")],
 )
 def test_one_width_for_both_and_only_where_neither_loses(prefill: float, decode: float, chosen: str) -> None:
-    def seconds(way: Way, rows: int) -> float:
+    def seconds(way: ExecutionConfig, rows: int) -> float:
         return 0.01 / ((decode if rows == 1 else prefill) if way.isa == "avx512-256" else 1.0)
 
     assert Machine(seconds).tune(EIGHT).isa == chosen
@@ -127,7 +127,7 @@ def test_one_width_for_both_and_only_where_neither_loses(prefill: float, decode:
 
 @pytest.mark.parametrize(("isa", "gain", "chosen"), [("avx2", 1.1, 4096), ("avx512", 1.1, 1024), ("avx2", 1.02, 1024)])
 def test_tiles_that_are_clearly_faster_are_chosen(isa: str, gain: float, chosen: int) -> None:
-    def seconds(way: Way, rows: int) -> float:
+    def seconds(way: ExecutionConfig, rows: int) -> float:
         return 0.01 / (gain if way.prompt_columns == (4096 if isa == "avx2" else 1024) else 1.0)
 
     desk = Machine(seconds, noise=0.01)
@@ -145,7 +145,7 @@ def test_slow_steps_are_repeated_no_more_than_needed() -> None:
 
 
 def tuned(**changes: object) -> Tuning:
-    trial = Trial(1, Way("avx512", 4, 0), 1.5, 1.1, 1.05)
+    trial = Trial(1, ExecutionConfig("avx512", 4, 0), 1.5, 1.1, 1.05)
     values = {"isa": "avx512", "prefill_threads": 8, "decode_threads": 4, "prompt_columns": 0, "trials": (trial,)}
     return Tuning(**{"version": tuning.VERSION, "date": "2026-11-24", **values, **changes})
 
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_ignored(damage: Callable[[str], str], tmp_path: Path)
 
 def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    both = [tuned(), tuned(decode_threads=2, trials=(Trial(1, Way("avx512", 2, 0), 1.0, 1.2, 1.1),) * 50)]
+    both = [tuned(), tuned(decode_threads=2, trials=(Trial(1, ExecutionConfig("avx512", 2, 0), 1.0, 1.2, 1.1),) * 50)]
     tuning.save(path, both[0])
     writers = [threading.Thread(target=lambda t=t: [tuning.save(path, t) for _ in range(100)]) for t in both]
     for writer in writers:
@@ -227,7 +227,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = Topology(cores, (Node(0, 0),), (), allowed_cpus())
     monkeypatch.setattr(topology, "read", lambda: found)
     monkeypatch.setattr(tuning, "folder", lambda: tmp_path / "tuning")
-    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: 0.0)
+    monkeypatch.setattr(cpu_time, "cpu_seconds", lambda cpus: 0.0)
     monkeypatch.delenv("SEVENTY_ISA", raising=False)
     return tmp_path / "tuning"
 
@@ -299,7 +299,7 @@ def test_a_damaged_file_is_written_anew(tiny: Path, here: Path, monkeypatch: pyt
 
 def test_while_others_work_nothing_is_chosen(tiny: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used = itertools.count(step=100)
-    monkeypatch.setattr(others, "cpu_seconds", lambda cpus: float(next(used)))
+    monkeypatch.setattr(cpu_time, "cpu_seconds", lambda cpus: float(next(used)))
     with Model(tiny, context=64, tune=True) as model:
         assert model.tuning is None and model.disturbing_cpus > 1
         assert (model.isa, model.threads) == (isa.select(), 2)

@@ -23,11 +23,11 @@ def test_what_the_system_cannot_do_is_a_sentence(random_model: Running, error: E
         raise error
 
     with pytest.raises(ApiError, match=said) as found:
-        asyncio.run(random_model.backend.apart(fail))
+        asyncio.run(random_model.backend.run_in_thread(fail))
     assert found.value.status == 503
 
     def mistaken() -> None:
         raise RuntimeError("a mistake of ours")
 
     with pytest.raises(RuntimeError, match="a mistake of ours"):
-        asyncio.run(random_model.backend.apart(mistaken))
+        asyncio.run(random_model.backend.run_in_thread(mistaken))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seventy.bench.card import Card
-from seventy.bench.run import Bench, Wish
+from seventy.bench.run import Bench, BenchOptions
 from seventy.measure.profile import Bandwidth, Profile, describe
 
 # What the fake below prints is the JSON in tools/llama-bench/README.md of ggml-org/llama.cpp, shortened.
@@ -43,7 +43,7 @@ def profile() -> Profile:
 
 @pytest.fixture(scope="session")
 def card(tiny: Path, profile: Profile, llama_bench: Path) -> Card:
-    wish = Wish(prompts=(32,), depths=(0, 40), users=(2, 3), tokens=8, repeats=3, watts=50.0, cny_per_kwh=0.6)
+    wish = BenchOptions(prompts=(32,), depths=(0, 40), users=(2, 3), tokens=8, repeats=3, watts=50.0, cny_per_kwh=0.6)
     bench = Bench.load(tiny, wish, 2, None)
     try:
         return bench.run(profile, against=str(llama_bench))

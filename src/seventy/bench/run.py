@@ -28,7 +28,7 @@ _KV = "f16"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class BenchOptions:
     """The user's choices; empty fields are chosen automatically."""
 
     prompts: Sequence[int] = ()
@@ -68,7 +68,7 @@ class Bench:
     """A loaded model and what it took to load it."""
 
     model: Model
-    wish: Wish
+    wish: BenchOptions
     tasks: list[Task]
     synthetic: Synthetic | None
     path: Path | None
@@ -79,7 +79,7 @@ class Bench:
     def load(
         cls,
         source: Path | Synthetic,
-        wish: Wish,
+        wish: BenchOptions,
         threads: int | None,
         isa: str | None,
         progress: Progress | None = None,

@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.cache.spec import CacheSpec, Kept, Paged, Shared
+from seventy.cache.spec import CacheSpec, HiddenStates, Paged, Shared
 from seventy.errors import SeventyError
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
 from seventy.machine.memory import allocate
@@ -32,7 +32,7 @@ class Pages:
         self.paged = paged(specs)
         self.window = max((spec.window for spec in self.paged.values() if spec.window), default=None)
         self.n_slots = n_pages if n_slots is None or self.window is None else n_slots
-        kept = {layer: spec for layer, spec in enumerate(specs) if isinstance(spec, Kept)}
+        kept = {layer: spec for layer, spec in enumerate(specs) if isinstance(spec, HiddenStates)}
         # The layer whose pages hold what the model made of each position; None where nothing reads that.
         self.kept = next(iter(kept), None)
         sizes = {layer: self.pages_of(layer) * spec.page_bytes(kind) for layer, spec in self.paged.items()}

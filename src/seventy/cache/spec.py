@@ -41,7 +41,7 @@ class Paged:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class HiddenStates:
     """The model's final hidden state at each position, `columns` numbers as f16 (kernels/hidden.py), in pages.
 
     A step writes them; a block of multi-token prediction reads them.
@@ -84,4 +84,4 @@ class Shared:
     layer: int
 
 
-CacheSpec = Paged | Kept | Recurrent | Shared
+CacheSpec = Paged | HiddenStates | Recurrent | Shared

@@ -11,7 +11,7 @@ from seventy.bench import peers, plot
 from seventy.bench.card import Card
 from seventy.bench.engine import WHOLE_PROBE_CACHES
 from seventy.bench.quants import quant_name
-from seventy.bench.run import Bench, Wish, needed
+from seventy.bench.run import Bench, BenchOptions, needed
 from seventy.bench.share import paragraph
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers
 from seventy.bench.table import table
@@ -58,7 +58,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="The result card on stdout.")] = False,
 ) -> None:
     """Time a model here: prompts, answers, several users at once, each beside the machine's limit."""
-    wish = Wish(prefill or (), decode_at or (), users or (), tokens, repeats, watts, tariff)
+    wish = BenchOptions(prefill or (), decode_at or (), users or (), tokens, repeats, watts, tariff)
     if plot_file:
         plot.check(plot_file)
     if refused := _refused(model, synthetic, quant, layers, against, threads, draft, tune):
@@ -145,7 +145,7 @@ def _drafts(path: Path, draft: str, threads: int | None, isa: str | None, repeat
         yield from map(str, measure(llm, _DRAFT_TOKENS, repeats))
 
 
-def _synthetic(name: str, quant: str, layers: int | None, wish: Wish) -> Synthetic:
+def _synthetic(name: str, quant: str, layers: int | None, wish: BenchOptions) -> Synthetic:
     shape, quant = find_shape(name), quant_name(quant)
     context = max(needed(task) for task in wish.tasks(shape.context))
     with ledger() as memory:

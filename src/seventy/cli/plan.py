@@ -61,10 +61,10 @@ def plan(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Say what to buy: whole machines ranked by predicted tokens per second."""
-    from seventy.catalog.own import own_parts
+    from seventy.catalog.user_files import own_parts
     from seventy.plan import answers, low_bits, report, wanted
     from seventy.plan.cost import Usage
-    from seventy.plan.rank import Wishes
+    from seventy.plan.rank import Constraints
     from seventy.plan.shop import shop
     from seventy.plan.words import language
 
@@ -88,7 +88,7 @@ def plan(
         return
     _check_choices(best, place)
     usage = Usage(hours_per_day, _tariff(question.book) if tariff is None else tariff, years)
-    wishes = Wishes(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
+    wishes = Constraints(budget, quiet, silent, max_watts, max_litres, target_tok_s or min_tok_s, place)
     aim = "price" if target_tok_s is not None else best or ("budget" if budget is not None else "sense")
     own_cpus, own_platforms = own_parts(parts) if parts is not None else ([], [])
     found = shop(want.load, context, engine, question.book, wishes, usage, aim, own_drive, own_cpus, own_platforms,
@@ -182,7 +182,7 @@ def _book(currency: str | None, region: str | None, date: str | None, ram_factor
           ) -> "PriceBook":  # fmt: skip
     """The prices to plan with; a currency chooses its region, and the two must agree."""
     from seventy.catalog.book import REGIONS, PriceBook
-    from seventy.catalog.own import own_prices
+    from seventy.catalog.user_files import own_prices
 
     if currency is not None and currency.upper() not in REGION_OF and prices is None:
         known = ", ".join(REGION_OF)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from seventy import models
 from seventy.cache.pages import paged, shared_by
-from seventy.cache.spec import CacheSpec, Kept, Paged, Recurrent
+from seventy.cache.spec import CacheSpec, HiddenStates, Paged, Recurrent
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.gguf.joined import Joined
@@ -40,7 +40,7 @@ def footprint(source: Source, config: Config, specs: Sequence[CacheSpec], kv: st
         weights=_weights(source, config),
         position_bytes=position_bytes(pages, windows=False),
         draft_bytes=position_bytes(blocks, windows=False)
-        + sum(spec.position_bytes() for spec in specs if isinstance(spec, Kept)),
+        + sum(spec.position_bytes() for spec in specs if isinstance(spec, HiddenStates)),
         columns=_columns(config),
         vocabulary=config.vocabulary,
         context=config.context,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy.engine.request import Piece, Request, Score
+from seventy.engine.request import Logprob, Request, TextDelta
 from seventy.engine.sampler import NO_NUMBERS, Sampler, TopK
 from seventy.errors import SeventyError
 from seventy.text.stops import StopStrings
@@ -44,7 +44,7 @@ class Generation:
         """The number of tokens it may still write."""
         return self._limit - self.written
 
-    def write(self, logits: NDArray[np.float32]) -> Piece:
+    def write(self, logits: NDArray[np.float32]) -> TextDelta:
         """Choose the next token; return what is new of the text.
 
         `logits`, f32 [vocabulary], are changed by penalties, bias and grammar.
@@ -68,13 +68,13 @@ class Generation:
         self.written += 1
         if token in self._end_ids and not request.ignore_eos:
             self.end_token = token
-            return Piece(self._end("stop"), (), ())
+            return TextDelta(self._end("stop"), (), ())
         text, stopped = self._stops.push(self._decoder.push(token))
         if stopped:
             self.reason = "stop"
         elif self.written >= self._limit:
             text += self._end("length", self._limited_by)
-        return Piece(text, (token,), () if score is None else (score(token),))
+        return TextDelta(text, (token,), () if score is None else (score(token),))
 
     def chooser(self) -> Callable[[NDArray[np.float32]], int]:
         """Return what chooses tokens from another model's logits, one after the other, as the next ones of this text
@@ -96,9 +96,9 @@ class Generation:
         values, _ = self._top_k(logits, 1)
         return 1 / self._top_k.mass(logits, float(values[0])) if len(values) else 0.0
 
-    def cut(self, cut_by: str) -> Piece:
+    def cut(self, cut_by: str) -> TextDelta:
         """End the text here for want of something; return what was held back of it."""
-        return Piece(self._end("length", cut_by), (), ())
+        return TextDelta(self._end("length", cut_by), (), ())
 
     def _end(self, reason: str, cut_by: str = "") -> str:
         """Return the rest of the text: the stop strings' part of it may end it in another way."""
@@ -106,13 +106,13 @@ class Generation:
         self.reason, self.cut_by = ("stop", "") if stopped else (reason, cut_by)
         return text if stopped else text + self._stops.flush()
 
-    def _sampled(self, logits: NDArray[np.float32], token: int, n_top: int) -> Callable[[int], Score]:
+    def _sampled(self, logits: NDArray[np.float32], token: int, n_top: int) -> Callable[[int], Logprob]:
         """Log probabilities as the token was drawn with."""
         own, likeliest = self._sampler.probabilities(logits, token, n_top)
-        score = Score(token, math.log(own), tuple((one, math.log(value)) for one, value in likeliest))
+        score = Logprob(token, math.log(own), tuple((one, math.log(value)) for one, value in likeliest))
         return lambda _: score
 
-    def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Score]:
+    def _score(self, logits: NDArray[np.float32], n_top: int) -> Callable[[int], Logprob]:
         """Log probabilities as the model gave them, ready for the token that will be chosen."""
         values, ids = self._top_k(logits, max(1, n_top))
         if not len(values):
@@ -122,4 +122,4 @@ class Generation:
         top = tuple((int(i), float(v) - total) for i, v in zip(ids[:n_top], values[:n_top], strict=True))
         changes = self.request.logit_bias or self.request.constraint is not None or self._sampler.penalizes
         raw = logits.copy() if changes else logits
-        return lambda token: Score(token, float(raw[token]) - total, top)
+        return lambda token: Logprob(token, float(raw[token]) - total, top)

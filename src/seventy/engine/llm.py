@@ -20,7 +20,7 @@ from seventy.engine.drafts import Drafts
 from seventy.engine.model import Model, Progress
 from seventy.engine.multi_token import MultiToken
 from seventy.engine.ranking import Ranking
-from seventy.engine.request import Event, Failed, Finished, Logits, Piece, Request, TooLong
+from seventy.engine.request import Event, Failed, Finished, Logits, Request, TextDelta, TooLong
 from seventy.engine.request import Progress as PromptProgress
 from seventy.engine.sampler import Sampling, TopK
 from seventy.engine.scheduler import Scheduler
@@ -333,7 +333,7 @@ class LLM:
             for event in self._events(request, events):
                 if isinstance(event, PromptProgress) and progress:
                     progress("reading the prompt", event.done - event.cached, event.total - event.cached)
-                elif isinstance(event, Piece):
+                elif isinstance(event, TextDelta):
                     written += event.tokens
                     if event.text:
                         text.append(event.text)

@@ -39,7 +39,7 @@ from seventy.jit.isa import Isa
 from seventy.kernels import matmul
 from seventy.kernels.abi import NODES
 from seventy.kernels.pages import PAGE
-from seventy.machine import others, topology
+from seventy.machine import cpu_time, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
 from seventy.models import gemma4_assistant
@@ -288,10 +288,10 @@ class Model:
         nodes = machine.node_cpus()
         # One node, or more than have counters: no thread is kept from anything.
         weights = Weights(tensors, nodes if 1 < len(nodes) <= NODES else ((),), self.config.runs)
-        homes = [next(i for i, on_node in enumerate(nodes) if cpu in on_node) for cpu in cpus]
+        thread_nodes = [next(i for i, on_node in enumerate(nodes) if cpu in on_node) for cpu in cpus]
         self.program = Program(
             weights, self.cache.memory, states, self.context, self.max_rows, MAX_OUTPUTS, self.config.epsilon,
-            self.threads, homes,
+            self.threads, thread_nodes,
         )  # fmt: skip
         architecture.build(self.program, self.config, weights)
         self.program.finish()
@@ -346,13 +346,13 @@ class Model:
         if progress:
             progress("trying threads, vector width and tiles", 0, 1)
         places, cache_bytes = machine.cpus_for(candidates.most_threads), machine.last_level_cache_bytes
-        start, before = time.perf_counter(), others.cpu_seconds(places)
+        start, before = time.perf_counter(), cpu_time.cpu_seconds(places)
         with Trials(
             self.program, self.new_sequence(), self.config.vocabulary, self.library, SUPPORT, places, cache_bytes
         ) as trials:
             chosen = tuning.tune(candidates, trials.seconds)
         self.tuning_seconds = time.perf_counter() - start
-        used = (others.cpu_seconds(places) - before) / self.tuning_seconds
+        used = (cpu_time.cpu_seconds(places) - before) / self.tuning_seconds
         if progress:
             progress("trying threads, vector width and tiles", 1, 1)
         if used > tuning.MOST_DISTURBING_CPUS:

@@ -29,7 +29,7 @@ class TooLong(SeventyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Logprob:
     """A written token, its log probability, and the likeliest in its place: before penalties and limits, or those that
     tokens are drawn with (Request.sampled_probs)."""
 
@@ -53,12 +53,12 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextDelta:
     """Text to be shown, and the tokens written since the last piece, whose text may come later."""
 
     text: str
     tokens: tuple[int, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[Logprob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Logits:
     rows: NDArray[np.float32]
 
 
-Event = Progress | Piece | Embedded | Logits | Finished | Failed
+Event = Progress | TextDelta | Embedded | Logits | Finished | Failed
 
 
 @dataclass(slots=True, eq=False)

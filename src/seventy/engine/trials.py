@@ -12,7 +12,7 @@ from seventy.graph.program import Program
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import select
 from seventy.runtime import runtime
-from seventy.runtime.tuning import Way
+from seventy.runtime.tuning import ExecutionConfig
 
 # One row reads more than any cache holds; so many of a prompt's rows read what takes a slow CPU some tenths of a
 # second, and more rows less.
@@ -44,7 +44,7 @@ class Trials:
         self._linked = {library.isa.name: program.link(library)}
         self._executor = runtime.shared.executor(library, cpus)
 
-    def seconds(self, way: Way, rows: int) -> float:
+    def seconds(self, way: ExecutionConfig, rows: int) -> float:
         """Measure the seconds of one step of `rows` rows, or of as many as the sequence has room for."""
         if way.isa not in self._linked:
             library = self.libraries[way.isa] = runtime.shared.library(select(way.isa))

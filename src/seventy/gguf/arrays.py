@@ -56,10 +56,6 @@ class GGUFArray:
     def __repr__(self) -> str:
         return f"<{self._count} x GGUF type {self.type}>"
 
-    @property
-    def is_strings(self) -> bool:
-        return self._offsets is not None
-
     def strings(self) -> list[str]:
         """Return all strings; bytes that are not UTF-8 become U+FFFD. Raises TypeError if they are numbers."""
         if self._offsets is None:

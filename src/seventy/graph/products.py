@@ -340,7 +340,7 @@ class Products(Operations):
             bias=0 if bias is None else bias.ctypes.data,
             accumulate=int(add),
             nodes=len(self.weights.nodes),
-            homes=self._thread_nodes.ctypes.data,
+            thread_nodes=self._thread_nodes.ctypes.data,
             weight_bytes=matrix.nbytes,
         )
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
-from seventy.jit.build import Function, Operand, Value
+from seventy.jit.build import Function, Value
 from seventy.jit.types import Type, f16, f32, i8, i16, i32, u8, u16, u32
 
 
@@ -270,10 +270,6 @@ def _fold(v: Value, combine: Callable[[Value, Value], Value]) -> Value:
         half = v.type.lanes // 2
         v = combine(v.shuffle(range(half)), v.shuffle(range(half, 2 * half)))
     return v.lane(0)
-
-
-def clamp(x: Value, low: Operand, high: Operand) -> Value:
-    return x.maximum(low).minimum(high)
 
 
 def transposed(rows: Sequence[Value]) -> list[Value]:

@@ -36,7 +36,6 @@ class Type:
 
 
 i8, i16, i32, i64 = (Type("i", bits) for bits in (8, 16, 32, 64))
-u8, u16, u32, u64 = (Type("u", bits) for bits in (8, 16, 32, 64))
-f16, f32, f64 = (Type("f", bits) for bits in (16, 32, 64))
-boolean = Type("u", 1)
+u8, u16, u32 = (Type("u", bits) for bits in (8, 16, 32))
+f16, f32 = (Type("f", bits) for bits in (16, 32))
 pointer = Type("p", 64)

@@ -40,17 +40,19 @@ class Kernel:
             yield item
 
     @contextlib.contextmanager
-    def claim_by_node(self, items: Value, chunk: Value, nodes: Value, homes: Value) -> Iterator[tuple[Value, Value]]:
+    def claim_by_node(
+        self, items: Value, chunk: Value, nodes: Value, thread_nodes: Value
+    ) -> Iterator[tuple[Value, Value]]:
         """Run the body for stretches of `chunk` items, each on one thread; yield the stretch's first item and its
         node's end.
 
         Node i of `nodes` (at most NODES; 0 counts as 1) owns the items from items * i / nodes on. A thread takes what
-        its own node, homes[thread], owns, then helps the others.
+        its own node, thread_nodes[thread], owns, then helps the others.
         """
         f = self.f
         count, home = nodes.maximum(1), f.variable(i64, 0)
         with f.when(count > 1):
-            home.set(f.load(i64, homes, self.thread * 8))
+            home.set(f.load(i64, thread_nodes, self.thread * 8))
         with f.loop(count) as turn:
             node = (home.get() + turn) % count
             end = items * (node + 1) // count

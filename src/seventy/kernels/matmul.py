@@ -16,11 +16,11 @@ from seventy.jit.build import Function, Module, Value, Variable
 from seventy.jit.types import Type, f32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_widths
 from seventy.kernels.activations import KINDS, section_bases
-from seventy.kernels.product.vector import Kept, Tile, multiply
+from seventy.kernels.product.vector import Tile, UnpackedCache, multiply
 
 ARGUMENTS = (
     "rows", "panels", "n_panels", "blocks", "chunk", "input", "capacity", "output", "output_stride", "bias",
-    "accumulate", "prompt_columns", "nodes", "homes",
+    "accumulate", "prompt_columns", "nodes", "thread_nodes",
 )  # fmt: skip
 # 64 KB of weights as bytes, and some more for scales: any L2 has room for it.
 MOST_PROMPT_COLUMNS = 4096
@@ -53,7 +53,7 @@ def build(module: Module, format_name: str) -> None:
     rows, blocks, chunk = k.count("rows"), k("blocks"), k("chunk")
     kind = KINDS[format.activation]
     bases = section_bases(f, kind, k("input", pointer), k("capacity"), blocks * format.block)
-    with k.claim_by_node(k("n_panels"), chunk, k("nodes"), k("homes", pointer)) as (first, limit):
+    with k.claim_by_node(k("n_panels"), chunk, k("nodes"), k("thread_nodes", pointer)) as (first, limit):
         weights = k("panels", pointer) + first * (blocks * format.panel_block)
         output = k("output", pointer) + first * (4 * PANEL)
         bias = k("bias", pointer) + first * (4 * PANEL)
@@ -249,7 +249,7 @@ def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
     place = f.variable(pointer, memory)
     with f.loop(blocks) as block, f.loop(0, PANEL, lanes) as row:
         slots.clear()
-        kept = Kept(slots, place.get(), writes=True)
+        kept = UnpackedCache(slots, place.get(), writes=True)
         fields = Fields(f, lanes, format.places, weights + block * format.panel_block, row)
         multiply(Tile(fields, 0, [], [], kept), format)
         place.set(place.get() + _kept_bytes(slots))
@@ -309,7 +309,7 @@ def tile_function(
                 kept = None
                 if slots and memory and line:
                     f.prefetch(line, at * format.panel_block)
-                    kept = Kept(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
+                    kept = UnpackedCache(slots, memory + (at * PANEL + row) // lanes * _kept_bytes(slots), writes=False)
                 fields = Fields(f, lanes, format.places, panel + at * format.panel_block, row, ahead)
                 multiply(Tile(fields, width, units, here, kept, room), format)
             if count > 1:

@@ -11,7 +11,7 @@ import platformdirs
 
 from seventy.jit.compiler import Library
 from seventy.jit.isa import wide_name
-from seventy.machine import others, settings, smbios, topology
+from seventy.machine import cpu_time, settings, smbios, topology
 from seventy.machine.memory import total_bytes
 from seventy.machine.records import from_json, keep
 from seventy.machine.settings import Settings
@@ -84,11 +84,6 @@ class Profile:
             if not (rate > 0 and math.isfinite(rate)):
                 raise ValueError(f"{rate} is no rate")
 
-    @property
-    def int8_peak_gops(self) -> float | None:
-        """The most of any ISA level, or None where it was not measured."""
-        return max(self.int8_gops.values(), default=None)
-
     def text(self) -> str:
         """Encode the profile as JSON."""
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -130,9 +125,9 @@ def quick(library: Library, threads: int) -> Profile:
     The profile is `disturbed` if other programs used the CPUs meanwhile, and is then measured again next time.
     """
     cpus = topology.allowed_cpus()
-    start, before = time.perf_counter(), others.cpu_seconds(cpus)
+    start, before = time.perf_counter(), cpu_time.cpu_seconds(cpus)
     samples = rates.read_local(library, threads)
-    busy = (others.cpu_seconds(cpus) - before) / (time.perf_counter() - start)
+    busy = (cpu_time.cpu_seconds(cpus) - before) / (time.perf_counter() - start)
     profile = describe(wide_name(library.isa.name), [bandwidth(samples, threads, 1, (0,), (0,))])
     profile = replace(profile, disturbed=busy > _MOST_DISTURBING_CPUS)
     kept = _kept()

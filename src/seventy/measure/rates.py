@@ -17,7 +17,7 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import Isa
 from seventy.kernels import bandwidth, peak
 from seventy.kernels.bandwidth import Pattern
-from seventy.machine import together, topology
+from seventy.machine import pinned, topology
 from seventy.machine.memory import allocate, available_bytes
 from seventy.machine.topology import Topology, pin_thread
 
@@ -27,14 +27,14 @@ _MULTIPLE = 8 * _MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """A pattern of reading, and how many bytes a thread claims at once."""
+class ReadPattern:
+    """How memory is read: the pattern of loads, and the bytes that a thread claims at once."""
 
-    pattern: Pattern
+    loads: Pattern
     chunk_bytes: int
 
 
-def walks(lanes: int) -> list[Walk]:
+def read_patterns(lanes: int) -> list[ReadPattern]:
     """List the patterns of reading that were fastest on some machine; which one wins differs between machines and
     moments.
 
@@ -42,12 +42,12 @@ def walks(lanes: int) -> list[Walk]:
     """
     wide, narrow = lanes, min(lanes, 8)
     return [
-        Walk(Pattern(narrow, streams=2, lines=4), 2 * _MEGABYTE),
-        Walk(Pattern(narrow, streams=4, lines=4), 8 * _MEGABYTE),
-        Walk(Pattern(narrow, streams=1, lines=4), 2 * _MEGABYTE),
-        Walk(Pattern(narrow, streams=2, lines=8), 2 * _MEGABYTE),
-        Walk(Pattern(wide, streams=4, lines=2), 2 * _MEGABYTE),
-        Walk(Pattern(wide, streams=1, lines=4, ahead=2048), 2 * _MEGABYTE),
+        ReadPattern(Pattern(narrow, streams=2, lines=4), 2 * _MEGABYTE),
+        ReadPattern(Pattern(narrow, streams=4, lines=4), 8 * _MEGABYTE),
+        ReadPattern(Pattern(narrow, streams=1, lines=4), 2 * _MEGABYTE),
+        ReadPattern(Pattern(narrow, streams=2, lines=8), 2 * _MEGABYTE),
+        ReadPattern(Pattern(wide, streams=4, lines=2), 2 * _MEGABYTE),
+        ReadPattern(Pattern(wide, streams=1, lines=4, ahead=2048), 2 * _MEGABYTE),
     ]
 
 
@@ -121,15 +121,15 @@ def local_areas(machine: Topology, memories: Mapping[int, NDArray[np.uint8]], cp
     ]
 
 
-def read_once(library: Library, walk: Walk, areas: Sequence[Area]) -> float:
+def read_once(library: Library, pattern: ReadPattern, areas: Sequence[Area]) -> float:
     """Measure the GB/s (1e9) of one pass over all areas at once, by one thread on each CPU."""
     arrived, sums = np.zeros(8, np.int64), np.zeros(sum(len(area.cpus) for area in areas), np.uint32)
-    step = walk.pattern.step_bytes
-    calls: list[together.Call] = []
+    step = pattern.loads.step_bytes
+    calls: list[pinned.Call] = []
     nbytes = 0
     for area in areas:
         # Some chunks for every thread, or the last ones to be claimed are waited for.
-        chunk = min(walk.chunk_bytes, len(area.memory) // (8 * len(area.cpus))) // step * step
+        chunk = min(pattern.chunk_bytes, len(area.memory) // (8 * len(area.cpus))) // step * step
         chunks = len(area.memory) // chunk
         values = {
             "buffer": area.memory.ctypes.data,
@@ -140,10 +140,10 @@ def read_once(library: Library, walk: Walk, areas: Sequence[Area]) -> float:
         }
         arguments = np.array([values[name] for name in bandwidth.ARGUMENTS], np.int64)
         counter = np.zeros(8, np.int64)
-        calls += [together.Call(cpu, arguments, counter) for cpu in area.cpus]
+        calls += [pinned.Call(cpu, arguments, counter) for cpu in area.cpus]
         nbytes += chunks * chunk
-    function = library.address(Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)))
-    return nbytes / together.run(function, calls) / 1e9
+    function = library.address(Kernel("seventy.kernels.bandwidth:build", (pattern.loads,)))
+    return nbytes / pinned.run(function, calls) / 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +164,21 @@ class Samples:
 
 def read_samples(library: Library, areas: Sequence[Area], seconds: float) -> Samples:
     """Measure passes in each read pattern in turn, each at least once, until the time is over."""
-    ways = walks(library.isa.lanes)
-    library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
+    ways = read_patterns(library.isa.lanes)
+    library.load([Kernel("seventy.kernels.bandwidth:build", (pattern.loads,)) for pattern in ways])
     passes: list[list[float]] = [[] for _ in ways]
     end = time.perf_counter() + seconds
     while not passes[-1] or time.perf_counter() < end:
-        for walk, samples in zip(ways, passes, strict=True):
-            samples.append(read_once(library, walk, areas))
+        for pattern, samples in zip(ways, passes, strict=True):
+            samples.append(read_once(library, pattern, areas))
     return Samples(passes)
 
 
 def read_now(library: Library, area: Area) -> float:
     """Return the highest GB/s (1e9) of one pass in each read pattern: what memory delivers at this moment."""
-    ways = walks(library.isa.lanes)
-    library.load([Kernel("seventy.kernels.bandwidth:build", (walk.pattern,)) for walk in ways])
-    return max(read_once(library, walk, [area]) for walk in ways)
+    ways = read_patterns(library.isa.lanes)
+    library.load([Kernel("seventy.kernels.bandwidth:build", (pattern.loads,)) for pattern in ways])
+    return max(read_once(library, pattern, [area]) for pattern in ways)
 
 
 def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> Samples:
@@ -188,14 +188,6 @@ def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int
     memories = node_memories(machine, nbytes or buffer_bytes(machine))
     areas = local_areas(machine, memories, [cores[i % len(cores)] for i in range(threads)])
     return read_samples(library, areas, seconds)
-
-
-def read_bandwidth(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> float:
-    """Measure the highest GB/s (1e9) that `threads` threads read from memory.
-
-    It is the best of many passes over `nbytes` (by default much more than the caches hold), in several patterns.
-    """
-    return read_local(library, threads, seconds, nbytes).best_gbs
 
 
 def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:
@@ -218,7 +210,7 @@ def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], 
     }
     arguments = np.array([words[name] for name in peak.ARGUMENTS], np.int64)
     function = library.address(Kernel("seventy.kernels.peak:build", (kind, lanes, xs, ys)))
-    seconds = together.run(function, [together.Call(cpu, arguments, np.zeros(8, np.int64)) for cpu in cpus])
+    seconds = pinned.run(function, [pinned.Call(cpu, arguments, np.zeros(8, np.int64)) for cpu in cpus])
     steps //= peak.GROUP if kind == "nibbles" else 1
     return threads * passes * steps * peak.operations(kind, lanes, xs * ys) / seconds / 1e9, seconds
 

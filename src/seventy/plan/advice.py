@@ -8,7 +8,7 @@ from seventy.plan.builds import Build
 from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import MODULE_GB, Dimms
 from seventy.plan.models_front import readable, suggestions
-from seventy.plan.rank import Offer, Wishes
+from seventy.plan.rank import Constraints, Offer
 from seventy.plan.roofline import Load, Prediction, predict
 from seventy.runtime.memory import fitting_positions
 from seventy.sizes import size
@@ -30,7 +30,7 @@ P106_IDLE_W, P106_LOAD_W = 10, 120
 Note = tuple[str, dict[str, object]]
 
 
-def notes(offer: Offer, load: Load, wishes: Wishes, book: PriceBook, engine: str) -> list[Note]:
+def notes(offer: Offer, load: Load, wishes: Constraints, book: PriceBook, engine: str) -> list[Note]:
     """List warnings about a build, the most expensive mistake first."""
     build = offer.build
     found = [channel_note(build, load, engine), memory_note(build, load), noise_note(build, wishes)]
@@ -89,7 +89,7 @@ def memory_note(build: Build, load: Load) -> Note | None:
                           "most": most})  # fmt: skip
 
 
-def noise_note(build: Build, wishes: Wishes) -> Note | None:
+def noise_note(build: Build, wishes: Constraints) -> Note | None:
     loud = build.platform.noise_class == "loud" or build.platform.rack
     if loud and wishes.place != "rack":
         return ("n_loud", {"platform": build.platform.name})

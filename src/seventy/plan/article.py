@@ -9,7 +9,7 @@ from seventy.plan.builds import Build, enumerate_builds
 from seventy.plan.cost import Usage, cost_of
 from seventy.plan.machine import machine_from_cpu, machine_from_parts
 from seventy.plan.memory import Dimms, parse_dimms
-from seventy.plan.rank import Wishes, best, offers
+from seventy.plan.rank import Constraints, best, offers
 from seventy.plan.roofline import Prediction, predict
 from seventy.plan.tables import table
 from seventy.plan.wanted import catalogue_load
@@ -107,7 +107,7 @@ def same_money_text(lang: str) -> str:
     for build in article.builds:
         # The machine ordered was priced without its SSD, which he had.
         priced = own_drive if build.total_cny == article.ordered_cny else census
-        found = offers(priced.builds, Wishes(budget=build.total_cny), usage)
+        found = offers(priced.builds, Constraints(budget=build.total_cny), usage)
         chosen = best([offer for offer in found if not offer.breaks], "speed")
         quiet = [offer for offer in chosen if not offer.build.platform.rack]
         for key, offer in (("a_same_any", chosen[0] if chosen else None), ("a_same_home", quiet[0] if quiet else None)):

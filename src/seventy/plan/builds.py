@@ -12,7 +12,6 @@ from seventy.catalog.bundles import all_bundles
 from seventy.catalog.cpus import Cpu, all_cpus
 from seventy.catalog.platforms import Platform
 from seventy.catalog.prices import Part, PriceRow, months
-from seventy.errors import SeventyError
 from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import MODULE_GB, Dimms
 from seventy.plan.physics import with_memory
@@ -229,11 +228,3 @@ def _build(platform: Platform, cpu: Cpu, sockets: int, dimms: Dimms, parts: tupl
     bounds = [part.bounds for part in parts]
     low, high = sum(least for least, _ in bounds), sum(most for _, most in bounds)
     return Build(platform, cpu, sockets, dimms, parts, price, low, high, prediction)
-
-
-def named_platforms(names: Sequence[str], platforms: Sequence[Platform]) -> list[Platform]:
-    """Return the platforms whose name contains one of these; an unknown name is an error."""
-    found = [platform for platform in platforms if any(name.lower() in platform.name.lower() for name in names)]
-    if names and not found:
-        raise SeventyError(f"No platform of the catalogue is called {names[0]!r}.")
-    return found or list(platforms)

@@ -22,7 +22,7 @@ BUDGET_POWER, BUDGET_MOST = 0.2, 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Constraints:
     """A person's limits; None is no limit."""
 
     budget: float | None = None
@@ -47,7 +47,7 @@ class Offer:
     breaks: tuple[tuple[str, dict[str, object]], ...] = ()
 
 
-def broken(build: Build, cost: Cost, wishes: Wishes) -> tuple[tuple[str, dict[str, object]], ...]:
+def broken(build: Build, cost: Cost, wishes: Constraints) -> tuple[tuple[str, dict[str, object]], ...]:
     """List the limits a build does not meet. An unknown value counts as not meeting its limit."""
     platform = build.platform
     found: list[tuple[str, dict[str, object]]] = []
@@ -74,7 +74,7 @@ def broken(build: Build, cost: Cost, wishes: Wishes) -> tuple[tuple[str, dict[st
     return tuple(found)
 
 
-def _loudest(platform: Platform, wishes: Wishes) -> str | None:
+def _loudest(platform: Platform, wishes: Constraints) -> str | None:
     """How loud a machine may be, None where that is left open."""
     if wishes.silent:
         return "silent"
@@ -86,7 +86,7 @@ def _loudest(platform: Platform, wishes: Wishes) -> str | None:
     return "office" if wishes.place == "office" else None
 
 
-def offers(builds: Sequence[Build], wishes: Wishes, usage: Usage) -> list[Offer]:
+def offers(builds: Sequence[Build], wishes: Constraints, usage: Usage) -> list[Offer]:
     """Every build with what it costs and what it breaks."""
     result = []
     for build in builds:

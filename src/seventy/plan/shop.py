@@ -11,7 +11,7 @@ from seventy.catalog.platforms import Platform, all_platforms
 from seventy.plan.builds import Census, enumerate_builds
 from seventy.plan.cost import Usage
 from seventy.plan.models_front import Suggestion, suggestions
-from seventy.plan.rank import Offer, Wishes, best, front, nearest, offers, unique
+from seventy.plan.rank import Constraints, Offer, best, front, nearest, offers, unique
 from seventy.plan.roofline import Load
 from seventy.plan.runs import has_kernels
 from seventy.plan.wanted import catalogue_load
@@ -32,7 +32,7 @@ class Plan:
     context: int
     engine: str
     book: PriceBook
-    wishes: Wishes
+    wishes: Constraints
     usage: Usage
     aim: str
     census: Census
@@ -63,7 +63,7 @@ class _Market:
     context: int
     engine: str
     book: PriceBook
-    wishes: Wishes
+    wishes: Constraints
     usage: Usage
     own_drive: bool
     cpus: Sequence[Cpu]
@@ -100,7 +100,7 @@ class _Market:
 
 
 def shop(
-    load: Load, context: int, engine: str, book: PriceBook, wishes: Wishes, usage: Usage, aim: str,
+    load: Load, context: int, engine: str, book: PriceBook, wishes: Constraints, usage: Usage, aim: str,
     own_drive: bool = False, cpus: Sequence[Cpu] = (), platforms: Sequence[Platform] = (), users: int = 1,
     lower: Sequence[Load] = (),
 ) -> Plan:  # fmt: skip

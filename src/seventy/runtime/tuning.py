@@ -39,7 +39,7 @@ _ROUNDS = 7, 25
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ExecutionConfig:
     """A way to run a step; `prompt_columns` are what a prompt's tiles go over at a time (kernels/matmul.py)."""
 
     isa: str
@@ -61,7 +61,7 @@ def columns(isa: str) -> tuple[int, ...]:
 
 
 # The seconds that a step of so many rows takes.
-Measure = Callable[[Way, int], float]
+Measure = Callable[[ExecutionConfig, int], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Trial:
     """
 
     rows: int
-    way: Way
+    way: ExecutionConfig
     milliseconds: float
     speed: float
     surely: float
@@ -148,7 +148,7 @@ class Tuning:
             f"answers, vectors of {_bits(self.isa)} bits, prompts in tiles of {self.prompt_columns or 'all'} columns"
         ]
         for rows in (TILE_ROWS, PREFILL_ROWS, 1):
-            tried: dict[Way, Trial] = {}
+            tried: dict[ExecutionConfig, Trial] = {}
             for trial in self.trials:
                 # Of what was tried again the last counts, unless it was what others were compared with.
                 if trial.rows == rows and (trial.way not in tried or trial.speed != 1):
@@ -178,12 +178,12 @@ def tune(
     isa = candidates.isas[0]
     trials: list[Trial] = []
 
-    def contest(ways: list[Way], rows: int) -> list[Trial]:
+    def contest(ways: list[ExecutionConfig], rows: int) -> list[Trial]:
         found = _contest(ways, rows, measure, seconds / 10, clock)
         trials.extend(found)
         return found
 
-    def fastest(ways: list[Way], rows: int) -> Way:
+    def fastest(ways: list[ExecutionConfig], rows: int) -> ExecutionConfig:
         """The best that beat the first clearly, and again when it met it alone: once may be chance."""
         results = contest(ways, rows) if len(ways) > 1 else []
         clear = [(trial.speed, i) for i, trial in enumerate(results) if trial.clear]
@@ -193,26 +193,29 @@ def tune(
     def wins(other: str) -> bool:
         """Whether this width helps prompts or answers and hurts neither."""
         steps = (prefill, PREFILL_ROWS), (decode, 1)
-        both = [contest([Way.usual(level, threads) for level in (isa, other)], rows)[1] for threads, rows in steps]
+        both = [
+            contest([ExecutionConfig.usual(level, threads) for level in (isa, other)], rows)[1]
+            for threads, rows in steps
+        ]
         return any(trial.clear for trial in both) and all(trial.speed > 0.99 for trial in both)
 
-    prefill = fastest([Way.usual(isa, n) for n in candidates.prefill], PREFILL_ROWS).threads
-    decode = fastest([Way.usual(isa, n) for n in candidates.decode], 1).threads
+    prefill = fastest([ExecutionConfig.usual(isa, n) for n in candidates.prefill], PREFILL_ROWS).threads
+    decode = fastest([ExecutionConfig.usual(isa, n) for n in candidates.decode], 1).threads
     for other in candidates.isas[1:]:
         if wins(other) and wins(other):
             isa = other
-    tiles = fastest([Way(isa, prefill, n) for n in columns(isa)], TILE_ROWS).prompt_columns
+    tiles = fastest([ExecutionConfig(isa, prefill, n) for n in columns(isa)], TILE_ROWS).prompt_columns
     return Tuning(VERSION, datetime.now(UTC).date().isoformat(), isa, prefill, decode, tiles, tuple(trials))
 
 
 def _contest(
-    ways: list[Way], rows: int, measure: Measure, seconds: float, clock: Callable[[], float]
+    ways: list[ExecutionConfig], rows: int, measure: Measure, seconds: float, clock: Callable[[], float]
 ) -> list[Trial]:
     """Every way once a round; the order turns round, for what runs after another may find a warmer machine."""
     for way in ways:
         measure(way, rows)
     least, most = _ROUNDS
-    rounds: list[dict[Way, float]] = []
+    rounds: list[dict[ExecutionConfig, float]] = []
     end = clock() + seconds
     while len(rounds) < least or (clock() < end and len(rounds) < most):
         order = ways[:: -1 if len(rounds) % 2 else 1]

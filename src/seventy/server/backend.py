@@ -10,7 +10,7 @@ from typing import Any
 
 from seventy.engine.llm import LLM
 from seventy.engine.ranking import pooling_type
-from seventy.engine.request import Event, Failed, Finished, Piece, Progress, QueueFull, Request, TooLong
+from seventy.engine.request import Event, Failed, Finished, Progress, QueueFull, Request, TextDelta, TooLong
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError, trouble
 from seventy.machine.topology import yield_to_others
@@ -92,7 +92,7 @@ class Answer:
                 continue
             self._note(event)
             self.begun = self.begun or not (isinstance(event, Progress) and event.queued)
-            if self._shown is not None and isinstance(event, Piece):
+            if self._shown is not None and isinstance(event, TextDelta):
                 self._written += event.tokens
             if isinstance(event, Failed):
                 self._done = True
@@ -112,7 +112,7 @@ class Answer:
     def _note(self, event: Event) -> None:
         """Keep what `so_far` tells."""
         now = time.monotonic()
-        if isinstance(event, Piece):
+        if isinstance(event, TextDelta):
             if not self._written_tokens:
                 self._times[2] = now
             self._written_tokens += len(event.tokens)
@@ -184,7 +184,7 @@ class Backend:
         shown = self.llm.detokenize if self._log_prompts else None
         return Answer(self.scheduler, self._observe, self._ended, self._max_seconds, shown)
 
-    async def apart(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    async def run_in_thread(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Work that takes its time (templates, tokens of long texts, grammars) beside the event loop."""
         try:
             loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
 
-from seventy.engine.request import Finished, Piece, Progress, Score
+from seventy.engine.request import Finished, Logprob, Progress, TextDelta
 from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
 from seventy.server.backend import Answer, Backend
@@ -80,7 +80,7 @@ def timings(finished: Finished) -> dict[str, float]:
     }
 
 
-def score(value: Score, tokenizer: Tokenizer) -> dict[str, Any]:
+def score(value: Logprob, tokenizer: Tokenizer) -> dict[str, Any]:
     def one(token: int, logprob: float) -> dict[str, Any]:
         data = tokenizer.token_bytes(token)
         # JSON has no infinity: what cannot come is very unlikely.
@@ -278,7 +278,7 @@ class Choice:
         async for item in self.answer.events(every_seconds):
             if item is None or isinstance(item, Progress):
                 yield item
-            elif isinstance(item, Piece):
+            elif isinstance(item, TextDelta):
                 self.scores += [score(value, self.tokenizer) for value in item.scores]
                 self._unread_tokens += len(item.tokens)
                 for part in self._wanted(self.reader.push(item.text) if item.text else []):
@@ -358,8 +358,8 @@ async def prepared_chat(backend: Backend, body: ChatBody, lenient: bool = False)
     if lenient and not backend.llm.chat_format.conventions.thinks and (body.think or body.reasoning_effort):
         body = body.model_copy(update={"think": None, "reasoning_effort": None})
         changed.append("the model knows no thinking")
-    prepared: Prepared = await backend.apart(prepare, backend, body)
-    bias = await backend.apart(body.bias, backend.llm.tokenizer)
+    prepared: Prepared = await backend.run_in_thread(prepare, backend, body)
+    bias = await backend.run_in_thread(body.bias, backend.llm.tokenizer)
     return replace(prepared, changes=[*prepared.changes, *changed], bias=bias)
 
 

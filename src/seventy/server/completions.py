@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
 
-from seventy.engine.request import Finished, Piece, Score
+from seventy.engine.request import Finished, Logprob, TextDelta
 from seventy.server.backend import Answer, Backend
 from seventy.server.chat import constraint, sampling, timings, usage
 from seventy.server.errors import ApiError
@@ -32,7 +32,7 @@ class _Text:
     echo: str
     offset: int
 
-    def logprobs(self, scores: list[Score], tokenizer: Tokenizer) -> dict[str, Any]:
+    def logprobs(self, scores: list[Logprob], tokenizer: Tokenizer) -> dict[str, Any]:
         """Return logprobs in the format of the older completions API: parallel lists."""
 
         def shown(token: int) -> str:
@@ -67,15 +67,15 @@ async def _open(backend: Backend, body: CompletionBody, user: str) -> list[_Text
         raise ApiError(400, "best_of other than n is not supported", None, "best_of")
     if body.echo and body.logprobs is not None:
         raise ApiError(400, "echo does not go with logprobs here; ask for one of them", None, "echo")
-    bias: dict[int, float] = await backend.apart(body.bias, llm.tokenizer)
-    whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
+    bias: dict[int, float] = await backend.run_in_thread(body.bias, llm.tokenizer)
+    whole: Constraint | None = await backend.run_in_thread(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:
         for prompt in _prompts(body):
             if not body.suffix:
-                ids: list[int] = await backend.apart(llm.prompt_ids, prompt)
+                ids: list[int] = await backend.run_in_thread(llm.prompt_ids, prompt)
             elif isinstance(prompt, str):
-                ids = await backend.apart(llm.infill_ids, prompt, body.suffix)
+                ids = await backend.run_in_thread(llm.infill_ids, prompt, body.suffix)
             else:
                 raise ApiError(400, "suffix goes with a prompt of text, not of token ids", None, "suffix")
             echo = (prompt if isinstance(prompt, str) else llm.detokenize(ids)) if body.echo else ""
@@ -140,7 +140,7 @@ async def _stream(
         async for item in text.answer.events(KEEP_ALIVE_SECONDS):
             if item is None:
                 yield KEEP_ALIVE
-            elif isinstance(item, Piece) and (item.text or item.scores):
+            elif isinstance(item, TextDelta) and (item.text or item.scores):
                 yield chunk(item.text, text.logprobs(list(item.scores), tokenizer) if item.scores else None)
             elif isinstance(item, Finished):
                 yield chunk("", None, _reason(item))
@@ -163,9 +163,9 @@ def _usage(texts: list[_Text], body: CompletionBody) -> dict[str, Any]:
 async def _whole(backend: Backend, head: dict[str, Any], texts: list[_Text], body: CompletionBody) -> dict[str, Any]:
     choices = []
     for text in texts:
-        pieces, scores, reason = [text.echo], list[Score](), "stop"
+        pieces, scores, reason = [text.echo], list[Logprob](), "stop"
         async for item in text.answer.events():
-            if isinstance(item, Piece):
+            if isinstance(item, TextDelta):
                 pieces.append(item.text)
                 scores += item.scores
             elif isinstance(item, Finished):

@@ -35,7 +35,7 @@ def router(pool: ModelPool) -> APIRouter:
 
         async def read(backend: Backend, parts: list[int | str]) -> tuple[list[int], str]:
             pooling = _pooling(backend, tokens)
-            return await backend.apart(_ids, backend, parts), pooling
+            return await backend.run_in_thread(_ids, backend, parts), pooling
 
         return await vectors(request, lambda: pool.use(request, model, keep_alive, strict), texts, read)
 

@@ -219,7 +219,7 @@ class AnswerRoom:
     async def _write(self, answer: KeptAnswer, request: HttpRequest, body: ChatBody) -> None:
         try:
             async with self._pool.use(request, body.model) as backend:
-                fitted = await backend.apart(fit, backend, body)
+                fitted = await backend.run_in_thread(fit, backend, body)
             answer.say(
                 event({"object": "answer.fitted", "left_out": fitted.left_out, "prompt_tokens": fitted.tokens,
                        "context": fitted.context})

@@ -15,7 +15,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
 
-from seventy.engine.request import Finished, Piece, Score
+from seventy.engine.request import Finished, Logprob, TextDelta
 from seventy.server.backend import Answer, Backend
 from seventy.server.chat import constraint, sampling, timings
 from seventy.server.errors import ApiError
@@ -39,7 +39,7 @@ class _Text:
     settings: dict[str, Any]
     written: str = ""
     tokens: list[int] = field(default_factory=list)
-    scores: list[Score] = field(default_factory=list)
+    scores: list[Logprob] = field(default_factory=list)
     # A line that begins with fewer spaces ends the text, and so do these seconds once a line is whole.
     indent: int = 0
     seconds: float = math.inf
@@ -48,7 +48,7 @@ class _Text:
     over: bool = False
     _began: float | None = None
 
-    def add(self, piece: Piece) -> str:
+    def add(self, piece: TextDelta) -> str:
         """Take a piece of the answer; what of its text is to be shown."""
         self.tokens += piece.tokens
         self.scores += piece.scores
@@ -81,8 +81,8 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int
     """Take a request into the queue, with the ids and the texts of its prompts."""
     if body.seed is None:
         body.seed = secrets.randbits(32)
-    bias: dict[int, float] = await backend.apart(body.bias, backend.llm.tokenizer)
-    whole: Constraint | None = await backend.apart(constraint, backend.grammars, body)
+    bias: dict[int, float] = await backend.run_in_thread(body.bias, backend.llm.tokenizer)
+    whole: Constraint | None = await backend.run_in_thread(constraint, backend.grammars, body)
     texts: list[_Text] = []
     try:
         for ids, shown in prompts:
@@ -114,7 +114,7 @@ async def _open(backend: Backend, body: NativeBody, prompts: list[tuple[list[int
     return texts
 
 
-def _probabilities(scores: Sequence[Score], tokenizer: Tokenizer, drawn: bool) -> list[dict[str, Any]]:
+def _probabilities(scores: Sequence[Logprob], tokenizer: Tokenizer, drawn: bool) -> list[dict[str, Any]]:
     """Of each token its log probability, or the probability that it was drawn with."""
     top = "top_probs" if drawn else "top_logprobs"
 
@@ -144,7 +144,7 @@ def _end(backend: Backend, text: _Text, finished: Finished) -> dict[str, Any]:
 
 async def _whole(backend: Backend, text: _Text, body: NativeBody) -> dict[str, Any]:
     async for item in text.answer.events():
-        if isinstance(item, Piece):
+        if isinstance(item, TextDelta):
             text.add(item)
     assert text.answer.finished is not None
     end = _end(backend, text, text.answer.finished)
@@ -173,7 +173,7 @@ async def _stream(backend: Backend, texts: list[_Text], body: NativeBody) -> Asy
         async for item in text.answer.events(KEEP_ALIVE_SECONDS):
             if item is None:
                 yield KEEP_ALIVE
-            elif isinstance(item, Piece) and (item.text or item.tokens):
+            elif isinstance(item, TextDelta) and (item.text or item.tokens):
                 said = {"index": text.index, "content": text.add(item), "tokens": list(item.tokens), "stop": False}
                 if body.timings_per_token:
                     said["timings"] = timings(text.answer.so_far())
@@ -210,7 +210,7 @@ def router(pool: ModelPool) -> APIRouter:
         """Complete a prompt, in the format of llama.cpp's server."""
         asked, several = prompts(body.prompt, "prompt", _MAX_PROMPTS)
         async with pool.use(request, body.model) as backend:
-            read = [await backend.apart(_read, backend, parts) for parts in asked]
+            read = [await backend.run_in_thread(_read, backend, parts) for parts in asked]
             texts = await _open(backend, body, read, request.state.user)
         return await answer(request, backend, body, texts, several or len(texts) > 1)
 
@@ -221,7 +221,7 @@ def router(pool: ModelPool) -> APIRouter:
             if not backend.llm.tokenizer.fills_in_the_middle:
                 said = f"{backend.name} does not fill in the middle: it has no tokens for that"
                 raise ApiError(501, said, "not_supported", "model")
-            read = [await backend.apart(_read_infill, backend, body)]
+            read = [await backend.run_in_thread(_read_infill, backend, body)]
             texts = await _open(backend, body, read, request.state.user)
         return await answer(request, backend, body, texts, len(texts) > 1)
 

@@ -251,7 +251,7 @@ def router(pool: ModelPool) -> APIRouter:
             check_room(backend, body.options)
             if body.raw or body.suffix:
                 # As it is, without the chat template: editors complete text that way.
-                prepared: Prepared = await backend.apart(plain, backend, wish, body.prompt, body.suffix)
+                prepared: Prepared = await backend.run_in_thread(plain, backend, wish, body.prompt, body.suffix)
             else:
                 prepared = await prepared_chat(backend, wish)
             choice = submit_choices(backend, wish, prepared, request.state.user)[0]

@@ -24,12 +24,12 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/v2/rerank", include_in_schema=False)
     @routes.post("/v1/rerank")
     async def rerank(request: HttpRequest, body: RerankBody) -> Response:
-        """Score each document by how well it answers the query, the best first; with `texts`, as TEI answers."""
+        """Logprob each document by how well it answers the query, the best first; with `texts`, as TEI answers."""
         is_tei, documents = body.texts is not None, body.given()
 
         async def read(backend: Backend, at: int) -> tuple[list[int], str]:
             ranking = _ranking(backend)
-            ids = await backend.apart(_ids, backend, ranking, body, documents[at], at)
+            ids = await backend.run_in_thread(_ids, backend, ranking, body, documents[at], at)
             return ids, "last"
 
         found = await vectors(request, lambda: pool.use(request, body.model), range(len(documents)), read)

@@ -201,9 +201,9 @@ class _Asked:
 async def _prepare(backend: Backend, body: ResponsesBody, before: list[dict[str, Any]]) -> _Asked:
     """Make a request ready that goes on from these items."""
     items = items_of(body.input)
-    chat: ChatBody = await backend.apart(wish, body, [*map(Item.model_validate, before), *items])
+    chat: ChatBody = await backend.run_in_thread(wish, body, [*map(Item.model_validate, before), *items])
     if body.truncation == "auto":
-        chat = (await backend.apart(fit, backend, chat)).body
+        chat = (await backend.run_in_thread(fit, backend, chat)).body
     prepared = await prepared_chat(backend, chat, lenient=True)
     return _Asked(chat, replace(prepared, changes=[*prepared.changes, *left_out(body)]), items)
 

@@ -113,7 +113,7 @@ def router(
         """Convert a text to token ids."""
         async with pool.use(request, model) as backend:
             llm = backend.llm
-            ids: list[int] = await backend.apart(llm.tokenize, body.content, body.parse_special)
+            ids: list[int] = await backend.run_in_thread(llm.tokenize, body.content, body.parse_special)
         bos = llm.tokenizer.bos_id
         if body.add_special and llm.tokenizer.add_bos and bos is not None:
             ids = [bos, *ids]
@@ -124,7 +124,7 @@ def router(
     async def detokenize(request: HttpRequest, body: DetokenizeBody, model: str | None = None) -> dict[str, str]:
         """Convert token ids to text."""
         async with pool.use(request, model) as backend:
-            return {"content": await backend.apart(backend.llm.detokenize, body.tokens)}
+            return {"content": await backend.run_in_thread(backend.llm.detokenize, body.tokens)}
 
     return routes
 

@@ -30,7 +30,7 @@ from seventy.jit.types import Type, f32, i8, i16, i32, u32
 _LARGEST_INPUT = 127
 
 
-class Kept:
+class UnpackedCache:
     """Values made of a block's weights, kept at `memory` for the many tiles of a prompt.
 
     A pass without tokens writes them and notes their places in `slots`; passes with tokens read them in the same order.
@@ -66,7 +66,7 @@ class Tile:
     tokens: int
     inputs: Sequence[Value]
     totals: Sequence[Variable]
-    kept: Kept | None = None
+    kept: UnpackedCache | None = None
     room: int = 0
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from seventy.cache.spec import CacheSpec, Kept, Paged, Recurrent, Shared
+from seventy.cache.spec import CacheSpec, HiddenStates, Paged, Recurrent, Shared
 from seventy.errors import SeventyError
 from seventy.graph.products import RouterRule
 from seventy.graph.program import DeltaHeads
@@ -457,14 +457,14 @@ def caches(config: Config) -> list[CacheSpec]:
     """Return what each layer remembers."""
     found = [_cache(config, layer) for layer in range(config.layers)]
     if config.assistant:
-        return [*found, Kept(config.hidden)]
+        return [*found, HiddenStates(config.hidden)]
     return found + predicting(config, _cache(config, config.layers)) if config.predicts else found
 
 
 def predicting(config: Config, block: CacheSpec) -> list[CacheSpec]:
     """Return what drafts with a block of multi-token prediction need, which remembers this, behind the layers'."""
     assert isinstance(block, Paged), str(block)
-    return [replace(block, predicts=True), Kept(config.hidden)]
+    return [replace(block, predicts=True), HiddenStates(config.hidden)]
 
 
 def _cache(config: Config, layer: int) -> CacheSpec:

@@ -10,8 +10,8 @@ from seventy.errors import SeventyError
 from seventy.jit.compiler import Kernel, Library
 from seventy.jit.isa import supported
 from seventy.kernels.bandwidth import ARGUMENTS, Pattern
-from seventy.machine import together
-from seventy.machine.together import Call
+from seventy.machine import pinned
+from seventy.machine.pinned import Call
 
 # What the calls point to.
 kept_alive: list[tuple[Any, ...]] = []
@@ -36,11 +36,11 @@ def test_time_is_from_the_last_start_to_the_last_end() -> None:
         time.sleep(0.05 * (1 + thread))
         ended.append(time.perf_counter())
 
-    function = together.SIGNATURE(kernel)
+    function = pinned.SIGNATURE(kernel)
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     start = time.perf_counter()
-    seconds = together.run(address, [Call(0, np.zeros(1, np.int64), np.zeros(8, np.int64)) for _ in range(2)])
+    seconds = pinned.run(address, [Call(0, np.zeros(1, np.int64), np.zeros(8, np.int64)) for _ in range(2)])
     around = time.perf_counter() - start
     assert len(begun) == 2
     # It starts before the last of the kernels does and stops after they have all ended.
@@ -49,7 +49,7 @@ def test_time_is_from_the_last_start_to_the_last_end() -> None:
 
 def test_a_kernel_runs_on_every_thread() -> None:
     function, calls = bandwidth_calls([0, 0])
-    together.run(function, calls)
+    pinned.run(function, calls)
     _, memory, arrived, sums = kept_alive[-1]
     # With a counter each, every thread reads everything.
     assert arrived[0] == 2 and (sums == memory.view(np.uint32).sum(dtype=np.uint32)).all()
@@ -57,7 +57,7 @@ def test_a_kernel_runs_on_every_thread() -> None:
 
 def test_a_cpu_that_is_not_there() -> None:
     with pytest.raises(SeventyError, match="CPU 9999"):
-        together.run(*bandwidth_calls([0, 9999]))
+        pinned.run(*bandwidth_calls([0, 9999]))
 
 
 def test_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,4 +73,4 @@ def test_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     function, calls = bandwidth_calls([0, 0])
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(SeventyError, match="1 more threads and 2"):
-        together.run(function, calls)
+        pinned.run(function, calls)
