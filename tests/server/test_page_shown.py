@@ -12,6 +12,7 @@ pytest.importorskip("selenium.webdriver")
 from seventy.server.app import PageOptions
 from seventy.server.guard import Rules
 from seventy.server.history import History
+from tests.engine.test_multi_token import Oracle, guess_always
 from tests.server.conftest import Running, serving
 from tests.server.test_page import (
     By,
@@ -31,6 +32,7 @@ from tests.server.test_page import (
     wait,
 )
 from tests.server.test_page_store import is_user
+from tests.support.families import qwen35
 
 __all__ = ["page", "pytestmark", "small_model"]
 
@@ -171,3 +173,24 @@ def test_plain_http_at_another_name(smollm2: Path, monkeypatch: pytest.MonkeyPat
         page.refresh()
         wait(page, lambda p: answers(p) == said)
         assert not [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_guesses_of_the_models_own_block_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, texts = qwen35.write(tmp_path / "block.gguf", layers=2, interval=2, nextn=1), list[list[int]]()
+    with serving(path) as server, browser(1200, 800) as page:
+        server.wait()
+        llm = server.backend.llm
+        guess_always(llm, monkeypatch)
+        drafts, end = llm.scheduler.drafts, llm.scheduler.drafts.end
+        monkeypatch.setattr(drafts, "end", lambda text: (texts.append(list(text.generation.tokens)), end(text)))
+        visit(page, server.url)
+        settings(page, max_tokens="40")
+        said = []
+        for _ in range(2):
+            page.find_element(By.ID, "new").click()
+            send(page, "Hello")
+            wait(page, lambda p: is_done(p) and answers(p))
+            said.append(page.find_element(By.CSS_SELECTOR, "article.assistant > .note").text)
+            Oracle(monkeypatch, texts)
+        assert "guessed ahead" not in said[0] and "% of them guessed ahead" in said[1], said
+        assert "drafts by MTP" in drafts.lines()[0]

@@ -43,6 +43,9 @@ def write_header(path: Path, source: Synthetic, tokens: bool = False, **texts: s
     for key, value in source.metadata.items():
         if key != "general.architecture":
             _ADD[type(value)](writer, key, value)
+    if source.shape.architecture.startswith("qwen35"):
+        # Of positions in pictures; llama.cpp wants them of every file.
+        writer.add_array(f"{source.shape.architecture}.rope.dimension_sections", [11, 11, 10, 0])
     writer.add_tokenizer_model("llama" if tokens else "no_vocab")
     if tokens:
         count = int(source.metadata[f"{source.shape.architecture}.vocab_size"])
