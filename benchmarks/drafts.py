@@ -7,6 +7,8 @@
                                                [--against PYTHON]            and llama.cpp with guesses as often right
     python benchmarks/drafts.py MODEL mtp --right 0.88 0.8 0.6               guesses of the model's own block, right so
                                                                              often by their place, beside arithmetic
+                                               [--certain 0.97 0.4]          or as often as it is certain, with and
+                                                                             without leaving out what it is not
     python benchmarks/drafts.py MODEL upkeep                                 steps with a block that guesses nothing, by
                                                                              turns with those of the model without it
     python benchmarks/drafts.py MODEL users [--pairs 5]                      eight texts at once, with and without
@@ -225,49 +227,78 @@ def expected(right: float, n: int) -> float:
     return sum(right**i for i in range(n + 1))
 
 
-def block(llm: LLM, rights: Sequence[float], tokens: int) -> None:
-    """The model's own block with guesses that are right so often, by their place: beside the arithmetic."""
-    ids, chance = list(range(10, 74)), random.Random(0)
+class ToldBlock:
+    """Logits in place of the block's: of what will be written, or of another token.
+
+    A guess is right as often as `rights` says of its place; or, with `certain`, the block is as certain of it as one of
+    these says, drawn anew for each, and it is right so often.
+    """
+
+    def __init__(self, whole: Sequence[int], rights: Sequence[float], certain: Sequence[float]) -> None:
+        self._whole, self._rights, self._certain, self._random = whole, rights, certain, random.Random(0)
+
+    def __call__(self, drafter: BlockDrafter, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        place, n = len(drafter.guesses), len(logits)
+        at = len(drafter._generation.tokens) + place
+        known = self._whole[at] if at < len(self._whole) else 0
+        wrong = (known + 1 + self._random.randrange(n - 3)) % n
+        sure = self._random.choice(self._certain) if self._certain else 1.0
+        right = sure if self._certain else self._rights[min(place, len(self._rights) - 1)]
+        guess = known if self._random.random() < right else wrong
+        logits[:] = -np.inf
+        if sure < 1:
+            # The rest is shared, so that it stays the likeliest.
+            logits[[(guess + 1) % n, (guess + 2) % n]] = math.log((1 - sure) / 2)
+        logits[guess] = math.log(sure)
+        return logits
+
+
+def block(llm: LLM, rights: Sequence[float], tokens: int, certain: Sequence[float]) -> None:
+    """The model's own block with guesses that are right so often, by their place: beside the arithmetic.
+
+    With `certain`, also without leaving out what it is not certain of.
+    """
+    ids = list(range(10, 74))
     llm.scheduler.drafts = off = Drafts(lookup=False)
     with logged(off) as log:
         whole = [*ids, *submit(llm, ids, tokens, Sampling())()]
     one = statistics.median(step.seconds for step in log)
-    ours = BlockDrafter._ours
+    for cuts in (True, False) if certain else (True,):
+        told, ours = ToldBlock(whole, rights, certain), BlockDrafter._ours
+        BlockDrafter._ours = lambda drafter, logits, told=told: told(drafter, logits)  # type: ignore[method-assign]
+        try:
+            passes = MultiToken(llm.model)
+            passes.warm()
+            passes.cuts = cuts
+            llm.scheduler.drafts = drafts = Drafts(lookup=False, model=passes)
+            # A few layers read a prompt faster than all of them, and the block does not.
+            drafts.governor = Reads()
+            for _ in range(2):
+                with logged(drafts) as steps:
+                    assert submit(llm, ids, tokens, Sampling())() == whole[len(ids) :]
+        finally:
+            BlockDrafter._ours = ours  # type: ignore[method-assign]
+        written, seconds = sum(step.written for step in steps), sum(step.seconds + step.drafting for step in steps)
+        guesses = statistics.fmean(step.rows - 1 for step in steps)
+        found = f"{written / seconds:.1f} tok/s, {1 / one:.1f} without; {guesses:.2f} guesses a step; "
+        if certain:
+            sure = ", ".join(f"{each:.0%}" for each in certain)
+            said = f"certain of {sure}, {'' if cuts else 'not '}cut off: {found}"
+        else:
+            found += arithmetic(rights, drafts, passes, one)
+            said = f"right {', '.join(f'{each:.0%}' for each in rights)}: {found}"
+        print(said + "; ".join(drafts.lines()), flush=True)
 
-    def told(drafter: BlockDrafter, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        at, place = len(drafter._generation.tokens) + len(drafter.guesses), len(drafter.guesses)
-        known = whole[at] if at < len(whole) else 0
-        wrong = (known + 1 + chance.randrange(len(logits) - 1)) % len(logits)
-        logits[:] = -np.inf
-        logits[known if chance.random() < rights[min(place, len(rights) - 1)] else wrong] = 0.0
-        return logits
 
-    BlockDrafter._ours = told  # type: ignore[method-assign]
-    try:
-        passes = MultiToken(llm.model)
-        passes.warm()
-        llm.scheduler.drafts = drafts = Drafts(lookup=False, model=passes)
-        # A few layers read a prompt faster than all of them, and the block does not.
-        drafts.governor = Reads()
-        for _ in range(2):
-            with logged(drafts) as steps:
-                assert submit(llm, ids, tokens, Sampling())() == whole[len(ids) :]
-    finally:
-        BlockDrafter._ours = ours  # type: ignore[method-assign]
-    written, seconds = sum(step.written for step in steps), sum(step.seconds + step.drafting for step in steps)
-    cost, a_pass = drafts.governor.cost, passes.pass_seconds(1, one)
-    gained = [1.0]
+def arithmetic(rights: Sequence[float], drafts: Drafts, passes: MultiToken, one: float) -> str:
+    """What the best number of guesses would write by what steps and passes take."""
+    cost, a_pass, gained = drafts.governor.cost, passes.pass_seconds(1, one), [1.0]
     for n in range(1, 5):
         gained.append(gained[-1] + math.prod(rights[min(i, len(rights) - 1)] for i in range(n)))
     speeds = [gained[n] / (cost(1 + n) + n * a_pass) for n in range(5)]
     best = max(range(5), key=speeds.__getitem__)
-    guesses = [step.rows - 1 for step in steps]
-    print(
-        f"right {', '.join(f'{each:.0%}' for each in rights)}: {written / seconds:.1f} tok/s, {1 / one:.1f} without; "
-        f"arithmetic {speeds[best]:.1f} with {best} guesses a step ({', '.join(f'{each:.1f}' for each in speeds)} by "
-        f"guesses); {statistics.fmean(guesses):.2f} guesses a step; " + "; ".join(drafts.lines()),
-        flush=True,
-    )
+    listed = ", ".join(f"{each:.1f}" for each in speeds)
+    return f"arithmetic {speeds[best]:.1f} with {best} guesses a step ({listed} by guesses); "
 
 
 def upkeep(path: str, tokens: int, rounds: int) -> None:
@@ -343,6 +374,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--right", type=float, nargs="+", default=(0.6, 0.8))
+    parser.add_argument("--certain", type=float, nargs="+", default=())
     parser.add_argument("--isa")
     parser.add_argument("--against")
     parser.add_argument("--out", type=Path, default=Path("drafts.svg"))
@@ -367,7 +399,7 @@ def main() -> None:
                 peer = LlamaCpp(Path(options.model), threads, 2048, 1, options.against)
             injected(llm, options.right, options.tokens, peer)
         elif options.what == "mtp":
-            block(llm, options.right, options.tokens)
+            block(llm, options.right, options.tokens, options.certain)
         elif options.what == "users":
             users(llm, options.pairs, options.tokens, parallel)
         else:

@@ -1,6 +1,7 @@
 """`seventy bench` from end to end."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from seventy.cli.bench import _notes, _title
 from seventy.cli.bench import bench as command
 from seventy.measure import profile as machine_profile
 from seventy.measure.profile import Profile
+from tests.support.families import qwen35
 
 QUICK = ("--prefill", "32", "--users", "2", "--decode-at", "0", "--tokens", "4", "--repeats", "2")
 Result = subprocess.CompletedProcess[str]
@@ -44,6 +46,14 @@ def test_all_at_once(cache: Path, tiny: Path, llama_bench: Path, tmp_path: Path)
     assert (tmp_path / "roof.svg").read_text().startswith("<svg")
     # Nothing of who ran it where.
     assert "tiny.gguf" not in card.text() and os.uname().nodename not in card.text()
+
+
+def test_what_a_models_own_block_gains(cache: Path, tmp_path: Path) -> None:
+    path = qwen35.write(tmp_path / "block.gguf", layers=2, interval=2, nextn=1)
+    done = bench(cache, path, *QUICK[:-1], "1", "--draft", "mtp")
+    assert done.returncode == 0, done.stderr
+    kinds = re.findall(r"^drafts, (.+): [\d.]+ tok/s, [\d.]+ without, [\d.]+ times;", done.stdout, re.MULTILINE)
+    assert len(kinds) == 3 and re.search(r"^a pass of MTP: [\d.]+ ms$", done.stdout, re.MULTILINE)
 
 
 def test_json_is_the_card(cache: Path, tiny: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from seventy.runtime.reservations import ledger
 from seventy.sizes import size
 
 # Of the texts that --draft writes.
-_DRAFT_CONTEXT, _DRAFT_TOKENS = 2048, 200
+_DRAFT_CONTEXT, _DRAFT_TOKENS = 4096, 200
 _AGAINST = "llama.cpp, a Python that has llama-cpp-python, or a llama-bench: takes turns with us on the same file."
 
 
@@ -133,7 +133,7 @@ def _show(card: Card, name: str) -> None:
 
 
 def _drafts(path: Path, draft: str, threads: int | None, isa: str | None, repeats: int) -> Iterator[str]:
-    """A line for each kind of text: how fast with drafts and without."""
+    """A line for each kind of text, how fast with drafts and without; then who guessed how much, and what that took."""
     from seventy.bench.drafts import measure
     from seventy.engine.llm import LLM
 
@@ -143,6 +143,7 @@ def _drafts(path: Path, draft: str, threads: int | None, isa: str | None, repeat
     with llm:
         session.say_draft(llm, draft)
         yield from map(str, measure(llm, _DRAFT_TOKENS, repeats))
+        yield from llm.scheduler.drafts.lines()
 
 
 def _synthetic(name: str, quant: str, layers: int | None, wish: BenchOptions) -> Synthetic:
