@@ -8,6 +8,7 @@ bytes were on the disk, and the median of the ratios with its quartiles.
 """
 
 import argparse
+import contextlib
 import random
 import tempfile
 import time
@@ -36,19 +37,21 @@ def main() -> None:
     wish = parser.parse_args()
     context = wish.length + wish.tokens + 64
     options = {"context": context, "sequences": wish.prompts + 2, "draft": "off", "threads": 2}
-    with tempfile.TemporaryDirectory() as folder, LLM(wish.model, **options) as plain:
-        with LLM(wish.model, **options, disk=DiskCache(Path(folder), 20 * 10**9)) as kept:
-            ratios = []
-            for pair in range(wish.pairs):
-                sides = [(kept, 0), (plain, 1)]
-                speeds = [0.0, 0.0]
-                for llm, side in sides if pair % 2 else sides[::-1]:
-                    speeds[side] = answer(llm, pair, wish)
-                written = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-                ratios.append(speeds[0] / speeds[1])
-                print(f"{speeds[0]:.1f} with, {speeds[1]:.1f} without, {ratios[-1]:.3f}; {written / 1e6:.0f} MB written")
-            low, mid, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-            print(f"median {mid:.3f} (quartiles {low:.3f} to {high:.3f})")
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        plain = stack.enter_context(LLM(wish.model, **options))
+        kept = stack.enter_context(LLM(wish.model, **options, disk=DiskCache(Path(folder), 20 * 10**9)))
+        ratios = []
+        for pair in range(wish.pairs):
+            sides = [(kept, 0), (plain, 1)]
+            speeds = [0.0, 0.0]
+            for llm, side in sides if pair % 2 else sides[::-1]:
+                speeds[side] = answer(llm, pair, wish)
+            written = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+            ratios.append(speeds[0] / speeds[1])
+            print(f"{speeds[0]:.1f} with, {speeds[1]:.1f} without, {ratios[-1]:.3f}; {written / 1e6:.0f} MB")
+        low, mid, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        print(f"median {mid:.3f} (quartiles {low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,8 @@ class PageStore:
         # What the files of all models took when they were last counted, with what was written since.
         self._total, self._uncounted = 0, _COUNT_EVERY
         self._paused_until = 0.0
+        # What the thread that writes took of a CPU so far.
+        self.cpu_seconds = 0.0
         # Names with what is to be written, or those to be touched.
         self._queue: SimpleQueue[tuple[bytes, list[Bytes]] | list[bytes] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="seventy-cache", daemon=True)
@@ -170,6 +172,7 @@ class PageStore:
                 self._paused_until = time.monotonic() + _PAUSE_SECONDS
                 _log.warning("nothing is written to %s for a while: %s", self._root, error.strerror or error)
             finally:
+                self.cpu_seconds = time.thread_time()
                 with self._changed:
                     self._waiting -= sum(part.nbytes for part in parts)
                     self._changed.notify_all()

@@ -42,7 +42,7 @@ _DAMAGED = (
 )
 # How long to wait for a mask when nothing else is to be done, before looking for requests that were cancelled.
 _HELD_SECONDS = 0.05
-# How much of the time may go to copies of idle pages for the disk while answers are written.
+# How much of the time may go to copying idle pages and writing them to the disk while answers are written.
 _WRITING_SHARE = 0.01
 _MASKS = ThreadPoolExecutor(2, "seventy-mask", initializer=run_when_idle)
 
@@ -87,7 +87,7 @@ class Scheduler:
         self._closing = False
         self._fetches = Fetches(self._notify)
         # Before this time of time.monotonic no idle page is copied beside answers.
-        self._next_copy = 0.0
+        self._next_copy = self._writing_seconds = 0.0
         self._outbox: list[tuple[Request, Event]] = []
         self._thread = threading.Thread(target=self._work, name="seventy-engine", daemon=True)
         self._thread.start()
@@ -226,7 +226,11 @@ class Scheduler:
         if self._running and start < self._next_copy:
             return None
         pause = self.model.cache.write_idle()
-        self._next_copy = time.monotonic() + (time.monotonic() - start) / _WRITING_SHARE
+        store, now = self.model.cache.store, time.monotonic()
+        if store:
+            # A core that writes is missed by the step: all its threads wait for each other.
+            written, self._writing_seconds = self._writing_seconds, store.cpu_seconds
+            self._next_copy = now + (now - start + self._writing_seconds - written) / _WRITING_SHARE
         return pause
 
     def _deliver(self) -> None:
