@@ -1,19 +1,21 @@
 """A card in a paragraph that fits a chat message."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from seventy.bench.card import Card
-from seventy.bench.share import MOST_CHARACTERS, decoded, paragraph
+from seventy.bench.share import MOST_CHARACTERS, decoded, paragraph, picture
 
 
 @pytest.mark.parametrize("lang, unit", [("en", "tok/s"), ("zh", "词元/秒")])
 def test_it_says_machine_price_speed_and_share(card: Card, lang: str, unit: str) -> None:
-    said = paragraph(card, "llama-3.3-70b-Q4_K_M", 0.85, "2052 CNY", lang)
+    said = paragraph(card, "llama-3.3-70b-Q4_K_M", 1.23, "2052 CNY", lang)
     result = decoded(card)
     assert result is not None and len(said) <= MOST_CHARACTERS
     assert card.machine.cpu[:8] in said and "2052 CNY" in said and unit in said and "llama-3.3-70b-Q4_K_M"[:8] in said
+    assert "1.23" in said or result.whole_model
     assert f"{round(100 * result.memory_share(card.machine))}" in said
 
 
@@ -33,3 +35,13 @@ def test_long_prices_give_way(card: Card, lang: str) -> None:
     long = replace(card, machine=replace(card.machine, cpu="x" * 80))
     said = paragraph(long, "m" * 300, 0.85, "about 2052 CNY for board, processor and four sticks " * 4, lang)
     assert len(said) <= MOST_CHARACTERS and "2052 CNY" in said
+
+
+# Of the libraries that matplotlib uses.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_picture_fills_a_phone(card: Card, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra [pictures] is not installed")
+    picture(card, "llama-3.3-70b", tmp_path / "card.png", "2052 CNY")
+    data = (tmp_path / "card.png").read_bytes()
+    size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and size == (1080, 1350)

@@ -77,5 +77,6 @@ def markdown(cards: Sequence[Card], names: Sequence[str]) -> str:
 def _speed(result: Result | None) -> str:
     if result is None:
         return "-"
-    said = f"{(result.whole_model or result.tokens_per_second).median:.3g}"
+    median = (result.whole_model or result.tokens_per_second).median
+    said = f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
     return f"{said} ({result.versus.ratio:.2f} x llama.cpp)" if result.versus else said

@@ -26,19 +26,18 @@ def decoded(card: Card) -> Result | None:
     return min(found, key=lambda result: result.depth, default=None)
 
 
-def paragraph(card: Card, model: str, share_reached: float, price: str = "", lang: str = "en") -> str:
+def paragraph(card: Card, model: str, expected_tok_s: float | None, price: str = "", lang: str = "en") -> str:
     """Machine, price, model, speed, its share of the memory's limit and the speed predicted beside it.
 
-    `share_reached` is the share of a measured bandwidth that machines reach (plan/calibration.py); `lang` is en or zh.
-
+    `expected_tok_s` is the predicted decode of the layers that ran (plan/recalibrate.py); `lang` is en or zh.
     Names give way where the whole would have more than 200 characters. Raises ValueError for a card without a decode.
     """
     result = decoded(card)
-    if result is None:
+    if result is None or expected_tok_s is None:
         raise ValueError("it holds no decode; measure with --decode-at 0")
     speeds = result.whole_model or result.tokens_per_second
     layers = card.model.whole_layers / card.model.layers if result.whole_model else 1.0
-    predicted = share_reached * card.memory_limit_gbs * 1e9 / (card.model.token_bytes * layers)
+    predicted = expected_tok_s / layers
     values = {
         "memory": size(card.machine.memory_bytes),
         "price": (", " if lang == "en" else "，") + price[:_PRICE] if price else "",

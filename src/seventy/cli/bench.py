@@ -16,10 +16,10 @@ from seventy.bench.share import paragraph
 from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fitting_layers
 from seventy.bench.table import table
 from seventy.cli import _session as session
+from seventy.cli._card_runs import expected_tok_s
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.measure.profile import Profile, raise_limit
-from seventy.plan.calibration import CALIBRATION
 from seventy.plan.words import language
 from seventy.runtime.reservations import ledger
 from seventy.sizes import size
@@ -84,7 +84,7 @@ def bench(
         for row in _drafts(source, draft, threads, isa, repeats):
             session.say(row) if as_json else print(row)
     if share:
-        print(paragraph(card, Path(name).stem, CALIBRATION.shares["measured"].share, lang=language(None)))
+        print(paragraph(card, Path(name).stem, expected_tok_s(card), lang=language(None)))
     _keep(card, name, plot_file, report)
 
 

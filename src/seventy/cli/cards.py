@@ -1,6 +1,5 @@
-import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +10,10 @@ from rich.table import Table
 from seventy.bench import card as card_files
 from seventy.bench import compare, results
 from seventy.bench import share as share_as
-from seventy.bench.card import Card, Result
+from seventy.bench.card import Card
+from seventy.cli._card_runs import expected_tok_s, runs
 from seventy.errors import SeventyError
 from seventy.plan import recalibrate
-from seventy.plan.calibration import CALIBRATION
-from seventy.plan.recalibrate import Ran
 from seventy.plan.words import language
 
 _FILES = (
@@ -75,7 +73,7 @@ def _catalogue(found: Sequence[Card], paths: Sequence[Path], group: str, source:
 
 def _import(paths: Sequence[Path]) -> None:
     """Calibrate predictions on this machine by the cards, and say what that changes."""
-    ran = [each for card in results.checked(paths) for each in _ran(card)]
+    ran = [each for card in results.checked(paths) for each in runs(card)]
     new, every = recalibrate.add(ran)
     table = Table("CPU", "engine", "answers, measured / predicted", "prompts", "card")
     for run in every:
@@ -85,38 +83,9 @@ def _import(paths: Sequence[Path]) -> None:
     print(f"{len(new)} of {len(ran)} runs are new; predict and plan use them. `seventy cards forget` undoes it.")
 
 
-def _ran(card: Card) -> Iterator[Ran]:
-    """What the card says of seventy, and of the peer where one ran beside it."""
-    shape, machine = card.model, card.machine
-    decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
-    prefill = max((result for result in card.results if result.what == "prefill"), key=lambda r: r.n, default=None)
-    params_b = compare.parameters(card) / 1e9
-    active_b = params_b
-    if shape.experts and decode:
-        # Of a mixture what a token multiplies by, two operations each.
-        active_b = min(params_b, decode.gops / decode.tokens_per_second.median / 2)
-    name = hashlib.sha256(card.text().encode()).hexdigest()[:12]
-    for engine in ("seventy", "llama.cpp"):
-        speeds = [_speed(result, engine) for result in (decode, prefill)]
-        if any(speeds):
-            yield Ran(
-                name, machine.cpu, machine.sockets, card.threads, card.isa, card.memory_limit_gbs, engine,
-                compare.quant_words(card), params_b, active_b, card.weight_bytes / 1e9, shape.token_bytes / 1e9,
-                shape.layers, *speeds,
-            )  # fmt: skip
-
-
-def _speed(result: Result | None, engine: str) -> float | None:
-    """Tokens a second of seventy, or of the peer; None where it did not run."""
-    if result is None:
-        return None
-    side = result if engine == "seventy" else result.versus
-    return side.tokens_per_second.median if side else None
-
-
 def _paragraph(card: Card, path: Path, price: str, lang: str | None) -> str:
     try:
-        return share_as.paragraph(card, path.stem, CALIBRATION.shares["measured"].share, price, language(lang))
+        return share_as.paragraph(card, path.stem, expected_tok_s(card), price, language(lang))
     except ValueError as error:
         raise SeventyError(f"{path} cannot be shared: {error}") from None
 

@@ -10,7 +10,7 @@ from seventy.plan.calibration import CALIBRATION
 from seventy.plan.local import Run
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import peak_gbs
-from seventy.plan.roofline import Load, predict
+from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.wanted import guess_footprint
 
 # More than this is no error of the prediction but of the card, or of what is known of the CPU.
@@ -38,8 +38,8 @@ class Ran:
     prefill_tok_s: float | None
 
 
-def run_of(ran: Ran) -> Run:
-    """Compare a run with its prediction. Raises SeventyError if they are too far apart to be plausible."""
+def expected(ran: Ran) -> Prediction:
+    """Predict a run from its CPU and measured bandwidth, by the project's own calibration."""
     cpu, _ = find_cpu(ran.cpu, all_cpus())
     if cpu is not None:
         machine = machine_from_cpu(cpu, min(ran.sockets, cpu.max_sockets), None)
@@ -54,9 +54,15 @@ def run_of(ran: Ran) -> Run:
         guess_footprint(ran.file_gb, ran.active_params_b, ran.layers), ran.layers,
         ran.file_gb, ran.active_params_b / ran.params_b,
     )  # fmt: skip
-    expected = predict(machine, load, 0, ran.engine, calibration=CALIBRATION)
-    decode = ran.decode_tok_s and ran.decode_tok_s / expected.decode.mid
-    prefill = ran.prefill_tok_s and ran.prefill_tok_s / expected.prefill.mid
+    return predict(machine, load, 0, ran.engine, calibration=CALIBRATION)
+
+
+def run_of(ran: Ran) -> Run:
+    """Compare a run with its prediction. Raises SeventyError if they are too far apart to be plausible."""
+    found = expected(ran)
+    cpu, machine = found.machine.cpu, found.machine
+    decode = ran.decode_tok_s and ran.decode_tok_s / found.decode.mid
+    prefill = ran.prefill_tok_s and ran.prefill_tok_s / found.prefill.mid
     for what, factor in (("answers", decode), ("prompts", prefill)):
         if factor and not 1 / MOST_OFF <= factor <= MOST_OFF:
             raise SeventyError(
