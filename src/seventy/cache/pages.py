@@ -18,12 +18,13 @@ def pages(positions: int) -> int:
 
 
 class Pages:
-    """`n_pages` pages for layers of these specifications; memory is touched when it is first written.
+    """The memory of `n_pages` pages for layers of these specifications; it is touched when first written.
 
-    `kind` is how keys and values are kept, f16 or q8_0 (kernels/pages.py). Layers with windows have `n_slots` slots
-    instead (cache/slots.py), or as many as there are pages, and recurrent layers have none (cache/states.py). A layer's
-    pages lie together, one KV head after the other.
-    Raises SeventyError for a kind that does not exist or that these heads cannot have.
+    `kind` is how keys and values are stored, f16 or q8_0 (kernels/pages.py). Layers with windows have `n_slots` slots
+    instead (cache/slots.py), by default as many as there are pages; recurrent layers have none (cache/states.py). A
+    layer's pages lie together, one KV head after the other.
+
+    Raises SeventyError for an unknown kind or one that does not fit these heads.
     """
 
     def __init__(self, specs: Sequence[CacheSpec], n_pages: int, kind: str, n_slots: int | None = None) -> None:

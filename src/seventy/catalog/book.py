@@ -52,6 +52,11 @@ def _check(region: str, month: str | None, ram_factor: float, own_here: Sequence
         raise SeventyError(f"--date {month!r} is not a month; write it as 2025-02.")
 
 
+def _too_old(region: str, month: str) -> SeventyError:
+    oldest = min(row.date for row in all_prices() if row.region == region)
+    return SeventyError(f"No price of region {region} is as old as {month}; the oldest is of {oldest}.")
+
+
 class PriceBook:
     """The prices of one region for one month (`month`, default: this one), with a user's own prices first.
 
@@ -74,8 +79,7 @@ class PriceBook:
         here.sort(key=lambda row: abs(months(row.date) - months(self.month)))
         usable = [row for row in here if self._is_known(row)]
         if not usable and not own_here:
-            oldest = min(row.date for row in all_prices() if row.region == region)
-            raise SeventyError(f"No price of region {region} is as old as {self.month}; the oldest is of {oldest}.")
+            raise _too_old(region, self.month)
         self._rows, self._own = _by_part(usable), _by_part(own_here)
         # A kWh costs about as much in other years; nothing else is taken from so far away.
         self._electricity = [row for row in here if row.category == "electricity"]

@@ -34,5 +34,5 @@ def _by_name() -> dict[str, Quality]:
 
 
 def quality_of(name: str) -> Quality | None:
-    """Return the score of a model by its name in names.csv; None where no source gives one."""
+    """Return the score of a model by its name in names.csv; None if no source gives one."""
     return _by_name().get(name)

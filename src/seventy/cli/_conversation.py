@@ -64,7 +64,7 @@ class Settings:
             self.max_tokens = None if number is None else int(number)
 
     def all(self) -> Mapping[str, Any]:
-        """Every setting and its value."""
+        """Return every setting and its value."""
         sampling = Sampling(**self.sampling)
         return {"max_tokens": self.max_tokens} | {name: getattr(sampling, name) for name in Sampling.__slots__}
 

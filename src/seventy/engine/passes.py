@@ -133,7 +133,7 @@ class Passes(ABC):
         return rows * (1.2 * self._read_share * prompt_row if self._row_seconds is None else self._row_seconds)
 
     def record_reading(self, rows: int, seconds: float) -> None:
-        """Learn from a pass that read so many rows and guessed nothing."""
+        """Update the reading speed from a pass that read `rows` rows and guessed nothing."""
         self.seconds_read += seconds
         if rows >= LEAST_TAIL:
             known = seconds / rows if self._row_seconds is None else self._row_seconds

@@ -90,10 +90,10 @@ class Ranking:
     def ids(
         self, query: str, document: str, most: int, cut: bool = False, instruction: str | None = None
     ) -> list[int]:
-        """Return the tokens that ask about a document: `most` at most.
+        """Return the tokens, at most `most`, of the prompt that asks whether a document answers the query.
 
-        With `cut`, the end of a document that is too long is left out; else TooLong is raised. `instruction` says what
-        the query is for, instead of what the template says. Special tokens in these texts are text. Raises SeventyError
+        With `cut`, the end of a too long document is left out; else TooLong is raised. `instruction` replaces the
+        template's description of the query's purpose. Special tokens in these texts are plain text. Raises SeventyError
         for an instruction that the template has no place for.
         """
         template, tokenizer = self.template, self.tokenizer

@@ -543,7 +543,8 @@ class Products(Operations):
     # What the engine uses
 
     def count(self, rows: int, outputs: int, segments: int) -> None:
-        """Say how many rows the next step has, how many of them want logits, and of how many texts they are."""
+        """Set the numbers of the next step: its rows, those that need logits, and the segments (texts) they belong to.
+        """
         self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row, segments
 
     def step_bytes(self) -> int:

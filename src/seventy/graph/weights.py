@@ -135,7 +135,7 @@ def transposed_format(info: TensorInfo) -> Format:
 
 
 def transposed_bytes(info: TensorInfo, heads: int, rows: int, columns: int) -> int:
-    """Memory of `rows` rows of each head, transposed."""
+    """Return the bytes of `rows` rows of each head, transposed."""
     return heads * -(-columns // PANEL) * PANEL * transposed_format(info).row_bytes(rows)
 
 

@@ -41,7 +41,7 @@ class Cost:
 
 
 def watts(build: Build) -> tuple[float, float, bool]:
-    """Idle and load watts at the wall, and whether either is an estimate."""
+    """Return idle and load watts at the wall, and whether either is an estimate."""
     platform = build.platform
     estimated = platform.idle_w is None or platform.load_w is None
     idle = platform.idle_w

@@ -286,11 +286,16 @@ def _describe(group: Sequence[_Item], text: str) -> Description:
     sockets = _sockets(cpus, platform, text)
     if sockets == 2 and platform is not None and platform.name == _OTHER_NAMES["x99"]:
         platform = next(each for each in all_platforms() if each.name == _DUAL_X99)
-    # More than a machine can have is a drive.
-    most_gb = _most_memory_gb(platform, cpu, sockets)
+    dimms = _memory_of(group, _most_memory_gb(platform, cpu, sockets))
+    return Description(platform, cpu, cpu.name if cpu else "", sockets, dimms)
+
+
+def _memory_of(group: Sequence[_Item], most_gb: float) -> Dimms | None:
+    """The memory that the group names. A bare size counts only if nothing else is named and a machine can have it."""
     sure = [item.dimms for item in group if item.dimms and not item.bare and not _said_twice(item, group)]
+    # More than a machine can have is a drive.
     maybe = [item.dimms for item in group if item.dimms and item.bare and item.dimms.gb <= most_gb]
-    return Description(platform, cpu, cpu.name if cpu else "", sockets, _together(sure or maybe[:1]))
+    return _together(sure or maybe[:1])
 
 
 def _soldered_cpu(platform: Platform | None) -> Cpu | None:

@@ -25,10 +25,10 @@ LOW_BIT = ("IQ1_", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """Operations of latent attention (MLA) for each position that a token sees, in all layers.
+    """The operations of latent attention (MLA) per position attended to, in all layers.
 
-    All heads share one key, which an answer's token multiplies as it is stored (`decode_ops`); a prompt's multiply what
-    is unpacked of it (`prefill_ops`). No more than `most_positions` are seen where an indexer chooses them.
+    All heads share one key. An answer's token multiplies it as stored (`decode_ops`); a prompt's tokens multiply the
+    unpacked keys and values (`prefill_ops`). If an indexer chooses positions, at most `most_positions` are attended to.
     """
 
     decode_ops: int

@@ -35,6 +35,6 @@ class _Transport(httpx2.AsyncHTTPTransport):
 
 
 def client(headers: Mapping[str, str], seconds: float) -> httpx2.AsyncClient:
-    """Return a client that sends these headers, waits so long for each piece, and follows no redirects."""
+    """Return a client that sends these headers, waits at most `seconds` for each piece, and follows no redirects."""
     sent = {"Accept-Encoding": "identity", **headers}
     return httpx2.AsyncClient(headers=sent, timeout=seconds, transport=_Transport(), follow_redirects=False)

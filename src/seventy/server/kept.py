@@ -76,7 +76,7 @@ class KeptAnswer:
         news.set()
 
     def stop(self, why: str) -> None:
-        """End it early, with a last event that says why; nothing where it has ended."""
+        """End the answer early with a last event that gives the reason. Does nothing if it has ended."""
         if self.done or self.stopped:
             return
         self.say(event({"object": "answer.stopped", "reason": why}))

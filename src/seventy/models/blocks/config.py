@@ -125,7 +125,7 @@ class DeltaNet:
 
     @property
     def channels(self) -> int:
-        """Columns of queries, keys and values together."""
+        """The number of columns of queries, keys and values together."""
         return 2 * self.heads.dim * self.heads.keys + self.inner
 
     @property
