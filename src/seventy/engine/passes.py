@@ -263,7 +263,7 @@ class PassDrafter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the cache; it may be read again."""
+        """Release the cache. The text is read again if it is needed."""
 
 
 assert MAX_PASSES <= MAX_DRAFT

@@ -158,7 +158,7 @@ class Samples:
 
     @property
     def typical_gbs(self) -> float:
-        """The median of the way that is best by its median: what is reached most of the time."""
+        """The median GB/s of the read pattern with the best median: what is reached most of the time."""
         return max(sorted(way)[len(way) // 2] for way in self.passes)
 
 

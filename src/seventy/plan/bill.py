@@ -13,7 +13,7 @@ def money(value: float) -> str:
 
 
 def price_range(build: Build) -> str:
-    """Return the price of a build, as a range where a part's price is one, was carried or inferred."""
+    """Format the price of a build, as a range if a part's price is one or was converted or inferred."""
     if not build.uncertain:
         return money(build.price)
     return f"{money(build.price_low)} - {money(build.price_high)}"

@@ -111,7 +111,7 @@ class ThreadPool:
                 pass
 
     def close(self) -> None:
-        """End the threads, after the step that runs; twice is once."""
+        """End the threads after the running step. May be called twice."""
         block = _lines(run.STEP_BYTES)
         block[run.THREADS // 8] = len(self.cpus) + 1
         self._function(self._address, run.CLOSE, block.ctypes.data)

@@ -74,7 +74,7 @@ class ServedTool:
 
     @property
     def digest(self) -> str:
-        """Another one where anything that a user was shown has changed."""
+        """A hash of everything a user was shown of the tool; it changes when any of that changes."""
         said = json.dumps([self.full_name, self.description, self.parameters], sort_keys=True)
         return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -42,7 +42,7 @@ class Constraint(Protocol):
         """Whether finding out what may come next takes so long that it is better done beside the steps."""
 
     def copy(self) -> "Constraint":
-        """Another one for a text of its own, from where this one is."""
+        """Return a copy in the same state, for another text."""
 
     def prepare(self) -> None:
         """Compute which tokens may come next, for `mask`. May be called by any thread."""

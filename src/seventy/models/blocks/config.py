@@ -221,7 +221,7 @@ class Config:
     def kv_layer(self, layer: int) -> int:
         """Return the layer whose keys and values this one attends to.
 
-        It is itself, or where it has none the last one before `shared_kv` that has a window as it has, or has none.
+        A layer without its own uses the last one before `shared_kv` with the same kind of attention (windowed or full).
         """
         if self.attends:
             return self.attends[layer]
