@@ -25,7 +25,10 @@ from typing import Any
 
 NAME = "small"
 HELLO: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello."}]
-CITY = {"type": "object", "properties": {"city": {"enum": ["Bergen", "Oslo"]}}, "required": ["city"]}
+CITY = {
+    "type": "object", "properties": {"city": {"enum": ["Bergen", "Oslo"]}}, "required": ["city"],
+    "additionalProperties": False,
+}  # fmt: skip
 TOOL: Any = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITY}}
 Check = Callable[[str], None]
 CHECKS: dict[str, list[Check]] = {}

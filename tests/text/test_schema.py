@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seventy.errors import SeventyError
@@ -136,3 +137,17 @@ def test_many_tools_are_no_ambiguity(grammars: Grammars) -> None:
     tools = [{"type": "function", "function": {"name": f"tool_{i}", "parameters": schema}} for i in range(128)]
     for style in STYLES:
         assert grammars.calls(style.grammar, tools, True).gone == ()
+
+
+def test_an_answer_begins_with_the_mask_of_the_check(grammars: Grammars) -> None:
+    constraint = grammars.regex("[ab]c")
+    first, other = constraint.copy(), constraint.copy()
+    allowed = np.zeros((3, 300), np.float32)
+    first.mask(allowed[0])
+    assert set(np.flatnonzero(allowed[0] == 0)) == {ord("a"), ord("b")}
+    first.accept(ord("a"))
+    first.mask(allowed[1])
+    assert set(np.flatnonzero(allowed[1] == 0)) == {ord("c")}
+    # Of copies each goes its own way.
+    other.mask(allowed[2])
+    assert (allowed[2] == allowed[0]).all()
