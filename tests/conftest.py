@@ -12,6 +12,9 @@ from seventy.plan import local
 from tests.support.kernels import ALL_LEVELS, objects
 from tests.support.tiny import write_tiny
 
+# What is said is looked at in English, whatever the locale.
+os.environ["SEVENTY_LANG"] = "en"
+
 # A suite started in the background by a shell ignores SIGINT, and so would the programs it starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

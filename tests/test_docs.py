@@ -26,7 +26,7 @@ OTHER_PROGRAMS = {
 
 def lines(page: Path) -> Iterator[str]:
     """The lines of a page's shell blocks, and of blocks without a language, but for what `seventy run` answers."""
-    answers = (">", " ", "#", "prompt ", "context ", "A large ", "Llama-3.3-70B ")
+    answers = (">", " ", "#", "prompt ", "上下文 ", "提示词 ", "在本机跑 ", "context ", "A large ", "Llama-3.3-70B ")
     text = page.read_text(encoding="utf-8")
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if language in ("", "sh"):

@@ -4,17 +4,16 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import typer
 from fastapi import FastAPI
 
-from seventy.cli import build
+from seventy.cli import command
 from seventy.server import app
 from seventy.server.guard import Rules
 from seventy.server.pool import ModelPool
 
 _INTRODUCTIONS = {
     "zh": (
-        "# 命令\n\n由程序生成，与当前版本一致；说明文字目前是英文。`seventy help 命令` 显示同样的内容。\n",
+        "# 命令\n\n由程序生成，与当前版本一致。`seventy help 命令` 显示同样的内容。\n",
         "# HTTP 接口\n\n由程序生成。运行中的服务在 `/openapi.json` 给出完整的字段。"
         "OpenAI 之外的字段、错误和限制见[英文页](serving.md)。\n",
     ),
@@ -30,7 +29,7 @@ def pages(language: str) -> dict[str, str]:
     """The text of each generated page by its file name, in "zh" or "en"."""
     commands, api = _INTRODUCTIONS[language]
     return {
-        "commands.md": commands + "".join(_command(typer.main.get_command(build()), [])),
+        "commands.md": commands + "".join(_command(command(lang=language), [])),
         "api.md": api + "".join(_paths(openapi())),
     }
 

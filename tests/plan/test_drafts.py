@@ -55,7 +55,7 @@ def test_a_draft_model_gains_what_its_passes_leave(load: Load) -> None:
     found = predict(machine("Xeon E5-2680 v4", "4x16@2400"), load, engine="seventy")
     said = [drafts.with_model(found, catalogue_load(name, "Q4_K_M"), lang)
             for name, lang in (("llama-3.2-1b", "en"), ("llama-3.2-1b", "zh"), ("llama-3.1-8b", "en"))]  # fmt: skip
-    numbers = [[float(each) for each in re.findall(r"[\d.]+(?=[-–]|\s*(?:tok/s|词元))", text)] for text in said]
+    numbers = [[float(each) for each in re.findall(r"[\d.]+(?=[-–]|\s*(?:tok/s|token))", text)] for text in said]
     assert numbers[0][:1] != numbers[2][:1] and max(numbers[0]) > max(numbers[2]) > found.decode.mid
     assert "60" in said[0] and "80" in said[1]
 
@@ -65,8 +65,8 @@ def test_a_models_own_block_is_said_where_its_files_have_one(load: Load) -> None
     found = predict(here, catalogue_load("qwen3.6-35b-a3b", "Q4_K_M"), engine="seventy")
     # A layer of 40 and a head of 248,320 tokens, of 3 billion parameters.
     assert 0.15 < found.load.pass_share < 0.3
-    for lang, word in (("en", "own block of multi-token prediction"), ("zh", "多词元预测")):
+    for lang, word in (("en", "own block of multi-token prediction"), ("zh", "多 token 预测")):
         (said,) = [line for line in drafts.lines(found, lang) if word in line]
-        numbers = [float(each) for each in re.findall(r"[\d.]+(?=[-–]|\s*(?:tok/s|词元/秒))", said)]
+        numbers = [float(each) for each in re.findall(r"[\d.]+(?=[-–]|\s*(?:tok/s|token/秒))", said)]
         assert max(numbers) >= found.decode.mid
     assert load.pass_share == 0 and len(drafts.lines(predict(here, load, engine="seventy"))) == 2

@@ -19,6 +19,7 @@ from seventy.bench.measure import Task, spread
 from seventy.errors import SeventyError
 from seventy.formats import formats
 from seventy.jit.isa import LEVELS, wide_name
+from seventy.language import t
 from seventy.machine.records import from_json
 from seventy.measure.profile import Profile
 
@@ -186,7 +187,10 @@ def write(card: Card, path: Path) -> None:
     try:
         path.write_text(card.text(), encoding="utf-8")
     except OSError as error:
-        raise SeventyError(f"cannot write {path}: {error.strerror}; take another place for --report") from None
+        raise SeventyError(
+            "cannot write {path}: {reason}; take another place for --report",
+            path=path, reason=error.strerror,
+        ) from None
 
 
 def read(path: Path) -> Card:
@@ -194,12 +198,12 @@ def read(path: Path) -> Card:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(data, dict) and "version" in data and data["version"] != VERSION:
-            raise ValueError(f"its version is {data['version']!r}, not {VERSION}")
+            raise ValueError(t("its version is {data!r}, not {version}", data=data["version"], version=VERSION))
         card = from_json(Card, data, "the card")
     except OSError as error:
-        raise SeventyError(f"cannot read {path}: {error.strerror}") from None
+        raise SeventyError("cannot read {path}: {reason}", path=path, reason=error.strerror) from None
     except (ValueError, RecursionError) as error:
-        raise SeventyError(f"{path} is no result card: {error}") from None
+        raise SeventyError("{path} is no result card: {error}", path=path, error=error) from None
     _refuse(card, path)
     return card
 
@@ -208,76 +212,87 @@ def _refuse(card: Card, path: Path) -> None:
     problem = next(problems(card), None)
     if problem:
         raise SeventyError(
-            f"{path} is no result card that can be believed: {problem}; measure again on a quiet machine"
+            "{path} is no result card that can be believed: {problem}; measure again on a quiet machine",
+            path=path, problem=problem,
         )
 
 
 def problems(card: Card) -> Iterator[str]:
     """Yield what is wrong with a card."""
     if card.version != VERSION:
-        yield f"its version is {card.version}, not {VERSION}"
+        yield t("its version is {version}, not {version_2}", version=card.version, version_2=VERSION)
     try:
         date.fromisoformat(card.date)
     except ValueError:
-        yield f"its date is {card.date!r}"
+        yield t("its date is {date!r}", date=card.date)
     yield from _texts(asdict(card), "the card")
     yield from _names(card)
     shape = card.model
     for name, number in {
         "threads": card.threads, "repeats": card.repeats, "layers": shape.layers, "hidden": shape.hidden,
-        "vocabulary": shape.vocabulary, "context": shape.context, "peak memory": card.peak_memory_bytes,
-        "weights": card.weight_bytes, "weights of a token": shape.token_bytes, "results": len(card.results),
+        "vocabulary": shape.vocabulary, "context": shape.context, t("peak memory"): card.peak_memory_bytes,
+        "weights": card.weight_bytes, t("weights of a token"): shape.token_bytes, "results": len(card.results),
     }.items():  # fmt: skip
         if number < 1:
             yield f"{name}: {number}"
     if not 0 <= shape.experts_used <= shape.experts or shape.token_bytes > card.weight_bytes:
-        yield f"{shape.experts_used} of {shape.experts} experts, {shape.token_bytes} bytes of {card.weight_bytes}"
+        yield t(
+            "{experts_used} of {experts} experts, {token_bytes} bytes of {weight_bytes}",
+            experts_used=shape.experts_used, experts=shape.experts, token_bytes=shape.token_bytes,
+            weight_bytes=card.weight_bytes,
+        )
     if shape.whole_layers < shape.layers:
-        yield f"{shape.layers} layers of {shape.whole_layers}"
+        yield t("{layers} layers of {whole_layers}", layers=shape.layers, whole_layers=shape.whole_layers)
     if not _positive(card.load_seconds):
-        yield f"load_seconds: {card.load_seconds}"
+        yield t("load_seconds: {load_seconds}", load_seconds=card.load_seconds)
     for result in card.results:
         yield from _result_problems(card, result)
 
 
 def _names(card: Card) -> Iterator[str]:
     if card.isa not in LEVELS:
-        yield f"there is no ISA level {card.isa!r}"
+        yield t("there is no ISA level {isa!r}", isa=card.isa)
     if card.kv not in ("f16", "q8_0"):
-        yield f"there is no cache of kind {card.kv!r}"
+        yield t("there is no cache of kind {kv!r}", kv=card.kv)
     if not re.fullmatch(r"[a-z0-9_-]{1,40}", card.model.architecture):
-        yield f"there is no architecture {card.model.architecture!r}"
+        yield t("there is no architecture {architecture!r}", architecture=card.model.architecture)
     unknown = set(card.model.format_bytes) - {entry.name for entry in formats().values()}
     if unknown:
-        yield f"there is no tensor type {min(unknown)!r}"
+        yield t("there is no tensor type {unknown!r}", unknown=min(unknown))
     if not _VERSION.fullmatch(card.seventy):
-        yield f"there is no version {card.seventy!r}"
+        yield t("there is no version {seventy!r}", seventy=card.seventy)
     if card.peer and (card.peer.name != "llama.cpp" or not _VERSION.fullmatch(card.peer.version)):
-        yield f"there is no peer {card.peer.name!r} {card.peer.version!r}"
+        yield t("there is no peer {name!r} {version!r}", name=card.peer.name, version=card.peer.version)
     if card.peer and card.peer.isa not in (None, *LEVELS):
-        yield f"there is no ISA level {card.peer.isa!r}"
+        yield t("there is no ISA level {isa!r}", isa=card.peer.isa)
     if card.energy and card.energy.source not in ("wall", "rapl"):
-        yield f"nothing called {card.energy.source!r} counts energy"
+        yield t("nothing called {source!r} counts energy", source=card.energy.source)
 
 
 def _result_problems(card: Card, result: Result) -> Iterator[str]:
-    where = f"{result.what} {result.n} at {result.depth}"
+    where = t("{what} {n} at {depth}", what=result.what, n=result.n, depth=result.depth)
     if result.what not in TASKS or result.n < 1 or result.depth < 0 or result.passes < 1:
-        yield f"there is no task {where}"
+        yield t("there is no task {where}", where=where)
     versus, optional = result.versus, (result.whole_model, result.joules_per_token, result.read_limit_gbs)
     for samples in (result.tokens_per_second, *optional, versus and versus.tokens_per_second):
         if samples and not _consistent(samples, card.repeats):
-            yield f"{where}: {card.repeats} repeats do not give {samples.median} of {list(samples.values)}"
+            yield t(
+                "{where}: {repeats} repeats do not give {median} of {values}",
+                where=where, repeats=card.repeats, median=samples.median, values=list(samples.values),
+            )
     numbers = [result.gbs, result.gops, result.operations_per_byte]
     if result.experts is not None:
         numbers.append(result.experts)
         if result.experts > card.model.experts:
-            yield f"{where}: {result.experts:g} of {card.model.experts} experts"
+            yield t(
+                "{where}: {experts:g} of {experts_2} experts",
+                where=where, experts=result.experts, experts_2=card.model.experts,
+            )
     if versus:
         numbers += [versus.ratio, versus.ratio_low, versus.ratio_high]
     for number in numbers:
         if not _positive(number):
-            yield f"{where}: {number} is no rate"
+            yield t("{where}: {number} is no rate", where=where, number=number)
     for problem in _limit_problems(card, result):
         yield f"{where}: {problem}"
 
@@ -286,12 +301,15 @@ def _limit_problems(card: Card, result: Result) -> Iterator[str]:
     """Rates that the machine's limits do not allow."""
     seen, known = result.read_limit_gbs, card.machine.read_bandwidth_gbs
     if seen and seen.median > _MOST_MEMORY * known:
-        yield f"memory gave {seen.median:.1f} GB/s on a machine whose limit is {known:.1f}"
+        yield t(
+            "memory gave {median:.1f} GB/s on a machine whose limit is {known:.1f}",
+            median=seen.median, known=known,
+        )
     cached = card.weight_bytes < _CACHED * card.machine.last_level_cache_bytes
     limits = (result.gbs, card.memory_limit_gbs, "GB/s"), (result.gops, card.int8_limit_gops, "GOPS")
     for rate, limit, unit in limits:
         if limit and rate > MOST_SHARE * limit and not (cached and unit == "GB/s"):
-            yield f"{rate:.1f} {unit} on a machine whose limit is {limit:.1f}"
+            yield t("{rate:.1f} {unit} on a machine whose limit is {limit:.1f}", rate=rate, unit=unit, limit=limit)
 
 
 def _consistent(samples: Samples, repeats: int) -> bool:
@@ -308,7 +326,7 @@ def _positive(number: float) -> bool:
 def _texts(value: Any, where: str) -> Iterator[str]:
     """Texts that say more than a name or a number can."""
     if isinstance(value, str) and not _WORDS.fullmatch(value):
-        yield f"{where} is {value[:60]!r}"
+        yield t("{where} is {value!r}", where=where, value=value[:60])
     elif isinstance(value, dict):
         for name, part in value.items():
             yield from _texts(name, where)

@@ -10,6 +10,7 @@ from rich.table import Table
 from seventy.bench.card import Card, Result, Samples
 from seventy.catalog.measurements import Measurement
 from seventy.formats import by_name
+from seventy.language import said, t
 
 
 def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
@@ -20,22 +21,22 @@ def side_by_side(cards: Sequence[Card], names: Sequence[str]) -> Table:
         table.add_column(name, justify="right")
     for title, cells in {
         "CPU": [card.machine.cpu for card in cards],
-        "cores, threads, ISA": [f"{card.machine.cores}, {card.threads}, {card.isa}" for card in cards],
-        "DIMMs, channels": [_memory(card) for card in cards],
-        "memory, GB/s": [f"{card.memory_limit_gbs:.1f}" for card in cards],
-        "int8, GOPS": [f"{card.int8_limit_gops:.0f}" if card.int8_limit_gops else "unknown" for card in cards],
-        "model": [model_words(card) for card in cards],
-        "quant, cache": [f"{quant_words(card)}, {card.kv}" for card in cards],
-        "date": [card.date for card in cards],
+        t("cores, threads, ISA"): [f"{card.machine.cores}, {card.threads}, {card.isa}" for card in cards],
+        t("DIMMs, channels"): [_memory(card) for card in cards],
+        t("memory, GB/s"): [f"{card.memory_limit_gbs:.1f}" for card in cards],
+        t("int8, GOPS"): [f"{card.int8_limit_gops:.0f}" if card.int8_limit_gops else t("unknown") for card in cards],
+        t("model"): [model_words(card) for card in cards],
+        t("quant, cache"): [f"{quant_words(card)}, {card.kv}" for card in cards],
+        t("date"): [card.date for card in cards],
     }.items():
-        table.add_row(title, *cells)
+        table.add_row(said(title), *map(said, cells))
     table.add_section()
     # How long a context was wanted does not change the model.
     alike = [replace(card.model, context=1) == replace(cards[0].model, context=1) for card in cards]
     labels = list(dict.fromkeys(result.label for card in cards for result in card.results))
     for label in labels:
         found = [next((result for result in card.results if result.label == label), None) for card in cards]
-        table.add_row(f"{label}, tok/s", *_ratios(found, alike))
+        table.add_row(said(t("{label}, tok/s", label=label)), *_ratios(found, alike))
     return table
 
 
@@ -49,7 +50,7 @@ def catalogue_row(card: Card, id: str, group: str, source: str) -> Measurement:
     decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
     prefill = next((result for result in card.results if result.what == "prefill"), None)
     if decode is None:
-        raise ValueError("nothing was decoded")
+        raise ValueError(t("nothing was decoded"))
     stated, limit = slots.theoretical_gbs is not None, decode.read_limit_gbs
     speeds = [slot.mts or slot.rated_mts for slot in slots.filled]
     notes = [f"{card.isa}, {card.threads} threads"]
@@ -115,17 +116,27 @@ def _ratios(found: Sequence[Result | None], alike: Sequence[bool]) -> list[str]:
 def _memory(card: Card) -> str:
     slots = card.machine.slots
     if not slots.filled:
-        return "unknown"
-    channels = f", {slots.filled_channels} of {slots.channels} channels" if slots.channels else ""
-    return f"{len(slots.filled)}{channels}"
+        return t("unknown")
+    channels = t(
+        ", {filled_channels} of {channels} channels",
+        filled_channels=slots.filled_channels, channels=slots.channels,
+    ) if slots.channels else ""
+    return t("{filled}{channels}", filled=len(slots.filled), channels=channels)
 
 
 def model_words(card: Card) -> str:
     shape = card.model
-    kind = "random weights, " if shape.synthetic else ""
-    layers = f"{shape.layers} of " if shape.layers < shape.whole_layers else ""
-    experts = f", {shape.experts_used} of {shape.experts} experts" if shape.experts else ""
-    return f"{shape.architecture}, {kind}{layers}{shape.whole_layers} layers of {shape.hidden}{experts}"
+    kind = t("random weights, ") if shape.synthetic else ""
+    layers = t("{layers} of ", layers=shape.layers) if shape.layers < shape.whole_layers else ""
+    experts = t(
+        ", {experts_used} of {experts} experts",
+        experts_used=shape.experts_used, experts=shape.experts,
+    ) if shape.experts else ""
+    return t(
+        "{architecture}, {kind}{layers}{whole_layers} layers of {hidden}{experts}",
+        architecture=shape.architecture, kind=kind, layers=layers, whole_layers=shape.whole_layers,
+        hidden=shape.hidden, experts=experts,
+    )
 
 
 def quant_words(card: Card) -> str:

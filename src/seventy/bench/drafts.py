@@ -8,6 +8,7 @@ from typing import Any
 
 from seventy.engine.drafts import Drafts, TextDrafts
 from seventy.engine.llm import LLM, Completion
+from seventy.language import t
 
 _FILE = '''class Account:
     """Money of one person, in cents."""
@@ -98,11 +99,18 @@ class Row:
         pairs = zip(self.tokens_per_second, self.without, strict=True)
         return statistics.median(a / b for a, b in pairs)
 
-    def __str__(self) -> str:
+    def line(self) -> str:
+        """Say how fast it was with drafts and without."""
         speeds = (statistics.median(each) for each in (self.tokens_per_second, self.without))
-        share = f"{self.accepted / self.drafted:.0%} of {self.drafted} guesses right" if self.drafted else "no guesses"
+        share = t(
+            "{accepted:.0%} of {drafted} guesses right",
+            accepted=self.accepted / self.drafted, drafted=self.drafted,
+        ) if self.drafted else t("no guesses")
         on, off = speeds
-        return f"drafts, {self.kind}: {on:.1f} tok/s, {off:.1f} without, {self.ratio:.2f} times; {share}"
+        return t(
+            "drafts, {kind}: {on:.1f} tok/s, {off:.1f} without, {ratio:.2f} times; {share}",
+            kind=self.kind, on=on, off=off, ratio=self.ratio, share=share,
+        )
 
 
 @contextmanager

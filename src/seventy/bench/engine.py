@@ -13,6 +13,7 @@ import numpy as np
 from seventy.cache.prefix import Sequence
 from seventy.engine.model import Model, Segment
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.machine import topology
 from seventy.measure import rates
 from seventy.measure.rates import Area
@@ -64,24 +65,24 @@ class PeerLost(SeventyError):
 def death(returncode: int) -> str:
     """Describe why a process ended, by its exit code (negative for a signal), with a hint for common causes."""
     if returncode >= 0:
-        return f"it ended with exit code {returncode}"
+        return t("it ended with exit code {returncode}", returncode=returncode)
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
-        return f"signal {-returncode} ended it"
+        return t("signal {returncode} ended it", returncode=-returncode)
     hints = {
-        "SIGILL": (
-            "an instruction that this machine does not let programs use, as AMX under some hypervisors; build it for "
-            "those it has: CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON' "
-            "pip install --force-reinstall --no-cache-dir llama-cpp-python (and -DGGML_AVX512=ON and so on, where "
-            "`seventy measure` shows them)"
+        "SIGILL": t(
+            "an instruction that this machine does not let programs use, as AMX under some hypervisors; build it "
+            "for those it has: CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON "
+            "-DGGML_BMI2=ON' pip install --force-reinstall --no-cache-dir llama-cpp-python (and -DGGML_AVX512=ON "
+            "and so on, where `seventy measure` shows them)"
         ),
-        "SIGKILL": "somebody ended it, most likely the system for want of memory; take a smaller model or context",
-        "SIGSEGV": "a fault of its own; get a newer one",
-        "SIGABRT": "it gave up by itself; run it alone to see why",
-        "SIGBUS": "a file it had mapped was cut short",
+        "SIGKILL": t("somebody ended it, most likely the system for want of memory; take a smaller model or context"),
+        "SIGSEGV": t("a fault of its own; get a newer one"),
+        "SIGABRT": t("it gave up by itself; run it alone to see why"),
+        "SIGBUS": t("a file it had mapped was cut short"),
     }
-    return f"{name}: {hints.get(name, 'a signal ended it')}"
+    return t("{name}: {hint}", name=name, hint=hints.get(name) or t("a signal ended it"))
 
 
 class Engine(Protocol):

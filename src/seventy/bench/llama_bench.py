@@ -11,6 +11,7 @@ from typing import Any
 
 from seventy.bench.engine import PeerLost, Threads, Timing, death
 from seventy.errors import SeventyError
+from seventy.language import t
 
 
 class LlamaBench:
@@ -35,11 +36,12 @@ class LlamaBench:
         # An old llama-bench knows no -d.
         done = subprocess.run([*command, "-d", str(depth)] if depth else command, capture_output=True, text=True)
         if done.returncode < 0:
-            raise PeerLost(f"{command[0]} died: {death(done.returncode)}")
+            raise PeerLost("{command} died: {returncode}", command=command[0], returncode=death(done.returncode))
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2]
             raise SeventyError(
-                f"{command[0]} failed ({last or f'exit code {done.returncode}'}); run it by itself to see"
+                "{command} failed ({last}); run it by itself to see",
+                command=command[0], last=last or t("exit code {code}", code=done.returncode),
             )
         commit, seconds = parse(done.stdout, wanted)
         self.version = commit
@@ -67,7 +69,13 @@ def parse(text: str, wanted: dict[str, int]) -> tuple[str, float]:
         seconds = float(test["samples_ns"][0]) / 1e9
         commit = str(test["build_commit"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise SeventyError(f"llama-bench printed no result that is understood ({error!r}); get a newer one") from None
+        raise SeventyError(
+            "llama-bench printed no result that is understood ({error!r}); get a newer one",
+            error=error,
+        ) from None
     if found != wanted or seconds <= 0:
-        raise SeventyError(f"llama-bench measured {found} in {seconds:g} s when asked for {wanted}; get a newer one")
+        raise SeventyError(
+            "llama-bench measured {found} in {seconds:g} s when asked for {wanted}; get a newer one",
+            found=found, seconds=seconds, wanted=wanted,
+        )
     return commit, seconds

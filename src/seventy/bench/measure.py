@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from seventy.bench.engine import Engine, PeerLost, Timing
+from seventy.language import t
 
 # Threads of both sides go to sleep a few milliseconds after their last work.
 _PAUSE_SECONDS = 0.05
@@ -23,8 +24,8 @@ class Task:
     @property
     def label(self) -> str:
         if self.what == "decode":
-            return f"decode at {self.depth}"
-        return f"prefill {self.n}" if self.what == "prefill" else f"{self.n} users"
+            return t("decode at {depth}", depth=self.depth)
+        return t("prefill {n}", n=self.n) if self.what == "prefill" else t("{n} users", n=self.n)
 
     @property
     def tokens(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from seventy.bench.engine import PeerLost, Threads, Timing, death
 from seventy.bench.llama_bench import LlamaBench
 from seventy.errors import SeventyError
+from seventy.language import t
 
 _WORKER = Path(__file__).with_name("_llama_cpp_worker.py")
 # What llama.cpp calls the instructions a level of ours is named after, the highest first.
@@ -57,10 +58,11 @@ class LlamaCpp:
             last = self._process.stderr.read().strip().rpartition("\n")[2]
             code = self._process.wait()
             if self.version or code < 0:
-                raise PeerLost(f"llama.cpp died: {death(code)}")
+                raise PeerLost("llama.cpp died: {code}", code=death(code))
             raise SeventyError(
-                f"llama.cpp did not answer ({last or 'no reason given'}); install it for this CPU with: "
-                f"pip install llama-cpp-python, or name a Python that has it: --against /path/to/python"
+                "llama.cpp did not answer ({last}); install it for this CPU with: pip install llama-cpp-python, or "
+                "name a Python that has it: --against /path/to/python",
+                last=last or t("no reason given"),
             )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -101,7 +103,8 @@ def program(against: str) -> str:
     command = sys.executable if against == "llama.cpp" else shutil.which(str(Path(against).expanduser()))
     if command is None:
         raise SeventyError(
-            f"{against} is no program; --against takes llama.cpp, a Python that has it, or a llama-bench"
+            "{against} is no program; --against takes llama.cpp, a Python that has it, or a llama-bench",
+            against=against,
         )
     return command
 

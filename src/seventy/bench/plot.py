@@ -49,15 +49,18 @@ def write(card: Card, path: Path, title: str) -> None:
         else:
             _png(card, path, title)
     except OSError as error:
-        raise SeventyError(f"cannot write {path}: {error.strerror}; take another place for --plot") from None
+        raise SeventyError(
+            "cannot write {path}: {reason}; take another place for --plot",
+            path=path, reason=error.strerror,
+        ) from None
 
 
 def check(path: Path) -> None:
     """Raise SeventyError if `write` could not write such a file. Called before anything is measured."""
     if path.suffix.lower() not in (".svg", ".png"):
-        raise SeventyError(f"--plot {path} is neither .svg nor .png; name the file accordingly")
+        raise SeventyError("--plot {path} is neither .svg nor .png; name the file accordingly", path=path)
     if path.suffix.lower() == ".png" and importlib.util.find_spec("matplotlib") is None:
-        raise SeventyError(f"--plot {path} needs matplotlib (pip install matplotlib); .svg needs nothing")
+        raise SeventyError("--plot {path} needs matplotlib (pip install matplotlib); .svg needs nothing", path=path)
 
 
 @dataclass(frozen=True, slots=True)

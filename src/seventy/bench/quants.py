@@ -71,7 +71,10 @@ def quant_name(quant: str) -> str:
     """Return the mixture in its usual spelling. Raises SeventyError for one whose rules are not known here."""
     name = _OTHER_NAMES.get(quant.upper(), quant.upper())
     if name not in _BASE:
-        raise SeventyError(f"the tensor types of {quant} are not known; known are {', '.join(_BASE)}")
+        raise SeventyError(
+            "the tensor types of {quant} are not known; known are {base}",
+            quant=quant, base=", ".join(_BASE),
+        )
     return name
 
 

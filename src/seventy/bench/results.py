@@ -8,6 +8,7 @@ from seventy.bench.card import Card, Result
 from seventy.bench.compare import model_words, quant_words
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.errors import SeventyError
+from seventy.language import t
 
 # A desktop's modules may run faster than its CPU is rated for; registered ones do not.
 _OVERCLOCKED = 1.6
@@ -27,10 +28,13 @@ def checked(paths: Iterable[Path]) -> list[Card]:
     for path in files(paths):
         card = card_files.read(path)
         if problem := impossible(card):
-            raise SeventyError(f"{path} is no result card that can be believed: {problem}; measure it again")
+            raise SeventyError(
+                "{path} is no result card that can be believed: {problem}; measure it again",
+                path=path, problem=problem,
+            )
         other = found.setdefault(tuple(result.tokens_per_second.values for result in card.results), path)
         if other != path:
-            raise SeventyError(f"{path} is the same run as {other}")
+            raise SeventyError("{path} is the same run as {other}", path=path, other=other)
         cards.append(card)
     return cards
 
@@ -38,12 +42,15 @@ def checked(paths: Iterable[Path]) -> list[Card]:
 def impossible(card: Card) -> str | None:
     """Explain why its memory cannot have delivered the bandwidth, by its modules or CPU; return None if it can."""
     machine, slots = card.machine, card.machine.slots
-    most, by = slots.theoretical_gbs, "its modules"
+    most, by = slots.theoretical_gbs, t("its modules")
     cpu, _ = find_cpu(machine.cpu, all_cpus())
     if most is None and cpu is not None:
         most, by = _most_gbs(cpu) * machine.sockets, cpu.name
     if most is not None and card.memory_limit_gbs > _MEASURED * most:
-        return f"memory gave {card.memory_limit_gbs:.1f} GB/s, and {by} carry {most:.1f} at most"
+        return t(
+            "memory gave {memory_limit_gbs:.1f} GB/s, and {by} carry {most:.1f} at most",
+            memory_limit_gbs=card.memory_limit_gbs, by=by, most=most,
+        )
     return None
 
 

@@ -53,7 +53,8 @@ class BenchOptions:
                     found.append(task)
                 elif wanted:
                     raise SeventyError(
-                        f"{task.label} needs a context of {needed(task)} tokens, and this model's longest is {context}"
+                        "{label} needs a context of {task} tokens, and this model's longest is {context}",
+                        label=task.label, task=needed(task), context=context,
                     )
         return found
 
@@ -150,7 +151,7 @@ class Bench:
         )
 
     def _lose(self, error: PeerLost) -> None:
-        self.lost = str(error)
+        self.lost = error.text
 
     def _shape(self) -> ModelShape:
         config = self.model.config

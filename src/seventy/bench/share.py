@@ -1,23 +1,21 @@
 """A result card in one paragraph of at most 200 characters, or as a picture, to paste in a chat or a forum."""
 
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seventy.bench.card import Card, Result
 from seventy.errors import SeventyError
+from seventy.language import said, t
 from seventy.sizes import size
 
 MOST_CHARACTERS = 200
 # Of a price, which is in the user's words.
 _PRICE = 40
-_TEXTS: Mapping[str, str] = {
-    "en": "{machine}, {memory}{price}: {model} writes {speed} tok/s, {share} % of what its memory allows "
-    "(predicted {predicted}). seventy {version}",
-    "zh": "{machine}，{memory}{price}：{model} {speed} 词元/秒，达到内存极限的 {share}%（预测 {predicted}）。"
-    "seventy {version}",
-}
+_TEXT = t(
+    "{machine}, {memory}{price}: {model} writes {speed} tok/s, {share} % of what its memory allows "
+    "(predicted {predicted}). seventy {version}"
+)
 
 
 def decoded(card: Card) -> Result | None:
@@ -34,19 +32,19 @@ def paragraph(card: Card, model: str, expected_tok_s: float | None, price: str =
     """
     result = decoded(card)
     if result is None or expected_tok_s is None:
-        raise ValueError("it holds no decode; measure with --decode-at 0")
+        raise ValueError(t("it holds no decode; measure with --decode-at 0"))
     speeds = result.whole_model or result.tokens_per_second
     layers = card.model.whole_layers / card.model.layers if result.whole_model else 1.0
     predicted = expected_tok_s / layers
     values = {
         "memory": size(card.machine.memory_bytes),
-        "price": (", " if lang == "en" else "，") + price[:_PRICE] if price else "",
+        "price": t(", {price}", price=price[:_PRICE]) if price else "",
         "speed": f"{speeds.median:.3g}", "share": round(100 * result.memory_share(card.machine)),
         "predicted": f"{predicted:.3g}", "version": card.seventy,
     }  # fmt: skip
-    room = MOST_CHARACTERS - len(_TEXTS[lang].format(machine="", model="", **values))
+    room = MOST_CHARACTERS - len(said(t(_TEXT, machine="", model="", **values), lang))
     machine = card.machine.cpu[: max(8, room // 2)].strip()
-    return _TEXTS[lang].format(machine=machine, model=model[: max(8, room - len(machine))].strip(), **values)
+    return said(t(_TEXT, machine=machine, model=model[: max(8, room - len(machine))].strip(), **values), lang)
 
 
 def picture(card: Card, model: str, path: Path, price: str = "") -> None:
@@ -56,10 +54,10 @@ def picture(card: Card, model: str, path: Path, price: str = "") -> None:
     SeventyError where the file cannot be written.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise SeventyError(f"--picture {path} needs matplotlib (pip install matplotlib)")
+        raise SeventyError("--picture {path} needs matplotlib (pip install matplotlib)", path=path)
     result = decoded(card)
     if result is None:
-        raise ValueError("it holds no decode; measure with --decode-at 0")
+        raise ValueError(t("it holds no decode; measure with --decode-at 0"))
     speeds = result.whole_model or result.tokens_per_second
     share = result.memory_share(card.machine)
     figure: Any = importlib.import_module("matplotlib.figure").Figure(figsize=(5.4, 6.75), dpi=200, facecolor="#ffffff")
@@ -75,4 +73,7 @@ def picture(card: Card, model: str, path: Path, price: str = "") -> None:
     try:
         figure.savefig(path, format="png")
     except OSError as error:
-        raise SeventyError(f"cannot write {path}: {error.strerror}; take another place for --picture") from None
+        raise SeventyError(
+            "cannot write {path}: {reason}; take another place for --picture",
+            path=path, reason=error.strerror,
+        ) from None

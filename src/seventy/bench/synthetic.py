@@ -127,8 +127,9 @@ def find_shape(name: str) -> Shape:
     model = find_model(name)
     if model.arch not in models.architectures():
         raise SeventyError(
-            f"--synthetic knows the architectures that this engine runs, {', '.join(models.architectures())}, and "
-            f"{model.name} is {model.arch}; take another, llama-3.3-70b say"
+            "--synthetic knows the architectures that this engine runs, {architectures}, and {name} is {arch}; take "
+            "another, llama-3.3-70b say",
+            architectures=", ".join(models.architectures()), name=model.name, arch=model.arch,
         )
     found = released(model)
     models.find(model.arch).config(found.metadata)
@@ -201,7 +202,10 @@ def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, want
     Raises SeventyError if not even those fit.
     """
     if wanted is not None and wanted > shape.layers:
-        raise SeventyError(f"{shape.name} has {shape.layers} layers, not {wanted}; take fewer, or leave --layers out")
+        raise SeventyError(
+            "{name} has {layers} layers, not {wanted}; take fewer, or leave --layers out",
+            name=shape.name, layers=shape.layers, wanted=wanted,
+        )
 
     def need(count: int) -> int:
         return Synthetic(shape, quant, choose_layers(shape, quant, count)).footprint.need(context).total
@@ -211,8 +215,10 @@ def fitting_layers(shape: Shape, quant: str, context: int, room_bytes: int, want
         return shape.layers
     if fit < (wanted or 1):
         raise SeventyError(
-            f"{wanted or 1} of {shape.layers} layers of {shape.name} {quant} need {size(need(wanted or 1))} of memory "
-            f"and {size(room_bytes)} are free for it; close other programs, or take fewer --layers or another --quant"
+            "{wanted} of {layers} layers of {name} {quant} need {need} of memory and {room_bytes} are free for "
+            "it; close other programs, or take fewer --layers or another --quant",
+            wanted=wanted or 1, layers=shape.layers, name=shape.name, quant=quant, need=size(need(wanted or 1)),
+            room_bytes=size(room_bytes),
         )
     # Half of what is free: the user did not ask for more, and others live here, too.
     return wanted or min(_ENOUGH_LAYERS, max(1, fit // 2), shape.layers - 1)

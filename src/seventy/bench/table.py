@@ -6,15 +6,16 @@ from rich.table import Table
 
 from seventy.bench.card import Card, Result, Samples
 from seventy.bench.energy import cny_per_million_tokens
+from seventy.language import said, t
 
 
 def table(card: Card, title: str) -> Table:
     """Every figure with the bytes and operations a second it stands for, and their shares of the measured limits."""
     found = Table(title=title, title_justify="left")
     for i, name in enumerate(_columns(card)):
-        found.add_column(name, justify="right" if i else "left")
+        found.add_column(said(name), justify="right" if i else "left")
     for result in card.results:
-        found.add_row(*_cells(card, result))
+        found.add_row(*map(said, _cells(card, result)))
     return found
 
 
@@ -35,23 +36,23 @@ def _counts_joules(card: Card) -> bool:
 
 def _columns(card: Card) -> Iterator[str]:
     yield ""
-    yield "seventy\ntok/s"
+    yield t("{name}\ntok/s", name="seventy")
     if _extrapolates(card):
-        yield f"all {card.model.whole_layers} layers\n(extrapolated)"
+        yield t("all {whole_layers} layers\n(extrapolated)", whole_layers=card.model.whole_layers)
     if card.peer:
-        yield f"{card.peer.name}\ntok/s"
-        yield "ratio"
+        yield t("{name}\ntok/s", name=card.peer.name)
+        yield t("ratio")
     if card.model.experts:
-        yield f"experts read\nof {card.model.experts}"
+        yield t("experts read\nof {experts}", experts=card.model.experts)
     yield "GB/s"
-    yield "of what\nmemory gave"
+    yield t("of what\nmemory gave")
     yield "GOPS"
     if card.int8_limit_gops:
-        yield f"of {card.int8_limit_gops:.0f}"
+        yield t("of {limit:.0f}", limit=card.int8_limit_gops)
     if _counts_joules(card):
-        yield "J/token"
+        yield t("J/token")
         if card.energy and card.energy.cny_per_kwh is not None:
-            yield "yuan per\n1M tokens"
+            yield t("yuan per\n1M tokens")
 
 
 def _cells(card: Card, result: Result) -> Iterator[str]:
@@ -67,7 +68,7 @@ def _cells(card: Card, result: Result) -> Iterator[str]:
         yield f"{result.experts:.1f}" if result.experts else ""
     yield f"{result.gbs:.1f}"
     limit = result.read_limit_gbs.median if result.read_limit_gbs else card.machine.read_bandwidth_gbs
-    yield f"{result.memory_share(card.machine):.0%} of {limit:.1f}"
+    yield t("{share:.0%} of {limit:.1f}", share=result.memory_share(card.machine), limit=limit)
     yield f"{result.gops:.0f}"
     if card.int8_limit_gops:
         yield f"{result.gops / card.int8_limit_gops:.0%}"

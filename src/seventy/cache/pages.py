@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from seventy.cache.spec import CacheSpec, HiddenStates, Paged, Shared
 from seventy.errors import SeventyError
 from seventy.kernels.pages import BLOCK, KINDS, PAGE
+from seventy.language import either
 from seventy.machine.memory import allocate
 
 
@@ -106,10 +107,11 @@ def shared_by(specs: Sequence[CacheSpec]) -> list[Paged]:
 def check_kind(specs: Sequence[CacheSpec], kind: str) -> None:
     """Raise SeventyError where layers of these specifications cannot be kept as `kind`."""
     if kind not in KINDS:
-        raise SeventyError(f"the KV cache can be kept as {' or '.join(KINDS)}, not as {kind!r}")
+        raise SeventyError("the KV cache can be kept as {kinds}, not as {kind!r}", kinds=either(KINDS), kind=kind)
     wrong = next((dim for spec in paged(specs).values() for dim in (spec.key_dim, spec.value_dim) if dim % BLOCK), None)
     if kind == "q8_0" and wrong:
         raise SeventyError(
-            f"this model's heads have {wrong} elements, and a KV cache as q8_0 needs a multiple of {BLOCK}; "
-            f"keep it as f16"
+            "this model's heads have {wrong} elements, and a KV cache as q8_0 needs a multiple of {block}; keep it "
+            "as f16",
+            wrong=wrong, block=BLOCK,
         )

@@ -210,7 +210,7 @@ class PrefixCache:
     def take_page(self) -> int:
         """Return a page with a slot for one sequence, evicting an idle one. Raises SeventyError when there is none."""
         if not self.free_pages:
-            raise SeventyError(f"the KV cache is full: all {self.n_pages * PAGE} positions are in use")
+            raise SeventyError("the KV cache is full: all {n_pages} positions are in use", n_pages=self.n_pages * PAGE)
         page = self._free.pop() if self._free else self._evict()
         self.slots.take(page)
         self.predicted[page] = 0
@@ -239,7 +239,10 @@ class PrefixCache:
         """Return a state for one sequence, forgetting one. Raises SeventyError when all are in use."""
         while not self.states.unused:
             if not self._remembered:
-                raise SeventyError(f"all {self.states.n_states} states of the model's recurrent layers are in use")
+                raise SeventyError(
+                    "all {n_states} states of the model's recurrent layers are in use",
+                    n_states=self.states.n_states,
+                )
             self._forget_state(*next(iter(self._remembered)))
         return self.states.take()
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.machine.topology import yield_to_others
 
 Bytes = NDArray[np.uint8]
@@ -71,7 +72,10 @@ class PageStore:
             for folder in (self._root, self._folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise SeventyError(f"--cache-dir {self._root} cannot be used: {error.strerror or error}") from None
+            raise SeventyError(
+                "--cache-dir {root} cannot be used: {reason}",
+                root=self._root, reason=error.strerror or error,
+            ) from None
         self._numbers = itertools.count()
         self._waiting, self._changed = 0, threading.Condition()
         # What the files of all models took when they were last counted, with what was written since.
@@ -118,11 +122,11 @@ class PageStore:
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != _HEADER + size:
-                    raise ValueError("another size")
+                    raise ValueError(t("another size"))
                 header, data = file.read(_HEADER), np.empty(size, np.uint8)
                 got = file.readinto(data.data)
             if got != size or header != _header(name, [data]):
-                raise ValueError("another checksum")
+                raise ValueError(t("another checksum"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from seventy.catalog.models import find_model
 from seventy.catalog.names import of_title
 from seventy.catalog.rows import load
 from seventy.errors import SeventyError
+from seventy.language import t
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,15 @@ class ApiPrice:
 
     def __post_init__(self) -> None:
         if self.input_per_million < 0 or self.output_per_million <= 0:
-            raise ValueError(f"{self.model} at {self.provider}: prices must be more than zero")
+            raise ValueError(t(
+                "{model} at {provider}: prices must be more than zero",
+                model=self.model, provider=self.provider,
+            ))
         if not self.source or not self.date:
-            raise ValueError(f"{self.model} at {self.provider}: a price needs source and date")
+            raise ValueError(t(
+                "{model} at {provider}: a price needs source and date",
+                model=self.model, provider=self.provider,
+            ))
 
 
 @cache

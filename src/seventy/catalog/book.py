@@ -44,17 +44,22 @@ def _check(region: str, month: str | None, ram_factor: float, own_here: Sequence
     """Raise SeventyError where there are no prices for the region, or the month or the factor is none."""
     if region not in REGIONS and not own_here:
         known = ", ".join(REGIONS)
-        raise SeventyError(f"There are no prices for region {region!r}; known are {known}, or bring your own "
-                           "with --prices FILE.")  # fmt: skip
+        raise SeventyError(
+            "There are no prices for region {region!r}; known are {known}, or bring your own with --prices FILE.",
+            region=region, known=known,
+        )  # fmt: skip
     if ram_factor <= 0:
-        raise SeventyError(f"--ram-factor {ram_factor:g} must be more than zero.")
+        raise SeventyError("--ram-factor {ram_factor:g} must be more than zero.", ram_factor=ram_factor)
     if month and not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
-        raise SeventyError(f"--date {month!r} is not a month; write it as 2025-02.")
+        raise SeventyError("--date {month!r} is not a month; write it as 2025-02.", month=month)
 
 
 def _too_old(region: str, month: str) -> SeventyError:
     oldest = min(row.date for row in all_prices() if row.region == region)
-    return SeventyError(f"No price of region {region} is as old as {month}; the oldest is of {oldest}.")
+    return SeventyError(
+        "No price of region {region} is as old as {month}; the oldest is of {oldest}.",
+        region=region, month=month, oldest=oldest,
+    )
 
 
 class PriceBook:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from seventy.catalog.rows import load
+from seventy.language import t
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,22 @@ class Cpu:
 
     def __post_init__(self) -> None:
         if not 1 <= self.big_cores <= self.cores <= self.threads:
-            raise ValueError(f"{self.name}: cores {self.big_cores}/{self.cores}, threads {self.threads} do not agree")
+            raise ValueError(t(
+                "{name}: cores {big_cores}/{cores}, threads {threads} do not agree",
+                name=self.name, big_cores=self.big_cores, cores=self.cores, threads=self.threads,
+            ))
         if not 0.5 <= self.mem_channels <= 16 or not 800 <= self.mem_speed_mts <= 12800:
-            raise ValueError(f"{self.name}: {self.mem_channels} channels at {self.mem_speed_mts} MT/s cannot be right")
+            raise ValueError(t(
+                "{name}: {mem_channels} channels at {mem_speed_mts} MT/s cannot be right",
+                name=self.name, mem_channels=self.mem_channels, mem_speed_mts=self.mem_speed_mts,
+            ))
         if self.isa not in ISAS:
-            raise ValueError(f"{self.name}: isa {self.isa!r} is none of {', '.join(ISAS)}")
+            raise ValueError(t(
+                "{name}: isa {isa!r} is none of {isas}",
+                name=self.name, isa=self.isa, isas=", ".join(ISAS),
+            ))
         if not self.source or not self.date:
-            raise ValueError(f"{self.name}: a row needs source and date")
+            raise ValueError(t("{name}: a row needs source and date", name=self.name))
 
     @property
     def soldered(self) -> bool:

@@ -7,6 +7,7 @@ from functools import cache
 from itertools import pairwise
 
 from seventy.catalog.rows import load
+from seventy.language import t
 
 
 def months(date: str) -> int:
@@ -33,9 +34,12 @@ class Index:
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.index <= self.high:
-            raise ValueError(f"{self.kind} {self.month}: index {self.low}, {self.index}, {self.high}")
+            raise ValueError(t(
+                "{kind} {month}: index {low}, {index}, {high}",
+                kind=self.kind, month=self.month, low=self.low, index=self.index, high=self.high,
+            ))
         if not self.source:
-            raise ValueError(f"{self.kind} {self.month}: an index needs its source")
+            raise ValueError(t("{kind} {month}: an index needs its source", kind=self.kind, month=self.month))
 
 
 @dataclass(frozen=True, slots=True)

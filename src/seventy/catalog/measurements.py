@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from seventy.catalog.rows import load
+from seventy.language import t
 
 LAYOUTS = ("stated", "fixed", "measured", "assumed", "unknown")
 
@@ -48,15 +49,18 @@ class Measurement:
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
-            raise ValueError(f"{self.id}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+            raise ValueError(t(
+                "{id}: layout {layout!r} is none of {layouts}",
+                id=self.id, layout=self.layout, layouts=", ".join(LAYOUTS),
+            ))
         if not self.source:
-            raise ValueError(f"{self.id}: a measurement needs its source")
+            raise ValueError(t("{id}: a measurement needs its source", id=self.id))
         if self.numa not in ("", "tuned", "default"):
-            raise ValueError(f"{self.id}: numa {self.numa!r} is neither tuned nor default")
+            raise ValueError(t("{id}: numa {numa!r} is neither tuned nor default", id=self.id, numa=self.numa))
         if self.layout in ("stated", "fixed") and not (self.channels and self.mts):
-            raise ValueError(f"{self.id}: layout {self.layout} without channels and MT/s")
+            raise ValueError(t("{id}: layout {layout} without channels and MT/s", id=self.id, layout=self.layout))
         if self.layout == "measured" and not self.bandwidth_gbs:
-            raise ValueError(f"{self.id}: layout measured without GB/s")
+            raise ValueError(t("{id}: layout measured without GB/s", id=self.id))
 
     @property
     def known_layout(self) -> bool:

@@ -38,7 +38,10 @@ def released(model: Model) -> Released:
     """Return what a model's released files say. Raises SeventyError where the catalogue does not know all of it."""
     metadata = released_metadata(model)
     if missing := [key for key in _NEEDED if f"{model.arch}.{key}" not in metadata]:
-        raise SeventyError(f"the catalogue does not know the {missing[0]} of {model.name}; take another model")
+        raise SeventyError(
+            "the catalogue does not know the {missing} of {name}; take another model",
+            missing=missing[0], name=model.name,
+        )
     tensors = {name for entry in _entries(model) for name in entry.get("tensors", ())}
     if model.name not in _data()["tied"]:
         tensors.add("output.weight")
@@ -89,5 +92,5 @@ def _data() -> dict[str, Any]:
     data = tomllib.loads(text)
     known = {row["name"] for _, row in table("models.csv")}
     if unknown := [name for name in (*data["tied"], *data["model"]) if name not in known]:
-        raise SeventyError(f"catalog/data/metadata.toml: models.csv has no model {unknown[0]!r}.")
+        raise SeventyError("catalog/data/metadata.toml: models.csv has no model {unknown!r}.", unknown=unknown[0])
     return data

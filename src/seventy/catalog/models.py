@@ -5,6 +5,7 @@ from functools import cache
 from seventy.catalog.names import all_names, close, key
 from seventy.catalog.shapes import BITS_PER_WEIGHT, Model, all_models
 from seventy.errors import SeventyError
+from seventy.language import either, t
 
 __all__ = ["BITS_PER_WEIGHT", "Model", "all_models", "find_model"]
 
@@ -30,7 +31,8 @@ def find_model(name: str) -> Model:
     if len({models[text].name for text in starting}) == 1:
         return models[starting[0]]
     names = close(name)
-    hint = f"did you mean {' or '.join(names)}?" if names else "see `seventy plan --models`."
+    hint = t("did you mean {names}?", names=either(names)) if names else t("see `seventy plan --models`.")
     raise SeventyError(
-        f"The catalogue has no model {name!r}; {hint} A model it lacks: --params B --active-params B --weights-gb GB."
+        "The catalogue has no model {name!r}; {hint} A model it lacks: --params B --active-params B --weights-gb GB.",
+        name=name, hint=hint,
     )

@@ -14,6 +14,7 @@ from seventy.catalog.quants import known_quant
 from seventy.catalog.rows import load
 from seventy.catalog.shapes import Model, all_models
 from seventy.errors import SeventyError
+from seventy.language import either, t
 
 # What Ollama gives where a tag names no quant, by architecture where it is not Q4_K_M.
 OLLAMA_QUANT = "Q4_K_M"
@@ -47,9 +48,9 @@ class Name:
     def __post_init__(self) -> None:
         for repository in (*self.hf_repositories, *self.ms_repositories):
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-                raise ValueError(f"{repository!r} is not like owner/repository")
+                raise ValueError(t("{repository!r} is not like owner/repository", repository=repository))
         if not self.hf and not self.ms:
-            raise ValueError(f"{self.name} has no repository")
+            raise ValueError(t("{name} has no repository", name=self.name))
 
     @property
     def hf_repositories(self) -> tuple[str, ...]:
@@ -82,8 +83,10 @@ class AmbiguousName(SeventyError):
 
     def __init__(self, text: str, choices: tuple[Name, ...]) -> None:
         self.choices = choices
-        both = " or ".join(f"{name.name} ({size_text(name)})" for name in choices)
-        super().__init__(f"{text!r} is one model here and another one at Ollama; say which: {both}")
+        both = either(f"{name.name} ({size_text(name)})" for name in choices)
+        super().__init__(
+            t("{text!r} is one model here and another one at Ollama; say which: {both}", text=text, both=both)
+        )
 
 
 @cache

@@ -5,6 +5,7 @@ from functools import cache
 
 from seventy.catalog.cpus import Cpu
 from seventy.catalog.rows import load
+from seventy.language import t
 
 KINDS = ("rack_1u", "rack_2u", "tower_workstation", "board", "mini_pc", "sff")
 # From least to most; blank in a row is unknown.
@@ -50,17 +51,29 @@ class Platform:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"{self.name}: kind {self.kind!r} is none of {', '.join(KINDS)}")
+            raise ValueError(t(
+                "{name}: kind {kind!r} is none of {kinds}",
+                name=self.name, kind=self.kind, kinds=", ".join(KINDS),
+            ))
         if self.noise_class and self.noise_class not in NOISE:
-            raise ValueError(f"{self.name}: noise_class {self.noise_class!r} is none of {', '.join(NOISE)}")
+            raise ValueError(t(
+                "{name}: noise_class {noise_class!r} is none of {noise}",
+                name=self.name, noise_class=self.noise_class, noise=", ".join(NOISE),
+            ))
         if self.dimm_form not in DIMM_FORMS:
-            raise ValueError(f"{self.name}: dimm_form {self.dimm_form!r} is none of {', '.join(DIMM_FORMS)}")
+            raise ValueError(t(
+                "{name}: dimm_form {dimm_form!r} is none of {dimm_forms}",
+                name=self.name, dimm_form=self.dimm_form, dimm_forms=", ".join(DIMM_FORMS),
+            ))
         if (self.dimm_slots == 0) != (self.dimm_form == "soldered"):
-            raise ValueError(f"{self.name}: {self.dimm_slots} DIMM slots with {self.dimm_form} memory")
+            raise ValueError(t(
+                "{name}: {dimm_slots} DIMM slots with {dimm_form} memory",
+                name=self.name, dimm_slots=self.dimm_slots, dimm_form=self.dimm_form,
+            ))
         if not self.cpu and not self.microarchs:
-            raise ValueError(f"{self.name}: says neither which CPU it has nor which it takes")
+            raise ValueError(t("{name}: says neither which CPU it has nor which it takes", name=self.name))
         if not self.source or not self.date:
-            raise ValueError(f"{self.name}: a row needs source and date")
+            raise ValueError(t("{name}: a row needs source and date", name=self.name))
 
     @property
     def rack(self) -> bool:

@@ -5,6 +5,7 @@ from functools import cache
 
 from seventy.catalog.inflation import UNCHANGED, Factor, months
 from seventy.catalog.rows import load
+from seventy.language import t
 
 __all__ = ["Part", "PriceRow", "all_prices", "months"]
 
@@ -38,15 +39,18 @@ class PriceRow:
 
     def __post_init__(self) -> None:
         if self.category not in CATEGORIES:
-            raise ValueError(f"{self.item}: category {self.category!r} is none of {', '.join(CATEGORIES)}")
+            raise ValueError(t(
+                "{item}: category {category!r} is none of {categories}",
+                item=self.item, category=self.category, categories=", ".join(CATEGORIES),
+            ))
         if self.price is None and (self.low is None or self.high is None):
-            raise ValueError(f"{self.item}: neither a price nor a range")
+            raise ValueError(t("{item}: neither a price nor a range", item=self.item))
         if self.price is not None and self.price <= 0:
-            raise ValueError(f"{self.item}: price {self.price} must be more than zero")
+            raise ValueError(t("{item}: price {price} must be more than zero", item=self.item, price=self.price))
         if self.low is not None and self.high is not None and not 0 < self.low <= self.high:
-            raise ValueError(f"{self.item}: range {self.low} - {self.high}")
+            raise ValueError(t("{item}: range {low} - {high}", item=self.item, low=self.low, high=self.high))
         if not self.source or not self.date[:4].isdigit() or not self.currency or not self.region:
-            raise ValueError(f"{self.item}: a price needs currency, region, date and source")
+            raise ValueError(t("{item}: a price needs currency, region, date and source", item=self.item))
 
     @property
     def each(self) -> float:

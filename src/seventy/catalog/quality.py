@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from seventy.catalog.rows import load
+from seventy.language import t
 
 METRIC = "MMLU-Pro"
 
@@ -21,11 +22,11 @@ class Quality:
 
     def __post_init__(self) -> None:
         if not 0 < self.score <= 100:
-            raise ValueError(f"{self.name}: score {self.score}")
+            raise ValueError(t("{name}: score {score}", name=self.name, score=self.score))
         if self.metric != METRIC or self.mode not in ("instruct", "thinking"):
-            raise ValueError(f"{self.name}: {self.metric} in mode {self.mode!r}")
+            raise ValueError(t("{name}: {metric} in mode {mode!r}", name=self.name, metric=self.metric, mode=self.mode))
         if not self.source or not self.date:
-            raise ValueError(f"{self.name}: a score needs source and date")
+            raise ValueError(t("{name}: a score needs source and date", name=self.name))
 
 
 @cache

@@ -6,6 +6,7 @@ from functools import cache
 
 from seventy.catalog.quants import plain
 from seventy.catalog.rows import load
+from seventy.language import t
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,12 @@ class QuantLoss:
         texts = [self.kl, self.perplexity, self.whole_perplexity]
         answers = [self.mmlu, self.best_mmlu, self.best_quant or None]
         if sorted([texts.count(None), answers.count(None)]) != [0, 3]:
-            raise ValueError(f"{self.model} {self.quant}: KL with both perplexities, or MMLU with the best")
+            raise ValueError(t(
+                "{model} {quant}: KL with both perplexities, or MMLU with the best",
+                model=self.model, quant=self.quant,
+            ))
         if not self.source or not self.date:
-            raise ValueError(f"{self.model} {self.quant}: source and date are needed")
+            raise ValueError(t("{model} {quant}: source and date are needed", model=self.model, quant=self.quant))
 
 
 @cache

@@ -45,7 +45,10 @@ def make(row_type: type[Row], cells: Mapping[str, str], where: str) -> Row:
     readers = _readers(row_type)
     unknown = [name for name in cells if name not in readers]
     if unknown:
-        raise SeventyError(f"{where}: unknown column {unknown[0]!r}; known are {', '.join(readers)}.")
+        raise SeventyError(
+            "{where}: unknown column {unknown!r}; known are {readers}.",
+            where=where, unknown=unknown[0], readers=", ".join(readers),
+        )
     values: dict[str, Any] = {}
     for name, (read, blank_allowed) in readers.items():
         cell = cells.get(name, "").strip()
@@ -53,9 +56,12 @@ def make(row_type: type[Row], cells: Mapping[str, str], where: str) -> Row:
             try:
                 values[name] = read(cell)
             except ValueError:
-                raise SeventyError(f"{where}: {name} is {cell!r}, which is no {read.__name__}.") from None
+                raise SeventyError(
+                    "{where}: {name} is {cell!r}, which is no {kind}.",
+                    where=where, name=name, cell=cell, kind=read.__name__,
+                ) from None
         elif not blank_allowed:
-            raise SeventyError(f"{where}: {name} is blank, but every row needs it.")
+            raise SeventyError("{where}: {name} is blank, but every row needs it.", where=where, name=name)
         elif read is not str and name not in cells:
             continue
         else:
@@ -63,7 +69,7 @@ def make(row_type: type[Row], cells: Mapping[str, str], where: str) -> Row:
     try:
         return row_type(**values)
     except ValueError as error:
-        raise SeventyError(f"{where}: {error}.") from None
+        raise SeventyError("{where}: {error}.", where=where, error=error) from None
 
 
 def table(name: str) -> list[tuple[str, dict[str, str]]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from seventy.catalog.rows import table
 from seventy.errors import SeventyError
+from seventy.language import t
 
 QUANTS = ("Q2_K", "Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16")
 # Bits per weight of whole files, from llama.cpp's mixtures on an 8B model (tools/quantize/README.md there);
@@ -50,9 +51,12 @@ class Model:
 
     def __post_init__(self) -> None:
         if not 0 < self.active_params_b <= self.params_b:
-            raise ValueError(f"{self.name}: active parameters {self.active_params_b} B of {self.params_b} B")
+            raise ValueError(t(
+                "{name}: active parameters {active_params_b} B of {params_b} B",
+                name=self.name, active_params_b=self.active_params_b, params_b=self.params_b,
+            ))
         if not self.size_gb:
-            raise ValueError(f"{self.name}: no size for any quant")
+            raise ValueError(t("{name}: no size for any quant", name=self.name))
 
     @property
     def mixture(self) -> bool:
@@ -66,7 +70,10 @@ class Model:
             return self.size_gb[quant]
         if quant not in BITS_PER_WEIGHT:
             known = ", ".join(self.size_gb)
-            raise SeventyError(f"No size is known for {self.name} as {quant}; known are {known}.")
+            raise SeventyError(
+                "No size is known for {name} as {quant}; known are {known}.",
+                name=self.name, quant=quant, known=known,
+            )
         near = min(self.size_gb, key=lambda q: abs(BITS_PER_WEIGHT[q] - BITS_PER_WEIGHT[quant]))
         if self.arch == "gpt-oss":
             # Its experts are MXFP4 in every quant.
@@ -113,7 +120,7 @@ def _model(where: str, row: dict[str, str]) -> Model:
             row["source"], row["date"], row["unsure"],
         )  # fmt: skip
     except ValueError as error:
-        raise SeventyError(f"{where}: {error}.") from None
+        raise SeventyError("{where}: {error}.", where=where, error=error) from None
 
 
 @cache

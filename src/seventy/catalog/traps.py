@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from seventy.catalog.rows import load
+from seventy.language import t
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,9 @@ class Trap:
 
     def __post_init__(self) -> None:
         if self.of not in ("platform", "socket", "form"):
-            raise ValueError(f"of {self.of!r} is none of platform, socket, form")
+            raise ValueError(t("of {of!r} is none of platform, socket, form", of=self.of))
         if not (self.en and self.zh and self.source and self.date):
-            raise ValueError(f"{self.value}: a trap needs both languages, source and date")
+            raise ValueError(t("{value}: a trap needs both languages, source and date", value=self.value))
 
 
 @cache

@@ -19,6 +19,7 @@ from seventy.catalog.platforms import Platform
 from seventy.catalog.prices import PriceRow
 from seventy.catalog.rows import make
 from seventy.errors import SeventyError
+from seventy.language import t
 
 Row = TypeVar("Row")
 
@@ -28,14 +29,17 @@ def _read(path: Path, tables: set[str]) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except OSError as error:
-        raise SeventyError(f"{path} cannot be read: {error.strerror}.") from None
+        raise SeventyError("{path} cannot be read: {reason}.", path=path, reason=error.strerror) from None
     except tomllib.TOMLDecodeError as error:
-        raise SeventyError(f"{path} is no TOML: {error}.") from None
+        raise SeventyError("{path} is no TOML: {error}.", path=path, error=error) from None
     for name, value in data.items():
         if name not in tables or not isinstance(value, list):
             line = _line(text, name, 0, name)
             known = ", ".join(f"[[{table}]]" for table in sorted(tables))
-            raise SeventyError(f"{path} line {line}: unknown table {name!r}; known are {known}.")
+            raise SeventyError(
+                "{path} line {line}: unknown table {name!r}; known are {known}.",
+                path=path, line=line, name=name, known=known,
+            )
     return text, data
 
 
@@ -63,14 +67,17 @@ def _rows(path: Path, text: str, table: str, entries: list[Any], kind: type[Row]
     for index, entry in enumerate(entries):
         for key in entry:
             if key not in known:
-                where = f"{path} line {_line(text, table, index, key)}"
-                raise SeventyError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}.")
+                where = t("{path} line {text}", path=path, text=_line(text, table, index, key))
+                raise SeventyError(
+                    "{where}: unknown key {key!r}; known are {known}.",
+                    where=where, key=key, known=", ".join(sorted(known)),
+                )
         cells = {**defaults, **{key: str(value) for key, value in entry.items()}}
         for key, origin in copied.items():
             cells.setdefault(key, cells.get(origin, ""))
         for key in known - cells.keys():
             cells[key] = ""
-        found.append(make(kind, cells, f"{path} line {_line(text, table, index, '')}"))
+        found.append(make(kind, cells, t("{path} line {text}", path=path, text=_line(text, table, index, ""))))
     return found
 
 

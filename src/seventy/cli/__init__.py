@@ -3,6 +3,8 @@
 A module holds either a function of its own name or, where the command has commands of its own, `app`. What people type
 who know other programs of this kind is understood, too (_ALIASES).
 Only the answer goes to stdout; everything else goes to stderr. An expected failure is one sentence and exit code 1.
+--lang is taken out of what was typed, wherever it stands; descriptions of commands and options are English in the
+modules, and put into the language that is spoken when the commands are built.
 """
 
 import contextlib
@@ -10,10 +12,13 @@ import importlib
 import os
 import pkgutil
 import sys
+from typing import Any
 
 import typer
 
+from seventy.cli._typer import describe, recognised
 from seventy.errors import SeventyError, trouble
+from seventy.language import language, said, speak
 from seventy.version import __version__
 
 _ALIASES = {
@@ -23,7 +28,7 @@ _ALIASES = {
 
 
 def build(wanted: str | None = None) -> typer.Typer:
-    """Build the `seventy` command with every module of this package as a command, or with the `wanted` one alone.
+    """Return the `seventy` command with every module of this package as a command, or with the `wanted` one alone.
 
     Importing the others takes as long as showing a model's metadata.
     """
@@ -42,17 +47,36 @@ def build(wanted: str | None = None) -> typer.Typer:
         show_version: bool = typer.Option(
             False, "--version", "-V", help="Show which version this is.", is_eager=True, callback=_show_version
         ),
+        lang: str = typer.Option(None, help="en or zh, at any command; else as SEVENTY_LANG or the locale says."),
     ) -> None:
         pass
 
     names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
     for name in [wanted] if wanted in names else names:
-        command = importlib.import_module(f"{__name__}.{name}")
-        if hasattr(command, "app"):
-            app.add_typer(command.app, name=name)
+        module = importlib.import_module(f"{__name__}.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
         else:
-            app.command(name)(getattr(command, name))
+            app.command(name)(getattr(module, name))
     return app
+
+
+def command(wanted: str | None = None, lang: str | None = None) -> Any:
+    """Return `build`'s command as click has it, described in "en" or "zh"."""
+    found = typer.main.get_command(build(wanted))
+    describe(found, lang or language())
+    return found
+
+
+def _language_of(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take --lang out of what was typed before `--`: what it says, and the rest."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for at, argument in enumerate(arguments[:end]):
+        if argument.startswith("--lang="):
+            return argument.removeprefix("--lang="), arguments[:at] + arguments[at + 1 :]
+        if argument == "--lang" and at + 1 < end:
+            return arguments[at + 1], arguments[:at] + arguments[at + 2 :]
+    return None, arguments
 
 
 def _show_version(wanted: bool) -> None:
@@ -104,23 +128,55 @@ def _drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _run(found: Any, arguments: list[str]) -> None:
+    """Run a command; what is wrong with its arguments is said as typer does, in the language that is spoken."""
+    parse = found.make_context
+
+    def make_context(*given: Any, **more: Any) -> Any:
+        try:
+            return parse(*given, **more)
+        except Exception as error:
+            _translate(error)
+            raise
+
+    invoke = found.invoke
+
+    def invoked(context: Any) -> Any:
+        try:
+            return invoke(context)
+        except Exception as error:
+            _translate(error)
+            raise
+
+    found.make_context, found.invoke = make_context, invoked
+    # The script beside pyproject.toml says how it was called; `python -m seventy` is what it calls.
+    found(args=arguments, prog_name=os.environ.get("SEVENTY_PROGRAM") or None)
+
+
+def _translate(error: Any) -> None:
+    if hasattr(error, "format_message"):
+        text = said(recognised(error.format_message()))
+        error.format_message = lambda: text
+
+
 def main() -> None:
     _open_standard()
-    arguments = _understood(sys.argv[1:])
+    lang, arguments = _language_of(sys.argv[1:])
+    speak(lang)
+    arguments = _understood(arguments)
     debug = "--debug" in arguments
     completing = any(name.endswith("_COMPLETE") for name in os.environ)
     wanted = None if completing else next((each for each in arguments if not each.startswith("-")), None)
     try:
-        # The script beside pyproject.toml says how it was called; `python -m seventy` is what it calls.
         try:
-            build(wanted)(args=arguments, prog_name=os.environ.get("SEVENTY_PROGRAM") or None)
+            _run(command(wanted), arguments)
         finally:
             # Here, and not when the interpreter ends, it can be said that it could not be written.
             sys.stdout.flush()
     except SeventyError as error:
         if debug:
             raise
-        print(f"seventy: {error}", file=sys.stderr)
+        print(f"seventy: {said(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -130,9 +186,9 @@ def main() -> None:
         _drop_stdout()
         sys.exit(0)
     except (OSError, MemoryError, RuntimeError) as error:
-        said = None if debug else trouble(error)
-        if said is None:
+        sentence = None if debug else trouble(error)
+        if sentence is None:
             raise
         _drop_stdout()
-        print(f"seventy: {said}", file=sys.stderr)
+        print(f"seventy: {said(sentence)}", file=sys.stderr)
         sys.exit(1)

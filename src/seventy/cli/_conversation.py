@@ -12,18 +12,16 @@ from seventy.cli import _session as session
 from seventy.engine.llm import LLM
 from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
+from seventy.language import t
 
-HELP = """\
-/help                 this
-/system TEXT          set the system prompt; without TEXT, show it
-/set NAME VALUE       set temperature, top_k, max_tokens ...; without a name, show all
-/regen                answer the last question once more
-/clear                start anew
-/save FILE            write the conversation to a file
-/load FILE            go on with one that was saved
-/model NAME           go on with another model
-/exit                 leave (or Ctrl-D); Ctrl-C stops an answer
-\"""                   begins and ends a text of several lines; so does a \\ at a line's end"""
+HELP = t(
+    "/help                 this\n/system TEXT          set the system prompt; without TEXT, show it\n/set NAME "
+    "VALUE       set temperature, top_k, max_tokens ...; without a name, show all\n/regen                answer the "
+    "last question once more\n/clear                start anew\n/save FILE            write the conversation to a "
+    "file\n/load FILE            go on with one that was saved\n/model NAME           go on with another model\n"
+    '/exit                 leave (or Ctrl-D); Ctrl-C stops an answer\n"""                   begins and ends a text '
+    "of several lines; so does a \\ at a line's end"
+)
 _SAME = {"/?": "/help", "/quit": "/exit", "/bye": "/exit", "/reset": "/clear", "/retry": "/regen"}
 
 Message = dict[str, Any]
@@ -47,19 +45,19 @@ class Settings:
         name = {"num_predict": "max_tokens"}.get(name, name).replace("-", "_")
         known = self.all()
         if name not in known:
-            raise SeventyError(f"there is no setting {name!r}; /set shows them")
+            raise SeventyError("there is no setting {name!r}; /set shows them", name=name)
         if value in ("none", "off") and name in ("max_tokens", "seed"):
             number: float | None = None
         else:
             try:
                 number = int(value) if name in _WHOLE else float(value)
             except ValueError:
-                raise SeventyError(f"{name} is a number, not {value!r}") from None
+                raise SeventyError("{name} is a number, not {value!r}", name=name, value=value) from None
         if name != "max_tokens":
             Sampling(**self.sampling | {name: number})
             self.sampling[name] = number
         elif number is not None and number < 1:
-            raise SeventyError(f"max_tokens must be at least 1, not {value}")
+            raise SeventyError("max_tokens must be at least 1, not {value}", value=value)
         else:
             self.max_tokens = None if number is None else int(number)
 
@@ -103,7 +101,10 @@ class Conversation:
 
     def _command(self, command: str, rest: str) -> None:
         if command not in self._commands:
-            raise SeventyError(f"{command} is no command; /help shows them, and // begins a text with a slash")
+            raise SeventyError(
+                "{command} is no command; /help shows them, and // begins a text with a slash",
+                command=command,
+            )
         self._commands[command](rest)
 
     def ask(self, question: str, seed: bool = True) -> None:
@@ -140,7 +141,7 @@ class Conversation:
     def _system(self, text: str) -> None:
         if text:
             self.system = text
-        session.say(f"system prompt: {self.system}" if self.system else "there is no system prompt")
+        session.say(t("system prompt: {system}", system=self.system) if self.system else t("there is no system prompt"))
 
     def _set(self, rest: str) -> None:
         # As ollama has it, too: /set parameter temperature 0.5, /set system ...
@@ -149,7 +150,7 @@ class Conversation:
         if name == "system":
             return self._system(value.strip())
         if name and not value.strip():
-            raise SeventyError(f"give {name} a value: /set {name} VALUE")
+            raise SeventyError("give {name} a value: /set {name} VALUE", name=name)
         if name:
             self.settings.set(name, value.strip())
         shown = {name: self.settings.all()[name]} if name in self.settings.all() else self.settings.all()
@@ -173,25 +174,25 @@ class Conversation:
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             if path.exists() and _read(path) is None:
-                raise SeventyError(f"{path} is there and holds no conversation; take another name")
+                raise SeventyError("{path} is there and holds no conversation; take another name", path=path)
             new.write_text(json.dumps(saved, ensure_ascii=False, indent=1), encoding="utf-8")
             new.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
-            raise SeventyError(f"{path} cannot be written: {error.strerror}") from None
-        session.say(f"{len(self.messages) // 2} answers saved in {path}")
+            raise SeventyError("{path} cannot be written: {reason}", path=path, reason=error.strerror) from None
+        session.say(t("{n} answers saved in {path}", n=len(self.messages) // 2, path=path))
 
     def _open(self, file: str) -> None:
         path = _path(file, "/load FILE")
         try:
             found = _read(path)
         except OSError as error:
-            raise SeventyError(f"{path} cannot be read: {error.strerror}") from None
+            raise SeventyError("{path} cannot be read: {reason}", path=path, reason=error.strerror) from None
         if found is None:
-            raise SeventyError(f"{path} holds no conversation; /save writes one")
+            raise SeventyError("{path} holds no conversation; /save writes one", path=path)
         self.system, self.messages = found
-        session.say(f"{len(self.messages) // 2} answers loaded from {path}")
+        session.say(t("{n} answers loaded from {path}", n=len(self.messages) // 2, path=path))
 
     def _model(self, name: str) -> None:
         if not name:
@@ -211,13 +212,13 @@ class Conversation:
 
 def _path(file: str, usage: str) -> Path:
     if not file:
-        raise SeventyError(f"name a file: {usage}")
+        raise SeventyError("name a file: {usage}", usage=usage)
     path = Path(file)
     with contextlib.suppress(RuntimeError):
         # A user who is not there has no home; then it is a name as any other.
         path = path.expanduser()
     if not path.name:
-        raise SeventyError(f"{file} is no file; {usage}")
+        raise SeventyError("{file} is no file; {usage}", file=file, usage=usage)
     return path
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from seventy.cli import _session as session
+from seventy.language import t
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def show(pairing: "Pairing", users: "Sequence[str]", is_keyed: bool) -> None:
     """
     if pairing.address is None:
         return
-    session.say(f"on this network: {pairing.address}")
+    session.say(t("on this network: {address}", address=pairing.address))
     if not sys.stderr.isatty():
         return
     import segno
@@ -40,7 +41,10 @@ def show(pairing: "Pairing", users: "Sequence[str]", is_keyed: bool) -> None:
     link = pairing.link(pairing.code(users[0])) if is_keyed else pairing.address
     segno.make(link, error="l", micro=False).terminal(out=sys.stderr, border=2, compact=True)
     if is_keyed:
-        session.say(f"for a phone of {users[0]}, once and within ten minutes: {link} (more in the page's settings)")
+        session.say(t(
+            "for a phone of {user}, once and within ten minutes: {link} (more in the page's settings)",
+            user=users[0], link=link,
+        ))
 
 
 def _own_address() -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import platformdirs
 
 from seventy.cli import _session as session
+from seventy.language import t
 
 _QUOTES = '"""'
 # After so long without a word on a pipe it is said what is waited for, or waited no more.
@@ -90,9 +91,12 @@ def piped(wait: bool) -> str:
         return ""
     if not select.select([stdin], [], [], _PATIENCE_SECONDS)[0]:
         if not wait:
-            session.say(f"nothing came on stdin for {_PATIENCE_SECONDS:g} s: going on without it")
+            session.say(t(
+                "nothing came on stdin for {seconds:g} s: going on without it",
+                seconds=_PATIENCE_SECONDS,
+            ))
             return ""
-        session.say("waiting for the prompt on stdin")
+        session.say(t("waiting for the prompt on stdin"))
     return str(stdin.read())
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seventy.cache.store import DiskCache
@@ -20,6 +21,7 @@ from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
 from seventy.jit.isa import LEVELS
 from seventy.kernels.pages import PAGE
+from seventy.language import said, sentences, t
 from seventy.machine.topology import allowed_cpus
 from seventy.measure.profile import Profile, raise_limit
 from seventy.runtime.memory import MOST_CONTEXT, USUAL_CONTEXT, room, whole_pages
@@ -81,7 +83,7 @@ class Bars:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(what, total=total)
+            self.tasks[what] = self.progress.add_task(escape(said(what)), total=total)
         self.progress.update(self.tasks[what], completed=done, total=total)
 
 
@@ -109,8 +111,10 @@ def say_draft(llm: LLM, draft: str) -> None:
     if llm.draft_path and draft == "auto":
         nbytes = llm.draft_model.weight_bytes if llm.draft_model else llm.draft_path.stat().st_size
         say(
-            f"{llm.draft_path.name} ({size(nbytes)}) is on this disk and drafts while that "
-            f"pays; without: --draft lookup"
+            t(
+                "{name} ({size}) is on this disk and drafts while that pays; without: --draft lookup",
+                name=llm.draft_path.name, size=size(nbytes),
+            )
         )
 
 
@@ -121,8 +125,11 @@ def template(given: str | None) -> str | None:
     try:
         return Path(given).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise SeventyError(f"--chat-template {given}: {why}; give a file, or one of {', '.join(TEMPLATES)}") from None
+        why = error.strerror if isinstance(error, OSError) else t("it is no text")
+        raise SeventyError(
+            "--chat-template {given}: {why}; give a file, or one of {templates}",
+            given=given, why=why, templates=", ".join(TEMPLATES),
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +180,10 @@ def say_threads(threads: int | None) -> None:
     """Warn on stderr if there are more threads than CPUs: they wait for each other at every operation."""
     cpus = len(allowed_cpus())
     if threads is not None and threads > cpus:
-        say(f"--threads {threads} is more than the {cpus} CPUs there are: many times slower; leave --threads out")
+        say(t(
+            "--threads {threads} is more than the {cpus} CPUs there are: many times slower; leave --threads out",
+            threads=threads, cpus=cpus,
+        ))
 
 
 def say_template(llm: LLM) -> None:
@@ -201,39 +211,57 @@ def say_context(model: Model) -> None:
     """Say on stderr which context was chosen by default, and why it is not longer."""
     own, taken = model.config.context, model.context
     if taken == own:
-        why = "the longest that the model was made for"
+        why = t("the longest that the model was made for")
     elif taken == MOST_CONTEXT:
-        why = f"--context N for another, up to the model's {own}"
+        why = t("--context N for another, up to the model's {own}", own=own)
     else:
-        why = f"what memory allows; the model was made for up to {own}"
-    _stderr.print(f"context {taken} tokens ({why})", style="dim", soft_wrap=True)
+        why = t("what memory allows; the model was made for up to {own}", own=own)
+    _stderr.print(said(t("context {taken} tokens ({why})", taken=taken, why=why)), style="dim", soft_wrap=True)
 
 
 def cache_shared(model: Model, texts: int) -> str:
     """Describe the size of the shared cache if it cannot hold all texts at full length; else return ""."""
     positions = model.cache.n_pages * PAGE
-    return f" in a cache of {positions} tokens" if positions < texts * whole_pages(model.context) else ""
+    return t(
+        " in a cache of {positions} tokens",
+        positions=positions,
+    ) if positions < texts * whole_pages(model.context) else ""
 
 
 def report(completion: Completion, limit_gbs: float, context: int) -> None:
-    """Report on stderr the speed, its share of the machine's limit, and why an answer was cut."""
-    t = completion.timings
-    read = t.prompt_tokens - t.cached_tokens
-    parts = [f"prompt {read} tokens at {t.prompt_tokens_per_second:.1f} tok/s"]
-    if t.cached_tokens:
-        parts[0] += f" ({t.cached_tokens} more were known)"
-    if t.generated_tokens > 1:
-        parts.append(f"answer {t.generated_tokens} tokens at {t.decode_tokens_per_second:.1f} tok/s")
-        share = f"{t.decode_gbs / limit_gbs:.0%} of this machine's {limit_gbs:.1f}"
-        parts.append(f"{t.decode_gbs:.1f} GB/s read, {share}")
-    if t.drafted_tokens:
-        right = f"{t.accepted_tokens} of {t.drafted_tokens} drafted tokens were right"
-        parts.append(f"{right}, {t.draft_speedup:.2f} times as fast as without")
+    """One line on stderr: how much, how fast, how far from the machine's limit, and why an answer was cut."""
+    timings = completion.timings
+    read = timings.prompt_tokens - timings.cached_tokens
+    parts = [t(
+        "prompt {read} tokens at {prompt_tokens_per_second:.1f} tok/s",
+        read=read, prompt_tokens_per_second=timings.prompt_tokens_per_second,
+    )]
+    if timings.cached_tokens:
+        parts[0] += t(" ({cached_tokens} more were known)", cached_tokens=timings.cached_tokens)
+    if timings.generated_tokens > 1:
+        parts.append(t(
+            "answer {generated_tokens} tokens at {decode_tokens_per_second:.1f} tok/s",
+            generated_tokens=timings.generated_tokens, decode_tokens_per_second=timings.decode_tokens_per_second,
+        ))
+        share = t(
+            "{decode_gbs:.0%} of this machine's {limit_gbs:.1f}",
+            decode_gbs=timings.decode_gbs / limit_gbs, limit_gbs=limit_gbs,
+        )
+        parts.append(t("{decode_gbs:.1f} GB/s read, {share}", decode_gbs=timings.decode_gbs, share=share))
+    if timings.drafted_tokens:
+        right = t(
+            "{accepted_tokens} of {drafted_tokens} drafted tokens were right",
+            accepted_tokens=timings.accepted_tokens, drafted_tokens=timings.drafted_tokens,
+        )
+        parts.append(t(
+            "{right}, {draft_speedup:.2f} times as fast as without",
+            right=right, draft_speedup=timings.draft_speedup,
+        ))
     if completion.finish_reason == "length":
-        full = t.prompt_tokens + t.generated_tokens >= context
-        reason = f"the context of {context} tokens is full (--context)" if full else "--max-tokens"
-        parts.append(f"cut at its longest: {reason}")
-    _stderr.print("; ".join(parts), style="dim", soft_wrap=True)
+        full = timings.prompt_tokens + timings.generated_tokens >= context
+        reason = t("the context of {context} tokens is full (--context)", context=context) if full else "--max-tokens"
+        parts.append(t("cut at its longest: {reason}", reason=reason))
+    _stderr.print(said(sentences(parts)), style="dim", soft_wrap=True)
 
 
 def keep_limit_seen(model: Model, profile: Profile, completion: Completion) -> None:
@@ -244,7 +272,10 @@ def keep_limit_seen(model: Model, profile: Profile, completion: Completion) -> N
     whole = model.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
     long = completion.timings.generated_tokens > _TOKENS_THAT_TELL
     if whole and long and seen > MORE * profile.read_bandwidth_gbs and raise_limit(profile, seen):
-        say(f"Memory gave {seen:.1f} GB/s, not {profile.read_bandwidth_gbs:.1f} as measured before; that is kept.")
+        say(t(
+            "Memory gave {seen:.1f} GB/s, not {read_bandwidth_gbs:.1f} as measured before; that is kept.",
+            seen=seen, read_bandwidth_gbs=profile.read_bandwidth_gbs,
+        ))
 
 
 def machine_limit(model: Model) -> tuple[Profile, bool]:
@@ -254,35 +285,42 @@ def machine_limit(model: Model) -> tuple[Profile, bool]:
     known = profile.load()
     if known is not None and not known.disturbed:
         return known, False
-    with _stderr.status("measuring this machine's memory, one second ..."):
+    with _stderr.status(said(t("measuring this machine's memory, one second ..."))):
         return profile.quick(model.library, model.threads), known is None
 
 
 def say(text: str) -> None:
-    """Write a line to stderr for the person at the terminal."""
-    _stderr.print(text, soft_wrap=True)
+    """Print a line for the person at the terminal, in the language that is spoken, beside the answer."""
+    _stderr.print(said(text), soft_wrap=True, markup=False)
 
 
 def describe(model: Model, given_threads: int | None) -> None:
     """Say what was chosen for this model and machine, and why."""
     weights = model.program.weights
     formats = ", ".join(sorted({kernel.parameters[0] for kernel in weights.kernels()}))
-    nodes = f" on {len(weights.nodes)} NUMA nodes" if len(weights.nodes) > 1 else ""
+    nodes = t(" on {nodes_count} NUMA nodes", nodes_count=len(weights.nodes)) if len(weights.nodes) > 1 else ""
     say(
-        f"{model.config.layers} layers of {model.config.hidden}, {formats}; {size(model.weight_bytes)} of "
-        f"weights{nodes}; context {model.context} as {model.cache.memory.kind}; {model.threads} threads; "
-        f"ISA {model.isa.name}"
+        t(
+            "{layers} layers of {hidden}, {formats}; {weight_bytes} of weights{nodes}; context {context} as {kind}; "
+            "{threads} threads; ISA {name}",
+            layers=model.config.layers, hidden=model.config.hidden, formats=formats,
+            weight_bytes=size(model.weight_bytes), nodes=nodes, context=model.context, kind=model.cache.memory.kind,
+            threads=model.threads, name=model.isa.name,
+        )
     )
     if model.tuning:
         for line in model.tuning.lines():
             say(line)
     elif model.disturbing_cpus:
         say(
-            f"other programs used {model.disturbing_cpus:.1f} CPUs while threads, width and tiles were tried, so these "
-            f"are the defaults; when it is quiet: seventy bench MODEL --tune"
+            t(
+                "other programs used {disturbing_cpus:.1f} CPUs while threads, width and tiles were tried, so these "
+                "are the defaults; when it is quiet: seventy bench MODEL --tune",
+                disturbing_cpus=model.disturbing_cpus,
+            )
         )
     elif given_threads is None:
-        say("threads, vector width and tiles are the defaults; to measure what is best: seventy bench MODEL --tune")
+        say(t("threads, vector width and tiles are the defaults; to measure what is best: seventy bench MODEL --tune"))
 
 
 def describe_drafts(llm: LLM) -> None:
@@ -301,9 +339,12 @@ def promise(profile: Profile) -> None:
     speed = predict(replace(this_machine(), room_bytes=None), load, engine="seventy").decode.mid
     total = profile.memory_bytes
     say(
-        f"Llama-3.3-70B Q4_K_M here: needs {size(load.need(USUAL_CONTEXT).total)} (you have {size(total)}, "
-        f"{size(room(total))} free for it), would run about {speed:.1f} tok/s "
-        f"(memory limit {profile.read_bandwidth_gbs / load.read_gb:.1f}); see: seventy plan"
+        t(
+            "Llama-3.3-70B Q4_K_M here: needs {need} (you have {all}, {free} free for it), would run about "
+            "{speed:.1f} tok/s (memory limit {read_bandwidth_gbs:.1f}); see: seventy plan",
+            need=size(load.need(USUAL_CONTEXT).total), all=size(total), free=size(room(total)), speed=speed,
+            read_bandwidth_gbs=profile.read_bandwidth_gbs / load.read_gb,
+        )
     )
 
 

@@ -19,8 +19,8 @@ from seventy.cli import _session as session
 from seventy.cli._card_runs import expected_tok_s
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
+from seventy.language import language, said, t
 from seventy.measure.profile import Profile, raise_limit
-from seventy.plan.words import language
 from seventy.runtime.reservations import ledger
 from seventy.sizes import size
 
@@ -78,13 +78,13 @@ def bench(
     _keep_limit(profile, card)
     name = source.name if isinstance(source, Path) else source.path
     if loaded.lost:
-        session.say(f"{loaded.lost}. The figures are without what it had not done.")
+        session.say(t("{lost}. The figures are without what it had not done.", lost=loaded.lost))
     print(card.text(), end="") if as_json else _show(card, name)
     if draft and isinstance(source, Path):
         for row in _drafts(source, draft, threads, isa, repeats):
-            session.say(row) if as_json else print(row)
+            session.say(row) if as_json else print(said(row))
     if share:
-        print(paragraph(card, Path(name).stem, expected_tok_s(card), lang=language(None)))
+        print(paragraph(card, Path(name).stem, expected_tok_s(card), lang=language()))
     _keep(card, name, plot_file, report)
 
 
@@ -103,16 +103,25 @@ def _refused(
     """Why these options do not go together, and what to do; None where they do."""
     refusals = [
         (synthetic and against,
-         "--against needs a file that both can read, and --synthetic makes none; name a .gguf file"),
+         t("--against needs a file that both can read, and --synthetic makes none; name a .gguf file")),
         (synthetic and model,
-         f"--synthetic {synthetic} takes no file, and {model} is one; leave one of the two out"),
-        (layers and not synthetic, f"--layers {layers} is for --synthetic; a file has the layers it has"),
-        (quant and not synthetic, f"--quant {quant} is for --synthetic; a file has the quant it has"),
-        (tune and threads, f"--tune chooses the threads, and --threads {threads} says them; give one of the two"),
+         t(
+             "--synthetic {synthetic} takes no file, and {model} is one; leave one of the two out",
+             synthetic=synthetic, model=model,
+         )),
+        (layers and not synthetic, t(
+            "--layers {layers} is for --synthetic; a file has the layers it has",
+            layers=layers,
+        )),
+        (quant and not synthetic, t("--quant {quant} is for --synthetic; a file has the quant it has", quant=quant)),
+        (tune and threads, t(
+            "--tune chooses the threads, and --threads {threads} says them; give one of the two",
+            threads=threads,
+        )),
         (draft and synthetic,
-         "--draft needs a model that writes texts, and --synthetic has random weights; name a model"),
+         t("--draft needs a model that writes texts, and --synthetic has random weights; name a model")),
         (draft == "off",
-         "--draft off has nothing to compare; give auto, lookup, mtp, or a small model, or leave it out"),
+         t("--draft off has nothing to compare; give auto, lookup, mtp, or a small model, or leave it out")),
     ]  # fmt: skip
     return next((why for refused, why in refusals if refused), None)
 
@@ -122,12 +131,15 @@ def _keep_limit(profile: Profile, card: Card) -> None:
     known, seen = profile.read_bandwidth_gbs, card.memory_limit_gbs
     whole = card.weight_bytes >= WHOLE_PROBE_CACHES * profile.last_level_cache_bytes
     if whole and seen > session.MORE * known and not any(cards.problems(card)) and raise_limit(profile, seen):
-        session.say(f"Memory gave {seen:.1f} GB/s, not {known:.1f} as measured before; that is kept as the limit.")
+        session.say(t(
+            "Memory gave {seen:.1f} GB/s, not {known:.1f} as measured before; that is kept as the limit.",
+            seen=seen, known=known,
+        ))
 
 
 def _show(card: Card, name: str) -> None:
     """The table on stdout, as wide as the terminal, and what is to be said about it."""
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, _title(card, name)))
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, said(_title(card, name))))
     for line in _notes(card):
         session.say(line)
 
@@ -142,7 +154,7 @@ def _drafts(path: Path, draft: str, threads: int | None, isa: str | None, repeat
         llm = LLM(path, threads, _DRAFT_CONTEXT, isa=isa, progress=progress, draft=draft)
     with llm:
         session.say_draft(llm, draft)
-        yield from map(str, measure(llm, _DRAFT_TOKENS, repeats))
+        yield from (kind.line() for kind in measure(llm, _DRAFT_TOKENS, repeats))
         yield from llm.scheduler.drafts.lines()
 
 
@@ -152,23 +164,36 @@ def _synthetic(name: str, quant: str, layers: int | None, wish: BenchOptions) ->
     with ledger() as memory:
         count = fitting_layers(shape, quant, context, memory.room, layers)
     if count < shape.layers:
-        session.say(f"{shape.name} has {shape.layers} layers; {count} are made, and the rest is extrapolated")
+        session.say(t(
+            "{name} has {layers} layers; {count} are made, and the rest is extrapolated",
+            name=shape.name, layers=shape.layers, count=count,
+        ))
     return Synthetic(shape, quant, choose_layers(shape, quant, count))
 
 
 def _title(card: Card, name: str) -> str:
     layers = ""
     if card.model.layers < card.model.whole_layers:
-        layers = f", {card.model.layers} of {card.model.whole_layers} layers"
+        layers = t(
+            ", {layers} of {whole_layers} layers",
+            layers=card.model.layers, whole_layers=card.model.whole_layers,
+        )
     against = ""
     if card.peer:
-        built = f", built for {card.peer.isa}" if card.peer.isa else ""
-        against = f", against {card.peer.name} ({card.peer.version}{built})"
-    token = f", {size(card.model.token_bytes)} read for a token" if card.model.experts else ""
+        built = t(", built for {isa}", isa=card.peer.isa) if card.peer.isa else ""
+        against = t(", against {name} ({version}{built})", name=card.peer.name, version=card.peer.version, built=built)
+    token = t(
+        ", {token_bytes} read for a token",
+        token_bytes=size(card.model.token_bytes),
+    ) if card.model.experts else ""
     return (
-        f"{name}{layers}, {card.threads} threads, {card.isa}{against}\n"
-        f"{size(card.weight_bytes)} of weights{token}, loaded in {card.load_seconds:.1f} s; "
-        f"at most {size(card.peak_memory_bytes)} of memory"
+        t(
+            "{name}{layers}, {threads} threads, {isa}{against}\n{weight_bytes} of weights{token}, loaded in "
+            "{load_seconds:.1f} s; at most {peak_memory_bytes} of memory",
+            name=name, layers=layers, threads=card.threads, isa=card.isa, against=against,
+            weight_bytes=size(card.weight_bytes), token=token, load_seconds=card.load_seconds,
+            peak_memory_bytes=size(card.peak_memory_bytes),
+        )
     )
 
 
@@ -176,18 +201,24 @@ def _notes(card: Card) -> list[str]:
     notes = []
     if card.peer and card.peer.isa not in (None, wide_name(card.isa)):
         notes.append(
-            f"{card.peer.name} was built for {card.peer.isa} and seventy ran {card.isa}: these are not the same "
-            f"instructions on both sides"
+            t(
+                "{name} was built for {isa} and seventy ran {ours}: these are not the same instructions on both "
+                "sides",
+                name=card.peer.name, isa=card.peer.isa, ours=card.isa,
+            )
         )
     if not card.machine.int8_gops:
-        notes.append("This machine's int8 peak is not known; for shares of it, run once: seventy measure")
+        notes.append(t("This machine's int8 peak is not known; for shares of it, run once: seventy measure"))
     if card.model.layers < card.model.whole_layers:
         notes.append(
-            f"Extrapolated: the time of {card.model.layers} layers for all {card.model.whole_layers}, and the head's, "
-            f"both measured, and joules with it; GB/s and GOPS are of what ran."
+            t(
+                "Extrapolated: the time of {layers} layers for all {whole_layers}, and the head's, both measured, "
+                "and joules with it; GB/s and GOPS are of what ran.",
+                layers=card.model.layers, whole_layers=card.model.whole_layers,
+            )
         )
     if card.energy and card.energy.source == "rapl":
-        notes.append("Joules are what CPU and memory counted (RAPL); the box at the wall takes more: --watts")
+        notes.append(t("Joules are what CPU and memory counted (RAPL); the box at the wall takes more: --watts"))
     if card.energy is None:
-        notes.append("This machine counts no joules; for J/token give a wall meter's figure: --watts")
+        notes.append(t("This machine counts no joules; for J/token give a wall meter's figure: --watts"))
     return notes

@@ -13,8 +13,8 @@ from seventy.bench import share as share_as
 from seventy.bench.card import Card
 from seventy.cli._card_runs import expected_tok_s, runs
 from seventy.errors import SeventyError
+from seventy.language import language, said, t
 from seventy.plan import recalibrate
-from seventy.plan.words import language
 
 _FILES = (
     "Result cards (what `seventy bench --report` wrote), or folders of them. After the word `import` predictions here "
@@ -36,7 +36,7 @@ def cards(
     """Compare result cards, share them, calibrate predictions by them, or bring them into the catalogue."""
     action = str(files[0]) if str(files[0]) in ("import", "forget") and not files[0].exists() else ""
     if action == "forget":
-        print(f"{recalibrate.forget()} runs forgotten; predictions are the project's own again.")
+        print(said(t("{n} runs forgotten; predictions are the project's own again.", n=recalibrate.forget())))
         return
     paths = results.files(files[1:] if action else files)
     if not paths:
@@ -67,7 +67,7 @@ def _catalogue(found: Sequence[Card], paths: Sequence[Path], group: str, source:
         try:
             rows.append(compare.catalogue_row(card, path.stem, group, source))
         except ValueError as error:
-            raise SeventyError(f"{path} is no row of the catalogue: {error}") from None
+            raise SeventyError("{path} is no row of the catalogue: {error}", path=path, error=error) from None
     print(compare.as_csv(rows), end="")
 
 
@@ -75,23 +75,26 @@ def _import(paths: Sequence[Path]) -> None:
     """Calibrate predictions on this machine by the cards, and say what that changes."""
     ran = [each for card in results.checked(paths) for each in runs(card)]
     new, every = recalibrate.add(ran)
-    table = Table("CPU", "engine", "answers, measured / predicted", "prompts", "card")
+    table = Table("CPU", *map(said, (t("engine"), t("answers, measured / predicted"), t("prompts"), t("card"))))
     for run in every:
         cells = [f"{value:.2f}" if value else "-" for value in (run.decode, run.prefill)]
-        table.add_row(run.cpu, run.engine, *cells, run.card + (" (new)" if run in new else ""))
+        table.add_row(run.cpu, run.engine, *cells, run.card + (said(t(" (new)")) if run in new else ""))
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
-    print(f"{len(new)} of {len(ran)} runs are new; predict and plan use them. `seventy cards forget` undoes it.")
+    print(said(t(
+        "{new} of {all} runs are new; predict and plan use them. `seventy cards forget` undoes it.",
+        new=len(new), all=len(ran),
+    )))
 
 
 def _paragraph(card: Card, path: Path, price: str, lang: str | None) -> str:
     try:
         return share_as.paragraph(card, path.stem, expected_tok_s(card), price, language(lang))
     except ValueError as error:
-        raise SeventyError(f"{path} cannot be shared: {error}") from None
+        raise SeventyError("{path} cannot be shared: {error}", path=path, error=error) from None
 
 
 def _picture(card: Card, path: Path, picture: Path, price: str) -> None:
     try:
         share_as.picture(card, path.stem, picture, price)
     except ValueError as error:
-        raise SeventyError(f"{path} cannot be shared: {error}") from None
+        raise SeventyError("{path} cannot be shared: {error}", path=path, error=error) from None

@@ -8,6 +8,7 @@ from seventy.cli._conversation import Conversation, Leave, Settings
 from seventy.cli._reader import Reader
 from seventy.engine.request import TooLong
 from seventy.errors import SeventyError
+from seventy.language import t
 
 
 def chat(
@@ -52,7 +53,7 @@ def talk(
         if loading.context is None:
             session.say_context(llm.model)
         session.say_template(llm)
-        session.say("/help shows what can be done here, /exit leaves, Ctrl-C stops an answer")
+        session.say(t("/help shows what can be done here, /exit leaves, Ctrl-C stops an answer"))
         reader = Reader(conversation.commands, history)
         while _turn(conversation, reader):
             pass
@@ -71,9 +72,9 @@ def _turn(conversation: Conversation, reader: Reader) -> bool:
     except (EOFError, Leave):
         return False
     except KeyboardInterrupt:
-        session.say("\n(/exit leaves)")
+        session.say(t("\n(/exit leaves)"))
     except SeventyError as error:
         # The conversation has outgrown the context, say: nothing of the line is remembered, the program stays.
-        clear = " (/clear starts anew)" if isinstance(error, TooLong) else ""
-        session.say(f"seventy: {error}{clear}")
+        clear = t(" (/clear starts anew)") if isinstance(error, TooLong) else ""
+        session.say(t("seventy: {error}{clear}", error=error, clear=clear))
     return True

@@ -5,6 +5,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from seventy.language import said, t
+
 if TYPE_CHECKING:
     from seventy.measure.checks import Finding, ModelFile
 
@@ -44,7 +46,7 @@ def model_file(path: Path) -> "ModelFile":
 
     with GGUF(path) as file:
         nbytes, need = sum(part.stat().st_size for part in file.paths), gguf_load(file).need(USUAL_CONTEXT)
-    with Console(stderr=True).status(f"reading {path.name} ..."):
+    with Console(stderr=True).status(said(t("reading {name} ...", name=path.name))):
         rate = disk.read_rate(path, seconds=2)
     return ModelFile(path.name, nbytes, need.total, rate)
 
@@ -53,20 +55,21 @@ def cost(finding: "Finding") -> str:
     """Format by how many times a finding slows generating."""
     low, mid = finding.slower
     if mid == 1:
-        return "slower to load only"
+        return t("slower to load only")
     if low == mid:
-        return f"{mid:.1f}x slower"
-    return f"up to {mid:.1f}x slower" if low == 1 else f"{low:.1f}-{mid:.1f}x slower"
+        return t("{mid:.1f}x slower", mid=mid)
+    return t("up to {mid:.1f}x slower", mid=mid) if low == 1 else t("{low:.1f}-{mid:.1f}x slower", low=low, mid=mid)
 
 
 def show(findings: "list[Finding]", unknown: list[str], console: Console) -> None:
     for finding in findings:
-        console.print(f"[bold yellow]{escape(finding.title)}[/]  ({cost(finding)})", soft_wrap=True)
-        console.print(f"  {finding.seen}: {finding.why}", soft_wrap=True, markup=False, highlight=False)
-        console.print(f"  [green]->[/] {escape(finding.fix)}", soft_wrap=True, highlight=False)
+        console.print(f"[bold yellow]{escape(said(finding.title))}[/]  ({said(cost(finding))})", soft_wrap=True)
+        reason = said(t("{seen}: {why}", seen=finding.seen, why=finding.why))
+        console.print(f"  {reason}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"  [green]->[/] {escape(said(finding.fix))}", soft_wrap=True, highlight=False)
     if not findings:
-        console.print("Nothing found that holds this machine back.")
+        console.print(said(t("Nothing found that holds this machine back.")))
     if unknown:
-        console.print("Could not be looked at:", highlight=False)
+        console.print(said(t("Could not be looked at:")), highlight=False)
     for text in unknown:
-        console.print(f"  - {text}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"  - {said(text)}", soft_wrap=True, markup=False, highlight=False)

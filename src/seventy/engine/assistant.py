@@ -14,6 +14,7 @@ from seventy.engine.model import Segment
 from seventy.engine.multi_token import MOST_GUESSES, MultiToken
 from seventy.engine.passes import PassDrafter
 from seventy.gguf.file import GGUF
+from seventy.language import t
 from seventy.models import gemma4_assistant
 
 
@@ -26,7 +27,7 @@ def is_assistant(path: str | os.PathLike[str]) -> bool:
 class Assistant(MultiToken):
     """Guesses of the assistant that a model was loaded with."""
 
-    name = "the assistant"
+    name = t("the assistant")
 
     def open(self, generation: Generation, sequence: CachedSequence) -> "AssistantDrafter":
         return AssistantDrafter(self, generation, sequence)

@@ -14,6 +14,7 @@ from seventy.engine.outline import check
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.hub import local
+from seventy.language import t
 from seventy.models.blocks.multi_token import has_block, refuse_alone
 from seventy.runtime import reservations
 
@@ -38,8 +39,11 @@ def named(draft: str) -> Path | None:
     try:
         return local.find(draft)
     except SeventyError as error:
-        known = f"one of {', '.join(CHOICES)}, or a model's name or file"
-        raise SeventyError(f"draft must be {known}, not {draft!r}: {error}") from None
+        known = t("one of {choices}, or a model's name or file", choices=", ".join(CHOICES))
+        raise SeventyError(
+            "draft must be {known}, not {draft!r}: {error}",
+            known=known, draft=draft, error=error,
+        ) from None
 
 
 def multi_token(
@@ -56,11 +60,15 @@ def multi_token(
         refuse_alone(config, source.tensors, os.fspath(path))
         there = has_block(config, source.tensors)
     if not there:
-        declared = f"names {config.further_blocks} and lacks its tensors" if config.further_blocks else "has none"
+        declared = t(
+            "names {further_blocks} and lacks its tensors",
+            further_blocks=config.further_blocks,
+        ) if config.further_blocks else t("has none")
         if draft == "mtp":
             raise SeventyError(
-                f"{os.fspath(path)} cannot draft with a block of multi-token prediction (--draft mtp): the file "
-                f"{declared}; take one with it, or --draft auto"
+                "{path} cannot draft with a block of multi-token prediction (--draft mtp): the file {declared}; take "
+                "one with it, or --draft auto",
+                path=os.fspath(path), declared=declared,
             )
         if config.further_blocks:
             _log.warning("%s %s, of multi-token prediction: it does not draft", os.fspath(path), declared)

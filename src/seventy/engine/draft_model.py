@@ -22,6 +22,7 @@ from seventy.engine.passes import LEAST_TAIL, LITTLE, MAX_PASSES, PassDrafter, P
 from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.kernels.short_convolution import MAX_PENDING
+from seventy.language import t
 
 # How often the first guess of a text is right before anything was counted.
 _FIRST_SHARE = 0.6
@@ -42,7 +43,10 @@ class Vocabularies:
         """
         kinds = [str(each.get("tokenizer.ggml.model")) for each in (target, draft)]
         if kinds[0] != kinds[1]:
-            raise SeventyError(f"its tokens are made in another way ({kinds[1]}, not {kinds[0]})")
+            raise SeventyError(
+                "its tokens are made in another way ({theirs}, not {ours})",
+                theirs=kinds[1], ours=kinds[0],
+            )
         ours, theirs = (list(each.get("tokenizer.ggml.tokens") or ()) for each in (target, draft))
         self.rows = rows
         self._to_draft: NDArray[np.int32] | None = None
@@ -59,8 +63,10 @@ class Vocabularies:
             first = next(id for id, text in enumerate(ours) if of_text.get(text) != id)
             other = repr(theirs[first]) if first < len(theirs) else "none"
             raise SeventyError(
-                f"{different} of {len(ours)} tokens are none of its {len(theirs)}: token {first} is {ours[first]!r}, "
-                f"and {other} there"
+                "{different} of {ours_count} tokens are none of its {theirs_count}: token {first} is {ours!r}, and "
+                "{other} there",
+                different=different, ours_count=len(ours), theirs_count=len(theirs), first=first, ours=ours[first],
+                other=other,
             )
         self._places, self.known = (here, self._to_draft[here]), len(here)
 
@@ -94,13 +100,16 @@ def compare(target: str | os.PathLike[str], draft: str | os.PathLike[str]) -> Vo
     try:
         return Vocabularies(metadata[0], metadata[1], (rows[0], rows[1]))
     except SeventyError as error:
-        raise SeventyError(f"{os.fspath(draft)} cannot draft for {os.fspath(target)}: {error}") from None
+        raise SeventyError(
+            "{draft} cannot draft for {target}: {error}",
+            draft=os.fspath(draft), target=os.fspath(target), error=error,
+        ) from None
 
 
 class DraftModel(Passes):
     """A draft model: its weights, its cache, and how long it takes to read."""
 
-    name = "the draft model"
+    name = t("the draft model")
 
     def __init__(self, model: Model, vocabularies: Vocabularies, read_share: float) -> None:
         """`read_share` is what it reads for a token of what the model that it guesses for does."""

@@ -17,6 +17,7 @@ from seventy.engine.generation import Generation
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.lookup import Lookup, Memory
 from seventy.engine.passes import PassDrafter, Passes, Worth
+from seventy.language import t
 
 _log = logging.getLogger("seventy.engine")
 
@@ -215,13 +216,14 @@ class Drafts:
     def lines(self) -> list[str]:
         """Say who guessed how much, how much of it was right, and what steps take by their rows."""
         found = [
-            f"drafts by {self._by(name)}: {right} of {drafted} right"
+            t("drafts by {name}: {right} of {drafted} right", name=self._by(name), right=right, drafted=drafted)
             for name, (drafted, right) in self.counts.items() if drafted
         ]  # fmt: skip
         if steps := self.governor.costs():
-            found.append("steps by rows: " + ", ".join(f"{rows} {1e3 * seconds:.1f} ms" for rows, seconds in steps))
+            each = ", ".join(f"{rows} {1e3 * seconds:.1f} ms" for rows, seconds in steps)
+            found.append(t("steps by rows: {each}", each=each))
         if self.model and (passes := self.model.measured_pass):
-            found.append(f"a pass of {self.model.name}: {1e3 * passes:.1f} ms")
+            found.append(t("a pass of {name}: {passes:.1f} ms", name=self.model.name, passes=1e3 * passes))
         return found
 
     def _by(self, name: str) -> str:

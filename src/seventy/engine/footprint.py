@@ -101,7 +101,10 @@ def with_assistant(config: Config, source: Source, assistant: GGUF) -> Config:
     try:
         return gemma4_assistant.beside(config, source.metadata, assistant.metadata)
     except SeventyError as error:
-        raise SeventyError(f"{assistant.path} cannot draft for {source.path}: {error}") from None
+        raise SeventyError(
+            "{path} cannot draft for {path_2}: {error}",
+            path=assistant.path, path_2=source.path, error=error,
+        ) from None
 
 
 def least_and_full(

@@ -25,6 +25,7 @@ from seventy.engine.request import Progress as PromptProgress
 from seventy.engine.sampler import Sampling, TopK
 from seventy.engine.scheduler import Scheduler
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.text.chat import ChatFormat
 from seventy.text.tokenizer import Tokenizer
 
@@ -246,8 +247,11 @@ class LLM:
         """Raise TooLong where a prompt of so many tokens, or more, cannot fit."""
         if least >= self.context:
             raise TooLong(
-                f"the prompt has {least} tokens at least, and the context of {self.context} has no room for an answer "
-                f"after it; shorten the prompt or take a larger context",
+                t(
+                    "the prompt has {least} tokens at least, and the context of {context} has no room for an answer "
+                    "after it; shorten the prompt or take a larger context",
+                    least=least, context=self.context,
+                ),
                 least, self.context,
             )  # fmt: skip
 
@@ -271,7 +275,10 @@ class LLM:
         if not ids:
             raise SeventyError("the prompt is empty; give it at least one token")
         if wrong := next((id for id in ids if not 0 <= id < size), None):
-            raise SeventyError(f"token id {wrong} is not in the vocabulary of {size}; give ids from 0 on, below it")
+            raise SeventyError(
+                "token id {wrong} is not in the vocabulary of {size}; give ids from 0 on, below it",
+                wrong=wrong, size=size,
+            )
         return ids
 
     def generate(self, prompt: Prompt, max_tokens: int | None = None, **options: Any) -> Completion:
@@ -306,14 +313,17 @@ class LLM:
         try:
             settings = Sampling(**sampling)
         except TypeError as error:
-            raise SeventyError(f"unknown sampling option: {error}") from None
+            raise SeventyError("unknown sampling option: {error}", error=error) from None
         ids = self.prompt_ids(prompt)
         if max_tokens is not None and max_tokens < 1:
-            raise SeventyError(f"max_tokens must be at least 1, not {max_tokens}")
+            raise SeventyError("max_tokens must be at least 1, not {max_tokens}", max_tokens=max_tokens)
         if len(ids) >= self.context:
             raise TooLong(
-                f"the prompt has {len(ids)} tokens, and the context of {self.context} has no room for an answer after "
-                f"it; shorten the prompt or take a larger context",
+                t(
+                    "the prompt has {ids_count} tokens, and the context of {context} has no room for an answer after "
+                    "it; shorten the prompt or take a larger context",
+                    ids_count=len(ids), context=self.context,
+                ),
                 len(ids), self.context,
             )  # fmt: skip
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -332,7 +342,7 @@ class LLM:
         try:
             for event in self._events(request, events):
                 if isinstance(event, PromptProgress) and progress:
-                    progress("reading the prompt", event.done - event.cached, event.total - event.cached)
+                    progress(t("reading the prompt"), event.done - event.cached, event.total - event.cached)
                 elif isinstance(event, TextDelta):
                     written += event.tokens
                     if event.text:
@@ -368,7 +378,10 @@ class LLM:
         """
         ids = self._checked([int(id) for id in ids])
         if len(ids) > self.context:
-            raise SeventyError(f"{len(ids)} tokens do not fit the context of {self.context}; give fewer")
+            raise SeventyError(
+                "{ids_count} tokens do not fit the context of {context}; give fewer",
+                ids_count=len(ids), context=self.context,
+            )
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         wanted = 1 if last_only else len(ids)
         found = np.empty((wanted, self.model.config.vocabulary), np.float32)

@@ -39,6 +39,7 @@ from seventy.jit.isa import Isa
 from seventy.kernels import matmul
 from seventy.kernels.abi import NODES
 from seventy.kernels.pages import PAGE
+from seventy.language import t
 from seventy.machine import cpu_time, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
@@ -197,7 +198,7 @@ def _reserve(
         states = fitting_states(sizes, room, sequences)
         rows = step_rows(sizes, room, positions, sequences, states)
         need = sizes.need(positions, sequences, rows=rows, states=states)
-        what = f"{path} with a context of {context} ({size(need.cache)})"
+        what = t("{path} with a context of {context} ({cache})", path=path, context=context, cache=size(need.cache))
         return _Room(context, positions, states, rows, ledger.promise(need.total, what))
 
 
@@ -233,9 +234,9 @@ class Model:
         assistant: str | os.PathLike[str] | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
-            raise SeventyError(f"threads must be from 1 to 1024, not {threads}")
+            raise SeventyError("threads must be from 1 to 1024, not {threads}", threads=threads)
         if context is not None and context < 1:
-            raise SeventyError(f"context must be at least 1 token, not {context}")
+            raise SeventyError("context must be at least 1 token, not {context}", context=context)
         levels, machine = isa.choices(isa_name), topology.read()
         candidates = Candidates.of(machine, levels)
         self.threads = threads or candidates.prefill[0]
@@ -318,7 +319,7 @@ class Model:
 
         def compile_all() -> None:
             try:
-                self.library.load(kernels, self.threads, progress and partial(progress, "compiling kernels"))
+                self.library.load(kernels, self.threads, progress and partial(progress, t("compiling kernels")))
             except BaseException as error:
                 failures.append(error)
 
@@ -327,7 +328,7 @@ class Model:
         thread.start()
         start = time.perf_counter()
         try:
-            weights.load(self.library, self.threads, progress and partial(progress, "loading weights"))
+            weights.load(self.library, self.threads, progress and partial(progress, t("loading weights")))
             seconds = time.perf_counter() - start
         finally:
             thread.join()
@@ -344,7 +345,7 @@ class Model:
         suffer most from that, and a choice made then would last.
         """
         if progress:
-            progress("trying threads, vector width and tiles", 0, 1)
+            progress(t("trying threads, vector width and tiles"), 0, 1)
         places, cache_bytes = machine.cpus_for(candidates.most_threads), machine.last_level_cache_bytes
         start, before = time.perf_counter(), cpu_time.cpu_seconds(places)
         with Trials(
@@ -354,7 +355,7 @@ class Model:
         self.tuning_seconds = time.perf_counter() - start
         used = (cpu_time.cpu_seconds(places) - before) / self.tuning_seconds
         if progress:
-            progress("trying threads, vector width and tiles", 1, 1)
+            progress(t("trying threads, vector width and tiles"), 1, 1)
         if used > tuning.MOST_DISTURBING_CPUS:
             self.disturbing_cpus = used
             return None

@@ -19,6 +19,7 @@ from seventy.errors import SeventyError
 from seventy.gguf.file import GGUF
 from seventy.gguf.source import Source
 from seventy.graph.weights import format_of
+from seventy.language import t
 from seventy.text.chat import ChatFormat
 from seventy.text.tokenizer import Tokenizer
 
@@ -83,7 +84,8 @@ class Ranking:
             template = _asked_as_a_chat(chat)
         if missing := [place for place in _PLACES if f"{{{place}}}" not in template]:
             raise SeventyError(
-                f"the file's template for ranking ({TEMPLATE}) has no place for the {missing[0]}; get the file again"
+                "the file's template for ranking ({template}) has no place for the {missing}; get the file again",
+                template=TEMPLATE, missing=missing[0],
             )
         return cls(weight, bias, relevant, template, tokenizer, only)
 
@@ -155,8 +157,9 @@ def _classifier(gguf: GGUF, hidden: int) -> tuple[NDArray[np.float32], NDArray[n
     bias = _floats(gguf, BIAS) if BIAS in gguf.tensors else np.zeros(labels, np.float32)
     if rest or not labels or len(bias) != labels:
         raise SeventyError(
-            f"tensor {WEIGHT} has shape {list(gguf.tensors[WEIGHT].shape)} and {len(bias)} biases, the model's width "
-            f"is {hidden}; get the file again"
+            "tensor {weight} has shape {shape} and {bias_count} biases, the model's width is {hidden}; get the file "
+            "again",
+            weight=WEIGHT, shape=list(gguf.tensors[WEIGHT].shape), bias_count=len(bias), hidden=hidden,
         )
     return weight.reshape(labels, hidden), bias
 
@@ -169,13 +172,16 @@ def _labels(metadata: Mapping[str, Any]) -> list[str]:
 def _relevant(labels: Sequence[str], rows: int) -> int:
     """The row that says yes: by its label; the only one, or the first of two, where there are no labels."""
     if labels and len(labels) != rows:
-        raise SeventyError(f"the file's classifier has {rows} rows and {len(labels)} labels; get the file again")
+        raise SeventyError(
+            "the file's classifier has {rows} rows and {labels_count} labels; get the file again",
+            rows=rows, labels_count=len(labels),
+        )
     named = [row for row, label in enumerate(labels) if label.lower() == "yes"]
     if named or rows <= 2:
         return named[0] if named else 0
     raise SeventyError(
-        f"the file's classifier tells apart {(', '.join(labels) or f'{rows} kinds')[:200]}, of which none is yes: it "
-        f"does not rank; take a reranker"
+        "the file's classifier tells apart {labels}, of which none is yes: it does not rank; take a reranker",
+        labels=(", ".join(labels) or t("{n} kinds", n=rows))[:200],
     )
 
 

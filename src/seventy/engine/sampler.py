@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from seventy.errors import SeventyError
 from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import mass, topk
+from seventy.language import t
 
 # As many bounds are tried in one pass over the logits, and so many passes: every sixteenth of a step of 1 is enough.
 _PARTS, _ROUNDS = 8, 3
@@ -30,7 +31,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 _FIRST = 128
 # So many are sorted rather than looked for.
 _FEW = 20_000
-NO_NUMBERS = "the model gave no number for any token (NaN): its file is damaged; get it again"
+NO_NUMBERS = t("the model gave no number for any token (NaN): its file is damaged; get it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,12 @@ class Sampling:
         for name, low, high in limits:
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
-                raise SeventyError(f"{name} must be from {low} to {high}, not {value}")
+                raise SeventyError(
+                    "{name} must be from {low} to {high}, not {value}",
+                    name=name, low=low, high=high, value=value,
+                )
         if self.seed is not None and not 0 <= self.seed < 1 << 64:
-            raise SeventyError(f"seed must be from 0 to 2**64 - 1, not {self.seed}")
+            raise SeventyError("seed must be from 0 to 2**64 - 1, not {seed}", seed=self.seed)
 
 
 class TopK:

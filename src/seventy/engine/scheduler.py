@@ -31,14 +31,17 @@ from seventy.engine.task import Statistics, Task, common_length, share
 from seventy.errors import SeventyError
 from seventy.kernels.pages import PAGE
 from seventy.kernels.short_convolution import MAX_PENDING
+from seventy.language import t
 from seventy.machine.topology import run_when_idle
 from seventy.text.grammar import Constraint, ConstraintError
 from seventy.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("seventy.engine")
 _DAMAGED = (
-    "the model's answer is not a number (NaN or infinity): its weights are damaged, or the file was made wrongly; "
-    "get it again or take another quant"
+    t(
+        "the model's answer is not a number (NaN or infinity): its weights are damaged, or the file was made "
+        "wrongly; get it again or take another quant"
+    )
 )
 # How long to wait for a mask when nothing else is to be done, before looking for requests that were cancelled.
 _HELD_SECONDS = 0.05
@@ -66,9 +69,15 @@ class Scheduler:
         drafts: Drafts | None = None,
     ) -> None:
         if not 1 <= parallel <= MAX_OUTPUTS:
-            raise SeventyError(f"parallel must be from 1 to {MAX_OUTPUTS}, not {parallel}")
+            raise SeventyError(
+                "parallel must be from 1 to {max_outputs}, not {parallel}",
+                max_outputs=MAX_OUTPUTS, parallel=parallel,
+            )
         if queue < 1 or not slowdown >= 1:
-            raise SeventyError(f"queue and slowdown must be at least 1, not {queue} and {slowdown:g}")
+            raise SeventyError(
+                "queue and slowdown must be at least 1, not {queue} and {slowdown:g}",
+                queue=queue, slowdown=slowdown,
+            )
         self.model, self.parallel, self.queue = model, parallel, queue
         self.statistics = Statistics()
         self._tokenizer, self._top_k = tokenizer, top_k
@@ -99,11 +108,15 @@ class Scheduler:
         n, context = len(request.ids), self.model.context
         if n + request.writes > context:
             raise TooLong(
-                f"the prompt has {n} tokens, and the context of {context} has no room for an answer after it; shorten "
-                f"the prompt or start with a larger context"
-                if request.writes
-                else f"the text is too large: {n} tokens, and the context has {context}; send a shorter one, or start "
-                f"with a larger context",
+                t(
+                    "the prompt has {n} tokens, and the context of {context} has no room for an answer after it; "
+                    "shorten the prompt or start with a larger context",
+                    n=n, context=context,
+                ) if request.writes else t(
+                    "the text is too large: {n} tokens, and the context has {context}; send a shorter one, or start "
+                    "with a larger context",
+                    n=n, context=context,
+                ),
                 n, context,
             )  # fmt: skip
         generation = Generation(request, self._tokenizer, self._top_k, context)
@@ -119,7 +132,10 @@ class Scheduler:
             if waiting >= self.queue or (len(mine) >= -(-self.queue // 2) and self.queue > 1):
                 retry = max(1, round(self._seconds_per_request * (waiting + 1) / self.parallel))
                 raise QueueFull(
-                    f"{waiting} requests are waiting, {len(mine)} of them yours; try again in {retry} s", retry
+                    t(
+                        "{waiting} requests are waiting, {mine_count} of them yours; try again in {retry} s",
+                        waiting=waiting, mine_count=len(mine), retry=retry,
+                    ), retry
                 )
             self._waiting.setdefault(request.user, deque()).append(task)
             self.statistics.requests += 1
@@ -541,7 +557,8 @@ class Scheduler:
             self._running.remove(task)
         task.close()
         self._count()
-        message = str(error) if isinstance(error, SeventyError) else f"the engine failed ({error!r}); this is a bug"
+        failed = t("the engine failed ({error!r}); this is a bug", error=error)
+        message = error.text if isinstance(error, SeventyError) else failed
         self._outbox.append((task.request, Failed(message, isinstance(error, ConstraintError))))
 
 

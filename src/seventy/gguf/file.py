@@ -22,6 +22,7 @@ import numpy as np
 from seventy.errors import SeventyError
 from seventy.gguf.header import AGAIN, Header, shown
 from seventy.gguf.tensors import GGML_TYPES, TensorInfo
+from seventy.language import t
 
 MAX_SHARDS = 4096
 _SHARD_NAME = re.compile(r"^(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)
@@ -78,9 +79,15 @@ class GGUF:
             try:
                 got = self._read_into(self._files[info.file], view, position)
             except OSError as error:
-                raise SeventyError(f"cannot read {path}: {error.strerror}; check the disk it is on") from error
+                raise SeventyError(
+                    "cannot read {path}: {reason}; check the disk it is on",
+                    path=path, reason=error.strerror,
+                ) from error
             if got == 0:
-                raise SeventyError(f"{path} became shorter while it was read (ends at byte {position}); {AGAIN}")
+                raise SeventyError(
+                    "{path} became shorter while it was read (ends at byte {position}); {again}",
+                    path=path, position=position, again=AGAIN,
+                )
             view, position = view[got:], position + got
         return out
 
@@ -113,8 +120,9 @@ class GGUF:
         if count > 1:
             if name is None or int(name["count"]) != count:
                 raise SeventyError(
-                    f"{self.path} is one of {count} files of a split model but is not named like one: "
-                    f"name them NAME-00001-of-{count:05}.gguf and so on"
+                    "{path} is one of {count} files of a split model but is not named like one: name them "
+                    "NAME-00001-of-{count:05}.gguf and so on",
+                    path=self.path, count=count,
                 )
             paths = [
                 self.path.with_name(f"{name['prefix']}-{number:05}-of-{count:05}.gguf")
@@ -122,10 +130,11 @@ class GGUF:
             ]
             missing = [path.name for path in paths if not path.exists()]
             if missing:
-                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                more = t(" and {missing_count} more", missing_count=len(missing) - 1) if len(missing) > 1 else ""
                 raise SeventyError(
-                    f"{self.path} is one of {count} files and {missing[0]}{more} is missing: "
-                    f"download all {count} into {self.path.parent}"
+                    "{path} is one of {count} files and {missing}{more} is missing: download all {count} into "
+                    "{parent}",
+                    path=self.path, count=count, missing=missing[0], more=more, parent=self.path.parent,
                 )
             self.close()
             self._sizes.clear()
@@ -136,28 +145,34 @@ class GGUF:
             shard, tensors = self._open_file(path)
             if _split_count(path, shard) != count or shard.get("split.no") != len(self._files) - 1:
                 raise SeventyError(
-                    f"{path} says it is file {shard.get('split.no')} of {shard.get('split.count')} (counted from 0), "
-                    f"not {len(self._files) - 1} of {count}: it belongs to another model; {AGAIN}"
+                    "{path} says it is file {number} of {of} (counted from 0), not {files_count} of {count}: it "
+                    "belongs to another model; {again}",
+                    path=path, number=shard.get("split.no"), of=shard.get("split.count"),
+                    files_count=len(self._files) - 1, count=count, again=AGAIN,
                 )
             self._add(tensors)
         total = metadata.get("split.tensors.count")
         if count > 1 and total is not None and total != len(self.tensors):
             raise SeventyError(
-                f"{paths[0]} says {total} tensors in {count} files, there are {len(self.tensors)}; download them again"
+                "{paths} says {total} tensors in {count} files, there are {tensors_count}; download them again",
+                paths=paths[0], total=total, count=count, tensors_count=len(self.tensors),
             )
 
     def _open_file(self, path: Path) -> tuple[dict[str, Any], list[TensorInfo]]:
         try:
             # Looked at before it is opened: opening a pipe or a device could wait for ever.
             if not stat.S_ISREG(path.stat().st_mode):
-                kind = "a folder" if path.is_dir() else "not a regular file"
-                raise SeventyError(f"{path} is {kind}; give a .gguf file")
+                kind = t("a folder") if path.is_dir() else t("not a regular file")
+                raise SeventyError("{path} is {kind}; give a .gguf file", path=path, kind=kind)
             file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
         except FileNotFoundError:
-            raise SeventyError(f"{path} does not exist; check the path, or see: seventy models") from None
+            raise SeventyError("{path} does not exist; check the path, or see: seventy models", path=path) from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise SeventyError(f"cannot open {path}: {reason}; check the path and its permissions") from None
+            raise SeventyError(
+                "cannot open {path}: {reason}; check the path and its permissions",
+                path=path, reason=reason,
+            ) from None
         self._files.append(file)
         self._sizes.append(os.fstat(file).st_size)
         header = Header(path, file, self._sizes[-1])
@@ -167,7 +182,8 @@ class GGUF:
         for info in tensors:
             if info.name in self.tensors:
                 raise SeventyError(
-                    f"{self.paths[info.file]} has a tensor {shown(info.name)} for the second time; {AGAIN}"
+                    "{paths} has a tensor {name} for the second time; {again}",
+                    paths=self.paths[info.file], name=shown(info.name), again=AGAIN,
                 )
             self.tensors[info.name] = info
 
@@ -175,7 +191,10 @@ class GGUF:
 def _split_count(path: Path, metadata: Mapping[str, Any]) -> int:
     count = metadata.get("split.count", 1)
     if not isinstance(count, int) or not 0 <= count <= MAX_SHARDS:
-        raise SeventyError(f"{path} says it is one of {shown(count)} files; {AGAIN}")
+        raise SeventyError(
+            "{path} says it is one of {count} files; {again}",
+            path=path, count=shown(count), again=AGAIN,
+        )
     return max(count, 1)
 
 

@@ -6,6 +6,8 @@ that is what `formats` says.
 
 from dataclasses import dataclass
 
+from seventy.language import t
+
 
 @dataclass(frozen=True, slots=True)
 class GGMLType:
@@ -73,7 +75,7 @@ IK_LLAMA_CPP_TYPES: dict[int, str] = {
     139: "IQ4_K", 140: "IQ5_K", 141: "IQ6_K", 142: "IQ2_TN", 143: "IQ1_TN", 144: "IQ4_KS", 145: "IQ2_KS",
     146: "IQ4_KSS", 147: "Q8_K16", 148: "Q8_K32", 149: "Q8_KR8", 150: "Q8_K128", 151: "Q8_KV", 152: "IQ5_KS",
     153: "IQ2_KT", 154: "IQ3_KT", 155: "IQ4_KT", 156: "IQ3_KS", 157: "IQ2_KL", 158: "IQ1_KT",
-    **dict.fromkeys(range(202, 400), "a type of interleaved rows (_R4, _R8)"),
+    **dict.fromkeys(range(202, 400), t("a type of interleaved rows (_R4, _R8)")),
     202: "Q4_0_R8", 206: "Q5_0_R4", 208: "Q8_0_R8", 210: "Q2_K_R4", 211: "Q3_K_R4", 212: "Q4_K_R4", 213: "Q5_K_R4",
     214: "Q6_K_R4", 216: "IQ2_XXS_R4", 217: "IQ2_XS_R4", 218: "IQ3_XXS_R4", 219: "IQ1_S_R4", 220: "IQ4_NL_R4",
     221: "IQ3_S_R4", 222: "IQ2_S_R4", 223: "IQ4_XS_R8", 229: "IQ1_M_R4", 230: "BF16_R16", 233: "Q6_0_R4",

@@ -16,6 +16,7 @@ from seventy.formats import PANEL, Format, by_name, formats
 from seventy.gguf.source import Source
 from seventy.gguf.tensors import GGML_TYPES, TensorInfo
 from seventy.jit.compiler import Kernel, Library
+from seventy.language import t
 from seventy.machine.memory import allocate, total_bytes
 from seventy.machine.topology import pin_thread
 
@@ -105,8 +106,9 @@ def format_of(info: TensorInfo) -> Format:
     if info.type not in known:
         names = ", ".join(sorted(entry.name for entry in known.values()))
         raise SeventyError(
-            f"tensor {info.name} has type {GGML_TYPES[info.type].name}, which this engine cannot multiply; "
-            f"take a file whose tensors are of these types: {names}"
+            "tensor {name} has type {type}, which this engine cannot multiply; take a file whose tensors are of "
+            "these types: {names}",
+            name=info.name, type=GGML_TYPES[info.type].name, names=names,
         )
     return known[info.type]
 
@@ -176,10 +178,14 @@ class Weights:
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
         info = self._tensors.get(name)
         if info is None:
-            raise SeventyError(f"{self._source.path} has no tensor {name}, which its architecture needs; get it again")
+            raise SeventyError(
+                "{path} has no tensor {name}, which its architecture needs; get it again",
+                path=self._source.path, name=name,
+            )
         if info.shape != shape:
             raise SeventyError(
-                f"tensor {name} has shape {list(info.shape)}, its metadata says {list(shape)}; get the file again"
+                "tensor {name} has shape {shape}, its metadata says {wanted}; get the file again",
+                name=name, shape=list(info.shape), wanted=list(shape),
             )
         return info
 
@@ -204,8 +210,9 @@ class Weights:
             info = self._info(name, (experts, *shape) if experts else shape)
             if any(n % PANEL for n in rows[:-1]):
                 raise SeventyError(
-                    f"tensor {name} holds matrices of {' and '.join(map(str, rows))} rows; the engine needs multiples "
-                    f"of {PANEL}: take a file in which they are tensors of their own"
+                    "tensor {name} holds matrices of {rows} rows; the engine needs multiples of {panel}: take a file "
+                    "in which they are tensors of their own",
+                    name=name, rows=", ".join(map(str, rows)), panel=PANEL,
                 )
             format, count, parts = format_of(info), max(1, experts), []
             scale = self._scale(name, count)
@@ -295,10 +302,11 @@ class Weights:
         used = {*self._matrices, *self._vectors, *(table.info.name for table in self.tables)}
         unused = [name for name in self._tensors if name not in used]
         if unused:
-            more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+            more = t(" and {unused_count} more", unused_count=len(unused) - 3) if len(unused) > 3 else ""
             raise SeventyError(
-                f"{self._source.path} has tensors that its architecture has no use for: {', '.join(unused[:3])}{more}; "
-                f"this engine would answer wrongly without them: take another model"
+                "{path} has tensors that its architecture has no use for: {unused}{more}; this engine would answer "
+                "wrongly without them: take another model",
+                path=self._source.path, unused=", ".join(unused[:3]), more=more,
             )
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.version import __version__
 
 # Bytes there are and, where the server says it, bytes there will be.
@@ -54,7 +55,7 @@ class Network:
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https", "file"):
-            raise SeventyError(f"cannot download {url}: only http, https and file addresses work")
+            raise SeventyError("cannot download {url}: only http, https and file addresses work", url=url)
         host = parts.netloc.rpartition("@")[2]
         # What browsers show is not what goes over the wire: Chinese characters and spaces are written as %XX there.
         path, query = quote(parts.path, safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)
@@ -118,22 +119,29 @@ def fetch(
             return _fetch_once(network, url, part, progress, headers or {})
         except urllib.error.HTTPError as error:
             error.close()
-            reason = f"the server answered {error.code} {error.reason}"
+            reason = t("the server answered {code} {reason}", code=error.code, reason=error.reason)
             if error.code == 416:
                 # The part is no beginning of that file.
                 part.unlink(missing_ok=True)
             elif error.code in (401, 403):
-                raise SeventyError(f"cannot download {url}: {reason}; log in there or ask for access first") from None
+                raise SeventyError(
+                    "cannot download {url}: {reason}; log in there or ask for access first",
+                    url=url, reason=reason,
+                ) from None
             elif error.code not in _TRANSIENT:
-                raise SeventyError(f"cannot download {url}: {reason}; check the name, or try another mirror") from None
+                raise SeventyError(
+                    "cannot download {url}: {reason}; check the name, or try another mirror",
+                    url=url, reason=reason,
+                ) from None
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
         failures = failures + 1 if _size(part) <= before else 1
         # A server that never answered is given one more chance only.
         if failures > (len(PAUSES_SECONDS) if _size(part) else 1):
             raise SeventyError(
-                f"download of {url} broke off at {_size(part)} bytes ({reason}); "
-                f"try again to go on from there, or set another mirror"
+                "download of {url} broke off at {part} bytes ({reason}); try again to go on from there, or set "
+                "another mirror",
+                url=url, part=_size(part), reason=reason,
             )
         time.sleep(PAUSES_SECONDS[failures - 1])
 
@@ -170,8 +178,9 @@ def _fetch_once(network: Network, url: str, part: Path, progress: Progress, head
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - have > free:
             raise SeventyError(
-                f"{part.parent} has {free / 1e9:.1f} GB free, the download needs {(total - have) / 1e9:.1f} GB; "
-                f"free some, or choose another folder with SEVENTY_MODELS"
+                "{parent} has {free:.1f} GB free, the download needs {total:.1f} GB; free some, or choose another "
+                "folder with SEVENTY_MODELS",
+                parent=part.parent, free=free / 1e9, total=(total - have) / 1e9,
             )
         with _opened(part, "ab" if have else "wb") as file:
             progress(have, total)
@@ -179,12 +188,15 @@ def _fetch_once(network: Network, url: str, part: Path, progress: Progress, head
                 try:
                     file.write(chunk)
                 except OSError as error:
-                    raise SeventyError(f"cannot write {part}: {error.strerror}; free some space there") from None
+                    raise SeventyError(
+                        "cannot write {part}: {reason}; free some space there",
+                        part=part, reason=error.strerror,
+                    ) from None
                 have += len(chunk)
                 progress(have, total)
             os.fsync(file.fileno())
         if total is not None and have < total:
-            raise ConnectionError(f"the server sent {have} of {total} bytes")
+            raise ConnectionError(t("the server sent {have} of {total} bytes", have=have, total=total))
     version.unlink(missing_ok=True)
     return sha256
 
@@ -207,7 +219,8 @@ def fetch_checked(
     if resumed:
         return fetch_checked(network, url, part, progress, headers, sha256)
     raise SeventyError(
-        f"{url} came with wrong bytes (sha256 {got}, wanted {wanted}); nothing was kept, try again, or another mirror"
+        "{url} came with wrong bytes (sha256 {got}, wanted {wanted}); nothing was kept, try again, or another mirror",
+        url=url, got=got, wanted=wanted,
     )
 
 
@@ -215,7 +228,10 @@ def _opened(part: Path, mode: str) -> IO[bytes]:
     try:
         return part.open(mode)
     except OSError as error:
-        raise SeventyError(f"cannot write {part}: {error.strerror}; check the folder") from None
+        raise SeventyError(
+            "cannot write {part}: {reason}; check the folder",
+            part=part, reason=error.strerror,
+        ) from None
 
 
 def _size(part: Path) -> int:

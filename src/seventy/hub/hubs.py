@@ -17,6 +17,7 @@ from seventy.hub.listing import Hub, Interrupted, NotThere, RemoteFile, Unreacha
 from seventy.hub.modelscope import ModelScope
 from seventy.hub.names import Catalogued, Hosted
 from seventy.hub.transfer import Say
+from seventy.language import t
 
 PROBE_SECONDS = 3.0
 _PROBE_BYTES = 64 << 20
@@ -115,7 +116,10 @@ def _fastest(asked: Sequence[tuple[Hub, Sequence[str]]], said: list[SeventyError
     if 0 in found and rates[best] < _FASTER * rates[0]:
         best = 0
     told = ", ".join(f"{hub.title} {rate / 1e6:.1f} MB/s" for (hub, _), rate in zip(asked, rates, strict=True))
-    say(f"a try of {PROBE_SECONDS:.0f} s: {told}; taken: {asked[best][0].title}")
+    say(t(
+        "a try of {probe_seconds:.0f} s: {told}; taken: {title}",
+        probe_seconds=PROBE_SECONDS, told=told, title=asked[best][0].title,
+    ))
     return found[best][0]
 
 
@@ -153,7 +157,7 @@ def _first(hub: Hub, repositories: Sequence[str]) -> Offered:
             continue
         if found:
             return Offered(hub, repository, tuple(found))
-        said = said or NotThere(f"{hub.kind}:{repository} has no .gguf model")
+        said = said or NotThere("{kind}:{repository} has no .gguf model", kind=hub.kind, repository=repository)
     assert said is not None
     raise said
 
@@ -163,14 +167,18 @@ def _hosted(wanted: Hosted, hub: Hub) -> Offered:
     if wanted.file:
         one = of_file(files, wanted.file)
         if one is None:
-            names = ", ".join(file.path for file in files[:20]) or "none"
-            raise NotThere(f"{hub.kind}:{wanted.repository} has no file {wanted.file}; its .gguf files: {names}")
+            names = ", ".join(file.path for file in files[:20]) or t("none")
+            raise NotThere(
+                "{kind}:{repository} has no file {file}; its .gguf files: {names}",
+                kind=hub.kind, repository=wanted.repository, file=wanted.file, names=names,
+            )
         return Offered(hub, wanted.repository, (one,))
     found = variants(files)
     if not found:
         raise NotThere(
-            f"{hub.kind}:{wanted.repository} has no .gguf model; its maker may have one in a repository of its own, "
-            f"often called {wanted.repository.rpartition('/')[2]}-GGUF"
+            "{kind}:{repository} has no .gguf model; its maker may have one in a repository of its own, often called "
+            "{name}-GGUF",
+            kind=hub.kind, repository=wanted.repository, name=wanted.repository.rpartition("/")[2],
         )
     return Offered(hub, wanted.repository, tuple(found))
 
@@ -179,6 +187,7 @@ def _nothing(wanted: Catalogued, said: Sequence[SeventyError]) -> SeventyError:
     reasons = "; ".join(str(error).partition("; ")[0] for error in said)
     ms = f"ms:{wanted.name.ms_repositories[0]}" if wanted.name.ms_repositories else "ms:OWNER/REPOSITORY"
     return SeventyError(
-        f"no hub gives {wanted.name.name} ({reasons}); try a mirror (HF_ENDPOINT={MIRROR} seventy pull "
-        f"{wanted.name.name}), or ModelScope by name (seventy pull {ms})"
+        "no hub gives {name} ({reasons}); try a mirror (HF_ENDPOINT={mirror} seventy pull {name}), or ModelScope by "
+        "name (seventy pull {ms})",
+        name=wanted.name.name, reasons=reasons, mirror=MIRROR, ms=ms,
     )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from seventy.errors import SeventyError
 from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreachable
+from seventy.language import t
 from seventy.version import __version__
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -64,7 +65,7 @@ class HuggingFace:
             with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
                 if response.status_code in _TRANSIENT:
                     wait = wait_seconds(response.headers.get("Retry-After"), response.headers.get("RateLimit"))
-                    raise Interrupted(f"the server answered {response.status_code}", wait)
+                    raise Interrupted(t("the server answered {status_code}", status_code=response.status_code), wait)
                 with self._explained(file.repository):
                     hf_raise_for_status(response)
                 yield Body(response.status_code != 206, response.iter_raw())
@@ -81,34 +82,48 @@ class HuggingFace:
             yield
         except errors.GatedRepoError:
             raise SeventyError(
-                f"{repository} asks for consent first: log in at {page}, accept its terms, then set HF_TOKEN to a "
-                f"token of yours (or use `hf auth login`) and pull again"
+                "{repository} asks for consent first: log in at {page}, accept its terms, then set HF_TOKEN to a "
+                "token of yours (or use `hf auth login`) and pull again",
+                repository=repository, page=page,
             ) from None
         except errors.RepositoryNotFoundError:
             raise NotThere(
-                f"{self.title} has no repository {repository}, or it is private (then set HF_TOKEN); check {page}"
+                "{title} has no repository {repository}, or it is private (then set HF_TOKEN); check {page}",
+                title=self.title, repository=repository, page=page,
             ) from None
         except (errors.EntryNotFoundError, errors.RevisionNotFoundError):
-            raise NotThere(f"{page} no longer has that file; see what it has: seventy pull hf:{repository}") from None
+            raise NotThere(
+                "{page} no longer has that file; see what it has: seventy pull hf:{repository}",
+                page=page, repository=repository,
+            ) from None
         except errors.OfflineModeIsEnabled:
             raise SeventyError("HF_HUB_OFFLINE is set, so that nothing is fetched; unset it to pull") from None
         except errors.HFValidationError as error:
-            raise SeventyError(f"{repository} cannot be a repository: {error}") from None
+            raise SeventyError(
+                "{repository} cannot be a repository: {error}",
+                repository=repository, error=error,
+            ) from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else None
             if status in (401, 403):
                 raise SeventyError(
-                    f"{page} answers {status}: it is private, or the token in HF_TOKEN is not valid; check both"
+                    "{page} answers {status}: it is private, or the token in HF_TOKEN is not valid; check both",
+                    page=page, status=status,
                 ) from None
             if status == 429:
                 raise SeventyError(
-                    f"{self.endpoint} answers 429, too many requests from this address; wait some minutes, set "
-                    f"HF_TOKEN, or take another hub (ms:{repository})"
+                    "{endpoint} answers 429, too many requests from this address; wait some minutes, set HF_TOKEN, "
+                    "or take another hub (ms:{repository})",
+                    endpoint=self.endpoint, repository=repository,
                 ) from None
-            raise Unreachable(f"{self.endpoint} answers {status or error}; {elsewhere(repository)}") from None
+            raise Unreachable(
+                "{endpoint} answers {status}; {repository}",
+                endpoint=self.endpoint, status=status or error, repository=elsewhere(repository),
+            ) from None
         except _transport_error() as error:
             raise Unreachable(
-                f"{self.endpoint} cannot be reached ({error or type(error).__name__}); {elsewhere(repository)}"
+                "{endpoint} cannot be reached ({error}); {repository}",
+                endpoint=self.endpoint, error=error or type(error).__name__, repository=elsewhere(repository),
             ) from None
 
 
@@ -123,14 +138,17 @@ def endpoint_setting() -> str | None:
     except ValueError:
         right = False
     if not right:
-        raise SeventyError(f"HF_ENDPOINT={text} is no address; it is like {MIRROR}")
+        raise SeventyError("HF_ENDPOINT={text} is no address; it is like {mirror}", text=text, mirror=MIRROR)
     return text
 
 
 def elsewhere(repository: str) -> str:
     """Return a hint about what to try if the hub does not answer."""
     mirror = f"HF_ENDPOINT={MIRROR} seventy pull hf:{repository}"
-    return f"try a mirror ({mirror}) or ModelScope (seventy pull ms:{repository})"
+    return t(
+        "try a mirror ({mirror}) or ModelScope (seventy pull ms:{repository})",
+        mirror=mirror, repository=repository,
+    )
 
 
 def wait_seconds(retry_after: str | None, rate_limit: str | None = None) -> float | None:

@@ -64,9 +64,15 @@ class RemoteFile:
         parts = PurePosixPath(self.path).parts
         outside = not parts or self.path.startswith("/") or ".." in parts or re.search(r"[\\\0\n\r]", self.path)
         if outside or not re.fullmatch(r"(?:\w[\w.-]*/\w[\w.-]*)?", self.repository):
-            raise SeventyError(f"{self.repository} has a file called {self.path!r}, which leads out of its folder")
+            raise SeventyError(
+                "{repository} has a file called {path!r}, which leads out of its folder",
+                repository=self.repository, path=self.path,
+            )
         if self.nbytes <= 0 or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise SeventyError(f"{self.repository} tells no size or no sha256 of {self.path}; give the file's address")
+            raise SeventyError(
+                "{repository} tells no size or no sha256 of {path}; give the file's address",
+                repository=self.repository, path=self.path,
+            )
 
     @property
     def name(self) -> str:
@@ -148,7 +154,10 @@ def of_file(files: Iterable[RemoteFile], path: str) -> Variant | None:
     paths = [f"{shard['prefix']}-{number:05}-of-{shard['count']}{path[-5:]}" for number in range(1, count + 1)]
     missing = [each for each in paths if each not in everything]
     if missing:
-        raise SeventyError(f"the repository lacks {missing[0]}, one of the {count} files of {path}")
+        raise SeventyError(
+            "the repository lacks {missing}, one of the {count} files of {path}",
+            missing=missing[0], count=count, path=path,
+        )
     return Variant(quant_of(path), tuple(everything[each] for each in paths))
 
 

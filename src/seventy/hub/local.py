@@ -25,6 +25,7 @@ from seventy.hub.listing import SHARD, is_model
 from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, Reference, resolve
 from seventy.hub.package import PACKAGED
 from seventy.hub.store import folder
+from seventy.language import t
 
 OURS = "seventy"
 _OLLAMA_SERVICE = ("/usr/share/ollama/.ollama/models", "/var/lib/ollama/.ollama/models", "/var/lib/ollama/models")
@@ -155,7 +156,10 @@ def inventory() -> Inventory:
         try:
             status = model.path.stat()
         except PermissionError:
-            found.notes.append(f"{model.path} ({model.labels[0] if model.labels else model.store}) may not be read")
+            found.notes.append(t(
+                "{path} ({labels}) may not be read",
+                path=model.path, labels=model.labels[0] if model.labels else model.store,
+            ))
             continue
         except OSError:
             continue
@@ -185,21 +189,24 @@ def look(text: str, any_quant: bool = True) -> tuple[Local | None, Reference]:
         return Local(wanted.path, "a file"), wanted
     if here := inventory().find(text, None):
         return here, wanted
-    raise SeventyError(f"there is no model or file {text!r}; seventy models lists what is here")
+    raise SeventyError("there is no model or file {text!r}; seventy models lists what is here", text=text)
 
 
 def find(text: str) -> Path:
     """Return the file of a model on this disk, by name or path. Raises SeventyError that says how to get it."""
     here, _ = look(text)
     if here is None:
-        raise SeventyError(f"model {text} is not on this machine yet; get it with: seventy pull {text}")
+        raise SeventyError("model {text} is not on this machine yet; get it with: seventy pull {text}", text=text)
     return usable(here)
 
 
 def usable(model: Local) -> Path:
     """Return the model's file. Raises SeventyError if its store keeps it in a form that cannot be used."""
     if model.problem:
-        raise SeventyError(f"{model.label} in {model.store} cannot be used: {model.problem}")
+        raise SeventyError(
+            "{label} in {store} cannot be used: {problem}",
+            label=model.label, store=model.store, problem=model.problem,
+        )
     return model.path
 
 
@@ -259,15 +266,18 @@ def _of_manifest(root: Path, path: Path, parts: tuple[str, ...]) -> Iterator[Loc
     details = details if isinstance(details, dict) else {}
     blobs, problem = kinds.get("model", []), None
     if not blobs and (tensors := kinds.get("tensor")):
-        blobs, problem = tensors[:1], "Ollama keeps each of its tensors in a file; pull the model by its name"
+        blobs, problem = tensors[:1], t("Ollama keeps each of its tensors in a file; pull the model by its name")
     elif not blobs and details.get("remote_host"):
-        blobs, problem = [str(config["digest"])], f"it runs on {details['remote_host']}, not here"
+        blobs, problem = [str(config["digest"])], t("it runs on {details}, not here", details=details["remote_host"])
     elif not blobs:
         return
     elif len(blobs) > 1:
-        problem = f"Ollama keeps it in {len(blobs)} files of its own; pull the model by its name"
+        problem = t(
+            "Ollama keeps it in {blobs_count} files of its own; pull the model by its name",
+            blobs_count=len(blobs),
+        )
     elif "adapter" in kinds:
-        problem = "it has an adapter (LoRA), which seventy does not apply"
+        problem = t("it has an adapter (LoRA), which seventy does not apply")
     quant = details.get("file_type")
     repository = f"{owner}/{model}" if registry in ("hf.co", "huggingface.co") else None
     blob = _blob(root, blobs[0])
@@ -342,7 +352,10 @@ def _ggufs(root: Path, notes: list[str]) -> Iterator[Path]:
 def _walk(root: Path, notes: list[str]) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         if isinstance(error, PermissionError):
-            notes.append(f"{error.filename} may not be read by this user; models in it are not shown")
+            notes.append(t(
+                "{filename} may not be read by this user; models in it are not shown",
+                filename=error.filename,
+            ))
 
     for where, folders, files in os.walk(root, onerror=unreadable):
         # Unfinished downloads, .git, .locks and the like.
@@ -357,7 +370,7 @@ def _listed(root: Path, notes: list[str]) -> list[Path]:
     try:
         return sorted(root.iterdir())
     except PermissionError:
-        notes.append(f"{root} may not be read by this user; models in it are not shown")
+        notes.append(t("{root} may not be read by this user; models in it are not shown", root=root))
     except OSError:
         pass
     return []

@@ -18,6 +18,7 @@ from seventy.hub.download import Network
 from seventy.hub.huggingface import wait_seconds
 from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreachable
 from seventy.hub.package_index import PackageIndex
+from seventy.language import t
 
 DEFAULT_ENDPOINT = "https://modelscope.cn"
 _CHUNK_BYTES = 1 << 18
@@ -50,15 +51,21 @@ class ModelScope:
             error.close()
             raise self._refused(error.code, repository) from None
         except _BROKEN as error:
-            reason = f"{self.endpoint} cannot be reached ({_reason(error)})"
-            raise Unreachable(f"{reason}; {elsewhere(repository)}") from None
+            reason = t("{endpoint} cannot be reached ({error})", endpoint=self.endpoint, error=_reason(error))
+            raise Unreachable("{reason}; {repository}", reason=reason, repository=elsewhere(repository)) from None
         except ValueError:
-            raise Unreachable(f"{self.endpoint} answers no JSON; {elsewhere(repository)}") from None
+            raise Unreachable(
+                "{endpoint} answers no JSON; {repository}",
+                endpoint=self.endpoint, repository=elsewhere(repository),
+            ) from None
         data = answer.get("Data") if isinstance(answer, dict) else None
         entries = data.get("Files") if isinstance(data, dict) else None
         if entries is None:
             said = answer.get("Message") if isinstance(answer, dict) else None
-            raise NotThere(f"ModelScope has no repository {repository} ({said or 'no list of files'}); check its page")
+            raise NotThere(
+                "ModelScope has no repository {repository} ({said}); check its page",
+                repository=repository, said=said or t("no list of files"),
+            )
         return [
             RemoteFile(self, repository, entry["Path"], int(entry["Size"]), str(entry["Sha256"]).lower())
             for entry in entries
@@ -76,10 +83,10 @@ class ModelScope:
             error.close()
             if error.code in _TRANSIENT:
                 wait = wait_seconds(error.headers.get("Retry-After"))
-                raise Interrupted(f"the server answered {error.code}", wait) from None
+                raise Interrupted(t("the server answered {code}", code=error.code), wait) from None
             raise self._refused(error.code, file.repository) from None
         except _BROKEN as error:
-            raise Interrupted(_reason(error)) from None
+            raise Interrupted(str(_reason(error))) from None
 
     def _open(self, url: str, headers: dict[str, str]) -> tuple[Any, str | None]:
         self._network = self._network or PackageIndex.of_pip().network
@@ -93,19 +100,30 @@ class ModelScope:
 
     def _refused(self, status: int, repository: str) -> SeventyError:
         if status == 404:
-            return NotThere(f"ModelScope has no repository {repository}; check {self.endpoint}/models/{repository}")
+            return NotThere(
+                "ModelScope has no repository {repository}; check {endpoint}/models/{repository}",
+                repository=repository, endpoint=self.endpoint,
+            )
         if status in (401, 403):
             return SeventyError(
-                f"{self.endpoint}/models/{repository} answers {status}: it is private or asks for consent; log in "
-                f"there, and set MODELSCOPE_API_TOKEN"
+                "{endpoint}/models/{repository} answers {status}: it is private or asks for consent; log in there, "
+                "and set MODELSCOPE_API_TOKEN",
+                endpoint=self.endpoint, repository=repository, status=status,
             )
-        return Unreachable(f"{self.endpoint} answers {status}; {elsewhere(repository)}")
+        return Unreachable(
+            "{endpoint} answers {status}; {repository}",
+            endpoint=self.endpoint, status=status, repository=elsewhere(repository),
+        )
 
 
 def elsewhere(repository: str) -> str:
-    """Return a hint about what to try if the hub does not answer."""
-    return f"try Hugging Face (seventy pull hf:{repository}) or a mirror of it (HF_ENDPOINT=https://hf-mirror.com)"
+    """What to try where the hub does not answer."""
+    return t(
+        "try Hugging Face (seventy pull hf:{repository}) or a mirror of it (HF_ENDPOINT=https://hf-mirror.com)",
+        repository=repository,
+    )
 
 
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "reason", None) or error) or type(error).__name__
+def _reason(error: BaseException) -> str | BaseException:
+    found = getattr(error, "reason", None) or error
+    return found if str(found) else type(error).__name__

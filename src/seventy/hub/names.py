@@ -19,9 +19,10 @@ from seventy.catalog.quants import known_quant
 from seventy.errors import SeventyError
 from seventy.hub.huggingface import endpoint_setting
 from seventy.hub.package import PACKAGED
+from seventy.language import either, t
 
 # How a name looks, for messages.
-EXAMPLES = (
+EXAMPLES = t(
     "llama-3.3-70b, qwen3:8b, hf:OWNER/REPOSITORY:Q4_K_M, ms:OWNER/REPOSITORY:Q4_K_M, https://.../x.gguf or a path"
 )
 HUBS = {"hf": "Hugging Face", "ms": "ModelScope"}
@@ -140,11 +141,11 @@ def of_hubs(text: str) -> Packaged | Catalogued | Hosted | None:
 def unknown(text: str) -> SeventyError:
     """Return the error for an unknown name."""
     if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", text):
-        return SeventyError(f"there is no file {text}; a repository on Hugging Face is written hf:{text}")
+        return SeventyError("there is no file {text}; a repository on Hugging Face is written hf:{text}", text=text)
     near = names.close(text)
-    like = f"did you mean {' or '.join(near)}? " if near else ""
-    end = f"names are like {EXAMPLES}; seventy models --all lists them"
-    return SeventyError(f"there is no model or file {text!r}; {like}{end}")
+    like = t("did you mean {near}? ", near=either(near)) if near else ""
+    end = t("names are like {examples}; seventy models --all lists them", examples=EXAMPLES)
+    return SeventyError("there is no model or file {text!r}; {like}{end}", text=text, like=like, end=end)
 
 
 def _of_ollama(text: str) -> str:
@@ -196,15 +197,19 @@ def _of_address(hub: str, rest: str, text: str) -> Hosted:
 
 def _check_revision(revision: str, text: str) -> None:
     if revision not in _NEWEST:
-        raise SeventyError(f"{text} names the revision {revision}; only the newest is fetched: write main instead")
+        raise SeventyError(
+            "{text} names the revision {revision}; only the newest is fetched: write main instead",
+            text=text, revision=revision,
+        )
 
 
 def _parse(hub: str, rest: str, text: str) -> Hosted:
     match = _REPOSITORY.fullmatch(rest)
     if match is None:
         raise SeventyError(
-            f"{text} is not like {hub}:OWNER/REPOSITORY, {hub}:OWNER/REPOSITORY:Q4_K_M or "
-            f"{hub}:OWNER/REPOSITORY/FILE.gguf; copy the names from the model's page"
+            "{text} is not like {hub}:OWNER/REPOSITORY, {hub}:OWNER/REPOSITORY:Q4_K_M or "
+            "{hub}:OWNER/REPOSITORY/FILE.gguf; copy the names from the model's page",
+            text=text, hub=hub,
         )
     tag, file = match["tag"] or "", match["file"]
     if tag.lower().endswith(".gguf"):
@@ -212,7 +217,10 @@ def _parse(hub: str, rest: str, text: str) -> Hosted:
         tag, file = "", tag
     quant = None if tag.lower() in ("", "latest") else known_quant(tag)
     if quant is None and tag.lower() not in ("", "latest"):
-        raise SeventyError(f"{tag!r} in {text} is no quant; they are called like Q4_K_M, Q8_0, IQ4_XS, UD-Q4_K_XL")
+        raise SeventyError(
+            "{tag!r} in {text} is no quant; they are called like Q4_K_M, Q8_0, IQ4_XS, UD-Q4_K_XL",
+            tag=tag, text=text,
+        )
     if file and (".." in file.split("/") or "\\" in file or "\0" in file):
-        raise SeventyError(f"{text} has a path that leads out of the repository")
+        raise SeventyError("{text} has a path that leads out of the repository", text=text)
     return Hosted(hub, match["repository"], quant, file)

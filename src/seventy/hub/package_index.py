@@ -20,6 +20,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from seventy.errors import SeventyError
 from seventy.hub.download import Network
+from seventy.language import t
 
 PYPI = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -84,9 +85,12 @@ class PackageIndex:
             for file, link in links.items():
                 if name.fullmatch(file):
                     return link
-            said.append(f"{_without_login(url)}: not there")
-        asked = "; ".join(said) or "pip is told to ask no index"
-        raise SeventyError(f"no file of package {project} found ({asked}); check the network or pip's index-url")
+            said.append(t("{url}: not there", url=_without_login(url)))
+        asked = "; ".join(said) or t("pip is told to ask no index")
+        raise SeventyError(
+            "no file of package {project} found ({asked}); check the network or pip's index-url",
+            project=project, asked=asked,
+        )
 
     def _links(self, url: str) -> Mapping[str, Link]:
         folder = _folder(url)

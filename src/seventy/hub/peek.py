@@ -16,11 +16,12 @@ from seventy.gguf.tensors import TensorInfo
 from seventy.hub.download import PAUSES_SECONDS
 from seventy.hub.listing import Interrupted, RemoteFile
 from seventy.hub.transfer import MAX_WAIT_SECONDS
+from seventy.language import t
 
 # Metadata alone; the vocabulary, which most headers hold, takes some megabytes.
 _FIRST_BYTES = 1 << 20
 # What gguf/header.py says where the bytes end before the header does.
-_CUT = "became shorter while it was read"
+_CUT = t("became shorter while it was read")
 
 
 class RemoteHeader:
@@ -34,7 +35,7 @@ class RemoteHeader:
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        raise SeventyError(f"{self.path} has not been fetched; seventy pull gets it")
+        raise SeventyError("{path} has not been fetched; seventy pull gets it", path=self.path)
 
     def read(self, info: TensorInfo) -> NDArray[np.uint8]:
         return self.pread(info, 0, info.nbytes)
@@ -85,7 +86,11 @@ def _append(file: RemoteFile, copy: Any, end: int) -> None:
         except Interrupted as error:
             if attempt == 3:
                 raise SeventyError(
-                    f"{file.hub.title} does not give {file.name} ({error.reason}); try again, or another hub"
+                    "{title} does not give {name} ({reason}); try again, or another hub",
+                    title=file.hub.title, name=file.name, reason=error.reason,
                 ) from None
             time.sleep(min(error.wait_seconds or PAUSES_SECONDS[0], MAX_WAIT_SECONDS))
-    raise SeventyError(f"{file.hub.title} gives {file.name} only in part; try again, or another hub")
+    raise SeventyError(
+        "{title} gives {name} only in part; try again, or another hub",
+        title=file.hub.title, name=file.name,
+    )

@@ -22,6 +22,7 @@ from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreach
 from seventy.hub.local import Inventory, Local
 from seventy.hub.names import Reference, resolve
 from seventy.hub.transfer import Say
+from seventy.language import t
 from seventy.sizes import size
 
 PORT = 8070
@@ -70,7 +71,10 @@ class Peer:
         if found := inventory.find(text, None) or inventory.find(text, _meaning(text)):
             return theirs[found.path]
         have = ", ".join(f"{model.name} ({size(model.nbytes)})" for model in models[:20])
-        raise NotThere(f"{self.title} serves no model {text}; it serves: {have or 'none'}")
+        raise NotThere(
+            "{title} serves no model {text}; it serves: {have}",
+            title=self.title, text=text, have=have or t("none"),
+        )
 
     def models(self) -> list[PeerModel]:
         """List the models that the server offers."""
@@ -103,20 +107,20 @@ class Peer:
             for line in response:
                 state = json.loads(line)
                 if "error" in state:
-                    raise SeventyError(f"{self.title}: {state['error']}")
+                    raise SeventyError("{title}: {state}", title=self.title, state=state["error"])
                 if "sha256" in state:
                     sha256 = str(state["sha256"])
                 elif first and state.get("done") == 0:
-                    say(f"{self.title} computes the sha256 of {first} first")
+                    say(t("{title} computes the sha256 of {first} first", title=self.title, first=first))
         if not sha256:
-            raise ConnectionError("its sha256 did not come")
+            raise ConnectionError(t("its sha256 did not come"))
         return sha256
 
     def _strange(self) -> Unreachable:
-        return Unreachable(f"{self.endpoint} answers, but not as a seventy of this version does")
+        return Unreachable("{endpoint} answers, but not as a seventy of this version does", endpoint=self.endpoint)
 
     def _broke_off(self, error: BaseException) -> Unreachable:
-        return Unreachable(f"{self.endpoint} broke off ({_reason(error)}); pull again")
+        return Unreachable("{endpoint} broke off ({error}); pull again", endpoint=self.endpoint, error=_reason(error))
 
     def name(self, repository: str) -> str:
         return self.endpoint
@@ -130,7 +134,10 @@ class Peer:
 
     def files(self, repository: str) -> list[RemoteFile]:
         """Not asked of a peer: its files are found by a model's name (`find`, `files_of`)."""
-        raise NotThere(f"{self.title} is asked for models, not for repositories such as {repository}")
+        raise NotThere(
+            "{title} is asked for models, not for repositories such as {repository}",
+            title=self.title, repository=repository,
+        )
 
     @contextlib.contextmanager
     def open(self, file: RemoteFile, start: int, end: int) -> Iterator[Body]:
@@ -142,7 +149,7 @@ class Peer:
         except Unreachable as error:
             raise Interrupted(str(error)) from None
         except _BROKEN as error:
-            raise Interrupted(_reason(error)) from None
+            raise Interrupted(str(_reason(error))) from None
 
     def _read(self, path: str) -> bytes:
         with self._open(path, {}) as response:
@@ -159,8 +166,9 @@ class Peer:
             raise self._refused(error) from None
         except _BROKEN as error:
             raise Unreachable(
-                f"{self.endpoint} cannot be reached ({_reason(error)}); on that machine: seventy serve --models all "
-                f"--host 0.0.0.0 --api-keys FILE"
+                "{endpoint} cannot be reached ({error}); on that machine: seventy serve --models all --host 0.0.0.0 "
+                "--api-keys FILE",
+                endpoint=self.endpoint, error=_reason(error),
             ) from None
         with response:
             yield response
@@ -169,10 +177,10 @@ class Peer:
         with error:
             said = _message(error.read(1 << 16)) or error.reason
         if error.code == 401:
-            return SeventyError(f"{self.title}: {said}; here: --api-key KEY, or SEVENTY_API_KEY")
+            return SeventyError("{title}: {said}; here: --api-key KEY, or SEVENTY_API_KEY", title=self.title, said=said)
         if error.code in _TRANSIENT:
-            return Unreachable(f"{self.title} answers {error.code}: {said}")
-        return SeventyError(f"{self.title}: {said}")
+            return Unreachable("{title} answers {code}: {said}", title=self.title, code=error.code, said=said)
+        return SeventyError("{title}: {said}", title=self.title, said=said)
 
 
 def _endpoint(address: str) -> str:
@@ -186,7 +194,10 @@ def _endpoint(address: str) -> str:
     except ValueError:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
-        raise SeventyError(f"--from {address} is no address; it is like box, 192.168.1.5:{PORT} or http://box:{PORT}")
+        raise SeventyError(
+            "--from {address} is no address; it is like box, 192.168.1.5:{port} or http://box:{port}",
+            address=address, port=PORT,
+        )
     host = f"[{host}]" if ":" in host else host
     default = PORT if parts.scheme == "http" else 443
     return f"{parts.scheme}://{host}:{port or default}"
@@ -203,11 +214,11 @@ def _meaning(text: str) -> Reference | None:
 def _model(entry: Any) -> PeerModel:
     files = tuple((str(file["path"]), int(file["size"])) for file in entry["files"])
     if not files:
-        raise ValueError("a model without files")
+        raise ValueError(t("a model without files"))
     quant = str(entry["quant"]) if entry["quant"] else None
     model = PeerModel(str(entry["name"]), tuple(map(str, entry["names"])), str(entry["repository"]), quant, files)
     if not all(text.isprintable() for text in (model.name, quant or "", *(path for path, _ in files))):
-        raise ValueError("characters that would steer a terminal")
+        raise ValueError(t("characters that would steer a terminal"))
     return model
 
 
@@ -224,5 +235,6 @@ def _message(body: bytes) -> str | None:
     return "".join(char for char in said if char.isprintable())[:500]
 
 
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "reason", None) or error) or type(error).__name__
+def _reason(error: BaseException) -> str | BaseException:
+    found = getattr(error, "reason", None) or error
+    return found if str(found) else type(error).__name__

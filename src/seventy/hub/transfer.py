@@ -18,6 +18,7 @@ from pathlib import Path
 from seventy.errors import SeventyError
 from seventy.hub.download import PAUSES_SECONDS, Progress
 from seventy.hub.listing import Interrupted, RemoteFile
+from seventy.language import t
 from seventy.sizes import size
 
 SEGMENT_BYTES = 64 << 20
@@ -61,11 +62,12 @@ def fetch(file: RemoteFile, part: Path, progress: Progress, say: Say, connection
     discard(part)
     if resumed:
         # A power failure can leave a journal that is ahead of the bytes: once more, from the start.
-        say(f"{file.name} had wrong bytes from an earlier try; fetching it from the start")
+        say(t("{name} had wrong bytes from an earlier try; fetching it from the start", name=file.name))
         return fetch(file, part, progress, say, connections)
     raise WrongBytes(
-        f"{file.name} from {file.hub.title} came with wrong bytes (sha256 {got}, {file.sha256} was promised); nothing "
-        f"was kept: try again, or another hub"
+        "{name} from {title} came with wrong bytes (sha256 {got}, {sha256} was promised); nothing was kept: try "
+        "again, or another hub",
+        name=file.name, title=file.hub.title, got=got, sha256=file.sha256,
     )
 
 
@@ -107,7 +109,7 @@ class _Part:
                 os.pwrite(self.journal, known.tobytes(), 0)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise SeventyError(f"cannot write {path}: {reason}; check the folder") from None
+            raise SeventyError("cannot write {path}: {reason}; check the folder", path=path, reason=reason) from None
         self.path, self.done = path, known[1:]
 
     def length(self, segment: int) -> int:
@@ -121,7 +123,10 @@ class _Part:
                 written = os.pwrite(self.file, view, at)
                 view, at = view[written:], at + written
         except OSError as error:
-            raise SeventyError(f"cannot write {self.path}: {error.strerror}; free some space there") from None
+            raise SeventyError(
+                "cannot write {path}: {reason}; free some space there",
+                path=self.path, reason=error.strerror,
+            ) from None
         self.done[segment] += len(chunk)
 
     def prefix(self) -> int:
@@ -155,7 +160,7 @@ class _Digest:
             return False
         data = os.pread(self._part.file, end - self._at, self._at)
         if not data:
-            raise SeventyError(f"{self._part.path} became shorter while it was written; pull again")
+            raise SeventyError("{path} became shorter while it was written; pull again", path=self._part.path)
         self._sha256.update(data)
         self._at += len(data)
         return True
@@ -203,7 +208,7 @@ def _fill(file: RemoteFile, path: Path, progress: Progress, say: Say, connection
             raise failures.get()
         progress(sum(part.done), file.nbytes)
         if digest.missing > _LONG_CHECK_BYTES:
-            say(f"{file.name} is here; checking its sha256")
+            say(t("{name} is here; checking its sha256", name=file.name))
         while digest.advance():
             pass
         return digest.hex()
@@ -228,7 +233,7 @@ def _segment(file: RemoteFile, part: _Part, segment: int, stop: threading.Event,
     """One segment, asked for again where it breaks off, from there on."""
     start, length, failures = segment * part.segment_bytes, part.length(segment), 0
     while part.done[segment] < length:
-        before, reason, wait = part.done[segment], "the answer ended early", None
+        before, reason, wait = part.done[segment], t("the answer ended early"), None
         try:
             with file.open(start + before, start + length) as body:
                 if body.whole:
@@ -248,11 +253,12 @@ def _segment(file: RemoteFile, part: _Part, segment: int, stop: threading.Event,
         # A server that never answered is given one more chance only.
         if failures > (len(PAUSES_SECONDS) if sum(part.done) or wait else 1) or (wait or 0) > MAX_WAIT_SECONDS:
             raise BrokenOff(
-                f"download of {file.name} from {file.hub.title} broke off at {size(sum(part.done))} of "
-                f"{size(part.nbytes)} ({reason}); pull again to go on from there, or from another hub"
+                "download of {name} from {title} broke off at {done} of {size} ({reason}); pull again to go on from "
+                "there, or from another hub",
+                name=file.name, title=file.hub.title, done=size(sum(part.done)), size=size(part.nbytes), reason=reason,
             )
         if wait:
-            say(f"{file.hub.title} asks to wait {wait:.0f} s")
+            say(t("{title} asks to wait {wait:.0f} s", title=file.hub.title, wait=wait))
         stop.wait(max(PAUSES_SECONDS[failures - 1], wait or 0.0))
         if stop.is_set():
             return
@@ -269,4 +275,4 @@ def _take(part: _Part, segment: int, chunks: Iterator[bytes], length: int, stop:
             part.note(segment)
             noted = part.done[segment]
         if len(chunk) > room:
-            raise Interrupted("the server sent more than was asked for")
+            raise Interrupted(t("the server sent more than was asked for"))

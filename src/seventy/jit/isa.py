@@ -147,9 +147,12 @@ def select(name: str | None = None) -> Isa:
         return levels[-1]
     names = ", ".join(level.name for level in levels)
     if name not in LEVELS:
-        raise SeventyError(f"there is no ISA level {name!r}; this CPU can run: {names}")
+        raise SeventyError("there is no ISA level {name!r}; this CPU can run: {names}", name=name, names=names)
     for level in levels:
         if level.name == name:
             return level
     missing = ", ".join(feature for feature in LEVELS[name].features if feature not in host_features())
-    raise SeventyError(f"this CPU cannot run {name}: it lacks {missing}; it can run: {names}")
+    raise SeventyError(
+        "this CPU cannot run {name}: it lacks {missing}; it can run: {names}",
+        name=name, missing=missing, names=names,
+    )

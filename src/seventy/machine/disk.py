@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seventy.errors import SeventyError
+from seventy.language import t
 
 _BLOCK = 8 << 20
 # Solid-state disks give all they have only to several requests at once.
@@ -41,7 +42,7 @@ def read_rate(path: Path, seconds: float = 3.0) -> float:
         drop_cached(path)
         descriptor = _open(path)
     except OSError as error:
-        raise SeventyError(f"cannot read {path}: {error.strerror}") from None
+        raise SeventyError("cannot read {path}: {reason}", path=path, reason=error.strerror) from None
     lock = threading.Lock()
     state = {"next": 0, "read": 0}
     problems: list[OSError] = []
@@ -71,8 +72,8 @@ def read_rate(path: Path, seconds: float = 3.0) -> float:
     elapsed = time.perf_counter() - begin
     os.close(descriptor)
     if problems or not state["read"]:
-        why = problems[0].strerror if problems else "it is empty"
-        raise SeventyError(f"cannot read {path}: {why}")
+        why = problems[0].strerror if problems else t("it is empty")
+        raise SeventyError("cannot read {path}: {why}", path=path, why=why)
     return state["read"] / elapsed / 1e9
 
 
@@ -106,7 +107,7 @@ def scratch_file(folder: Path, nbytes: int, seconds: float = 5.0) -> Iterator[Pa
                     if time.perf_counter() > end:
                         break
         except OSError as error:
-            raise SeventyError(f"cannot write to {folder}: {error.strerror}") from None
+            raise SeventyError("cannot write to {folder}: {reason}", folder=folder, reason=error.strerror) from None
         yield path
     finally:
         if path:

@@ -34,8 +34,9 @@ def allocate(nbytes: int) -> NDArray[np.uint8]:
         area = mmap.mmap(-1, nbytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise SeventyError(
-            f"the system gives no {size(nbytes)} of memory ({error.strerror}); ulimit -v says whether there is a limit "
-            f"of address space: raise it, or take a smaller model or --context"
+            "the system gives no {nbytes} of memory ({reason}); ulimit -v says whether there is a limit of address "
+            "space: raise it, or take a smaller model or --context",
+            nbytes=size(nbytes), reason=error.strerror,
         ) from None
     # A kernel without transparent huge pages refuses; ordinary pages do.
     with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.machine.topology import pin_thread
 
 SIGNATURE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)
@@ -40,7 +41,7 @@ def run(function: int, calls: Sequence[Call]) -> float:
             pin_thread({call.cpu})
             gate.wait()
         except OSError as error:
-            problems.append(f"a thread cannot run on CPU {call.cpu}: {error.strerror}")
+            problems.append(t("a thread cannot run on CPU {cpu}: {reason}", cpu=call.cpu, reason=error.strerror))
             gate.abort()
             return
         except threading.BrokenBarrierError:
@@ -55,12 +56,18 @@ def run(function: int, calls: Sequence[Call]) -> float:
         try:
             thread.start()
         except RuntimeError:
-            problems.append(f"the system allows {len(started)} more threads and {len(team)} are needed")
+            problems.append(t(
+                "the system allows {started_count} more threads and {team_count} are needed",
+                started_count=len(started), team_count=len(team),
+            ))
             gate.abort()
             break
         started.append(thread)
     for thread in started:
         thread.join()
     if problems:
-        raise SeventyError(f"{problems[0]}; try again, or with fewer CPUs: taskset -c 0 seventy measure")
+        raise SeventyError(
+            "{problems}; try again, or with fewer CPUs: taskset -c 0 seventy measure",
+            problems=problems[0],
+        )
     return max(ended) - max(begun)

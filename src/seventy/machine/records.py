@@ -9,6 +9,8 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from seventy.language import t
+
 T = TypeVar("T")
 
 
@@ -36,20 +38,23 @@ def _convert(kind: Any, data: Any, where: str) -> Any:
     if kind is float and type(data) in (int, float):
         return float(data)
     if type(data) is not kind:
-        raise ValueError(f"{where} is {data!r}, not of type {getattr(kind, '__name__', kind)}")
+        raise ValueError(t(
+            "{where} is {data!r}, not of type {kind}",
+            where=where, data=data, kind=getattr(kind, "__name__", kind),
+        ))
     return data
 
 
 def _dataclass(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise ValueError(f"{where} is {data!r}, not a table")
+        raise ValueError(t("{where} is {data!r}, not a table", where=where, data=data))
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
     # What has a default came later than the file may be.
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     wrong = (needed - set(data)) | (set(data) - {field.name for field in fields})
     if wrong:
-        raise ValueError(f"{where} has missing or unknown keys: {', '.join(sorted(wrong))}")
+        raise ValueError(t("{where} has missing or unknown keys: {wrong}", where=where, wrong=", ".join(sorted(wrong))))
     return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from seventy.language import t
 from seventy.machine.cgroup import ROOT
 
 
@@ -107,7 +108,7 @@ def _hypervisor(root: Path) -> str:
     if not flags or "hypervisor" not in flags[1].split():
         return ""
     told = " ".join(_text(root / f"sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name"))
-    return next((name for word, name in _VENDORS.items() if word in told), "a hypervisor")
+    return next((name for word, name in _VENDORS.items() if word in told), t("a hypervisor"))
 
 
 def _container(root: Path) -> str:

@@ -6,6 +6,7 @@ A check that finds nothing, or cannot tell, gives None.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from seventy.language import t
 from seventy.machine.settings import Settings
 from seventy.machine.smbios import Slots
 from seventy.machine.topology import Topology
@@ -76,9 +77,9 @@ def governor(r: Readings) -> Finding | None:
     # acpi-cpufreq's powersave stays at the lowest clock, about half; the others only rise late.
     slower = (1.2, 1.8) if "powersave" in names else (1.0, 1.05)
     return Finding(
-        "CPU governor",
-        f"the governor is {', '.join(names)}",
-        "the cores run below their clock, or reach it late after every pause",
+        t("CPU governor"),
+        t("the governor is {names}", names=", ".join(names)),
+        t("the cores run below their clock, or reach it late after every pause"),
         f"echo performance | sudo tee {_GOVERNOR_FILES}/scaling_governor",
         slower,
     )
@@ -89,9 +90,9 @@ def energy_preference(r: Readings) -> Finding | None:
     if not names:
         return None
     return Finding(
-        "Energy preference",
-        f"the CPU is asked to prefer {', '.join(names)}",
-        "it holds its clock, and on some machines the memory controller's, low",
+        t("Energy preference"),
+        t("the CPU is asked to prefer {names}", names=", ".join(names)),
+        t("it holds its clock, and on some machines the memory controller's, low"),
         f"echo performance | sudo tee {_GOVERNOR_FILES}/energy_performance_preference",
         (1.02, 1.15),
     )
@@ -101,11 +102,11 @@ def boost(r: Readings) -> Finding | None:
     if r.settings.boost is not False:
         return None
     return Finding(
-        "Turbo",
-        "the CPU may not go above its base clock",
-        "prompts are bound by the clock, and so is reading memory with few cores",
-        "echo 0 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo (Intel), "
-        "echo 1 | sudo tee /sys/devices/system/cpu/cpufreq/boost (AMD, older Intel)",
+        t("Turbo"),
+        t("the CPU may not go above its base clock"),
+        t("prompts are bound by the clock, and so is reading memory with few cores"),
+        t("echo 0 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo (Intel), "
+          "echo 1 | sudo tee /sys/devices/system/cpu/cpufreq/boost (AMD, older Intel)"),
         (1.0, 1.05),
     )
 
@@ -114,9 +115,9 @@ def power_profile(r: Readings) -> Finding | None:
     if r.settings.platform_profile not in ("low-power", "quiet", "cool"):
         return None
     return Finding(
-        "Power profile",
-        f"the platform profile is {r.settings.platform_profile}",
-        "the machine caps its power, and with it the clock under load",
+        t("Power profile"),
+        t("the platform profile is {platform_profile}", platform_profile=r.settings.platform_profile),
+        t("the machine caps its power, and with it the clock under load"),
         "echo performance | sudo tee /sys/firmware/acpi/platform_profile",
         (1.05, 1.3),
     )
@@ -126,10 +127,10 @@ def battery(r: Readings) -> Finding | None:
     if not r.settings.on_battery:
         return None
     return Finding(
-        "Battery",
-        "the machine runs on its battery",
-        "most laptops halve their power then",
-        "plug it in",
+        t("Battery"),
+        t("the machine runs on its battery"),
+        t("most laptops halve their power then"),
+        t("plug it in"),
         (1.05, 1.4),
     )
 
@@ -138,9 +139,9 @@ def huge_pages(r: Readings) -> Finding | None:
     if r.settings.transparent_huge_pages != "never":
         return None
     return Finding(
-        "Huge pages",
-        "transparent huge pages are off (never)",
-        "weights lie in 4 KB pages, ten million for a 70B, and the CPU looks up one for every 64 cache lines",
+        t("Huge pages"),
+        t("transparent huge pages are off (never)"),
+        t("weights lie in 4 KB pages, ten million for a 70B, and the CPU looks up one for every 64 cache lines"),
         "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
         (1.02, 1.15),
     )
@@ -150,9 +151,9 @@ def numa_balancing(r: Readings) -> Finding | None:
     if not r.settings.numa_balancing or len(r.machine.nodes) < 2:
         return None
     return Finding(
-        "NUMA balancing",
-        f"the kernel moves pages between {len(r.machine.nodes)} nodes by itself",
-        "it unmaps weights again and again to see who reads them, and they lie where they should already",
+        t("NUMA balancing"),
+        t("the kernel moves pages between {nodes_count} nodes by itself", nodes_count=len(r.machine.nodes)),
+        t("it unmaps weights again and again to see who reads them, and they lie where they should already"),
         "sudo sysctl kernel.numa_balancing=0",
         (1.02, 1.1),
     )
@@ -164,10 +165,10 @@ def swap(r: Readings) -> Finding | None:
     if used < max(256 << 20, r.memory_bytes // 50):
         return None
     return Finding(
-        "Swap",
-        f"{size(used)} are in swap",
-        "memory was short; weights that go there are read from the disk for every token",
-        "close what is not needed, then: sudo swapoff -a && sudo swapon -a",
+        t("Swap"),
+        t("{used} are in swap", used=size(used)),
+        t("memory was short; weights that go there are read from the disk for every token"),
+        t("close what is not needed, then: sudo swapoff -a && sudo swapon -a"),
         (1.0, 1.5),
     )
 
@@ -183,11 +184,16 @@ def channels(r: Readings) -> Finding | None:
         factor = slots.channels / slots.filled_channels
         empty = sorted({slot.channel for slot in slots.slots} - {slot.channel for slot in slots.filled})
         return Finding(
-            "Memory channels",
-            f"{slots.filled_channels} of {slots.channels} memory channels have a DIMM; empty: {', '.join(empty)}",
-            "every token reads all weights, and each channel adds its own bandwidth",
-            f"put a DIMM of the same kind into every empty channel ({slots.filled[0].kind or 'see the board'}); "
-            "see: seventy plan",
+            t("Memory channels"),
+            t(
+                "{filled_channels} of {channels} memory channels have a DIMM; empty: {empty}",
+                filled_channels=slots.filled_channels, channels=slots.channels, empty=", ".join(empty),
+            ),
+            t("every token reads all weights, and each channel adds its own bandwidth"),
+            t(
+                "put a DIMM of the same kind into every empty channel ({kind}); see: seventy plan",
+                kind=slots.filled[0].kind or t("see the board"),
+            ),
             (0.85 * factor if 0.85 * factor > 1 else 1.0, factor),
         )
     # Most boards have two slots a channel or one: fewer than half filled leaves a channel empty for certain.
@@ -195,10 +201,13 @@ def channels(r: Readings) -> Finding | None:
     if 2 * filled >= total:
         return None
     return Finding(
-        "Memory channels",
-        f"{filled} of {total} memory slots are filled, and the board does not name their channels",
-        "every token reads all weights, and each channel adds its own bandwidth",
-        "look in the board's manual which slots are which channel, and fill one slot of every channel",
+        t("Memory channels"),
+        t(
+            "{filled} of {total} memory slots are filled, and the board does not name their channels",
+            filled=filled, total=total,
+        ),
+        t("every token reads all weights, and each channel adds its own bandwidth"),
+        t("look in the board's manual which slots are which channel, and fill one slot of every channel"),
         (1.0, max(1.0, total / 2 / filled)),
     )
 
@@ -212,10 +221,10 @@ def uneven_channels(r: Readings) -> Finding | None:
         return None
     text = ", ".join(f"{channel} {module_size(nbytes)}" for channel, nbytes in sorted(sizes.items()))
     return Finding(
-        "Uneven channels",
-        f"the channels hold different amounts: {text}",
-        "the memory beyond the smallest is interleaved over fewer channels, and slower",
-        "give every channel the same DIMMs",
+        t("Uneven channels"),
+        t("the channels hold different amounts: {text}", text=text),
+        t("the memory beyond the smallest is interleaved over fewer channels, and slower"),
+        t("give every channel the same DIMMs"),
         (1.0, 1.2),
     )
 
@@ -226,10 +235,13 @@ def memory_speed(r: Readings) -> Finding | None:
         return None
     slot = max(slow, key=lambda slot: slot.rated_mts / slot.mts)
     return Finding(
-        "Memory speed",
-        f"{slot.name} runs at {slot.mts} MT/s and is rated {slot.rated_mts}",
-        "bandwidth is proportional to it",
-        "set the speed (or the XMP/EXPO profile) in the firmware setup; the CPU's own limit stays: see: seventy plan",
+        t("Memory speed"),
+        t("{name} runs at {mts} MT/s and is rated {rated_mts}", name=slot.name, mts=slot.mts, rated_mts=slot.rated_mts),
+        t("bandwidth is proportional to it"),
+        t(
+            "set the speed (or the XMP/EXPO profile) in the firmware setup; the CPU's own limit stays: see: seventy "
+            "plan"
+        ),
         (1.0, slot.rated_mts / slot.mts),
     )
 
@@ -240,10 +252,13 @@ def quota(r: Readings) -> Finding | None:
     if machine.quota is None or machine.quota >= cores:
         return None
     return Finding(
-        "CPU quota",
-        f"the control group grants {machine.quota:g} CPUs' time, and there are {cores} cores",
-        "fewer cores multiply, and all threads stop together when the time is used up",
-        "raise the container's limit (docker update --cpus, the pod's limits.cpu)",
+        t("CPU quota"),
+        t(
+            "the control group grants {quota:g} CPUs' time, and there are {cores} cores",
+            quota=machine.quota, cores=cores,
+        ),
+        t("fewer cores multiply, and all threads stop together when the time is used up"),
+        t("raise the container's limit (docker update --cpus, the pod's limits.cpu)"),
         (1.0, cores / max(machine.quota, 0.5)),
     )
 
@@ -254,10 +269,10 @@ def affinity(r: Readings) -> Finding | None:
     if cores == len(machine.cores):
         return None
     return Finding(
-        "CPU affinity",
-        f"this process may use {cores} of {len(machine.cores)} cores",
-        "prompts need all of them, and memory most",
-        "start it without taskset, or widen the container's cpuset (docker update --cpuset-cpus)",
+        t("CPU affinity"),
+        t("this process may use {cores} of {cores_count} cores", cores=cores, cores_count=len(machine.cores)),
+        t("prompts need all of them, and memory most"),
+        t("start it without taskset, or widen the container's cpuset (docker update --cpuset-cpus)"),
         (1.0, max(1.0, min(4.0, len(machine.cores) / max(cores, 1)) ** 0.5)),
     )
 
@@ -267,14 +282,15 @@ def virtual_machine(r: Readings) -> Finding | None:
         return None
     cpus = sum(len(core.cpus) for core in r.machine.cores)
     spread = _spread(r.profile)
-    seen = f"this is a virtual machine ({r.settings.hypervisor}) with {cpus} CPUs"
+    kind = t(r.settings.hypervisor)
+    seen = t("this is a virtual machine ({hypervisor}) with {cpus} CPUs", hypervisor=kind, cpus=cpus)
     if spread > 1.15:
-        seen += f", whose memory bandwidth varied by {100 * (spread - 1):.0f} % while it was measured"
+        seen += t(", whose memory bandwidth varied by {spread:.0f} % while it was measured", spread=100 * (spread - 1))
     return Finding(
-        "Virtual machine",
+        t("Virtual machine"),
         seen,
-        "a virtual CPU may be half a core, and the host's memory channels are shared with its neighbours",
-        "seventy measure, at different hours, shows what they leave",
+        t("a virtual CPU may be half a core, and the host's memory channels are shared with its neighbours"),
+        t("seventy measure, at different hours, shows what they leave"),
         (1.0, min(2.0, max(1.1, spread))),
     )
 
@@ -296,10 +312,13 @@ def bandwidth_reached(r: Readings) -> Finding | None:
     if share > 0.55:
         return None
     return Finding(
-        "Memory bandwidth",
-        f"{r.profile.read_bandwidth_gbs:.0f} GB/s were read where the channels give {theoretical:.0f}",
-        "75-90 % is usual with all cores; something else was busy, or few cores were used",
-        "seventy measure with nothing else running; then look at the firmware's memory and power settings",
+        t("Memory bandwidth"),
+        t(
+            "{read_bandwidth_gbs:.0f} GB/s were read where the channels give {theoretical:.0f}",
+            read_bandwidth_gbs=r.profile.read_bandwidth_gbs, theoretical=theoretical,
+        ),
+        t("75-90 % is usual with all cores; something else was busy, or few cores were used"),
+        t("seventy measure with nothing else running; then look at the firmware's memory and power settings"),
         (1.0, 0.8 / share),
     )
 
@@ -308,24 +327,36 @@ def memory_room(r: Readings) -> Finding | None:
     if r.model is not None:
         if r.model.need_bytes <= r.room_bytes:
             return None
-        free = f"{size(r.room_bytes)} of {size(r.memory_bytes)} are free for it"
+        free = t(
+            "{room_bytes} of {memory_bytes} are free for it",
+            room_bytes=size(r.room_bytes), memory_bytes=size(r.memory_bytes),
+        )
         never = r.model.need_bytes > room(r.memory_bytes)
         return Finding(
-            "Memory",
-            f"{r.model.name} needs {size(r.model.need_bytes)} with a context of {USUAL_CONTEXT}; {free}",
-            "seventy refuses to load it, and other engines would read what does not fit from the disk for every token",
-            "add memory (seventy plan), or take a smaller quantisation"
+            t("Memory"),
+            t(
+                "{name} needs {need_bytes} with a context of {usual_context}; {free}",
+                name=r.model.name, need_bytes=size(r.model.need_bytes), usual_context=USUAL_CONTEXT, free=free,
+            ),
+            t(
+                "seventy refuses to load it, and other engines would read what does not fit from the disk for every "
+                "token"
+            ),
+            t("add memory (seventy plan), or take a smaller quantisation")
             if never
-            else "close other programs, or take a smaller quantisation",
+            else t("close other programs, or take a smaller quantisation"),
             (1.0, 10.0) if never else (1.0, 2.0),
         )
     if r.room_bytes > 0.25 * r.memory_bytes:
         return None
     return Finding(
-        "Memory",
-        f"{size(r.room_bytes)} of {size(r.memory_bytes)} are free for a model",
-        "a model that does not fit is read from the disk for every token",
-        "close what is not needed: ps -eo rss,comm --sort=-rss | head",
+        t("Memory"),
+        t(
+            "{room_bytes} of {memory_bytes} are free for a model",
+            room_bytes=size(r.room_bytes), memory_bytes=size(r.memory_bytes),
+        ),
+        t("a model that does not fit is read from the disk for every token"),
+        t("close what is not needed: ps -eo rss,comm --sort=-rss | head"),
         (1.0, 1.5),
     )
 
@@ -336,10 +367,16 @@ def slow_disk(r: Readings) -> Finding | None:
         return None
     minutes = model.nbytes / model.read_gbs / 60e9
     return Finding(
-        "Disk",
-        f"{model.name} is read at {1000 * model.read_gbs:.0f} MB/s",
-        f"loading it takes {minutes:.1f} minutes" if minutes >= 1 else f"loading it takes {60 * minutes:.0f} seconds",
-        "move it to an SSD, and name that folder in SEVENTY_MODELS",
+        t("Disk"),
+        t("{name} is read at {read_gbs:.0f} MB/s", name=model.name, read_gbs=1000 * model.read_gbs),
+        t(
+            "loading it takes {minutes:.1f} minutes",
+            minutes=minutes,
+        ) if minutes >= 1 else t(
+            "loading it takes {minutes:.0f} seconds",
+            minutes=60 * minutes,
+        ),
+        t("move it to an SSD, and name that folder in SEVENTY_MODELS"),
         (1.0, 1.0),
     )
 
@@ -369,19 +406,25 @@ def unknown(r: Readings) -> list[str]:
     """List what could not be checked, and how it could be."""
     texts = []
     if r.slots.problem == "permission":
-        texts.append("DIMM slots, their speed and empty channels: readable by root only; sudo seventy doctor")
+        texts.append(t("DIMM slots, their speed and empty channels: readable by root only; sudo seventy doctor"))
     elif r.slots.problem:
-        where = "this virtual machine" if r.settings.hypervisor else "this system"
-        texts.append(f"DIMM slots, their speed and empty channels: {where} does not show them (no SMBIOS table)")
+        where = t("this virtual machine") if r.settings.hypervisor else t("this system")
+        texts.append(t(
+            "DIMM slots, their speed and empty channels: {where} does not show them (no SMBIOS table)",
+            where=where,
+        ))
     elif r.slots.filled and not r.slots.channels:
-        texts.append("which slot is which memory channel: the board's names do not tell; see its manual")
+        texts.append(t("which slot is which memory channel: the board's names do not tell; see its manual"))
     if not r.settings.governors and not r.settings.hypervisor:
-        texts.append("the CPU's governor: the system does not show it")
+        texts.append(t("the CPU's governor: the system does not show it"))
     cache, cores = r.machine.last_level_cache_bytes, len(r.machine.usable)
     if doubtful_cache(cache, cores, r.settings.hypervisor):
         texts.append(
-            f"the last-level cache: {module_size(cache)} for {cores} cores, says the hypervisor, which is doubtful"
+            t(
+                "the last-level cache: {cache} for {cores} cores, says the hypervisor, which is doubtful",
+                cache=module_size(cache), cores=cores,
+            )
         )
     if r.profile is None:
-        texts.append("whether memory is as fast as it should be: not measured yet; seventy measure")
+        texts.append(t("whether memory is as fast as it should be: not measured yet; seventy measure"))
     return texts

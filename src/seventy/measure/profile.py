@@ -11,6 +11,7 @@ import platformdirs
 
 from seventy.jit.compiler import Library
 from seventy.jit.isa import wide_name
+from seventy.language import t
 from seventy.machine import cpu_time, settings, smbios, topology
 from seventy.machine.memory import total_bytes
 from seventy.machine.records import from_json, keep
@@ -73,16 +74,16 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
-            raise ValueError(f"profile version {self.version}, not {VERSION}")
+            raise ValueError(t("profile version {version}, not {version_2}", version=self.version, version_2=VERSION))
         for name in ("sockets", "nodes", "cores", "threads_per_core", "memory_bytes", "threads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}")
+                raise ValueError(t("{name} is {self}", name=name, self=getattr(self, name)))
         rates = [self.read_bandwidth_gbs, *self.int8_gops.values()]
         rates += [rate for row in self.bandwidth for rate in (row.best_gbs, row.typical_gbs)]
         rates += [rate for rate in (self.float_gflops, self.disk_read_gbs) if rate is not None]
         for rate in rates:
             if not (rate > 0 and math.isfinite(rate)):
-                raise ValueError(f"{rate} is no rate")
+                raise ValueError(t("{rate} is no rate", rate=rate))
 
     def text(self) -> str:
         """Encode the profile as JSON."""

@@ -57,7 +57,8 @@ def buffer_bytes(machine: Topology) -> int:
     wanted = min(max(512 * _MEGABYTE, 16 * machine.last_level_cache_bytes), free // 4)
     if wanted < 64 * _MEGABYTE:
         raise SeventyError(
-            f"measuring memory needs 256 MB, and {free / 1e6:.0f} MB are free; close something and try again"
+            "measuring memory needs 256 MB, and {free:.0f} MB are free; close something and try again",
+            free=free / 1e6,
         )
     return wanted
 

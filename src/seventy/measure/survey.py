@@ -6,6 +6,7 @@ from pathlib import Path
 from seventy.errors import SeventyError
 from seventy.jit.compiler import Library
 from seventy.jit.isa import Isa
+from seventy.language import t, tn
 from seventy.machine import disk, topology
 from seventy.machine.topology import Topology
 from seventy.measure import profile, rates
@@ -36,7 +37,7 @@ def memory(library: Library, machine: Topology, progress: Progress, nbytes: int 
     memories = rates.node_memories(machine, nbytes or rates.buffer_bytes(machine))
     rows = []
     for per_core, cpus, node in plan:
-        progress(f"reading memory with {len(cpus)} thread{'s' * (len(cpus) > 1)}")
+        progress(tn("reading memory with {n} thread", "reading memory with {n} threads", n=len(cpus)))
         if node is None:
             areas = rates.local_areas(machine, memories, cpus)
         else:
@@ -52,14 +53,14 @@ def arithmetic(levels: list[Isa], machine: Topology, progress: Progress) -> tupl
     cpus = [core.cpus[0] for core in machine.usable]
     gops = {}
     for isa in levels:
-        progress(f"multiplying bytes with {isa.name}")
+        progress(t("multiplying bytes with {name}", name=isa.name))
         gops[isa.name] = round(rates.int8_peak(Library(isa), cpus, 0.7), 1)
     return gops, round(rates.float_peak(Library(levels[-1]), cpus, 0.7), 1)
 
 
 def disk_rate(folder: Path, progress: Progress) -> float | None:
-    """Measure the GB/s of reading a file in this folder; None if none can be written there."""
-    progress(f"reading from the disk of {folder}")
+    """GB/s at which a file in this folder is read, or None where none can be written there."""
+    progress(t("reading from the disk of {folder}", folder=folder))
     try:
         with disk.scratch_file(folder, _DISK_BYTES) as path:
             return round(disk.read_rate(path), 3)

@@ -20,7 +20,8 @@ def find(architecture: object) -> ModuleType:
     """Return the module of an architecture. Raises SeventyError with a list of those supported."""
     if architecture not in architectures():
         raise SeventyError(
-            f"this engine does not know the architecture {architecture!r}; take a model of one that it knows: "
-            f"{', '.join(architectures())}"
+            "this engine does not know the architecture {architecture!r}; take a model of one that it knows: "
+            "{architectures}",
+            architecture=architecture, architectures=", ".join(architectures()),
         )
     return import_module(f"{__name__}.{str(architecture).replace('-', '_')}")

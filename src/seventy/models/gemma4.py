@@ -37,8 +37,9 @@ def config(metadata: Mapping[str, Any]) -> Config:
     windowed = [window is not None for window in c.windows]
     if not set(windowed[c.layers - shared :]) <= set(windowed[: c.layers - shared]):
         raise SeventyError(
-            f"the last {shared} of the model's {c.layers} layers attend to what layers before them remember, and none "
-            f"of those has a window, or none has none, as they do; that cannot be: get the file again"
+            "the last {shared} of the model's {layers} layers attend to what layers before them remember, and none "
+            "of those has a window, or none has none, as they do; that cannot be: get the file again",
+            shared=shared, layers=c.layers,
         )
     return replace(
         c,

@@ -14,6 +14,7 @@ from typing import Any
 from seventy.errors import SeventyError
 from seventy.graph.program import Program
 from seventy.graph.weights import Weights
+from seventy.language import t
 from seventy.models.blocks.attention import attention, rotary_tables
 from seventy.models.blocks.config import Config, read
 from seventy.models.blocks.feed_forward import feed_forward
@@ -54,25 +55,35 @@ def beside(model: Config, metadata: Mapping[str, Any], draft: Mapping[str, Any])
     """
     architecture = metadata.get("general.architecture")
     if architecture != "gemma4":
-        raise SeventyError(f"it drafts for Gemma 4, and this is a model of {architecture}")
+        raise SeventyError("it drafts for Gemma 4, and this is a model of {architecture}", architecture=architecture)
     own = numbers(draft)
     attends = []
     for layer, window in enumerate(own.windows):
         known = [each for each in range(model.layers - model.shared_kv) if model.windows[each] == window]
         ours, theirs = own.shapes[layer], model.shapes[known[-1]] if known else None
         if theirs is None or ours.head_dim != theirs.head_dim or window == 1:
-            seen = f"a window of {window} positions" if window else "all positions"
+            seen = t("a window of {window} positions", window=window) if window else t("all positions")
             raise SeventyError(
-                f"it attends to heads of {ours.head_dim} that see {seen} (its layer {layer}), and the model has none"
+                "it attends to heads of {head_dim} that see {seen} (its layer {layer}), and the model has none",
+                head_dim=ours.head_dim, seen=seen, layer=layer,
             )
         if own.heads % theirs.kv_heads:
-            raise SeventyError(f"its {own.heads} heads do not share the model's {theirs.kv_heads} of keys and values")
+            raise SeventyError(
+                "its {heads} heads do not share the model's {kv_heads} of keys and values",
+                heads=own.heads, kv_heads=theirs.kv_heads,
+            )
         attends.append(known[-1])
     if own.backbone != model.hidden:
-        raise SeventyError(f"it is for models {own.backbone} wide, and this one is {model.hidden} wide")
+        raise SeventyError(
+            "it is for models {backbone} wide, and this one is {hidden} wide",
+            backbone=own.backbone, hidden=model.hidden,
+        )
     tokens, known_tokens = (list(each.get("tokenizer.ggml.tokens") or ()) for each in (draft, metadata))
     if own.vocabulary != model.vocabulary or tokens != known_tokens:
-        raise SeventyError(f"its {own.vocabulary} tokens are not the {model.vocabulary} of the model")
+        raise SeventyError(
+            "its {vocabulary} tokens are not the {vocabulary_2} of the model",
+            vocabulary=own.vocabulary, vocabulary_2=model.vocabulary,
+        )
     return replace(model, assistant=replace(own, attends=tuple(attends)))
 
 

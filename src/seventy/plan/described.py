@@ -111,7 +111,7 @@ def read(text: str) -> list[Description]:
         try:
             found += _machines(part)
         except ValueError as error:
-            raise SeventyError(f"{part.strip()!r}: {error}") from None
+            raise SeventyError("{strip!r}: {error}", strip=part.strip(), error=error) from None
     return found
 
 

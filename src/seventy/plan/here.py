@@ -9,6 +9,7 @@ from typing import Any
 
 from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.machine.memory import total_bytes
 from seventy.plan.machine import Machine, machine_from_cpu
 from seventy.plan.memory import peak_gbs
@@ -32,10 +33,16 @@ def read_profile(path: Path | None = None) -> dict[str, Any]:
     try:
         profile = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        sentence = f"The machine profile {path} cannot be read ({error}); delete it and measure again."
+        sentence = t(
+            "The machine profile {path} cannot be read ({error}); delete it and measure again.",
+            path=path, error=error,
+        )
         raise SeventyError(sentence) from None
     if not isinstance(profile, dict):
-        raise SeventyError(f"The machine profile {path} holds no table of values; delete it and measure again.")
+        raise SeventyError(
+            "The machine profile {path} holds no table of values; delete it and measure again.",
+            path=path,
+        )
     return profile
 
 

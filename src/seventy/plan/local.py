@@ -13,6 +13,7 @@ from statistics import median
 import platformdirs
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.machine.records import from_json, keep
 from seventy.plan.calibration import CALIBRATION, Calibration, Measured
 
@@ -53,8 +54,8 @@ def runs() -> tuple[Run, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
-        again = "delete it and import the cards again"
-        raise SeventyError(f"{path()} cannot be read ({error}); {again}") from None
+        again = t("delete it and import the cards again")
+        raise SeventyError("{path} cannot be read ({error}); {again}", path=path(), error=error, again=again) from None
     return found.runs if found.version == VERSION else ()
 
 

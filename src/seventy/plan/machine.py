@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform
 from seventy.errors import SeventyError
+from seventy.language import either, t
 from seventy.plan.memory import LARGEST_GB, Dimms, channels_filled, modules_per_channel, peak_gbs
 from seventy.plan.physics import settle
 from seventy.runtime.memory import Need
@@ -54,7 +55,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         if self.sockets < 1 or self.cores < 1 or self.peak_gbs <= 0:
-            raise ValueError(f"{self.name}: sockets, cores and bandwidth must be positive")
+            raise ValueError(t("{name}: sockets, cores and bandwidth must be positive", name=self.name))
 
     @property
     def guessed(self) -> bool:
@@ -176,9 +177,10 @@ def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd
     if close:
         notes.append(("cpu_close", {"names": ", ".join(close)}))
     if dimms is None:
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = t(" Did you mean {close}?", close=either(close)) if close else ""
         raise SeventyError(
-            f"The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}"
+            "The catalogue has no CPU {name!r} and no --memory says what it has: add --memory 4x16@2400.{hint}",
+            name=name, hint=hint,
         )
     if dimms.whole:
         # Two a socket, more where no module is so large, fewer where none is so small.

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.runtime import memory
 
 # Sizes in GB that modules of a kind are made in.
@@ -38,9 +39,9 @@ class Dimms:
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= (MOST_GB if self.whole else 1024):
-            raise ValueError(f"{self.count} modules of {self.gb:g} GB cannot be right")
+            raise ValueError(t("{count} modules of {gb:g} GB cannot be right", count=self.count, gb=self.gb))
         if self.mts is not None and not 800 <= self.mts <= 12800:
-            raise ValueError(f"{self.mts} MT/s is no memory speed")
+            raise ValueError(t("{mts} MT/s is no memory speed", mts=self.mts))
 
     @property
     def total_gb(self) -> float:
@@ -71,8 +72,11 @@ def parse_dimms(text: str) -> Dimms:
         try:
             return Dimms(int(count or 1), gb, int(mts) if mts else None, whole=count is None)
         except ValueError as error:
-            raise SeventyError(f"--memory {text!r}: {error}; write modules x GB @ MT/s, as in 4x16@2400.") from None
-    raise SeventyError(f"--memory {text!r} is not understood; write modules x GB @ MT/s, as in 4x16@2400.")
+            raise SeventyError(
+                "--memory {text!r}: {error}; write modules x GB @ MT/s, as in 4x16@2400.",
+                text=text, error=error,
+            ) from None
+    raise SeventyError("--memory {text!r} is not understood; write modules x GB @ MT/s, as in 4x16@2400.", text=text)
 
 
 def channels_filled(dimms: int, sockets: int, channels_per_socket: float) -> float:

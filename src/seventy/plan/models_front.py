@@ -7,11 +7,12 @@ from functools import cache
 from seventy.catalog import names
 from seventy.catalog.names import Name, all_names
 from seventy.catalog.quality import Quality, quality_of
+from seventy.language import LANGUAGES
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.runs import why_not_model
 from seventy.plan.wanted import catalogue_load
-from seventy.plan.words import LANGUAGES, say
+from seventy.plan.words import say
 from seventy.runtime.memory import USUAL_CONTEXT
 
 QUANT = "Q4_K_M"

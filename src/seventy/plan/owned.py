@@ -7,6 +7,7 @@ from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform
 from seventy.catalog.prices import all_prices
 from seventy.errors import SeventyError
+from seventy.language import either, t
 from seventy.plan.builds import cpus_for
 from seventy.plan.described import Description, read
 from seventy.plan.machine import Machine, machine_from_parts
@@ -29,7 +30,10 @@ def owned(text: str) -> list[Owned]:
     """Every machine a text describes. Raises SeventyError where it names no CPU and no platform."""
     found = [each for each in read(text) if not each.empty]
     if not found:
-        raise SeventyError(f"no machine is named in {text!r}; write platform, CPU and memory, as in {_EXAMPLE}")
+        raise SeventyError(
+            "no machine is named in {text!r}; write platform, CPU and memory, as in {example}",
+            text=text, example=_EXAMPLE,
+        )
     return [_owned(each, text) for each in found]
 
 
@@ -39,7 +43,10 @@ def _owned(said: Description, text: str) -> Owned:
     sockets = said.sockets or 1
     if not name:
         if platform is None:
-            raise SeventyError(f"{text!r} names no CPU or platform of the catalogue; write both, as in {_EXAMPLE}")
+            raise SeventyError(
+                "{text!r} names no CPU or platform of the catalogue; write both, as in {example}",
+                text=text, example=_EXAMPLE,
+            )
         cpu = usual_cpu(platform)
         name = cpu.name
         notes.append(("cpu_assumed", {"platform": platform.name, "cpu": cpu.name}))
@@ -61,17 +68,23 @@ def _owned(said: Description, text: str) -> Owned:
         if f"{platform.max_mem_gb:g}GB" not in platform.name:
             notes.append(("memory_unsaid", {"dimms": str(dimms)}))
     if dimms is None and cpu_known is not None:
-        raise SeventyError(f'{name} is sold with different amounts of memory: say how much, as in "{name} + 64GB"')
+        raise SeventyError(
+            '{name} is sold with different amounts of memory: say how much, as in "{name} + 64GB"',
+            name=name,
+        )
     machine = machine_from_parts(name, sockets, dimms, platform=platform)
     return Owned(replace(machine, notes=(*notes, *machine.notes)), machine.dimms, platform)
 
 
 def _stand_in(said: Description, notes: list[Note]) -> str:
     """The name to predict with for a CPU that the catalogue lacks: on a known platform that of its usual CPU."""
-    close = f" Did you mean {' or '.join(said.close)}?" if said.close else ""
+    close = t(" Did you mean {close}?", close=either(said.close)) if said.close else ""
     if said.platform is None and said.dimms is None:
-        raise SeventyError(f"The catalogue has no CPU {said.cpu_name!r}, so its memory must be said too, as in "
-                           f'"{said.cpu_name} 4x16@2400".{close}')  # fmt: skip
+        raise SeventyError(
+            'The catalogue has no CPU {cpu_name!r}, so its memory must be said too, as in "{cpu_name} '
+            '4x16@2400".{close}',
+            cpu_name=said.cpu_name, close=close,
+        )  # fmt: skip
     if said.platform is None:
         return said.cpu_name
     cpu = usual_cpu(said.platform)
@@ -101,7 +114,10 @@ def machine_from_words(cpu: str, sockets: int, memory: str | None, ssd_gbs: floa
     exact, _ = find_cpu(cpu, all_cpus())
     said = [] if exact else [each for each in read(cpu) if each.cpu or each.platform]
     if len(said) > 1:
-        raise SeventyError(f"{cpu!r} are {len(said)} machines; predict takes one, plan --from several")
+        raise SeventyError(
+            "{cpu!r} are {said_count} machines; predict takes one, plan --from several",
+            cpu=cpu, said_count=len(said),
+        )
     if not said:
         return machine_from_parts(cpu, sockets, dimms, ssd_gbs=ssd_gbs)
     one = replace(said[0], dimms=dimms or said[0].dimms, sockets=max(sockets, said[0].sockets or 1))

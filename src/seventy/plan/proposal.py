@@ -16,6 +16,7 @@ from seventy.hub.listing import Hub, Variant
 from seventy.hub.names import Catalogued, Hosted
 from seventy.hub.peek import peek
 from seventy.hub.transfer import Say
+from seventy.language import t
 from seventy.plan.choice import FAST_ENOUGH, LEAST_BITS, Candidate, Choice, candidates, choose
 from seventy.plan.low_bits import loss_text
 from seventy.plan.machine import Machine
@@ -68,7 +69,7 @@ def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine,
     else:
         header = peek(offered.variants[len(offered.variants) // 2].files[0])
         title, loads = loads_by_header(header, offered)
-        architecture = str(header.metadata.get("general.architecture", "not said"))
+        architecture = str(header.metadata.get("general.architecture", t("not said")))
         experts = bool(header.metadata.get(f"{architecture}.expert_count", 0))
     found = candidates(loads, architecture, experts, machine, context)
     only = found[0].quant if isinstance(wanted, Hosted) and wanted.file else None
@@ -102,71 +103,97 @@ def _nothing(
 ) -> SeventyError:
     if quant:
         have = ", ".join(variant.quant or variant.name for variant in offered.variants)
-        return SeventyError(f"{offered} has no {quant} of {title}; it has: {have}")
+        return SeventyError(
+            "{offered} has no {quant} of {title}; it has: {have}",
+            offered=offered, quant=quant, title=title, have=have,
+        )
     if choice.smaller:
         least = choice.smaller
         loss = loss_text(least.quant, least.load.params_b)
         return TooFewBits(
-            f"{title} does not fit here with {LEAST_BITS} bits or more ({_need(choice.larger, machine)}); fewer bits "
-            f"write noticeably worse: if you want that, ask for it: {offered}:{least.quant} "
-            f"({size(1e9 * least.load.file_gb)}). {loss + ' ' if loss else ''}A smaller model is usually better",
+            t(
+                "{title} does not fit here with {least_bits} bits or more ({larger}); fewer bits write noticeably "
+                "worse: if you want that, ask for it: {offered}:{quant} ({file_gb}). {loss}A smaller model is "
+                "usually better",
+                title=title, least_bits=LEAST_BITS, larger=_need(choice.larger, machine), offered=offered,
+                quant=least.quant, file_gb=size(1e9 * least.load.file_gb), loss=loss + " " if loss else "",
+            ),
             least.quant,
         )
     smallest = choice.larger
     return SeventyError(
-        f"no quant of {title} fits this machine with a context of {context} tokens ({_need(smallest, machine)}); take "
-        f"a smaller model (seventy models --all), or name a quant to fetch it all the same: {offered}:"
-        f"{smallest.quant if smallest else 'Q4_K_M'}"
+        "no quant of {title} fits this machine with a context of {context} tokens ({smallest}); take a smaller model "
+        "(seventy models --all), or name a quant to fetch it all the same: {offered}:{quant}",
+        title=title, context=context, smallest=_need(smallest, machine), offered=offered,
+        quant=smallest.quant if smallest else "Q4_K_M",
     )
 
 
 def _need(candidate: Candidate | None, machine: Machine) -> str:
     assert candidate is not None
-    return f"{candidate.quant} needs {size(candidate.need_bytes)}, {_room(machine)}"
+    return t(
+        "{quant} needs {need_bytes}, {room}",
+        quant=candidate.quant, need_bytes=size(candidate.need_bytes), room=_room(machine),
+    )
 
 
 def _room(machine: Machine) -> str:
     if machine.room_bytes is None or machine.memory_bytes is None:
-        return "memory is not known"
-    return f"{size(machine.room_bytes)} of {size(machine.memory_bytes)} are free for it"
+        return t("memory is not known")
+    return t(
+        "{room_bytes} of {memory_bytes} are free for it",
+        room_bytes=size(machine.room_bytes), memory_bytes=size(machine.memory_bytes),
+    )
 
 
 def _lines(
     title: str, offered: Offered, variant: Variant, choice: Choice, chosen: Candidate, problem: Reason | None,
     machine: Machine, context: int,
 ) -> list[str]:  # fmt: skip
-    parts = f" in {len(variant.files)} files" if len(variant.files) > 1 else ""
-    lines = [f"{title} {chosen.quant} from {offered}: {size(variant.nbytes)}{parts}"]
+    parts = t(" in {files_count} files", files_count=len(variant.files)) if len(variant.files) > 1 else ""
+    lines = [t(
+        "{title} {quant} from {offered}: {size}{parts}",
+        title=title, quant=chosen.quant, offered=offered, size=size(variant.nbytes), parts=parts,
+    )]
     if problem:
-        lines.append(f"{problem}; speeds are llama.cpp's")
-    known = "measured" if machine.measured_gbs else "guessed; seventy measure knows better"
+        lines.append(t("{problem}; speeds are llama.cpp's", problem=problem))
+    known = t("measured") if machine.measured_gbs else t("guessed; seventy measure knows better")
     lines.append(
-        f"here: {_speed(chosen)} (memory bandwidth {known}), needs {size(chosen.need_bytes)} with a "
-        f"context of {context} tokens ({_room(machine)}{'' if chosen.fits else ': too little'})"
+        t(
+            "here: {chosen} (memory bandwidth {known}), needs {need_bytes} with a context of {context} tokens "
+            "({room}{little})",
+            chosen=_speed(chosen), known=known, need_bytes=size(chosen.need_bytes), context=context,
+            room=_room(machine), little="" if chosen.fits else t(": too little"),
+        )
     )
-    lines.append(f"why: {_WHY[choice.why].format(quant=chosen.quant)}")
+    lines.append(t("why: {why}", why=t(_WHY[choice.why], quant=chosen.quant, fast=FAST_ENOUGH)))
     if loss := loss_text(chosen.quant, chosen.load.params_b):
-        lines.append(f"note: {loss}")
-    for label, other in (("smaller", choice.smaller), ("larger", choice.larger)):
+        lines.append(t("note: {loss}", loss=loss))
+    for label, other in ((t("smaller"), choice.smaller), (t("larger"), choice.larger)):
         if other:
-            lines.append(f"{label}: {_other(other)}")
+            lines.append(t("{label}: {other}", label=label, other=_other(other)))
     return lines
 
 
 _WHY = {
-    "q_asked": "{quant} was asked for",
-    "q_four": "on a CPU bytes are seconds; {quant} is what is hardly worse than the whole model, and a larger one "
-    f"would not fit or fall below {FAST_ENOUGH:.0f} tok/s",
-    "q_nearest": "it is the nearest to Q4_K_M that is offered",
-    "q_larger": f"it fits, and stays at {FAST_ENOUGH:.0f} tok/s or more",
-    "q_smaller": "it is the largest of 3 bits or more that fits",
+    "q_asked": t("{quant} was asked for"),
+    "q_four": t(
+        "on a CPU bytes are seconds; {quant} is what is hardly worse than the whole model, and a larger one would not "
+        "fit or fall below {fast:.0f} tok/s"
+    ),
+    "q_nearest": t("it is the nearest to Q4_K_M that is offered"),
+    "q_larger": t("it fits, and stays at {fast:.0f} tok/s or more"),
+    "q_smaller": t("it is the largest of 3 bits or more that fits"),
 }
 
 
 def _speed(candidate: Candidate) -> str:
     band = candidate.speed
-    engine = "" if candidate.engine == "seventy" else f" with {candidate.engine}"
-    return f"about {number(band.mid)} tok/s{engine} ({number(band.low)} to {number(band.high)})"
+    engine = "" if candidate.engine == "seventy" else t(" with {engine}", engine=candidate.engine)
+    return t(
+        "about {mid} tok/s{engine} ({low} to {high})",
+        mid=number(band.mid), engine=engine, low=number(band.low), high=number(band.high),
+    )
 
 
 def _other(candidate: Candidate) -> str:

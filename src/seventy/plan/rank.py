@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from seventy.catalog.platforms import NOISE, Platform
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.plan.builds import Build
 from seventy.plan.cost import Cost, Usage, cost_of
 
@@ -35,7 +36,7 @@ class Constraints:
 
     def __post_init__(self) -> None:
         if self.place is not None and self.place not in PLACES:
-            raise ValueError(f"--place {self.place!r} is none of {', '.join(PLACES)}")
+            raise ValueError(t("--place {place!r} is none of {places}", place=self.place, places=", ".join(PLACES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def offers(builds: Sequence[Build], wishes: Constraints, usage: Usage) -> list[O
 def order(aim: str) -> Callable[[Offer], tuple[float, ...]]:
     """Return the sort key of an aim; the smallest key is best."""
     if aim not in AIMS:
-        raise SeventyError(f"--best {aim!r} is none of {', '.join(AIMS)}.")
+        raise SeventyError("--best {aim!r} is none of {aims}.", aim=aim, aims=", ".join(AIMS))
 
     def key(offer: Offer) -> tuple[float, ...]:
         build, speed = offer.build, offer.build.prediction.decode.mid

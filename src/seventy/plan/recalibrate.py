@@ -66,8 +66,9 @@ def run_of(ran: Ran) -> Run:
     for what, factor in (("answers", decode), ("prompts", prefill)):
         if factor and not 1 / MOST_OFF <= factor <= MOST_OFF:
             raise SeventyError(
-                f"{ran.card}: {ran.engine} ran {what} {factor:.2g} times as fast as {ran.cpu} should; nothing is "
-                f"calibrated by that: measure it again on a quiet machine"
+                "{card}: {engine} ran {what} {factor:.2g} times as fast as {cpu} should; nothing is calibrated by "
+                "that: measure it again on a quiet machine",
+                card=ran.card, engine=ran.engine, what=what, factor=factor, cpu=ran.cpu,
             )
     # Of a CPU that nothing is known of, prompts are not predicted.
     return Run(ran.card, cpu.name if cpu else ran.cpu, machine.kind, ran.engine, decode, prefill if cpu else None)
@@ -81,7 +82,7 @@ def add(found: Iterable[Ran]) -> tuple[Sequence[Run], Sequence[Run]]:
     every = (*kept, *new)
     local.save(every)
     if local.runs() != every:
-        raise SeventyError(f"{local.path()} cannot be written; nothing was imported")
+        raise SeventyError("{path} cannot be written; nothing was imported", path=local.path())
     return new, every
 
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from seventy.catalog.quants import plain
+from seventy.language import t
 from seventy.plan import local
 from seventy.plan.calibration import PREFILL_BATCH, Calibration
 from seventy.plan.machine import Machine
@@ -64,11 +65,17 @@ class Load:
 
     def __post_init__(self) -> None:
         if not 0 < self.active_params_b <= self.params_b * 1.001:
-            raise ValueError(f"{self.name}: {self.active_params_b:g} B active of {self.params_b:g} B parameters")
+            raise ValueError(t(
+                "{name}: {active_params_b:g} B active of {params_b:g} B parameters",
+                name=self.name, active_params_b=self.active_params_b, params_b=self.params_b,
+            ))
         if self.file_gb <= 0 or self.read_gb <= 0 or self.layers < 1:
-            raise ValueError(f"{self.name}: sizes and layers must be positive")
+            raise ValueError(t("{name}: sizes and layers must be positive", name=self.name))
         if not 0 <= self.expert_gb <= self.file_gb or not 0 <= self.used_share <= 1:
-            raise ValueError(f"{self.name}: a share {self.used_share:g} of {self.expert_gb:g} GB of experts")
+            raise ValueError(t(
+                "{name}: a share {used_share:g} of {expert_gb:g} GB of experts",
+                name=self.name, used_share=self.used_share, expert_gb=self.expert_gb,
+            ))
 
     @property
     def mixture(self) -> bool:
@@ -105,7 +112,7 @@ class Band:
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.mid <= self.high:
-            raise ValueError(f"a band must rise: {self.low}, {self.mid}, {self.high}")
+            raise ValueError(t("a band must rise: {low}, {mid}, {high}", low=self.low, mid=self.mid, high=self.high))
 
     def inverse(self, of: float) -> "Band":
         """Return `of` divided by this band: a time from a rate."""

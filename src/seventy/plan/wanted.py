@@ -124,13 +124,19 @@ def _of_hub(meaning: Hosted, quant: str) -> Wanted:
         header = peek(found.variants[len(found.variants) // 2].files[0])
     except SeventyError as error:
         numbers = "--params B --active-params B --weights-gb GB"
-        raise SeventyError(f"{error}; of a model that cannot be looked at, give numbers: {numbers}") from None
+        raise SeventyError(
+            "{error}; of a model that cannot be looked at, give numbers: {numbers}",
+            error=error, numbers=numbers,
+        ) from None
     title, loads = loads_by_header(header, found)
     asked = _quant_of(meaning, quant)
     same = [load for load in loads if load.quant.upper() == asked.upper()]
     if not same and len(loads) > 1:
         have = ", ".join(load.quant for load in loads)
-        raise SeventyError(f"{found} has no {asked} of {title}; name one that it has with --quant: {have}")
+        raise SeventyError(
+            "{found} has no {asked} of {title}; name one that it has with --quant: {have}",
+            found=found, asked=asked, title=title, have=have,
+        )
     architecture = str(header.metadata.get("general.architecture", ""))
     experts = bool(header.metadata.get(f"{architecture}.expert_count", 0))
     return Wanted((same or loads)[0], architecture, experts)
@@ -165,8 +171,9 @@ def loads_by_header(header: "Source", offered: "Offered") -> tuple[str, list[Loa
     title = str(name or "a model without a name")
     if not header.tensors:
         raise SeventyError(
-            f"the first file of {offered.repository} holds no tensors, so that its size in memory is not known; name a "
-            f"file of it: {offered}/FILE.gguf"
+            "the first file of {repository} holds no tensors, so that its size in memory is not known; name a file "
+            "of it: {offered}/FILE.gguf",
+            repository=offered.repository, offered=offered,
         )
     load, quant = gguf_load(header), main_type(header.tensors) or UNKNOWN_QUANT
     scale = [variant.nbytes / 1e9 / load.file_gb for variant in offered.variants]
@@ -188,7 +195,10 @@ def catalogue_load(name: str, quant: str) -> Load:
     model = find_model(name)
     known = {q.upper(): q for q in (*model.size_gb, *BITS_PER_WEIGHT)}
     if quant.upper() not in known:
-        raise SeventyError(f"No quant {quant!r} is known; known are {', '.join(dict.fromkeys(known.values()))}.")
+        raise SeventyError(
+            "No quant {quant!r} is known; known are {values}.",
+            quant=quant, values=", ".join(dict.fromkeys(known.values())),
+        )
     quant = known[quant.upper()]
     return _catalogue_load(model, model.name, quant, model.size(quant), model.read_per_token(quant))
 
@@ -333,10 +343,16 @@ def bare_load(params_b: float | None, active_params_b: float | None, weights_gb:
     if params_b is None or weights_gb is None:
         raise SeventyError("A bare model needs both --params (billions) and --weights-gb (size of the weights).")
     if params_b <= 0 or weights_gb <= 0:
-        raise SeventyError(f"--params {params_b:g} and --weights-gb {weights_gb:g} must both be more than zero.")
+        raise SeventyError(
+            "--params {params_b:g} and --weights-gb {weights_gb:g} must both be more than zero.",
+            params_b=params_b, weights_gb=weights_gb,
+        )
     active = active_params_b if active_params_b is not None else params_b
     if not 0 < active <= params_b:
-        raise SeventyError(f"--active-params {active:g} must be more than zero and at most --params {params_b:g}.")
+        raise SeventyError(
+            "--active-params {active:g} must be more than zero and at most --params {params_b:g}.",
+            active=active, params_b=params_b,
+        )
     layers = guess_layers(params_b, active)
     return Load(
         f"{params_b:g}B model", quant, params_b, active, weights_gb, weights_gb * active / params_b,
@@ -362,7 +378,7 @@ def gguf_load(file: "Source") -> Load:
     For an architecture that the engine cannot run, the metadata are used.
     """
     if not file.tensors:
-        raise SeventyError(f"{file.path} has no tensors, a vocabulary at most; get the whole model")
+        raise SeventyError("{path} has no tensors, a vocabulary at most; get the whole model", path=file.path)
     meta, arch = file.metadata, str(file.metadata.get("general.architecture", ""))
 
     def number(key: str, otherwise: float) -> float:

@@ -1,24 +1,16 @@
-"""What plan and predict say, in English and Chinese: messages/ has a message a key; `say` fills in its `{names}`."""
+"""What plan and predict say: messages/ has the English by key, locale/ the Chinese; `say` fills in the `{names}`."""
 
-import os
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 
-LANGUAGES = ("en", "zh")
-
-
-def language(wanted: str | None) -> str:
-    """Return the language to use: the requested one, else the locale's, else English."""
-    text = (wanted or os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "").lower()
-    return "zh" if text.startswith("zh") else "en"
+from seventy.language import Message
 
 
 def say(key: str, lang: str, values: Mapping[str, object] | None = None) -> str:
-    """Format the message of this key; numbers are rounded to their significant digits."""
-    text = MESSAGES[key][LANGUAGES.index(lang)]
+    """The message of this key; numbers are rounded to what is worth reading."""
     shown = {name: _shown(value, lang) for name, value in (values or {}).items()}
-    return text.format(**shown)
+    return Message(MESSAGES[key]).filled(**shown).into(lang)
 
 
 def _shown(value: object, lang: str) -> object:
@@ -37,12 +29,12 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _messages() -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
+def _messages() -> dict[str, str]:
+    found: dict[str, str] = {}
     for file in (files("seventy.plan") / "messages").iterdir():
-        for key, texts in tomllib.loads(file.read_text(encoding="utf-8")).items():
+        for key, text in tomllib.loads(file.read_text(encoding="utf-8")).items():
             assert key not in found, f"{key} stands twice in plan/messages"
-            found[key] = (texts["en"], texts["zh"])
+            found[key] = text
     return found
 
 

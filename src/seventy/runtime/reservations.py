@@ -24,6 +24,7 @@ import platformdirs
 import psutil
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.machine import memory as system
 from seventy.runtime import memory
 from seventy.sizes import size
@@ -101,10 +102,14 @@ class Ledger:
     def promise(self, nbytes: int, what: str) -> Reservation:
         """Promise memory to this process. Raises TooLittleMemory, beginning with `what`, where there is not enough."""
         if nbytes > self.room:
-            promised = f" ({size(self.promised)} are promised to models already loaded)" if self.promised else ""
+            promised = t(
+                " ({promised} are promised to models already loaded)",
+                promised=size(self.promised),
+            ) if self.promised else ""
             raise TooLittleMemory(
-                f"{what} needs {size(nbytes)} of memory and {size(self.room)} of {size(self.total)} are free for it"
-                f"{promised}; close other programs, take a smaller context or quant, or see: seventy plan"
+                "{what} needs {nbytes} of memory and {room} of {total} are free for it{promised}; close other "
+                "programs, take a smaller context or quant, or see: seventy plan",
+                what=what, nbytes=size(nbytes), room=size(self.room), total=size(self.total), promised=promised,
             )
         if self._folder is None:
             return Reservation(nbytes)

@@ -21,6 +21,7 @@ import platformdirs
 from seventy.jit.compiler import sources_digest
 from seventy.jit.isa import LEVELS, Isa
 from seventy.kernels import matmul
+from seventy.language import listed, t, tn
 from seventy.machine import topology
 from seventy.machine.records import from_json, keep
 from seventy.machine.topology import Topology
@@ -48,7 +49,7 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         if self.isa not in LEVELS:
-            raise ValueError(f"there is no ISA level {self.isa!r}")
+            raise ValueError(t("there is no ISA level {isa!r}", isa=self.isa))
 
     @classmethod
     def usual(cls, isa: str, threads: int) -> Self:
@@ -106,7 +107,7 @@ class Trial:
     def __post_init__(self) -> None:
         for number in (self.milliseconds, self.speed, self.surely):
             if not (number > 0 and math.isfinite(number)):
-                raise ValueError(f"{number} is no time or speed")
+                raise ValueError(t("{number} is no time or speed", number=number))
 
     @property
     def clear(self) -> bool:
@@ -127,7 +128,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
-            raise ValueError(f"tuning version {self.version}, not {VERSION}")
+            raise ValueError(t("tuning version {version}, not {version_2}", version=self.version, version_2=VERSION))
 
     def within(self, candidates: Candidates) -> bool:
         return (
@@ -144,8 +145,12 @@ class Tuning:
     def lines(self) -> list[str]:
         """Describe in lines of text what was chosen, then what was measured."""
         found = [
-            f"measured here on {self.date}: {self.prefill_threads} threads for prompts, {self.decode_threads} for "
-            f"answers, vectors of {_bits(self.isa)} bits, prompts in tiles of {self.prompt_columns or 'all'} columns"
+            t(
+                "measured here on {date}: {prefill_threads} threads for prompts, {decode_threads} for answers, "
+                "vectors of {bits} bits, prompts in tiles of {columns} columns",
+                date=self.date, prefill_threads=self.prefill_threads, decode_threads=self.decode_threads,
+                bits=_bits(self.isa), columns=self.prompt_columns or t("all"),
+            )
         ]
         for rows in (TILE_ROWS, PREFILL_ROWS, 1):
             tried: dict[ExecutionConfig, Trial] = {}
@@ -154,8 +159,8 @@ class Tuning:
                 if trial.rows == rows and (trial.way not in tried or trial.speed != 1):
                     tried[trial.way] = trial
             if tried:
-                what = "one row" if rows == 1 else f"{rows} rows"
-                found.append(f"  {what}: " + ", ".join(map(_words, tried.values())))
+                what = t("one row") if rows == 1 else t("{rows} rows", rows=rows)
+                found.append(t("  {what}: {tried}", what=what, tried=listed(map(_words, tried.values()))))
         return found
 
 
@@ -165,9 +170,15 @@ def _bits(isa: str) -> int:
 
 def _words(trial: Trial) -> str:
     way = trial.way
-    threads = f"{way.threads} thread{'s' * (way.threads > 1)}"
-    tiles = f", tiles of {way.prompt_columns or 'all'} columns," if trial.rows == TILE_ROWS else ""
-    return f"{threads} of {_bits(way.isa)} bits{tiles} {trial.milliseconds:.1f} ms ({trial.speed:.2f}x)"
+    threads = tn("{n} thread", "{n} threads", n=way.threads)
+    tiles = t(
+        ", tiles of {columns} columns,",
+        columns=way.prompt_columns or t("all"),
+    ) if trial.rows == TILE_ROWS else ""
+    return t(
+        "{threads} of {bits} bits{tiles} {milliseconds:.1f} ms ({speed:.2f}x)",
+        threads=threads, bits=_bits(way.isa), tiles=tiles, milliseconds=trial.milliseconds, speed=trial.speed,
+    )
 
 
 def tune(
@@ -246,7 +257,7 @@ def folder() -> Path:
 def load(path: Path, candidates: Candidates) -> Tuning | None:
     """Load a stored tuning; None if there is none or it cannot be used."""
     try:
-        tuning = from_json(Tuning, json.loads(path.read_text(encoding="utf-8")), "the tuning")
+        tuning = from_json(Tuning, json.loads(path.read_text(encoding="utf-8")), t("the tuning"))
     except (OSError, ValueError, RecursionError):
         return None
     return tuning if tuning.within(candidates) else None

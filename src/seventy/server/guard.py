@@ -59,19 +59,25 @@ def read_keys(path: Path) -> tuple[dict[str, str], set[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SeventyError(f"the keys cannot be read from {path}: {error}; write a line 'name key' for each") from None
+        raise SeventyError(
+            "the keys cannot be read from {path}: {error}; write a line 'name key' for each",
+            path=path, error=error,
+        ) from None
     keys, owners = dict[str, str](), set[str]()
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if len(words) not in (2, 3) or words[2:] not in ([], ["owner"]) or words[0] in keys:
-            raise SeventyError(f"{path}, line {number}: a line is 'name key' or 'name key owner', each name once")
+            raise SeventyError(
+                "{path}, line {number}: a line is 'name key' or 'name key owner', each name once",
+                path=path, number=number,
+            )
         keys[words[0]] = words[1]
         if words[2:]:
             owners.add(words[0])
     if not keys:
-        raise SeventyError(f"{path} holds no keys; write a line 'name key' for each")
+        raise SeventyError("{path} holds no keys; write a line 'name key' for each", path=path)
     return keys, owners
 
 

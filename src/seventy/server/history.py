@@ -81,7 +81,7 @@ class History:
             page = int(self._database.execute("pragma page_size").fetchone()[0])
             self._database.execute(f"pragma max_page_count = {max(16, all_bytes // page)}")
         except (OSError, sqlite3.Error) as error:
-            raise SeventyError(f"conversations cannot be kept in {path}: {error}") from None
+            raise SeventyError("conversations cannot be kept in {path}: {error}", path=path, error=error) from None
         self.purge()
 
     def _make_tables(self) -> None:

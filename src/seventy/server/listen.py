@@ -258,7 +258,10 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise SeventyError(f"cannot listen on {host}: {error.strerror}; give an address of this machine") from None
+        raise SeventyError(
+            "cannot listen on {host}: {reason}; give an address of this machine",
+            host=host, reason=error.strerror,
+        ) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -266,6 +269,12 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno in (98, 48, 10048):
-            raise SeventyError(f"port {port} of {host} is taken; choose another with --port") from None
-        raise SeventyError(f"cannot listen on {host} port {port}: {error.strerror}; choose others") from None
+            raise SeventyError(
+                "port {port} of {host} is taken; choose another with --port",
+                port=port, host=host,
+            ) from None
+        raise SeventyError(
+            "cannot listen on {host} port {port}: {reason}; choose others",
+            host=host, port=port, reason=error.strerror,
+        ) from None
     return listener

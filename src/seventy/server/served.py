@@ -118,7 +118,7 @@ class ServedModel:
             try:
                 self.backend.scheduler.submit(request)
             except SeventyError as error:
-                request.deliver(Failed(str(error)))
+                request.deliver(Failed(error.text))
         tickets, self.tickets = self.tickets, []
         for ticket in tickets:
             if ticket.model.set_running_or_notify_cancel():

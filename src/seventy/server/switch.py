@@ -20,6 +20,7 @@ from seventy.engine.llm import LLM
 from seventy.engine.model import Progress
 from seventy.engine.scheduler import Statistics
 from seventy.errors import SeventyError, trouble
+from seventy.language import t
 from seventy.runtime.reservations import TooLittleMemory, ledger
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
@@ -159,7 +160,10 @@ class Switch:
             alone = room + sum(model.memory_bytes for model in loaded)
             least, full = wanted.needs or (0, 0)
             if least > alone:
-                message = f"{wanted.name} needs {size(least)} of memory at least, and {size(alone)} are free for models"
+                message = t(
+                    "{name} needs {least} of memory at least, and {alone} are free for models",
+                    name=wanted.name, least=size(least), alone=size(alone),
+                )
                 self._failed(wanted, message)
                 return None
             return first_to_leave(loaded, (alone if wanted.short else min(full, alone)) - room)
@@ -187,7 +191,7 @@ class Switch:
             said = trouble(error)
             if said is None:
                 _log.exception("loading %s failed", model.name)
-            self._failed(model, said or f"loading failed: {error!r}")
+            self._failed(model, said or t("loading failed: {error!r}", error=error))
         else:
             with self._roster.lock:
                 model.backend = backend
@@ -258,7 +262,7 @@ def counted(statistics: Statistics) -> dict[str, float]:
 
 def closing() -> ApiError:
     """Return the error for requests while the server shuts down."""
-    message = "the server is shutting down; try again when it is back"
+    message = t("the server is shutting down; try again when it is back")
     return ApiError(503, message, "shutting_down", None, {"Retry-After": "10"})
 
 

@@ -85,10 +85,13 @@ def read_config(path: Path, users: frozenset[str]) -> dict[str, ToolServerConfig
         raise SeventyError("--tools needs the package mcp: pip install 'mcp>=2.3', or seventy with its extra mcp")
     try:
         if path.stat().st_mode & 0o022:
-            raise SeventyError(f"{path} says which programs are run, and others may write it: chmod go-w {path}")
+            raise SeventyError(
+                "{path} says which programs are run, and others may write it: chmod go-w {path}",
+                path=path,
+            )
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise SeventyError(f"{path}: {error}") from None
+        raise SeventyError("{path}: {error}", path=path, error=error) from None
     return {name: _server(f"{path}: [{name}]", name, table, users) for name, table in tables.items()}
 
 
@@ -130,21 +133,33 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 
 def _server(place: str, name: str, table: Any, users: frozenset[str]) -> ToolServerConfig:
     if not _SERVER_NAME.fullmatch(name) or not isinstance(table, dict):
-        raise SeventyError(f"{place}: a table whose name is 1 to 14 letters, digits and - is wanted")
+        raise SeventyError("{place}: a table whose name is 1 to 14 letters, digits and - is wanted", place=place)
     known = {one.name: one for one in fields(ToolServerConfig)}
     if unknown := sorted(set(table) - set(known)):
-        raise SeventyError(f"{place}: {unknown[0]} is not known; there are {', '.join(known)}")
+        raise SeventyError(
+            "{place}: {unknown} is not known; there are {known}",
+            place=place, unknown=unknown[0], known=", ".join(known),
+        )
     for key, value in table.items():
         if not _CHECKS[key](value):
-            raise SeventyError(f"{place}: {key} = {value!r} is not as it should be, see docs/serving.md")
+            raise SeventyError(
+                "{place}: {key} = {value!r} is not as it should be, see docs/serving.md",
+                place=place, key=key, value=value,
+            )
     if not table.get("users"):
-        raise SeventyError(f"{place}: users = [...] says whose keys may use it")
+        raise SeventyError("{place}: users = [...] says whose keys may use it", place=place)
     if strangers := sorted(set(table["users"]) - users):
-        raise SeventyError(f"{place}: there is no user {strangers[0]!r} with a key in --api-keys")
+        raise SeventyError(
+            "{place}: there is no user {strangers!r} with a key in --api-keys",
+            place=place, strangers=strangers[0],
+        )
     if ("command" in table) == ("url" in table):
-        raise SeventyError(f"{place}: either command = [...] or url = ... is wanted")
+        raise SeventyError("{place}: either command = [...] or url = ... is wanted", place=place)
     if "command" in table and not table.get("unconfined") and landlock_version() < 1:
-        raise SeventyError(f"{place}: this system cannot confine it (Landlock); unconfined = true runs it all the same")
+        raise SeventyError(
+            "{place}: this system cannot confine it (Landlock); unconfined = true runs it all the same",
+            place=place,
+        )
     lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     return ToolServerConfig(**lists)
 

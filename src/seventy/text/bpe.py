@@ -10,6 +10,7 @@ from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as _Library
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.text.pretokenizers import PRE_TOKENIZERS
 from seventy.text.sentencepiece import SPACE
 
@@ -34,8 +35,9 @@ class BytePairEncoder:
     def __init__(self, ids: dict[str, int], merges: Iterable[str], pre: str) -> None:
         if pre not in PRE_TOKENIZERS:
             raise SeventyError(
-                f"unknown pre-tokenizer {pre[:80]!r}: text would be cut wrongly; "
-                f"take another model, with one of: {', '.join(sorted(PRE_TOKENIZERS))}"
+                "unknown pre-tokenizer {pre!r}: text would be cut wrongly; take another model, with one of: "
+                "{pre_tokenizers}",
+                pre=pre[:80], pre_tokenizers=", ".join(sorted(PRE_TOKENIZERS)),
             )
         rules = PRE_TOKENIZERS[pre]
         self._library = _library(ids, merges, ignore_merges=rules.whole_words)
@@ -100,5 +102,8 @@ def _library(ids: dict[str, int], merges: Iterable[str], **options: Any) -> _Lib
     except Exception as error:
         # The library has no exception of its own; of a token that is not there it says which it was.
         odd = next((pair for pair in pairs if len(pair) != 2), None)
-        reason = " ".join(str(error).split())[:200] if odd is None else f"{odd[0][:80]!r} is no pair"
-        raise SeventyError(f"the merges of the tokenizer do not fit its tokens ({reason}); download it again") from None
+        reason = " ".join(str(error).split())[:200] if odd is None else t("{odd!r} is no pair", odd=odd[0][:80])
+        raise SeventyError(
+            "the merges of the tokenizer do not fit its tokens ({reason}); download it again",
+            reason=reason,
+        ) from None

@@ -7,6 +7,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Any
 
+from seventy.language import t
 from seventy.text.calls.json_calls import Hermes
 from seventy.text.conventions import Conventions
 from seventy.text.fallbacks import TEMPLATES, fallback
@@ -45,7 +46,7 @@ class ChatFormat:
         elif isinstance(own, str) and own.strip():
             self._take(own)
         else:
-            self._fall_back("the file has no chat template")
+            self._fall_back(t("the file has no chat template"))
 
     def _take(self, source: str) -> None:
         self.source = source
@@ -59,7 +60,10 @@ class ChatFormat:
 
     def _fall_back(self, why: str) -> None:
         self._take(TEMPLATES[self._fallback])
-        self.note = f"{why}; {self._fallback} is taken (--chat-template for another: {', '.join(TEMPLATES)}, or a file)"
+        self.note = t(
+            "{why}; {fallback} is taken (--chat-template for another: {templates}, or a file)",
+            why=why, fallback=self._fallback, templates=", ".join(TEMPLATES),
+        )
 
     def checked(self) -> "ChatFormat":
         """Itself, once the template was tried: `note` says what is the matter with it. SeventyError as of `needs`."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.text.calls.arguments import WHITESPACE
 from seventy.text.calls.base import Tool, parameters
 from seventy.text.schema import closed, relaxed
@@ -97,7 +98,7 @@ class _Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise ConstraintError(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
+            raise ConstraintError("the grammar cannot go on: {get_error}", get_error=_line(self._matcher.get_error()))
         if self._seconds < 0:
             raise ConstraintError("the grammar is too ambiguous: finding out what may come next takes too long")
 
@@ -151,7 +152,7 @@ class Grammars:
                 json.dumps(schema), overrides={"whitespace_pattern": WHITESPACE}
             )
         except ValueError as error:
-            raise ConstraintError(f"the JSON schema cannot be used: {_line(str(error))}") from None
+            raise ConstraintError("the JSON schema cannot be used: {error}", error=_line(str(error))) from None
         return self._constraint(grammar, "the JSON schema", self._vocabulary, gone)
 
     def regex(self, pattern: str) -> Constraint:
@@ -165,7 +166,7 @@ class Grammars:
             try:
                 text = llguidance.gbnf_to_lark.any_to_lark(text)
             except Exception as error:
-                raise ConstraintError(f"the grammar cannot be used: {_line(str(error))}") from None
+                raise ConstraintError("the grammar cannot be used: {error}", error=_line(str(error))) from None
         return self._constraint(llguidance.LLMatcher.grammar_from_lark(text), "the grammar", self._vocabulary)
 
     def calls(
@@ -197,7 +198,7 @@ class Grammars:
             try:
                 self._json_schema(parameters(tool), ())
             except SeventyError as error:
-                raise ConstraintError(f"tool {tool['function']['name']!r}: {error}") from None
+                raise ConstraintError("tool {tool!r}: {error}", tool=tool["function"]["name"], error=error) from None
 
     def _calls(self, lark: str, gone: Sequence[str]) -> Constraint:
         return self._constraint(llguidance.LLMatcher.grammar_from_lark(lark), "the tools", self._with_marks, gone)
@@ -208,13 +209,13 @@ class Grammars:
         limits = llguidance.LLParserLimits(max_items_in_row=_MAX_ITEMS_IN_ROW, step_max_items=_MAX_ITEMS_OF_STEP)
         matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
         if matcher.is_error():
-            raise ConstraintError(f"{what} cannot be used: {_line(matcher.get_error())}")
+            raise ConstraintError("{what} cannot be used: {get_error}", what=what, get_error=_line(matcher.get_error()))
         constraint = _Matcher(matcher, self._tokenizer.vocab_size, gone)
         try:
             # Its answers begin with the mask that this makes.
             constraint.check_beginning()
         except ConstraintError as error:
-            raise ConstraintError(f"{what} cannot be used: {error}") from None
+            raise ConstraintError("{what} cannot be used: {error}", what=what, error=error) from None
         return constraint
 
 
@@ -242,8 +243,8 @@ class _Wrapped:
 def _line(text: str) -> str:
     """The first lines of what llguidance says: its insides, and the grammar itself, come after them."""
     if text.startswith("NoExtensionBias") or not text.strip():
-        return "nothing can match it"
+        return t("nothing can match it")
     if "Current row has" in text or "too complex" in text:
-        return "there are too many ways to go on; make it less ambiguous"
+        return t("there are too many ways to go on; make it less ambiguous")
     # Where an expression is wrong stands in lines of its own.
     return " ".join(text.split("<state>")[0].split())[:200]

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.text.template import NoAnswer
 
 Messages = list[dict[str, Any]]
@@ -184,15 +185,15 @@ class Needs:
             return
         first = next((at for at, message in enumerate(messages) if message["role"] != "system"), len(messages))
         if first > 1:
-            changes.append("system messages were merged into one")
+            changes.append(t("system messages were merged into one"))
             messages[:first] = [_joined(messages[:first])]
             first = 1
         for message in messages[first:]:
             if message["role"] == "system":
-                changes.append("a later system message was given as the user's")
+                changes.append(t("a later system message was given as the user's"))
                 message["role"] = "user"
         if self.no_system and first:
-            changes.append("the system message was put before the user's")
+            changes.append(t("the system message was put before the user's"))
             if len(messages) > 1 and messages[1]["role"] == "user":
                 messages[:2] = [{**_joined(messages[:2]), "role": "user"}]
             else:
@@ -244,16 +245,16 @@ def _take_turns(messages: Messages, changes: list[str]) -> Messages:
     for message in messages:
         if turns and _mergeable(turns[-1], message):
             turns[-1] = _joined([turns[-1], message])
-            changes.append(f"messages of the {message['role']} that follow each other were merged")
+            changes.append(t("messages of the {message} that follow each other were merged", message=message["role"]))
             continue
         if turns and turns[-1]["role"] == "tool" and message["role"] == "user":
             turns.append({"role": "assistant", "content": "OK."})
-            changes.append("an answer (OK.) was put between a tool's result and the user's next message")
+            changes.append(t("an answer (OK.) was put between a tool's result and the user's next message"))
         turns.append(message)
     begins = next((at for at, message in enumerate(turns) if message["role"] != "system"), len(turns))
     if begins < len(turns) and turns[begins]["role"] == "assistant":
         turns.insert(begins, {"role": "user", "content": ""})
-        changes.append("an empty message of the user was put before the assistant's first")
+        changes.append(t("an empty message of the user was put before the assistant's first"))
     return turns
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seventy.errors import SeventyError
+from seventy.language import t
 from seventy.text.worker import Worker
 
 MAX_SECONDS = 10.0
@@ -36,8 +37,9 @@ class ChatTemplate:
     def __init__(self, source: str, bos: str, eos: str) -> None:
         if len(source) > MAX_SOURCE_CHARACTERS:
             raise SeventyError(
-                f"the chat template has {len(source)} characters, over {MAX_SOURCE_CHARACTERS}; "
-                f"give another one (--chat-template)"
+                "the chat template has {source_count} characters, over {max_source_characters}; give another one "
+                "(--chat-template)",
+                source_count=len(source), max_source_characters=MAX_SOURCE_CHARACTERS,
             )
         self._source = source
         self._specials = {"bos_token": bos, "eos_token": eos}
@@ -64,7 +66,10 @@ class ChatTemplate:
         try:
             line = json.dumps({"source": self._source, "variables": known}).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise SeventyError(f"the messages are no plain data ({error}); give texts, numbers, lists, dicts") from None
+            raise SeventyError(
+                "the messages are no plain data ({error}); give texts, numbers, lists, dicts",
+                error=error,
+            ) from None
         with self._lock:
             if self._renderer is None:
                 self._renderer = self._start()
@@ -80,10 +85,13 @@ class ChatTemplate:
         kind, said = next(iter(answer.items()))
         said = " ".join(said.split())[:300]
         if kind == "refusal":
-            raise SeventyError(f"the model's chat template does not take these messages: {said}")
+            raise SeventyError("the model's chat template does not take these messages: {said}", said=said)
         if kind == "syntax":
-            raise BrokenTemplate(f"the model's chat template is broken ({said}); give another one (--chat-template)")
-        raise SeventyError(f"the model's chat template failed ({said}); give another one (--chat-template)")
+            raise BrokenTemplate(
+                "the model's chat template is broken ({said}); give another one (--chat-template)",
+                said=said,
+            )
+        raise SeventyError("the model's chat template failed ({said}); give another one (--chat-template)", said=said)
 
     def close(self) -> None:
         with self._lock:
@@ -98,7 +106,10 @@ class ChatTemplate:
         answer = renderer.ask(line + b"\n", MAX_SECONDS)
         if answer is None:
             if renderer.trouble:
-                raise NoAnswer(f"the chat template was not asked: {renderer.trouble}")
-            why = f"did not end within {MAX_SECONDS:g} s" if renderer.late else "ended its process"
-            raise NoAnswer(f"the model's chat template {why}; give another one (--chat-template)")
+                raise NoAnswer("the chat template was not asked: {trouble}", trouble=renderer.trouble)
+            why = t(
+                "did not end within {max_seconds:g} s",
+                max_seconds=MAX_SECONDS,
+            ) if renderer.late else t("ended its process")
+            raise NoAnswer("the model's chat template {why}; give another one (--chat-template)", why=why)
         return answer

@@ -66,7 +66,8 @@ class Tokenizer:
         kinds = {"gpt2": cls._byte_pair, "llama": cls._sentence_piece, "gemma4": cls._character_pair}
         if str(model) not in kinds:
             raise SeventyError(
-                f"tokenizer {str(model)[:80]!r} is not supported; {', '.join(kinds)} work: get another model"
+                "tokenizer {model!r} is not supported; {kinds} work: get another model",
+                model=str(model)[:80], kinds=", ".join(kinds),
             )
         return kinds[str(model)](metadata)
 
@@ -235,7 +236,10 @@ class Tokenizer:
 
     def _check(self, token: int) -> None:
         if not 0 <= token < self.vocab_size:
-            raise SeventyError(f"token {token} is outside of the vocabulary of {self.vocab_size}; check the ids")
+            raise SeventyError(
+                "token {token} is outside of the vocabulary of {vocab_size}; check the ids",
+                token=token, vocab_size=self.vocab_size,
+            )
 
     def _parts(self, text: str, specials: list[tuple[str, int]]) -> list[str | int]:
         """Cut the text at special tokens, longest first; empty parts are left out."""

@@ -53,7 +53,7 @@ class Vocabulary:
         self.ids = dict(zip(tokens, range(len(tokens)), strict=True))
         if len(self.ids) != len(tokens):
             twice = next(token for i, token in enumerate(tokens) if self.ids[token] != i)
-            raise SeventyError(f"the tokenizer has the token {twice[:80]!r} twice; download it again")
+            raise SeventyError("the tokenizer has the token {twice!r} twice; download it again", twice=twice[:80])
         types = self.numbers("token_type")
         if types is None:
             self.kinds = np.full(len(tokens), NORMAL, np.uint8)
@@ -75,10 +75,10 @@ class Vocabulary:
         """Return the list of strings at `tokenizer.ggml.{key}`. Raises SeventyError if it is not one."""
         value = self._metadata.get(f"tokenizer.ggml.{key}")
         if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or not len(value):
-            raise SeventyError(f"tokenizer.ggml.{key} is missing or no list; download the model again")
+            raise SeventyError("tokenizer.ggml.{key} is missing or no list; download the model again", key=key)
         strings = list(value)
         if not isinstance(strings[0], str):
-            raise SeventyError(f"tokenizer.ggml.{key} is no list of strings; download the model again")
+            raise SeventyError("tokenizer.ggml.{key} is no list of strings; download the model again", key=key)
         return strings
 
     def numbers(self, key: str) -> np.ndarray | None:
@@ -88,11 +88,15 @@ class Vocabulary:
             return None
         if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) < len(self.tokens):
             raise SeventyError(
-                f"tokenizer.ggml.{key} is no list of {len(self.tokens)} numbers, one for each token; "
-                f"download the model again"
+                "tokenizer.ggml.{key} is no list of {tokens_count} numbers, one for each token; download the model "
+                "again",
+                key=key, tokens_count=len(self.tokens),
             )
         if len(value) and isinstance(value[0], str):
-            raise SeventyError(f"tokenizer.ggml.{key} is a list of strings, not numbers; download the model again")
+            raise SeventyError(
+                "tokenizer.ggml.{key} is a list of strings, not numbers; download the model again",
+                key=key,
+            )
         return np.asarray(value)[: len(self.tokens)]
 
     def flag(self, key: str, default: bool) -> bool:

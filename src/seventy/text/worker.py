@@ -29,7 +29,10 @@ class Worker:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
-            raise SeventyError(f"cannot start {sys.executable} to {what}: {error.strerror}") from None
+            raise SeventyError(
+                "cannot start {executable} to {what}: {reason}",
+                executable=sys.executable, what=what, reason=error.strerror,
+            ) from None
         assert process.stdin is not None and process.stdout is not None
         self.process, self._stdin, self._stdout = process, process.stdin, process.stdout
         # Whether it was ended because it took too long, and what else the system could not do.

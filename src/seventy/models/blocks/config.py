@@ -13,6 +13,7 @@ from seventy.graph.program import DeltaHeads
 from seventy.kernels.delta_rule import log_shape
 from seventy.kernels.route import Scoring
 from seventy.kernels.short_convolution import MAX_PENDING, window_shape
+from seventy.language import t
 from seventy.models.blocks.metadata import Metadata
 from seventy.models.blocks.rotary import Rotary
 
@@ -22,13 +23,13 @@ MOST_QUERY_COLUMNS = 1 << 17
 EVERY_LAYER = 1025
 # What some files of these families ask for and the engine does not do, and the value that asks for nothing.
 _NOT_DONE = {
-    "attention.clamp_kqv": ("clamped queries, keys and values", 0),
-    "attention.max_alibi_bias": ("ALiBi positions", 0),
-    "attn_logit_softcapping": ("capped attention scores", 0),
-    "attention.scale": ("an attention scale of its own", 0),
-    "logit_scale": ("scaled logits", 1),
-    "embedding_scale": ("scaled embeddings", 1),
-    "residual_scale": ("scaled residuals", 1),
+    "attention.clamp_kqv": (t("clamped queries, keys and values"), 0),
+    "attention.max_alibi_bias": (t("ALiBi positions"), 0),
+    "attn_logit_softcapping": (t("capped attention scores"), 0),
+    "attention.scale": (t("an attention scale of its own"), 0),
+    "logit_scale": (t("scaled logits"), 1),
+    "embedding_scale": (t("scaled embeddings"), 1),
+    "residual_scale": (t("scaled residuals"), 1),
 }
 
 
@@ -282,8 +283,9 @@ def read(
     m = Metadata(metadata, architecture)
     if not experts and (count := m.raw("expert_count")):
         raise SeventyError(
-            f"this {architecture} model has a mixture of experts (expert_count = {count!r}), which this engine "
-            f"does not do in this architecture; take another model"
+            "this {architecture} model has a mixture of experts (expert_count = {count!r}), which this engine does "
+            "not do in this architecture; take another model",
+            architecture=architecture, count=count,
         )
     refuse_not_done(m, architecture)
     heads, hidden = m.integer("attention.head_count", 1, 4096), m.integer("embedding_length", 16, 1 << 17)
@@ -355,9 +357,11 @@ def _check_head(architecture: str, heads: int, kv_heads: Sequence[int], head_dim
     wrong = next((n for n in kv_heads if n and heads % n), None)
     if wrong or head_dim % 16 or value_dim != head_dim or heads * head_dim > MOST_QUERY_COLUMNS:
         raise SeventyError(
-            f"this {architecture} model has {heads} heads of {head_dim} and {wrong or max(kv_heads)} of keys and "
-            f"values, values of {value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: "
-            f"take another model"
+            "this {architecture} model has {heads} heads of {head_dim} and {wrong} of keys and values, values of "
+            "{value_dim}; the engine needs whole groups, and values like keys, of a multiple of 16: take another "
+            "model",
+            architecture=architecture, heads=heads, head_dim=head_dim, wrong=wrong or max(kv_heads),
+            value_dim=value_dim,
         )
 
 
@@ -378,8 +382,9 @@ def refuse_not_done(m: Metadata, architecture: str, done: Sequence[str] = ()) ->
     for key, (what, nothing) in _NOT_DONE.items():
         if key not in done and (value := m.raw(key)) not in (None, nothing):
             raise SeventyError(
-                f"this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; "
-                f"take another model"
+                "this {architecture} model has {what} ({key} = {value!r}), which this engine does not do; take "
+                "another model",
+                architecture=architecture, what=what, key=key, value=value,
             )
 
 
@@ -394,8 +399,9 @@ def _delta_net(m: Metadata, layers: int, tiled: bool) -> DeltaNet:
     keys, values = m.integer("ssm.group_count", 1, 4096), m.integer("ssm.time_step_rank", 1, 4096)
     if dim % 16 or values % keys or inner != dim * values:
         raise SeventyError(
-            f"the model's delta-nets have {keys} key heads and {values} value heads of {dim}, {inner} columns in all; "
-            f"the engine needs whole groups of heads whose size is a multiple of 16: take another model"
+            "the model's delta-nets have {keys} key heads and {values} value heads of {dim}, {inner} columns in all; "
+            "the engine needs whole groups of heads whose size is a multiple of 16: take another model",
+            keys=keys, values=values, dim=dim, inner=inner,
         )
     return DeltaNet(recurrent, DeltaHeads(dim, keys, values, tiled), m.integer("ssm.conv_kernel", 2, 16))
 
@@ -403,7 +409,8 @@ def _delta_net(m: Metadata, layers: int, tiled: bool) -> DeltaNet:
 def _convolution(m: Metadata, kv_heads: Sequence[int], hidden: int) -> Convolution:
     if hidden % 16:
         raise SeventyError(
-            f"the model's convolutions have {hidden} channels; the engine needs a multiple of 16: take another model"
+            "the model's convolutions have {hidden} channels; the engine needs a multiple of 16: take another model",
+            hidden=hidden,
         )
     return Convolution(tuple(not n for n in kv_heads), m.integer("shortconv.l_cache", 2, 16), hidden)
 
@@ -432,8 +439,9 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
     if function := m.integer("expert_gating_func", 0, 1 << 16, default=0):
         if function not in _SCORING:
             raise SeventyError(
-                f"the model's router makes weights of its scores by function {function} (expert_gating_func), which "
-                f"this engine does not know; take a model with one of: {', '.join(map(str, _SCORING))}"
+                "the model's router makes weights of its scores by function {function} (expert_gating_func), which "
+                "this engine does not know; take a model with one of: {functions}",
+                function=function, functions=", ".join(map(str, _SCORING)),
             )
         scoring = _SCORING[function]
     normalise, scale = mixture.normalise, 1.0
@@ -447,8 +455,9 @@ def _rule(m: Metadata, mixture: Mixture, count: int, used: int) -> RouterRule:
         return RouterRule(used, scoring, normalise, scale)
     if count % groups or count // groups < 2 or used > groups_used * (count // groups):
         raise SeventyError(
-            f"the model's router chooses {used} of {count} experts in {groups_used} of {groups} groups; "
-            f"that cannot be: get the file again"
+            "the model's router chooses {used} of {count} experts in {groups_used} of {groups} groups; that cannot "
+            "be: get the file again",
+            used=used, count=count, groups_used=groups_used, groups=groups,
         )
     return RouterRule(used, scoring, normalise, scale, groups, groups_used)
 

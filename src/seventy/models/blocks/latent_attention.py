@@ -66,9 +66,11 @@ def read(metadata: Mapping[str, Any], architecture: str, experts: Mixture, index
     parts = latent.rank, latent.rotary, latent.nope, latent.value
     if any(n % 16 or not n for n in parts) or heads * (latent.rank + latent.rotary) > MOST_QUERY_COLUMNS:
         raise SeventyError(
-            f"this {architecture} model has {heads} heads with latent vectors of {latent.rank}, queries of "
-            f"{latent.nope} and {latent.rotary} that turn, and values of {latent.value}; the engine needs multiples of "
-            f"16, of {MOST_QUERY_COLUMNS} numbers in all: take another model"
+            "this {architecture} model has {heads} heads with latent vectors of {rank}, queries of {nope} and "
+            "{rotary} that turn, and values of {value}; the engine needs multiples of 16, of {most_query_columns} "
+            "numbers in all: take another model",
+            architecture=architecture, heads=heads, rank=latent.rank, nope=latent.nope, rotary=latent.rotary,
+            value=latent.value, most_query_columns=MOST_QUERY_COLUMNS,
         )
     return config
 

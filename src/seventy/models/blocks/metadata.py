@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seventy.errors import SeventyError
+from seventy.language import t
 
 _MOST_LAYERS = 1024
 
@@ -25,11 +26,17 @@ class Metadata:
         if value is None:
             value = default
         if value is None:
-            raise SeventyError(f"the model's metadata lacks {self._prefix}{key}; get the file again")
+            raise SeventyError(
+                "the model's metadata lacks {prefix}{key}; get the file again",
+                prefix=self._prefix, key=key,
+            )
         return value
 
     def _wrong(self, key: str, value: Any, wanted: str) -> SeventyError:
-        return SeventyError(f"the model's {self._prefix}{key} is {value!r}, not {wanted}; get the file again")
+        return SeventyError(
+            "the model's {prefix}{key} is {value!r}, not {wanted}; get the file again",
+            prefix=self._prefix, key=key, value=value, wanted=wanted,
+        )
 
     def raw(self, key: str) -> Any:
         """Return the value of a key as the file has it, or None."""
@@ -42,8 +49,9 @@ class Metadata:
             value, *others = value
             if any(other != value for other in others):
                 raise SeventyError(
-                    f"the model's {self._prefix}{key} is not the same in all layers, which this engine does not do in "
-                    f"this architecture; take another model"
+                    "the model's {prefix}{key} is not the same in all layers, which this engine does not do in this "
+                    "architecture; take another model",
+                    prefix=self._prefix, key=key,
                 )
         return self._checked(key, value, low, high)
 
@@ -52,25 +60,25 @@ class Metadata:
         value = self._get(key, default)
         numbers = list(value) if _is_list(value) else [value] * layers
         if len(numbers) < layers:
-            raise self._wrong(key, numbers, f"a number for each of its {layers} layers")
+            raise self._wrong(key, numbers, t("a number for each of its {layers} layers", layers=layers))
         return tuple(self._checked(key, number, low, high) for number in numbers[:layers])
 
     def _checked(self, key: str, value: Any, low: int, high: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self._wrong(key, value, f"a number from {low} to {high}")
+            raise self._wrong(key, value, t("a number from {low} to {high}", low=low, high=high))
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value <= 0:
-            raise self._wrong(key, value, "a positive number")
+            raise self._wrong(key, value, t("a positive number"))
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._get(key, default)
         if not isinstance(value, bool):
-            raise self._wrong(key, value, "true or false")
+            raise self._wrong(key, value, t("true or false"))
         return value
 
     def flags(self, key: str, layers: int) -> tuple[bool, ...]:
@@ -80,15 +88,16 @@ class Metadata:
         if len(flags) < layers or not all(isinstance(each, bool) for each in flags):
             shown = f"{flags or value!r:.60}"
             raise SeventyError(
-                f"the model's {self._prefix}{key} is {shown}, not true or false for each of its {layers} layers; "
-                f"get the file again"
+                "the model's {prefix}{key} is {shown}, not true or false for each of its {layers} layers; get the "
+                "file again",
+                prefix=self._prefix, key=key, shown=shown, layers=layers,
             )
         return tuple(flags[:layers])
 
     def text(self, key: str, default: str) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise self._wrong(key, value, "a text")
+            raise self._wrong(key, value, t("a text"))
         return value
 
     def context(self) -> int:
@@ -101,5 +110,8 @@ class Metadata:
         if tokens is None:
             return self.integer("vocab_size", 1, 1 << 24)
         if not hasattr(tokens, "__len__"):
-            raise SeventyError(f"the model's tokenizer.ggml.tokens is {tokens!r}, not a list; get the file again")
+            raise SeventyError(
+                "the model's tokenizer.ggml.tokens is {tokens!r}, not a list; get the file again",
+                tokens=tokens,
+            )
         return len(tokens)

@@ -27,8 +27,9 @@ def refuse_alone(c: Config, tensors: Collection[str], path: object) -> None:
     """Raise SeventyError for a file that has such a block but not the model it belongs to."""
     if has_block(c, tensors) and "blk.0.attn_norm.weight" not in tensors:
         raise SeventyError(
-            f"{path} holds a model's block of multi-token prediction alone, not the model; take a file that has both, "
-            f"which --draft auto and --draft mtp then draft with"
+            "{path} holds a model's block of multi-token prediction alone, not the model; take a file that has both, "
+            "which --draft auto and --draft mtp then draft with",
+            path=path,
         )
 
 

@@ -42,8 +42,9 @@ class Rotary:
         scaling = m.text("rope.scaling.type", default="linear")
         if scaling not in _KINDS:
             raise SeventyError(
-                f"the model scales its positions by {scaling!r}, which this engine does not know; "
-                f"take a model with one of: {', '.join(_KINDS)}"
+                "the model scales its positions by {scaling!r}, which this engine does not know; take a model with "
+                "one of: {kinds}",
+                scaling=scaling, kinds=", ".join(_KINDS),
             )
         legacy = m.number("rope.scale_linear", default=1.0)
         rotary = cls(
@@ -75,7 +76,8 @@ class Rotary:
     def _checked(self) -> "Rotary":
         if self.dim % 2 or self.base <= 1:
             raise SeventyError(
-                f"the model turns {self.dim} dimensions by base {self.base:g}; that cannot be: get the file again"
+                "the model turns {dim} dimensions by base {base:g}; that cannot be: get the file again",
+                dim=self.dim, base=self.base,
             )
         return self
 
