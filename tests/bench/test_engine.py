@@ -20,7 +20,7 @@ def test_decoding_reads_no_faster_than_memory_and_not_much_slower(monkeypatch: p
         if len(model.program.weights.nodes) > 1:
             pytest.skip("memory is not read beside a task where weights lie on several nodes")
         seventy = engine.Seventy(model)
-        for turn in range(40):
+        for turn in range(200):
             timing = seventy.decode(2, 0)
             assert timing.limit_gbs
             decoded = max(decoded, 2 * model.read_bytes(0) / timing.seconds / 1e9)

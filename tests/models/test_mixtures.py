@@ -72,5 +72,5 @@ def test_what_cannot_be_is_refused_with_words(metadata: Mapping[str, object], se
 
 def test_a_fused_tensor_that_panels_do_not_divide_is_refused(tmp_path: Path) -> None:
     path = FAMILIES["glm4moe"].write(tmp_path / "model.gguf", width=40, fused_gate_up=True)
-    with pytest.raises(SeventyError, match="holds matrices of 40 and 40 rows; the engine needs multiples of 16: take"):
+    with pytest.raises(SeventyError, match="holds matrices of 40, 40 rows; the engine needs multiples of 16: take"):
         LLM(path, threads=1)

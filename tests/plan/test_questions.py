@@ -97,7 +97,7 @@ def test_users_count_for_what_one_has_too(ask: Ask) -> None:
 def test_models_that_think_first_are_called_so(ask: Ask) -> None:
     have = ("--from", "Z440 + E5-2680 v4 + 4x64", *NOW)
     assert "thinks first: many more tokens an answer" in ask(*have)
-    assert "先思考，输出 token多得多" in ask(*have, "--lang", "zh")
+    assert "先思考，输出 token 多得多" in ask(*have, "--lang", "zh")
 
 
 def test_with_a_drive_no_machine_sold_whole_is_billed_one(ask: Ask) -> None:
