@@ -31,6 +31,13 @@ class Kernel:
         """Load the number at the address in this argument."""
         return self.f.load(i64, self(name, pointer), align=8)
 
+    def begin_together(self, arrived: Value) -> None:
+        """Wait until all threads have counted themselves at the address `arrived`."""
+        self.f.atomic_add(arrived, 1)
+        with self.f.forever() as wait:
+            wait.leave_if(self.f.atomic_load(arrived) >= self.threads)
+            self.f.call("llvm.x86.sse2.pause", None)
+
     @contextlib.contextmanager
     def claim(self, items: Operand) -> Iterator[Value]:
         """Run the body once per item, each item on one thread."""

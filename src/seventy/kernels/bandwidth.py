@@ -37,10 +37,7 @@ def build(module: Module, pattern: Pattern) -> None:
     k = Kernel(module, ARGUMENTS)
     f = k.f
     vector = u32 * pattern.lanes
-    f.atomic_add(k("arrived", pointer), 1)
-    with f.forever() as wait:
-        wait.leave_if(f.atomic_load(k("arrived", pointer)) >= k.threads)
-        f.call("llvm.x86.sse2.pause", None)
+    k.begin_together(k("arrived", pointer))
     per_step = pattern.lines * _LINE // vector.nbytes
     totals = [[f.variable(vector, 0) for _ in range(min(per_step, 4))] for _ in range(pattern.streams)]
     chunk_bytes, part = k("chunk_bytes"), k("chunk_bytes") // pattern.streams

@@ -4,7 +4,7 @@ from seventy.jit.build import Module, Value
 from seventy.jit.types import f32, i32, i64, pointer
 from seventy.kernels.abi import Kernel
 from seventy.kernels.pages import PAGE, LatentLayout
-from seventy.kernels.rope import STEP, add_angles, normalise, rotate
+from seventy.kernels.rope import normalise, rotate, row_angles
 
 ARGUMENTS = (
     "rows", "positions", "segments", "tables", "table_stride", "coarse", "fine", "queries", "query_stride", "keys",
@@ -31,10 +31,7 @@ def build(module: Module, heads: int, rank: int, nope: int, rope_dim: int, kv: s
             f.store(f.load(f32 * _LANES, source, i), target, i)
 
     with k.claim(k.count("rows")) as row:
-        position = f.load(i32, k("positions", pointer), row * 4).to(i64)
-        coarse = k("coarse", pointer) + position // STEP * (4 * rope_dim)
-        fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
-        add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
+        position = row_angles(k, row, cosines, sines, rope_dim)
         copy(k("keys", pointer) + row * k("key_stride"), key, rank + rope_dim)
         normalise(k, key, k("norm", pointer), rank)
         rotate(f, key + 4 * rank, cosines, sines, rope_dim, interleaved=True)

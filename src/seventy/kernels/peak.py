@@ -34,10 +34,7 @@ def build(module: Module, kind: str, lanes: int, xs: int, ys: int) -> None:
     """
     k = Kernel(module, ARGUMENTS)
     f = k.f
-    f.atomic_add(k("arrived", pointer), 1)
-    with f.forever() as wait:
-        wait.leave_if(f.atomic_load(k("arrived", pointer)) >= k.threads)
-        f.call("llvm.x86.sse2.pause", None)
+    k.begin_together(k("arrived", pointer))
     vector = (f32 if kind == "f32" else i32) * lanes
     y = [f.load(vector, k("y", pointer), j * vector.nbytes) for j in range(ys)]
     sums = [[f.variable(vector, 0) for _ in range(ys)] for _ in range(xs)]

@@ -49,10 +49,7 @@ def build(
     rows = k.count("rows")
 
     def turn(row: Value, head: Value) -> None:
-        position = f.load(i32, k("positions", pointer), row * 4).to(i64)
-        coarse = k("coarse", pointer) + position // STEP * (4 * rope_dim)
-        fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
-        add_angles(f, coarse, fine, cosines, sines, rope_dim // 2)
+        position = row_angles(k, row, cosines, sines, rope_dim)
         queries = k("queries", pointer) + row * k("query_stride") + head * (4 * group * head_dim)
         with f.loop(group) as g:
             if norm:
@@ -93,14 +90,19 @@ def _lanes(span: int) -> int:
     return next(n for n in (16, 8, 4, 2, 1) if span % n == 0)
 
 
-def add_angles(f: Function, coarse: Value, fine: Value, cosines: Value, sines: Value, half: int) -> None:
-    """Write the cosines and sines of the sum of two angles, for `half` pairs."""
+def row_angles(k: Kernel, row: Value, cosines: Value, sines: Value, rope_dim: int) -> Value:
+    """Write the cosines and sines of a row's angles, rope_dim / 2 each; return the row's position."""
+    f, half = k.f, rope_dim // 2
+    position = f.load(i32, k("positions", pointer), row * 4).to(i64)
+    coarse = k("coarse", pointer) + position // STEP * (4 * rope_dim)
+    fine = k("fine", pointer) + position % STEP * (4 * rope_dim)
     vector = f32 * _lanes(half)
     with f.loop(0, 4 * half, vector.nbytes) as i:
         c, s = f.load(vector, coarse, i), f.load(vector, coarse, i + 4 * half)
         c1, s1 = f.load(vector, fine, i), f.load(vector, fine, i + 4 * half)
         f.store(fma(-s, s1, c * c1), cosines, i)
         f.store(fma(c, s1, s * c1), sines, i)
+    return position
 
 
 def normalise(k: Kernel, x: Value, weight: Value | None, head_dim: int, into: Value | None = None) -> None:

@@ -4,17 +4,16 @@ Its streams are lines of JSON; times are in nanoseconds.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished
-from seventy.server import fields
 from seventy.server.backend import Backend
 from seventy.server.chat import (
     Choice,
@@ -28,7 +27,7 @@ from seventy.server.chat import (
 from seventy.server.errors import ApiError
 from seventy.server.keep_alive import keep_alive_seconds
 from seventy.server.pool import ModelPool
-from seventy.server.schemas import Body, ChatBody, SamplingOptions, Tool
+from seventy.server.schemas import Body, ChatBody, CheckedBody, SamplingOptions, Tool
 from seventy.server.streams import EventStream, while_connected
 from seventy.text.conventions import Conventions
 
@@ -63,18 +62,7 @@ class Message(Body):
     thinking: str | None = None
 
 
-class _Answered(Body):
-    """The fields that /api/chat and /api/generate share."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _supported(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            fields.check(data, cls.model_fields)
-        return data
-
-
-class Chat(_Answered):
+class Chat(CheckedBody):
     model: str = ""
     messages: list[Message] = Field(default_factory=list)
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
@@ -85,7 +73,7 @@ class Chat(_Answered):
     stream: bool = True
 
 
-class Generate(_Answered):
+class Generate(CheckedBody):
     model: str = ""
     prompt: str = ""
     suffix: str | None = None
@@ -99,7 +87,7 @@ class Generate(_Answered):
     stream: bool = True
 
 
-class OllamaEmbedBody(_Answered):
+class OllamaEmbedBody(CheckedBody):
     model: str = ""
     input: str | list[str] = Field(default_factory=list)
     dimensions: Annotated[int, Field(ge=1)] | None = None
@@ -107,7 +95,7 @@ class OllamaEmbedBody(_Answered):
     keep_alive: KeepAlive = None
 
 
-class OllamaOldEmbedBody(_Answered):
+class OllamaOldEmbedBody(CheckedBody):
     model: str = ""
     prompt: str
     options: Options | None = None

@@ -107,7 +107,18 @@ _as_number = BeforeValidator(lambda value: {False: None, True: 0}[value] if isin
 Limit = Annotated[Annotated[int, Field(ge=1, lt=1 << 31)] | None, _unless(-1)]
 
 
-class SamplingOptions(Body):
+class CheckedBody(Body):
+    """A body in which a field that other servers know, and this one does not, is an error (fields.py)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            fields.check(data, cls.model_fields)
+        return data
+
+
+class SamplingOptions(CheckedBody):
     """How tokens are sampled. The defaults are those of `seventy run`."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -125,13 +136,6 @@ class SamplingOptions(Body):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 64)] = None
     stop: list[str] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _supported(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            fields.check(data, cls.model_fields)
-        return data
 
     @field_validator("stop", mode="before")
     @classmethod

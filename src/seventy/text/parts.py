@@ -1,5 +1,6 @@
 """What an answer is made of: thinking, text, and calls of tools, in pieces as they come."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 
@@ -32,6 +33,25 @@ class CallArguments:
 
 
 Part = Thought | Text | CallStart | CallArguments
+
+
+class Splitter(ABC):
+    """Splits an answer that comes in pieces into parts; `_held` is the text that has not been split yet."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, piece: str) -> list[Part]:
+        """Feed a piece of the answer; return the parts that are complete enough to show."""
+        self._held += piece
+        parts: list[Part] = []
+        while self._held and self._advance(parts):
+            pass
+        return parts
+
+    @abstractmethod
+    def _advance(self, parts: list[Part]) -> bool:
+        """Move the first thing found in `_held` to the parts; return False when more text is needed."""
 
 
 def overlap(text: str, *marks: str) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from seventy.text.parts import Part, Text, Thought, overlap
+from seventy.text.parts import Part, Splitter, Text, Thought, overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +39,17 @@ def tags(template: str) -> Tags:
     return next((tags for tags in _OTHERS if tags.open in template), THINK)
 
 
-class Reasoning:
+class Reasoning(Splitter):
     """Splits the pieces of an answer; `inside` when the thinking has begun in the prompt already.
 
     Newlines at both ends of the thinking, and empty lines between it and the answer, belong to neither.
     """
 
     def __init__(self, tags: Tags = THINK, inside: bool = False) -> None:
+        super().__init__()
         self._tags = tags
         self._state = "inside" if inside else "start"
-        self._held = ""
         self._thought = False
-
-    def push(self, piece: str) -> list[Part]:
-        """Feed a piece of the answer; return the parts that are complete enough to show."""
-        self._held += piece
-        parts: list[Part] = []
-        while self._held and self._advance(parts):
-            pass
-        return parts
 
     def flush(self) -> list[Part]:
         """End the answer and return the rest."""
@@ -68,7 +60,6 @@ class Reasoning:
         return [Text(held)] if held and self._state != "after" else []
 
     def _advance(self, parts: list[Part]) -> bool:
-        """One thing found, or False when more text is needed."""
         if self._state == "start":
             return self._start()
         if self._state == "inside":

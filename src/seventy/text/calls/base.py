@@ -1,15 +1,15 @@
 """What every way to write calls of tools has."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from seventy.text.parts import Part
+from seventy.text.parts import Part, Splitter
 
 Tool = Mapping[str, Any]
 
 
-class CallStyle(ABC):
+class CallStyle(Splitter):
     """The style in which a family of models writes tool calls. An instance reads the calls of one answer.
 
     It is fed the answer piece by piece. Calls of the tools (a dict from names to the JSON schemas of their arguments)
@@ -22,6 +22,7 @@ class CallStyle(ABC):
     one_call_each: ClassVar[bool] = False
 
     def __init__(self, tools: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__()
         self.tools = tools
         self.calls = 0
 
@@ -48,10 +49,6 @@ class CallStyle(ABC):
             parts = [message.get("content") or "", cls.written([call["function"] for call in calls])]
             spoken["content"] = "\n".join(part for part in parts if part)
         return spoken
-
-    @abstractmethod
-    def push(self, piece: str) -> list[Part]:
-        """Feed a piece of the answer; return the parts that are complete enough to show."""
 
     @abstractmethod
     def flush(self, cut: bool = False) -> list[Part]:

@@ -42,7 +42,6 @@ class Harmony(CallStyle):
 
     def __init__(self, tools: Mapping[str, Mapping[str, Any]], channel: str | None = None) -> None:
         super().__init__(tools)
-        self._held = ""
         self._in_header = channel is None
         # The kind of the message that is read, and how to begin its text.
         self._kind: type[Thought] | type[Text] | type[CallArguments] = Thought if channel == "analysis" else Text
@@ -84,12 +83,8 @@ class Harmony(CallStyle):
             return None
         return next(iter(_CHANNEL_NAME.findall(header)), "")
 
-    def push(self, piece: str) -> list[Part]:
-        self._held += piece
-        parts: list[Part] = []
-        while self._held and (self._header(parts) if self._in_header else self._body(parts)):
-            pass
-        return parts
+    def _advance(self, parts: list[Part]) -> bool:
+        return self._header(parts) if self._in_header else self._body(parts)
 
     def flush(self, cut: bool = False) -> list[Part]:
         held, self._held = self._held, ""

@@ -36,18 +36,10 @@ class _JsonCalls(CallStyle):
 
     def __init__(self, tools: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__(tools)
-        self._held = ""
         # Where calls have no tags around them.
         self._bare = True
         self._state = "start"
         self._scanner: _Value | None = None
-
-    def push(self, piece: str) -> list[Part]:
-        self._held += piece
-        parts: list[Part] = []
-        while self._held and self._advance(parts):
-            pass
-        return parts
 
     def flush(self, cut: bool = False) -> list[Part]:
         held, self._held = self._held, ""
@@ -66,7 +58,6 @@ class _JsonCalls(CallStyle):
         return parts
 
     def _advance(self, parts: list[Part]) -> bool:
-        """One thing found, or False when more text is needed."""
         return {
             "start": self._start, "text": self._text, "object": self._object, "value": self._value, "rest": self._rest,
             "fence": self._fence,

@@ -22,7 +22,6 @@ class Marked(CallStyle):
 
     def __init__(self, tools: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__(tools)
-        self._held = ""
         # Wrappers and spaces that are text unless a call follows them.
         self._before = ""
 
@@ -34,13 +33,6 @@ class Marked(CallStyle):
         """Where the body that begins after the mark ends, and where its mark does; None when more must come."""
         at = held.find(self.end, len(self.begin))
         return None if at < 0 else (at, at + len(self.end))
-
-    def push(self, piece: str) -> list[Part]:
-        self._held += piece
-        parts: list[Part] = []
-        while self._held and self._advance(parts):
-            pass
-        return parts
 
     def flush(self, cut: bool = False) -> list[Part]:
         parts: list[Part] = []
@@ -55,7 +47,6 @@ class Marked(CallStyle):
         return parts
 
     def _advance(self, parts: list[Part]) -> bool:
-        """One thing found, or False when more text is needed."""
         if self._held.startswith(self.begin):
             extent = self._extent(self._held)
             if extent is None:
