@@ -4,18 +4,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 
-from seventy import models
 from seventy.cache.pages import paged, shared_by
 from seventy.cache.spec import CacheSpec, HiddenStates, Paged, Recurrent
-from seventy.errors import SeventyError
-from seventy.gguf.file import GGUF
-from seventy.gguf.joined import Joined
+from seventy.engine.model_file import open_model
 from seventy.gguf.source import Source
 from seventy.graph.weights import one_row_bytes, packed_bytes, transposed_bytes
-from seventy.models import gemma4_assistant
 from seventy.models.blocks.config import Config
 from seventy.models.blocks.experts import SHARED_GATE
-from seventy.models.blocks.multi_token import has_block, with_block
 from seventy.runtime.memory import (
     LEAST_CONTEXT,
     LEAST_STATES,
@@ -93,20 +88,6 @@ def _columns(c: Config) -> int:
     return columns + 4 * c.per_layer * c.layers
 
 
-def with_assistant(config: Config, source: Source, assistant: GGUF) -> Config:
-    """Return the numbers of the model in `source` with those of the file that drafts for it.
-
-    Raises SeventyError where it cannot.
-    """
-    try:
-        return gemma4_assistant.beside(config, source.metadata, assistant.metadata)
-    except SeventyError as error:
-        raise SeventyError(
-            "{path} cannot draft for {path_2}: {error}",
-            path=assistant.path, path_2=source.path, error=error,
-        ) from None
-
-
 def least_and_full(
     path: str | os.PathLike[str],
     context: int | None = None,
@@ -122,15 +103,7 @@ def least_and_full(
     SeventyError for a file that cannot be used.
     """
     with contextlib.ExitStack() as files:
-        source: Source = files.enter_context(GGUF(path))
-        architecture = models.find(source.metadata.get("general.architecture"))
-        config = architecture.config(source.metadata)
-        if assistant:
-            small = files.enter_context(GGUF(assistant))
-            config = with_assistant(config, source, small)
-            source = Joined(source, small, gemma4_assistant.PREFIX)
-        elif mtp and has_block(config, source.tensors):
-            config = with_block(config)
+        source, architecture, config = open_model(files, path, mtp, assistant)
         sizes = footprint(source, config, architecture.caches(config), kv)
     least, full = (min(sizes.context, context or most) for most in (LEAST_CONTEXT, MOST_CONTEXT))
     fewest = min(LEAST_STATES, sizes.states(sequences))

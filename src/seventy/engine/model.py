@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from seventy import models
 from seventy.cache.pages import Pages, check_kind, pages
 from seventy.cache.prefix import PrefixCache
 from seventy.cache.prefix import Sequence as CachedSequence
@@ -24,12 +23,11 @@ from seventy.cache.slots import Slots
 from seventy.cache.states import EMPTY, States
 from seventy.cache.store import DiskCache, PageStore
 from seventy.engine import sampler
-from seventy.engine.footprint import footprint, with_assistant
+from seventy.engine.footprint import footprint
+from seventy.engine.model_file import open_model
 from seventy.engine.trials import Trials
 from seventy.errors import SeventyError
-from seventy.gguf.file import GGUF
 from seventy.gguf.fingerprint import fingerprint
-from seventy.gguf.joined import Joined
 from seventy.gguf.source import Source
 from seventy.graph.program import Program
 from seventy.graph.weights import Matrix, Weights
@@ -43,9 +41,6 @@ from seventy.language import t
 from seventy.machine import cpu_time, topology
 from seventy.machine.memory import interleave
 from seventy.machine.topology import Topology
-from seventy.models import gemma4_assistant
-from seventy.models.blocks import multi_token
-from seventy.models.blocks.config import Config
 from seventy.runtime import reservations, runtime, tuning
 from seventy.runtime.memory import (
     MAX_OUTPUTS,
@@ -168,14 +163,6 @@ class _Inputs:
         return frozenset(self._segments[row] for row in rows + outputs)
 
 
-def _config(architecture: ModuleType, tensors: Source, mtp: bool, assistant: GGUF | None) -> Config:
-    config: Config = architecture.config(tensors.metadata)
-    multi_token.refuse_alone(config, tensors.tensors, tensors.path)
-    if assistant:
-        return with_assistant(config, tensors, assistant)
-    return multi_token.with_block(config) if mtp and multi_token.has_block(config, tensors.tensors) else config
-
-
 @dataclass(frozen=True, slots=True)
 class _Room:
     """What a model was given: its longest sequence, positions of all, states, rows of a step, and memory for them."""
@@ -200,6 +187,13 @@ def _reserve(
         need = sizes.need(positions, sequences, rows=rows, states=states)
         what = t("{path} with a context of {context} ({cache})", path=path, context=context, cache=size(need.cache))
         return _Room(context, positions, states, rows, ledger.promise(need.total, what))
+
+
+def _check(threads: int | None, context: int | None) -> None:
+    if threads is not None and not 1 <= threads <= 1024:
+        raise SeventyError("threads must be from 1 to 1024, not {threads}", threads=threads)
+    if context is not None and context < 1:
+        raise SeventyError("context must be at least 1 token, not {context}", context=context)
 
 
 class Model:
@@ -233,10 +227,7 @@ class Model:
         mtp: bool = False,
         assistant: str | os.PathLike[str] | None = None,
     ) -> None:
-        if threads is not None and not 1 <= threads <= 1024:
-            raise SeventyError("threads must be from 1 to 1024, not {threads}", threads=threads)
-        if context is not None and context < 1:
-            raise SeventyError("context must be at least 1 token, not {context}", context=context)
+        _check(threads, context)
         levels, machine = isa.choices(isa_name), topology.read()
         candidates = Candidates.of(machine, levels)
         self.threads = threads or candidates.prefill[0]
@@ -245,13 +236,8 @@ class Model:
         self._executor: Executor | None = None
         cpus = machine.cpus_for(max(self.threads, candidates.most_threads))
         with contextlib.ExitStack() as files:
-            tensors = files.enter_context(GGUF(source) if isinstance(source, str | os.PathLike) else source)
+            tensors, architecture, self.config = open_model(files, source, mtp, assistant)
             self.metadata: Any = tensors.metadata
-            architecture = models.find(tensors.metadata.get("general.architecture"))
-            small = files.enter_context(GGUF(assistant)) if assistant else None
-            self.config = _config(architecture, tensors, mtp, small)
-            if small:
-                tensors = Joined(tensors, small, gemma4_assistant.PREFIX)
             specs = architecture.caches(self.config)
             identity = fingerprint(tensors) if disk else b""
             check_kind(specs, kv)
@@ -270,13 +256,7 @@ class Model:
             long = self._prepare(weights, progress) > tuning.LEAST_LOADING_SECONDS and not runtime.shared.lent
         if threads is None and self.tuning is None and (tune or long):
             self.tuning = self._tune(candidates, machine, progress, remembered)
-        usual = matmul.prompt_columns(self.library.isa.lanes)[0]
-        self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
-        self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program, self.cache.slots)
-        self._linked_block = self.program.link_rest(self.library)
-        self._step = threading.Lock()
-        n_cpus = max(self.threads, self.tuning.most_threads if self.tuning else 0)
-        self._executor = runtime.shared.executor(self.library, cpus[:n_cpus])
+        self._start(cpus)
         if disk:
             # What a page holds depends on these; what architectures do, on the version.
             key = (identity, specs, kv, self.library.fingerprint, __version__)
@@ -363,6 +343,16 @@ class Model:
         tuning.save(remembered, chosen)
         return chosen
 
+    def _start(self, cpus: Sequence[int]) -> None:
+        """Link the program with the chosen library, and start the threads on these CPUs."""
+        usual = matmul.prompt_columns(self.library.isa.lanes)[0]
+        self.program.tile_prompts(self.tuning.prompt_columns if self.tuning else usual)
+        self._linked, self._inputs = self.program.link(self.library), _Inputs(self.program, self.cache.slots)
+        self._linked_block = self.program.link_rest(self.library)
+        self._step = threading.Lock()
+        n_cpus = max(self.threads, self.tuning.most_threads if self.tuning else 0)
+        self._executor = runtime.shared.executor(self.library, cpus[:n_cpus])
+
     def new_sequence(self) -> CachedSequence:
         return CachedSequence(self.cache, self.context)
 
@@ -377,14 +367,19 @@ class Model:
         """
         assert self._executor is not None, "the model is closed"
         program = self.program
-        n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
-        assert 0 < n_rows <= self.max_rows and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
+        n_rows, n_outputs = self._counts(batch)
         with self._step:
             cache_bytes = self._inputs.write(batch)
             self._executor.run(self._linked, self.threads_for(n_rows), before)
             bad = self._inputs.bad(n_rows, n_outputs)
             logits, experts = self._inputs.logits[:n_outputs], program.step_experts()
             return Step(logits, bad, program.step_bytes(), cache_bytes, experts)
+
+    def _counts(self, batch: Sequence[Segment]) -> tuple[int, int]:
+        """Rows and outputs of a batch."""
+        n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
+        assert 0 < n_rows <= self.max_rows and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
+        return n_rows, n_outputs
 
     @property
     def predicts(self) -> bool:
@@ -400,8 +395,7 @@ class Model:
         logits.
         """
         assert self._executor is not None and self._linked_block is not None, "nothing that predicts is loaded"
-        n_rows, n_outputs = sum(len(each.tokens) for each in batch), sum(each.outputs for each in batch)
-        assert 0 < n_rows <= self.max_rows and n_outputs <= MAX_OUTPUTS, f"{n_rows} rows, {n_outputs} outputs"
+        n_rows, n_outputs = self._counts(batch)
         with self._step:
             self._inputs.write(batch, guesses=True)
             self._executor.run(self._linked_block, self.threads_for(n_rows))

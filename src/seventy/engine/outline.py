@@ -8,14 +8,10 @@ from typing import Any
 from seventy import models
 from seventy.cache.pages import Pages, check_kind
 from seventy.cache.states import States
-from seventy.engine.footprint import with_assistant
-from seventy.gguf.file import GGUF
-from seventy.gguf.joined import Joined
-from seventy.gguf.source import Source
+from seventy.engine.model_file import open_model
 from seventy.graph.program import Program
 from seventy.graph.weights import Weights
 from seventy.kernels.pages import PAGE
-from seventy.models import gemma4_assistant
 from seventy.models.blocks.config import Config
 from seventy.models.blocks.multi_token import with_block
 
@@ -45,15 +41,7 @@ def check(
     With `mtp`, also where it cannot run its block of multi-token prediction; with `assistant`, that file beside it.
     """
     with contextlib.ExitStack() as files:
-        source: Source = files.enter_context(GGUF(path))
-        architecture = models.find(source.metadata.get("general.architecture"))
-        config = architecture.config(source.metadata)
-        if mtp:
-            config = with_block(config)
-        if assistant:
-            small = files.enter_context(GGUF(assistant))
-            config = with_assistant(config, source, small)
-            source = Joined(source, small, gemma4_assistant.PREFIX)
+        source, architecture, config = open_model(files, path, mtp, assistant)
         check_kind(architecture.caches(config), kv)
         weights = Weights(source, runs=config.runs)
         try:
