@@ -7,9 +7,10 @@ and the API are English; who shows a text to a person at the terminal says `said
 import functools
 import gettext
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 LANGUAGES = ("en", "zh")
 DOMAIN = "seventy"
@@ -17,8 +18,18 @@ _SETTINGS = ("SEVENTY_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 _spoken: list[str] = []
 
 
+@runtime_checkable
+class Spoken(Protocol):
+    """What can be said in both languages: a message, and values of messages that are more than a text."""
+
+    def into(self, lang: str) -> str: ...
+
+
 class Message(str):
-    """A text in English, made of a template with `{names}` and their values, which may be messages and errors, too."""
+    """A text in English, made of a template with `{names}` and their values, which may be messages and errors, too.
+
+    Of an error it keeps what it says alone: the error itself would keep all that its traceback refers to.
+    """
 
     template: str
     plural: str | None
@@ -26,6 +37,7 @@ class Message(str):
 
     def __new__(cls, template: str, /, _plural: str | None = None, **values: Any) -> "Message":
         one = _plural is None or values["n"] == 1
+        values = {name: reason(value) if isinstance(value, BaseException) else value for name, value in values.items()}
         self = super().__new__(cls, (template if one else _plural or "").format(**values) if values else template)
         self.template, self.plural, self.values = template, _plural, values
         return self
@@ -38,11 +50,13 @@ class Message(str):
 
     def filled(self, **values: Any) -> "Message":
         """Return the same message with these values."""
-        return Message(self.template, **values)
+        return Message(self.template, self.plural, **values)
 
     def into(self, lang: str) -> str:
         """Return the text in "en" or "zh"."""
         found = catalogue(lang)
+        if not self.template:  # gettext has its header under it
+            return ""
         text = found.gettext(self.template) if self.plural is None else (
             found.ngettext(self.template, self.plural, self.values["n"]))  # fmt: skip
         return text.format(**{name: _into(value, lang) for name, value in self.values.items()}) if self.values else text
@@ -60,17 +74,39 @@ def tn(one: str, many: str, /, n: int, **values: Any) -> str:
 
 def listed(texts: Iterable[str]) -> str:
     """Join texts as an enumeration."""
-    return functools.reduce(lambda first, second: t("{first}, {second}", first=first, second=second), texts or [""])
+    return _joined(lambda first, second: t("{first}, {second}", first=first, second=second), texts)
 
 
 def either(texts: Iterable[str]) -> str:
     """Join texts of which one is meant."""
-    return functools.reduce(lambda first, second: t("{first} or {second}", first=first, second=second), texts or [""])
+    return _joined(lambda first, second: t("{first} or {second}", first=first, second=second), texts)
 
 
 def sentences(texts: Iterable[str]) -> str:
     """Join texts that belong together, with semicolons."""
-    return functools.reduce(lambda first, second: t("{first}; {second}", first=first, second=second), texts or [""])
+    return _joined(lambda first, second: t("{first}; {second}", first=first, second=second), texts)
+
+
+def _joined(joined: Callable[[str, str], str], texts: Iterable[str]) -> str:
+    return functools.reduce(joined, list(texts) or [""])
+
+
+def beginning(text: str) -> str:
+    """Return a message as far as its first semicolon, behind which stands what to do."""
+    return _Beginning("{text}", text=text)
+
+
+class _Beginning(Message):
+    """Is cut in every language: each has its own semicolon."""
+
+    def __new__(cls, template: str, /, _plural: str | None = None, **values: Any) -> "_Beginning":
+        whole = Message(template, _plural, **values)
+        self = str.__new__(cls, _SEMICOLON.split(whole)[0])
+        self.template, self.plural, self.values = whole.template, whole.plural, whole.values
+        return self
+
+    def into(self, lang: str) -> str:
+        return _SEMICOLON.split(super().into(lang))[0]
 
 
 def said(text: object, lang: str | None = None) -> str:
@@ -78,18 +114,31 @@ def said(text: object, lang: str | None = None) -> str:
     return str(_into(text, lang or language()))
 
 
+def reason(error: BaseException) -> str:
+    """Return what an error says, without its number, as a text that `said` knows how to say."""
+    if isinstance(error, OSError):
+        inner = getattr(error, "reason", None)  # of urllib's errors
+        if isinstance(inner, OSError):
+            return reason(inner)
+        if error.strerror or inner:
+            return str(error.strerror or inner)
+    if len(error.args) == 1 and isinstance(error.args[0], Message):
+        return error.args[0]
+    return str(error) or type(error).__name__
+
+
 def _into(value: object, lang: str) -> object:
-    if isinstance(value, Message):
+    if isinstance(value, BaseException):
+        value = reason(value)
+    if isinstance(value, Spoken):
         return value.into(lang)
-    if isinstance(value, str) and value in _SYSTEM:
-        return Message(value).into(lang)
-    if isinstance(value, OSError) and value.strerror:
-        return _into(value.strerror, lang)
-    if isinstance(value, BaseException) and len(value.args) == 1:
-        return _into(value.args[0], lang) if isinstance(value.args[0], Message) else value
+    if isinstance(value, str) and (found := _NUMBERED.fullmatch(value)) and found[1] in _SYSTEM:
+        return Message(found[1]).into(lang) if lang != "en" else value
     return value
 
 
+_SEMICOLON = re.compile("; |；")
+_NUMBERED = re.compile(r"(?:\[Errno -?\d+\] )?(.+)")
 # What an operating system says of a failure (os.strerror), the usual ones.
 _SYSTEM = frozenset({
     t("No such file or directory"), t("Permission denied"), t("Is a directory"), t("Not a directory"), t("File exists"),

@@ -70,8 +70,8 @@ def parse(text: str, wanted: dict[str, int]) -> tuple[str, float]:
         commit = str(test["build_commit"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise SeventyError(
-            "llama-bench printed no result that is understood ({error!r}); get a newer one",
-            error=error,
+            "llama-bench printed no result that is understood ({error}); get a newer one",
+            error=repr(error),
         ) from None
     if found != wanted or seconds <= 0:
         raise SeventyError(

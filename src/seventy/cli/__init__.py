@@ -7,8 +7,10 @@ Only the answer goes to stdout; everything else goes to stderr. An expected fail
 modules, and put into the language that is spoken when the commands are built.
 """
 
+import codecs
 import contextlib
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -122,6 +124,15 @@ def _is_read_only(number: int) -> bool:
         return False
 
 
+def _write_anything() -> None:
+    """Let no text end a command because the terminal's encoding lacks a character, or a file's name is no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+            # A name that is no UTF-8 is written with the bytes it has.
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
 def _drop_stdout() -> None:
     """Let what is still to be written to stdout go nowhere: the interpreter tries again when it ends."""
     with contextlib.suppress(OSError, ValueError):
@@ -161,6 +172,7 @@ def _translate(error: Any) -> None:
 
 def main() -> None:
     _open_standard()
+    _write_anything()
     lang, arguments = _language_of(sys.argv[1:])
     speak(lang)
     arguments = _understood(arguments)

@@ -12,7 +12,7 @@ from seventy.cli import _session as session
 from seventy.engine.llm import LLM
 from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
-from seventy.language import t
+from seventy.language import said, t
 
 HELP = t(
     "/help                 this\n/system TEXT          set the system prompt; without TEXT, show it\n/set NAME "
@@ -120,7 +120,7 @@ class Conversation:
             session.write(stream)
         except KeyboardInterrupt:
             stream.close()
-            session.say("(stopped)")
+            session.say(t("(stopped)"))
         if stream.completion is None:
             return
         self.messages += [
@@ -154,7 +154,7 @@ class Conversation:
         if name:
             self.settings.set(name, value.strip())
         shown = {name: self.settings.all()[name]} if name in self.settings.all() else self.settings.all()
-        session.say("\n".join(f"{each} {'none' if now is None else now}" for each, now in shown.items()))
+        session.say("\n".join(f"{each} {said(t('none')) if now is None else now}" for each, now in shown.items()))
 
     def _regen(self, _: str) -> None:
         if not self.messages:

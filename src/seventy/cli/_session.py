@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seventy.cache.store import DiskCache
+from seventy.cli._console import plain
 from seventy.cli.pull import get
 from seventy.engine.drafts import CHOICES
 from seventy.engine.llm import LLM, Completion, Stream
@@ -71,7 +71,7 @@ ChatTemplate = Annotated[
 # By less, a limit is the same; and fewer tokens of an answer do not tell.
 MORE, _TOKENS_THAT_TELL = 1.03, 16
 
-_stderr = Console(stderr=True, highlight=False)
+_stderr = plain(stderr=True)
 
 
 @dataclass(slots=True)
@@ -189,7 +189,7 @@ def say_threads(threads: int | None) -> None:
 def say_template(llm: LLM) -> None:
     """Say on stderr if the chat template is not the model's own, or the model was not made to chat."""
     if llm.ranking and llm.ranking.only:
-        say("this model ranks documents: seventy serve it and ask /v1/rerank; it was not made to chat")
+        say(t("this model ranks documents: seventy serve it and ask /v1/rerank; it was not made to chat"))
     elif note := llm.chat_format.checked().note:
         say(note)
 
@@ -291,7 +291,7 @@ def machine_limit(model: Model) -> tuple[Profile, bool]:
 
 def say(text: str) -> None:
     """Print a line for the person at the terminal, in the language that is spoken, beside the answer."""
-    _stderr.print(said(text), soft_wrap=True, markup=False)
+    _stderr.print(said(text), soft_wrap=True)
 
 
 def describe(model: Model, given_threads: int | None) -> None:

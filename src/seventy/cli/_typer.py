@@ -1,8 +1,10 @@
 """What typer says by itself: it has no catalogue, so that its sentences are recognised and said anew."""
 
+import math
 import re
 from typing import Any
 
+import typer
 from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +16,8 @@ _SAID = (
     t("No such option: {name} Did you mean {near}?"), t("No such option: {name} (Possible options: {near})"),
     t("Option {name} requires an argument."), t("Option {name} does not take a value."), t("Missing command."),
     t("Missing argument {name}."), t("Missing option {name}."), t("Got unexpected extra argument ({name})"),
-    t("Got unexpected extra arguments ({name})"), t("Invalid value for {name}: {reason}"), t("Invalid value: {reason}"),
+    t("Got unexpected extra arguments ({name})"), t("Got unexpected extra argument(s) ({name})"),
+    t("Value {value} is not a valid {name}."), t("Invalid value for {name}: {reason}"), t("Invalid value: {reason}"),
     t("{value} is not a valid integer."), t("{value} is not a valid float."), t("{value} is not a valid int."),
     t("{value} is not a valid boolean."), t("{value} is not in the range {range}."),
     t("Input should be a valid number, unable to parse string as a number"),
@@ -75,13 +78,23 @@ def describe(found: Any, lang: str) -> None:
         rich_utils.Columns = _FoldingColumns  # type: ignore[misc]
         return format_help(*given)
 
-
     def help_in_language(context: Any) -> Any:
         option = help_option(context)
         if option is not None:
             option.help = said(Message(_HELP), lang)
         return option
 
+    parse_args = found.parse_args
+
+    def parse_finite(context: Any, given: list[str]) -> Any:
+        rest = parse_args(context, given)
+        for parameter in found.params:
+            value = context.params.get(parameter.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise typer.BadParameter(t("it must be a finite number"), ctx=context, param=parameter)
+        return rest
+
+    found.parse_args = parse_finite
     found.format_help, found.get_help_option = format_help_whole, help_in_language
     found.get_usage = lambda context: usage(context).replace(_USAGE, words(_USAGE), 1)
     for each in getattr(found, "commands", {}).values():

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from seventy.bench import card as cards
 from seventy.bench import peers, plot
@@ -17,6 +16,7 @@ from seventy.bench.synthetic import Synthetic, choose_layers, find_shape, fittin
 from seventy.bench.table import table
 from seventy.cli import _session as session
 from seventy.cli._card_runs import expected_tok_s
+from seventy.cli._console import plain
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.language import language, said, t
@@ -139,7 +139,7 @@ def _keep_limit(profile: Profile, card: Card) -> None:
 
 def _show(card: Card, name: str) -> None:
     """The table on stdout, as wide as the terminal, and what is to be said about it."""
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(card, said(_title(card, name))))
+    plain(None if sys.stdout.isatty() else 140).print(table(card, said(_title(card, name))))
     for line in _notes(card):
         session.say(line)
 

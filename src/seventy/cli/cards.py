@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from seventy.bench import card as card_files
@@ -12,6 +11,7 @@ from seventy.bench import compare, results
 from seventy.bench import share as share_as
 from seventy.bench.card import Card
 from seventy.cli._card_runs import expected_tok_s, runs
+from seventy.cli._console import plain
 from seventy.errors import SeventyError
 from seventy.language import language, said, t
 from seventy.plan import recalibrate
@@ -56,7 +56,7 @@ def cards(
         _catalogue(found, paths, group, source)
     else:
         table = compare.side_by_side(found, [path.stem for path in paths])
-        Console(width=None if sys.stdout.isatty() else 60 + 40 * len(found), highlight=False).print(table)
+        plain(None if sys.stdout.isatty() else 60 + 40 * len(found)).print(table)
 
 
 def _catalogue(found: Sequence[Card], paths: Sequence[Path], group: str, source: str) -> None:
@@ -79,7 +79,7 @@ def _import(paths: Sequence[Path]) -> None:
     for run in every:
         cells = [f"{value:.2f}" if value else "-" for value in (run.decode, run.prefill)]
         table.add_row(run.cpu, run.engine, *cells, run.card + (said(t(" (new)")) if run in new else ""))
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    plain(None if sys.stdout.isatty() else 120).print(table)
     print(said(t(
         "{new} of {all} runs are new; predict and plan use them. `seventy cards forget` undoes it.",
         new=len(new), all=len(ran),

@@ -33,7 +33,7 @@ def doctor(
         profile=profile.load(),
         model=None if model is None else model_file(local.find(model)),
     )
-    show(checks.find(readings), checks.unknown(readings), Console())
+    show(checks.find(readings), checks.unknown(readings), Console(emoji=False))
 
 
 def model_file(path: Path) -> "ModelFile":
@@ -46,7 +46,7 @@ def model_file(path: Path) -> "ModelFile":
 
     with GGUF(path) as file:
         nbytes, need = sum(part.stat().st_size for part in file.paths), gguf_load(file).need(USUAL_CONTEXT)
-    with Console(stderr=True).status(said(t("reading {name} ...", name=path.name))):
+    with Console(stderr=True).status(escape(said(t("reading {name} ...", name=path.name)))):
         rate = disk.read_rate(path, seconds=2)
     return ModelFile(path.name, nbytes, need.total, rate)
 

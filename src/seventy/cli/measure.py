@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from seventy.cli._console import plain
 from seventy.language import listed, said, t, tn
 from seventy.runtime.memory import USUAL_CONTEXT, room
 from seventy.sizes import module_size, size
@@ -30,13 +32,13 @@ def measure(
     from seventy.measure import profile, survey
     from seventy.plan.wanted import catalogue_load
 
-    stderr = Console(stderr=True)
+    stderr = plain(stderr=True)
     levels = supported()
     with stderr.status(said(t("measuring this machine ..."))) as status:
 
         def progress(text: str) -> None:
             if stderr.is_terminal:
-                status.update(f"{said(text)} ...")
+                status.update(escape(f"{said(text)} ..."))
             else:
                 stderr.print(f"{said(text)} ...", style="dim")
 
@@ -48,7 +50,7 @@ def measure(
     if json_out:
         sys.stdout.write(found.text())
         return
-    console = Console()
+    console = plain()
     show(found, catalogue_load(_MODEL, _QUANT), console)
     kept = t("Kept in {path}; what holds this machine back: seventy doctor", path=profile.path())
     console.print(said(kept), style="dim", soft_wrap=True)

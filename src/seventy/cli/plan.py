@@ -151,7 +151,7 @@ def _shopping(asked: _Question, found: "Plan", top: int, as_json: bool) -> str:
     want, engine, lang = asked.want, asked.engine, asked.lang
     if as_json:
         reason = want.reason()
-        about = {"seventy_cannot": reason and reason.text(lang), "get": want.command}
+        about = {"seventy_cannot": reason and reason.into(lang), "get": want.command}
         return _json(answers.plan_json(found, lang, top) | about)
     costs = low_bits.endings(want, engine, lang, None, asked.context)
     return "\n".join([show.text(found, lang, top), "", *costs, *want.endings(engine, lang)]).rstrip()

@@ -75,7 +75,7 @@ def predict(
     if json_out:
         reason = want.reason(machine)
         about = low_bits.fit_json(want, engine, machine, context, users)
-        about |= {"seventy_cannot": reason and reason.text(speak), "get": want.command}
+        about |= {"seventy_cannot": reason and reason.into(speak), "get": want.command}
         about |= answers.drafts_json(found)
         print(json.dumps(answers.as_json(found, speak) | about, ensure_ascii=False, indent=2))
         return

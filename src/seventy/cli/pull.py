@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from seventy.catalog.names import AmbiguousName, size_text
+from seventy.cli._console import plain
 from seventy.errors import SeventyError
 from seventy.hub import hubs, local, store
 from seventy.hub.listing import RemoteFile
@@ -29,7 +30,7 @@ _ASK_BYTES = 10_000_000_000
 _CONTEXT = 4096
 # Where there is no terminal for a bar.
 _LINE_EVERY_SECONDS = 30.0
-_stderr = Console(stderr=True, highlight=False)
+_stderr = plain(stderr=True)
 
 
 def pull(
@@ -225,7 +226,7 @@ def with_bar(name: str, fetch: Callable[[store.Progress], Path]) -> Path:
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bar = Progress(*columns, TimeRemainingColumn(), console=_stderr, transient=True)
     with bar:
-        task = bar.add_task(name, total=None, visible=False)
+        task = bar.add_task(escape(name), total=None, visible=False)
         return fetch(lambda done, total: bar.update(task, completed=done, total=total, visible=True))
 
 
@@ -254,4 +255,4 @@ class _Lines:
 
 def say(text: str) -> None:
     """A line for the person at the terminal, above the bar."""
-    _stderr.print(said(text), soft_wrap=True, markup=False)
+    _stderr.print(said(text), soft_wrap=True)

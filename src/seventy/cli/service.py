@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from seventy.cli import _session as session
+from seventy.cli._typer import describe
 from seventy.errors import SeventyError
-from seventy.language import t
+from seventy.language import language, t
 
 app = typer.Typer(help="Run `seventy serve` as a service of this user (systemd).", no_args_is_help=True)
 _UNIT = "seventy.service"
@@ -95,7 +96,9 @@ def _check(arguments: list[str]) -> None:
 
     parser = typer.Typer()
     parser.command("serve")(serve)
-    typer.main.get_command(parser).make_context("seventy serve", list(arguments))
+    found = typer.main.get_command(parser)
+    describe(found, language())
+    found.make_context("seventy serve", list(arguments))
 
 
 @app.command()

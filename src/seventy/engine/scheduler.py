@@ -557,7 +557,7 @@ class Scheduler:
             self._running.remove(task)
         task.close()
         self._count()
-        failed = t("the engine failed ({error!r}); this is a bug", error=error)
+        failed = t("the engine failed ({error}); this is a bug", error=repr(error))
         message = error.text if isinstance(error, SeventyError) else failed
         self._outbox.append((task.request, Failed(message, isinstance(error, ConstraintError))))
 

@@ -168,10 +168,9 @@ class GGUF:
         except FileNotFoundError:
             raise SeventyError("{path} does not exist; check the path, or see: seventy models", path=path) from None
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SeventyError(
                 "cannot open {path}: {reason}; check the path and its permissions",
-                path=path, reason=reason,
+                path=path, reason=error,
             ) from None
         self._files.append(file)
         self._sizes.append(os.fstat(file).st_size)

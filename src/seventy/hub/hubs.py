@@ -17,7 +17,7 @@ from seventy.hub.listing import Hub, Interrupted, NotThere, RemoteFile, Unreacha
 from seventy.hub.modelscope import ModelScope
 from seventy.hub.names import Catalogued, Hosted
 from seventy.hub.transfer import Say
-from seventy.language import t
+from seventy.language import beginning, sentences, t
 
 PROBE_SECONDS = 3.0
 _PROBE_BYTES = 64 << 20
@@ -184,7 +184,7 @@ def _hosted(wanted: Hosted, hub: Hub) -> Offered:
 
 
 def _nothing(wanted: Catalogued, said: Sequence[SeventyError]) -> SeventyError:
-    reasons = "; ".join(str(error).partition("; ")[0] for error in said)
+    reasons = sentences(beginning(error.text) for error in said)
     ms = f"ms:{wanted.name.ms_repositories[0]}" if wanted.name.ms_repositories else "ms:OWNER/REPOSITORY"
     return SeventyError(
         "no hub gives {name} ({reasons}); try a mirror (HF_ENDPOINT={mirror} seventy pull {name}), or ModelScope by "

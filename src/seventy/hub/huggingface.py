@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from seventy.errors import SeventyError
 from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreachable
-from seventy.language import t
+from seventy.language import reason, t
 from seventy.version import __version__
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -70,7 +70,7 @@ class HuggingFace:
                     hf_raise_for_status(response)
                 yield Body(response.status_code != 206, response.iter_raw())
         except transport as error:
-            raise Interrupted(str(error) or type(error).__name__) from None
+            raise Interrupted(reason(error)) from None
 
     @contextlib.contextmanager
     def _explained(self, repository: str) -> Iterator[None]:
@@ -123,7 +123,7 @@ class HuggingFace:
         except _transport_error() as error:
             raise Unreachable(
                 "{endpoint} cannot be reached ({error}); {repository}",
-                endpoint=self.endpoint, error=error or type(error).__name__, repository=elsewhere(repository),
+                endpoint=self.endpoint, error=error, repository=elsewhere(repository),
             ) from None
 
 

@@ -18,7 +18,7 @@ from seventy.hub.download import Network
 from seventy.hub.huggingface import wait_seconds
 from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreachable
 from seventy.hub.package_index import PackageIndex
-from seventy.language import t
+from seventy.language import reason, t
 
 DEFAULT_ENDPOINT = "https://modelscope.cn"
 _CHUNK_BYTES = 1 << 18
@@ -51,8 +51,8 @@ class ModelScope:
             error.close()
             raise self._refused(error.code, repository) from None
         except _BROKEN as error:
-            reason = t("{endpoint} cannot be reached ({error})", endpoint=self.endpoint, error=_reason(error))
-            raise Unreachable("{reason}; {repository}", reason=reason, repository=elsewhere(repository)) from None
+            refused = t("{endpoint} cannot be reached ({error})", endpoint=self.endpoint, error=error)
+            raise Unreachable("{reason}; {repository}", reason=refused, repository=elsewhere(repository)) from None
         except ValueError:
             raise Unreachable(
                 "{endpoint} answers no JSON; {repository}",
@@ -86,7 +86,7 @@ class ModelScope:
                 raise Interrupted(t("the server answered {code}", code=error.code), wait) from None
             raise self._refused(error.code, file.repository) from None
         except _BROKEN as error:
-            raise Interrupted(str(_reason(error))) from None
+            raise Interrupted(reason(error)) from None
 
     def _open(self, url: str, headers: dict[str, str]) -> tuple[Any, str | None]:
         self._network = self._network or PackageIndex.of_pip().network
@@ -122,8 +122,3 @@ def elsewhere(repository: str) -> str:
         "try Hugging Face (seventy pull hf:{repository}) or a mirror of it (HF_ENDPOINT=https://hf-mirror.com)",
         repository=repository,
     )
-
-
-def _reason(error: BaseException) -> str | BaseException:
-    found = getattr(error, "reason", None) or error
-    return found if str(found) else type(error).__name__

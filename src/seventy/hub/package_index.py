@@ -20,7 +20,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from seventy.errors import SeventyError
 from seventy.hub.download import Network
-from seventy.language import t
+from seventy.language import sentences, t
 
 PYPI = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -80,13 +80,13 @@ class PackageIndex:
                 said.append(f"{_without_login(url)}: {error.code} {error.reason}")
                 continue
             except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
-                said.append(f"{_without_login(url)}: {getattr(error, 'reason', None) or error}")
+                said.append(t("{url}: {reason}", url=_without_login(url), reason=error))
                 continue
             for file, link in links.items():
                 if name.fullmatch(file):
                     return link
             said.append(t("{url}: not there", url=_without_login(url)))
-        asked = "; ".join(said) or t("pip is told to ask no index")
+        asked = sentences(said) or t("pip is told to ask no index")
         raise SeventyError(
             "no file of package {project} found ({asked}); check the network or pip's index-url",
             project=project, asked=asked,

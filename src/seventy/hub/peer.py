@@ -22,7 +22,7 @@ from seventy.hub.listing import Body, Interrupted, NotThere, RemoteFile, Unreach
 from seventy.hub.local import Inventory, Local
 from seventy.hub.names import Reference, resolve
 from seventy.hub.transfer import Say
-from seventy.language import t
+from seventy.language import reason, t
 from seventy.sizes import size
 
 PORT = 8070
@@ -120,7 +120,7 @@ class Peer:
         return Unreachable("{endpoint} answers, but not as a seventy of this version does", endpoint=self.endpoint)
 
     def _broke_off(self, error: BaseException) -> Unreachable:
-        return Unreachable("{endpoint} broke off ({error}); pull again", endpoint=self.endpoint, error=_reason(error))
+        return Unreachable("{endpoint} broke off ({error}); pull again", endpoint=self.endpoint, error=error)
 
     def name(self, repository: str) -> str:
         return self.endpoint
@@ -147,9 +147,9 @@ class Peer:
             with self._open(f"/files/content?{query}", {"Range": f"bytes={start}-{end - 1}"}) as response:
                 yield Body(response.status != 206, iter(lambda: response.read1(_CHUNK_BYTES), b""))
         except Unreachable as error:
-            raise Interrupted(str(error)) from None
+            raise Interrupted(error.text) from None
         except _BROKEN as error:
-            raise Interrupted(str(_reason(error))) from None
+            raise Interrupted(reason(error)) from None
 
     def _read(self, path: str) -> bytes:
         with self._open(path, {}) as response:
@@ -168,7 +168,7 @@ class Peer:
             raise Unreachable(
                 "{endpoint} cannot be reached ({error}); on that machine: seventy serve --models all --host 0.0.0.0 "
                 "--api-keys FILE",
-                endpoint=self.endpoint, error=_reason(error),
+                endpoint=self.endpoint, error=error,
             ) from None
         with response:
             yield response
@@ -233,8 +233,3 @@ def _message(body: bytes) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return "".join(char for char in said if char.isprintable())[:500]
-
-
-def _reason(error: BaseException) -> str | BaseException:
-    found = getattr(error, "reason", None) or error
-    return found if str(found) else type(error).__name__

@@ -108,8 +108,7 @@ class _Part:
                 os.ftruncate(self.file, nbytes)
                 os.pwrite(self.journal, known.tobytes(), 0)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise SeventyError("cannot write {path}: {reason}; check the folder", path=path, reason=reason) from None
+            raise SeventyError("cannot write {path}: {reason}; check the folder", path=path, reason=error) from None
         self.path, self.done = path, known[1:]
 
     def length(self, segment: int) -> int:

@@ -16,7 +16,7 @@ from seventy.hub.listing import Hub, Variant
 from seventy.hub.names import Catalogued, Hosted
 from seventy.hub.peek import peek
 from seventy.hub.transfer import Say
-from seventy.language import t
+from seventy.language import listed, t
 from seventy.plan.choice import FAST_ENOUGH, LEAST_BITS, Candidate, Choice, candidates, choose
 from seventy.plan.low_bits import loss_text
 from seventy.plan.machine import Machine
@@ -197,7 +197,7 @@ def _speed(candidate: Candidate) -> str:
 
 
 def _other(candidate: Candidate) -> str:
-    fits = f"needs {size(candidate.need_bytes)}{'' if candidate.fits else ', too much'}"
-    speed = f", {_speed(candidate)}" if candidate.fits else ""
-    problem = f"; {candidate.problem}" if candidate.problem else ""
-    return f"{candidate.quant}, {size(1e9 * candidate.load.file_gb)}, {fits}{speed}{problem}"
+    needs = t("needs {bytes}", bytes=size(candidate.need_bytes))
+    fits = _speed(candidate) if candidate.fits else t("too much")
+    known = listed([candidate.quant, size(1e9 * candidate.load.file_gb), needs, fits])
+    return t("{first}; {second}", first=known, second=candidate.problem) if candidate.problem else known

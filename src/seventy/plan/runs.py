@@ -32,11 +32,12 @@ class Reason:
     key: str
     values: Mapping[str, object] = field(default_factory=dict)
 
-    def text(self, lang: str = "en") -> str:
+    def into(self, lang: str) -> str:
+        """Return the text in "en" or "zh"."""
         return say(self.key, lang, self.values)
 
     def __str__(self) -> str:
-        return self.text()
+        return self.into("en")
 
 
 def has_kernels(isa: str) -> bool:

@@ -57,7 +57,7 @@ class Wanted:
         """Raise SeventyError if the engine cannot run it on the machine: no speed may be shown then."""
         reason = self.reason(machine) if engine == "seventy" else None
         if reason:
-            values = {"model": self.load.name, "quant": self.load.quant, "reason": reason.text(lang)}
+            values = {"model": self.load.name, "quant": self.load.quant, "reason": reason.into(lang)}
             raise SeventyError(say("no_seventy", lang, values))
 
     def endings(self, engine: str, lang: str, machine: Machine | None = None) -> list[str]:
@@ -65,7 +65,7 @@ class Wanted:
         the model.
         """
         reason, command = self.reason(machine), self.command
-        lines = [say("only_llama_cpp", lang, {"reason": reason.text(lang)})] if reason and engine != "seventy" else []
+        lines = [say("only_llama_cpp", lang, {"reason": reason.into(lang)})] if reason and engine != "seventy" else []
         return lines + ([say("get_it", lang, {"command": command})] if command else [])
 
 

@@ -144,7 +144,7 @@ class _Download:
         except SeventyError as error:
             self._put(error)
         except Exception as error:
-            self._put(SeventyError("the download failed ({error!r}); this is a bug", error=error))
+            self._put(SeventyError("the download failed ({error}); this is a bug", error=repr(error)))
 
     def _progress(self, done: int, total: int | None) -> None:
         if self._cancelled:

@@ -149,7 +149,7 @@ class Switch:
             try:
                 wanted.needs = self._loader.needs(wanted.path)
             except SeventyError as error:
-                self._failed(wanted, str(error))
+                self._failed(wanted, error.text)
                 return False
         return True
 
@@ -184,14 +184,14 @@ class Switch:
             if any(other.backend for other in self._roster.every) and not model.short:
                 model.state, model.short = "absent", True
             else:
-                self._failed(model, str(error))
+                self._failed(model, error.text)
         except SeventyError as error:
-            self._failed(model, str(error))
+            self._failed(model, error.text)
         except Exception as error:
             said = trouble(error)
             if said is None:
                 _log.exception("loading %s failed", model.name)
-            self._failed(model, said or t("loading failed: {error!r}", error=error))
+            self._failed(model, said or t("loading failed: {error}", error=repr(error)))
         else:
             with self._roster.lock:
                 model.backend = backend

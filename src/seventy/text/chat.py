@@ -7,7 +7,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Any
 
-from seventy.language import t
+from seventy.language import beginning, t
 from seventy.text.calls.json_calls import Hermes
 from seventy.text.conventions import Conventions
 from seventy.text.fallbacks import TEMPLATES, fallback
@@ -79,7 +79,7 @@ class ChatFormat:
                     self._needs = Needs.of(self._render)
                 except BrokenTemplate as error:
                     self._template.close()
-                    self._fall_back(str(error).partition(";")[0])
+                    self._fall_back(beginning(error.text))
                     self._needs = Needs.of(self._render)
                 if self._needs.words:
                     self.conventions = replace(self.conventions, style=Hermes)
