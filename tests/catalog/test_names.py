@@ -32,6 +32,10 @@ from seventy.gguf.tensors import GGML_TYPES
         ("phi4:14b-fp16", "phi-4", "F16"),
         ("ollama:deepseek-r1", "deepseek-r1-0528-qwen3-8b", "Q4_K_M"),
         ("ollama:qwen3:8b", "qwen3-8b", "Q4_K_M"),
+        ("llama-2-70b", "llama-2-70b", None),
+        ("Llama-3-70B", "llama-3-70b", None),
+        ("llama3:70b", "llama-3-70b", "Q4_K_M"),
+        ("llama4:scout", "llama-4-scout", "Q4_K_M"),
     ],
 )
 def test_names_as_people_write_them(text: str, name: str, quant: str | None) -> None:

@@ -41,7 +41,7 @@ Z440 = ("HP Z440", "Intel Xeon E5-2680 v4", 1, "1x64")
         ("双2680v4 Z640 256g", "HP Z640", "Intel Xeon E5-2680 v4", 2, "8x32"),
         ("浪潮 5212m5 2*8259CL 8x32g", "Inspur SA5212M5 (NF5212M5)", "Intel Xeon Platinum 8259CL", 2, "8x32"),
         ("DL380 G9 2x 2690 v4 256", "HPE ProLiant DL380 Gen9", "Intel Xeon E5-2690 v4", 2, "8x32"),
-        ("DL380 Gen10 2x 6248 12x32", None, "Intel Xeon Gold 6248", 2, "12x32"),
+        ("DL380 Gen10 2x 6248 12x32", "HPE ProLiant DL380 Gen10", "Intel Xeon Gold 6248", 2, "12x32"),
         ("Z440 2680v4 内存：4*16G；硬盘：512G", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16"),
         ("Z440 2680v4 2条32G2400", "HP Z440", "Intel Xeon E5-2680 v4", 1, "2x32@2400"),
         ("Z440 2680v4 16*4 2133", "HP Z440", "Intel Xeon E5-2680 v4", 1, "4x16@2133"),
@@ -140,8 +140,33 @@ def test_terabytes_and_names_with_numbers(text: str, cpu: str, memory: str) -> N
     assert one.machine.cpu is not None and (one.machine.cpu.name, str(one.dimms)) == (cpu, memory)
 
 
-def test_a_size_that_may_be_a_drive_is_no_memory_of_a_desktop() -> None:
-    assert read("Ryzen 9 7950X 1TB")[0].dimms is None
+@pytest.mark.parametrize(
+    "text, said", [("Ryzen 9 7950X 1TB", "1TB"), ("Z440 2680v4 2T", "2T"), ("2680v4 100G", "100G")]
+)
+def test_a_size_that_is_not_taken_for_memory_is_said(text: str, said: str) -> None:
+    assert read(text)[0].dimms is None
+    notes = dict(owned(text)[0].machine.notes)
+    assert notes["memory_unread"]["said"] == said and "memory_unsaid" not in notes
+
+
+@pytest.mark.parametrize("memory", ["64TB", "64TB RAM", "16384GB", "9999G内存", "0x64", "8x0GB", "99x64", "0GB"])
+def test_memory_that_no_machine_has_is_one_sentence(memory: str) -> None:
+    with pytest.raises(SeventyError, match="cannot be right"):
+        read(f"E5-2680 v4 {memory}")
+    # Beside memory, so much is a drive's.
+    if memory == "64TB":
+        assert str(owned(f"E5-2680 v4 4x16 {memory}")[0].dimms) == "4x16"
+
+
+def test_a_platform_that_the_catalogue_lacks_is_said() -> None:
+    (one,) = owned("DL380 G11 + 2x 8480+ 16x32")
+    notes = dict(one.machine.notes)
+    assert notes["platform_unknown"]["platform"] == "DL380 Gen11" and "DL380 Gen10" in str(notes["cpu_close"]["names"])
+    assert one.machine.sockets == 2 and str(one.dimms) == "16x32"
+    with pytest.raises(SeventyError, match=r"no platform .R720.*R730"):
+        owned("R720 8x16")
+    platforms = [owned(f"DL380 {cpu} 8x32")[0].platform for cpu in ("2690v4", "6248")]
+    assert [each and each.name for each in platforms] == ["HPE ProLiant DL380 Gen9", "HPE ProLiant DL380 Gen10"]
 
 
 @pytest.mark.parametrize("memory", ["1024", "1100", "2048GB", "4TB", "8192"])

@@ -43,12 +43,25 @@ def test_more_cores_gain_more_from_drafts_and_no_gain_is_said(load: Load) -> Non
     assert "more cores is the better buy" in drafts.buyer(few, load)
 
 
-def test_only_what_this_engine_writes_for_one_user_has_drafts(load: Load) -> None:
-    here = machine("Xeon E5-2680 v4", "4x16@2400")
-    for other in (predict(here, load), predict(here, load, engine="seventy", users=2)):
-        assert not drafts.of(other) and not drafts.lines(other)
+def test_only_what_this_engine_writes_has_drafts(load: Load) -> None:
+    other = predict(machine("Xeon E5-2680 v4", "4x16@2400"), load)
+    assert not drafts.of(other) and not drafts.lines(other)
     small = predict(machine("Xeon E5-2680 v4", "1x16@2400"), load, engine="seventy")
     assert not small.fits and not drafts.of(small)
+
+
+def test_of_several_who_write_at_once_each_gains_less(load: Load) -> None:
+    here = machine("Xeon E5-2680 v4", "4x32@2400")
+    found = [predict(here, load, engine="seventy", users=users) for users in (1, 3, 8)]
+    gains = [drafts.of(each)["edit"].high / each.decode.mid for each in found]
+    assert gains[0] > gains[1] > gains[2] > 1
+    for lang, word in (("en", "for each of 3"), ("zh", "3 人同时")):
+        (line,) = drafts.lines(found[1], lang)
+        assert word in line
+    # Few cores have no time left for guesses beside the rows of eight.
+    slow = predict(machine("Xeon E5-2603 v4", "4x32@2400"), load, engine="seventy", users=8)
+    assert [("gain nothing" in line, "没有收益" in drafts.lines(slow, "zh")[0]) for line in drafts.lines(slow)] == (
+        [(True, True)])  # fmt: skip
 
 
 def test_a_draft_model_gains_what_its_passes_leave(load: Load) -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 
@@ -22,11 +23,11 @@ _TOTALS = {4, 8, 12, 16, 18, 20, 24, 32, 36, 40, 48, 64, 80, 96, 112, 128, 144, 
            512, 576, 640, 768, 896, 1024, 1152, 1280, 1536, 2048, 3072, 4096}  # fmt: skip
 _MTS = {800, 1066, 1333, 1600, 1866, 2133, 2400, 2666, 2667, 2933, 3000, 3200, 3466, 3600, 3733, 3800, 4000, 4266,
         4400, 4800, 5200, 5600, 6000, 6200, 6400, 6600, 6800, 7200, 7500, 7600, 8000, 8400, 8533}  # fmt: skip
-_GB = r"(?P<gb>\d{1,4}(?:\.\d)?)\s*(?:个\s*)?g(?:i?b|igs?|igabytes?)?(?:(?![a-z0-9])|(?=x\d|\d{4}(?!\d)))"
+_GB = r"(?P<gb>\d{1,6}(?:\.\d)?)\s*(?:个\s*)?g(?:i?b|igs?|igabytes?)?(?:(?![a-z0-9])|(?=x\d|\d{4}(?!\d)))"
 _KIND = (r"(?:[\s-]*(?:(?:lp)?ddr[345]x?|pc[345]|ecc|reg(?:istered)?|rdimm|lrdimm|udimm|so-?dimm|ram|memory|"
          r"内存条?|服务器|的|of))*")  # fmt: skip
 # Of these only what is called memory, or what may be it (`bare`): a drive is written the same way.
-_TB = r"(?<![\w.])(?P<tb>\d(?:\.\d{1,2})?)\s*t"
+_TB = r"(?<![\w.])(?P<tb>\d{1,4}(?:\.\d{1,2})?)\s*t"
 # How modules are written, the clearest first; a pattern without a count means one, `total` a sum nobody took apart.
 _MEMORY = (
     rf"(?<![\w.])(?P<n>\d{{1,2}})\s*[x×*]\s*{_GB}",
@@ -35,12 +36,12 @@ _MEMORY = (
     rf"{_GB}{_KIND}(?:[\s,-]*(?P<mts>\d{{4}})(?:mhz|mt/s|t)?)?\s*(?P<n>\d{{1,2}})\s*{STICKS}",
     rf"(?<![\w.-])(?P<n>\d{{1,2}})\s+{_GB}{_KIND}\s*{STICKS}",
     rf"{_GB}{_KIND}\s*{STICKS}",
-    r"(?<![\w.])(?P<n>\d{1,2})\s*[x×*]\s*(?P<gb>\d{1,3}(?:\.\d)?)(?![\w.-])(?!\s*(?:core|核|c\b))",
+    r"(?<![\w.])(?P<n>\d{1,3})\s*[x×*]\s*(?P<gb>\d{1,3}(?:\.\d)?)(?![\w.-])(?!\s*(?:core|核|c\b))",
     rf"{_TB}(?:i?b)?{_KIND}\s*(?:ram|memory|内存|(?:lp)?ddr[345]|l?rdimm)",
-    r"(?:ram|memory|内存)\s*:?\s*(?P<tb>\d(?:\.\d{1,2})?)\s*t(?:i?b)?(?![a-z0-9/])",
+    r"(?:ram|memory|内存)\s*:?\s*(?P<tb>\d{1,4}(?:\.\d{1,2})?)\s*t(?:i?b)?(?![a-z0-9/])",
     rf"(?P<bare>){_TB}i?b(?![a-z0-9/])",
     rf"(?P<total>){_GB}",
-    r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,4})(?![\w.*])",
+    r"(?P<total>)(?:ram|memory|内存)\s*:?\s*(?P<gb>\d{1,6})(?![\w.*])",
     # A number at the end of a part: "Z440 + E5-2680 v4 + 64".
     r"(?P<total>)(?P<bare>)(?<![^\s+,;、(])(?P<gb>\d{2,4})(?=\s*(?:$|[+,;、)/]))",
 )
@@ -48,6 +49,7 @@ _STORAGE = r"ssd|nvme|disk|hdd|drive|storage|sata|m\.2|硬盘|固态|机械|存�
 _GRAPHICS = r"vram|显存|gpu|显卡"
 _CARD = r"p106|(?:rtx|gtx|rx|arc|tesla|radeon|\d0[679]0)\s*\w*(?:\s+(?:ti|super|xt))?"
 _SIZE = r"(?P<size>\d{1,4}(?:\.\d+)?)\s*(?P<unit>[gt])(?:i?b)?"
+_ANY_SIZE = re.compile(r"(?<![\w.])(?P<size>\d{1,6}(?:\.\d+)?)\s*(?P<unit>[gt])(?:i?b)?(?![a-z0-9/])")
 _BEFORE = re.compile(rf"(?:(?P<storage>{_STORAGE})|{_GRAPHICS}|{_CARD})[\s:=(-]*$")
 _CARD_BEFORE = re.compile(rf"(?:{_CARD})\W*$")
 _AFTER = re.compile(rf"[\s(-]*的?(?:(?P<storage>{_STORAGE})|{_GRAPHICS})[\s:=-]*")
@@ -58,6 +60,9 @@ _BREAK = re.compile(r"\n|\bvs\.?(?![a-z])|\bversus\b|还是|对比|或者")
 # A name that is a CPU's though the catalogue lacks it.
 _CPU_LIKE = re.compile(r"(?:xeon|epyc|ryzen|core|threadripper|pentium|celeron|athlon|i[3579]|e[357]|gold|silver"
                        r"|platinum|ultra)(?:[\s-]*(?!\d+\s*[x×*]|\d+g)[a-z0-9+]+){0,4}")  # fmt: skip
+# A name that is a server's or a workstation's though the catalogue lacks it.
+_PLATFORM_LIKE = re.compile(r"(?<![\w-])(?:[dm]l\d{2,3}(?: gen\d{1,2})?|(?:poweredge |dell )?[rt][2-9]\d0(?:xd|xs)?"
+                            r"|z[2468] ?g\d|z[2468][24]0|sr\d{3}|rd\d{3})(?![\w-])")  # fmt: skip
 # What people call platforms beside what is in their names.
 _OTHER_NAMES = {
     "x99": "Huananzhi X99-F8 / X99-TF", "strixhalo": "Strix Halo mini PC 128GB (GMKtec EVO-X2 class)",
@@ -71,7 +76,11 @@ _OTHER_CPUS = {"orangepi5": "Rockchip RK3588", "rock5b": "Rockchip RK3588"}
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A machine as described. `cpu_name` is what was written, `sockets` is None if not given."""
+    """A machine as described. `cpu_name` is what was written, `sockets` is None if not given.
+
+    `close` are names like a CPU's that the catalogue lacks; `platform_name` is that of a platform it lacks, with names
+    close to it. `unread` is a size that was not taken for memory, where there is none.
+    """
 
     platform: Platform | None = None
     cpu: Cpu | None = None
@@ -79,10 +88,13 @@ class Description:
     sockets: int | None = None
     dimms: Dimms | None = None
     close: tuple[str, ...] = ()
+    platform_name: str = ""
+    close_platforms: tuple[str, ...] = ()
+    unread: str = ""
 
     @property
     def empty(self) -> bool:
-        return self.platform is None and not self.cpu_name and self.dimms is None
+        return self.platform is None and not self.cpu_name and self.dimms is None and not self.platform_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +116,62 @@ class _Item:
 def read(text: str) -> list[Description]:
     """Every machine a text describes; none where it names neither platform nor CPU nor memory.
 
-    Raises SeventyError where it names more memory than there is.
+    Raises SeventyError where it names memory that no machine has: none, or more than there is.
     """
     found: list[Description] = []
     for part in _BREAK.split(plain(text)):
         try:
             found += _machines(part)
         except ValueError as error:
-            raise SeventyError("{strip!r}: {error}", strip=part.strip(), error=error) from None
+            raise SeventyError(
+                '{text!r}: {error}; write memory as in 4x16@2400 or "64GB RAM", a drive as in "2TB SSD"',
+                text=part.strip(), error=error,
+            ) from None
     return found
 
 
 def _machines(text: str) -> list[Description]:
     items = _items(text)
-    if not any(item.cpu for item in items):
-        unknown = _unknown_cpu(text, items)
-        if unknown is not None:
-            return _with_unknown_cpu(text, items, *unknown)
-    return [_describe(group, text) for group in _groups(items)]
+    like = _PLATFORM_LIKE.search(_blank(text, items))
+    rest = text if like is None else _blank(text, [_Item(*like.span())])
+    unknown = None if any(item.cpu for item in items) else _unknown_cpu(rest, items, like is not None)
+    found = _with_unknown_cpu(rest, items, *unknown) if unknown else [_describe(each, text) for each in _groups(items)]
+    if like is not None:
+        found = _with_platform_name(found, like[0])
+    return _with_unread(found, text, items)
+
+
+def _with_platform_name(found: Sequence[Description], name: str) -> list[Description]:
+    """The machines, the first one without a platform as one of this name, which the catalogue lacks.
+
+    A name that several platforms begin with is the one that takes the CPU.
+    """
+    at = next((index for index, each in enumerate(found) if each.platform is None), len(found))
+    one = found[at] if at < len(found) else Description()
+    names = {re.sub(r".*?(?=\b\w*\d)", "", each.name.lower(), count=1): each for each in all_platforms()}
+    begin = {key: each for key, each in names.items() if key.startswith(name + " ")}
+    able = [each for each in begin.values() if one.cpu is not None and each.takes(one.cpu)]
+    close = tuple(names[key].name for key in begin or get_close_matches(name, names, 2, 0.75))
+    said = name.upper().replace("GEN", "Gen")
+    one = replace(one, platform=able[0]) if len(able) == 1 else (
+        replace(one, platform_name=said, close_platforms=close))  # fmt: skip
+    return [*found[:at], one, *found[at + 1 :]]
+
+
+def _with_unread(found: Sequence[Description], text: str, items: Sequence[_Item]) -> list[Description]:
+    """The machines, the first one without memory with a size that was not taken for memory.
+
+    Raises ValueError where no machine has so much.
+    """
+    lacking = next((each for each in found if each.dimms is None), None)
+    free = _blank(text, [item for item in items if not item.bare])
+    sizes = [(match[0], float(match["size"]) * (1024 if match["unit"] == "t" else 1), match.span())
+             for match in _ANY_SIZE.finditer(free)]  # fmt: skip
+    said = next(((words, gb) for words, gb, span in sizes if not _of_a_drive(free, *span, gb)), None)
+    if lacking is None or said is None:
+        return list(found)
+    Dimms(1, said[1], None, whole=True)
+    return [replace(each, unread=said[0].upper()) if each is lacking else each for each in found]
 
 
 def _items(text: str) -> list[_Item]:
@@ -172,7 +222,10 @@ def _memory_items(text: str, most_of_cpus: Container[float | None]) -> Iterator[
 
 
 def _memory_item(match: re.Match[str], most_of_cpus: Container[float | None]) -> _Item | None:
-    """The memory that a match of one of the patterns names; None if no such modules or sums exist, or it is a drive."""
+    """The memory that a match of one of the patterns names; None if it is a drive, or no usual size.
+
+    Raises ValueError where no machine has as many modules, or as much.
+    """
     values, text = match.groupdict(), match.string
     count = int(values.get("n") or 1)
     mts = int(values["mts"]) if values.get("mts") else None
@@ -181,11 +234,12 @@ def _memory_item(match: re.Match[str], most_of_cpus: Container[float | None]) ->
         gb, is_known = 1024 * float(values["tb"]), True
     else:
         gb = float(values["gb"])
-        if gb <= 4 and count in (16, 32, 64):
+        if gb <= 4 and count in (16, 32, 64, 128):
             count, gb = int(gb), float(count)  # "16*4" are four of 16
         called = _CALLED_MEMORY.match(text, match.end()) or _CALLED_MEMORY_BEFORE.search(text[: match.start()])
-        is_known = gb in _TOTALS or gb in most_of_cpus or bool(called) if is_whole else gb in SIZES
-    if not 1 <= count <= 64 or not is_known or gb > MOST_GB or _of_a_drive(text, *match.span(), gb):
+        is_known = gb in _TOTALS or gb in most_of_cpus or bool(called) if is_whole else gb in SIZES or gb == 0
+    # What may be a drive is one if it is too large for memory.
+    if not is_known or ("bare" in values and gb > MOST_GB) or _of_a_drive(text, *match.span(), gb):
         return None
     return _Item(*match.span(), dimms=Dimms(count, gb, mts, whole=is_whole), bare="bare" in values)
 
@@ -335,13 +389,13 @@ def _together(sets: Sequence[Dimms]) -> Dimms | None:
     return replace(sets[0], count=count, gb=gb, mts=min(speeds, default=None), form=form, whole=whole)
 
 
-def _unknown_cpu(text: str, items: Sequence[_Item]) -> tuple[str, int, int] | None:
+def _unknown_cpu(text: str, items: Sequence[_Item], has_platform: bool) -> tuple[str, int, int] | None:
     """The name of a CPU that the catalogue lacks, and where it stands."""
     free = _blank(text, items)
     match = next((match for match in _CPU_LIKE.finditer(free) if re.search(r"\d{3}", match[0])), None)
     if match is not None:
         return match[0].strip(" -+"), match.start(), match.end()
-    if any(item.platform for item in items):
+    if has_platform or any(item.platform for item in items):
         return None
     # The first words that hold a letter and a long number.
     for piece in re.finditer(r"[^\0;,+、，；\n]+", free):

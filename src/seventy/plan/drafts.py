@@ -48,34 +48,36 @@ KINDS: Mapping[str, Guessing] = {
 RIGHT_BY_MODEL = (0.6, 0.8)
 
 
-def step_seconds(machine: Machine, load: Load, rows: int, context: int = 1000) -> float:
-    """Return the seconds of a step with so many tokens of one text of `context` tokens."""
+def step_seconds(machine: Machine, load: Load, rows: int, context: int = 1000, users: int = 1) -> float:
+    """Return the seconds of a step with so many tokens of each user's text of `context` tokens."""
     # Rows of one text share its cache: that of each of as many users with texts as much shorter.
-    seconds = 1 / predict(machine, load, max(1, context // rows), "seventy", users=rows).decode.mid
-    return seconds * (1 + _ROW_SHARE * (rows - 1))
+    seconds = 1 / predict(machine, load, max(1, context // rows), "seventy", users=users * rows).decode.mid
+    return seconds * (1 + _ROW_SHARE * users * (rows - 1))
 
 
-def gain(machine: Machine, load: Load, right: float, context: int = 1000, pass_share: float = 0.0) -> float:
-    """Return how many times as fast a text is written whose next token is guessed right so often.
+def gain(
+    machine: Machine, load: Load, right: float, context: int = 1000, pass_share: float = 0.0, users: int = 1
+) -> float:
+    """Return how many times as fast texts are written whose next token is guessed right so often.
 
     The best number of guesses is taken, none where that is best. `pass_share` is what a pass of a draft model takes of
     a step of one token; guesses by lookup take nothing.
     """
-    one, best = step_seconds(machine, load, 1, context), 1.0
+    one, best = step_seconds(machine, load, 1, context, users), 1.0
     expected = 1.0
     for n in range(1, _MOST + 1):
         expected += right**n
-        best = max(best, expected * one / (step_seconds(machine, load, 1 + n, context) + n * pass_share * one))
+        best = max(best, expected * one / (step_seconds(machine, load, 1 + n, context, users) + n * pass_share * one))
     return best
 
 
-def speeds(machine: Machine, load: Load, context: int = 1000) -> dict[str, Band]:
-    """Return tokens a second with drafts by lookup for each kind of text, of one user."""
-    plain = predict(machine, load, context, "seventy").decode.mid
+def speeds(machine: Machine, load: Load, context: int = 1000, users: int = 1) -> dict[str, Band]:
+    """Return tokens a second with drafts by lookup for each kind of text, of each of `users` who write at once."""
+    plain = predict(machine, load, context, "seventy", users=users).decode.mid
     found = {}
     for kind, guessing in KINDS.items():
         low, high = (
-            plain / (1 - repeated + repeated / gain(machine, load, right, context))
+            plain / (1 - repeated + repeated / gain(machine, load, right, context, users=users))
             for repeated, right in zip(guessing.repeated, guessing.right, strict=True)
         )
         found[kind] = Band(low, (low + high) / 2, high)
@@ -83,21 +85,25 @@ def speeds(machine: Machine, load: Load, context: int = 1000) -> dict[str, Band]
 
 
 def of(found: Prediction) -> dict[str, Band]:
-    """Return the speeds with drafts where something is predicted of this engine and one user; else nothing."""
-    has = found.engine == "seventy" and found.users == 1 and found.fits
-    return speeds(found.machine, found.load, found.context) if has else {}
+    """Return the speeds with drafts where something is predicted of this engine; else nothing."""
+    has = found.engine == "seventy" and found.fits
+    return speeds(found.machine, found.load, found.context, found.users) if has else {}
 
 
 def lines(found: Prediction, lang: str = "en") -> list[str]:
-    """Say what drafts gain here, by kind of text, and whether cores or memory would gain more; nothing as `of`."""
-    kinds = []
-    for kind, band in of(found).items():
+    """Say what drafts gain here, by kind of text; of one user, whether cores or memory would gain more, too."""
+    kinds, bands = [], of(found)
+    if found.users > 1 and bands and max(band.high for band in bands.values()) < 1.05 * found.decode.mid:
+        return [say("draft_users_nothing", lang, {"users": found.users})]
+    for kind, band in bands.items():
         figures = f"{number(band.low)}-{number(band.high)}"
         if band.high < 1.05 * found.decode.mid:
             figures = f"{number(found.decode.mid)} ({say('draft_nothing', lang)})"
         kinds.append(f"{say(f'draft_{kind}', lang)} {figures}")
     if not kinds:
         return []
+    if found.users > 1:
+        return [say("draft_users", lang, {"users": found.users, "kinds": ", ".join(kinds)})]
     said = [say("draft_line", lang, {"kinds": ", ".join(kinds)}), buyer(found.machine, found.load, found.context, lang)]
     if found.load.pass_share:
         said.append(_passes("draft_block", found, found.load.pass_share, lang))

@@ -38,7 +38,10 @@ class Dimms:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 64 or not 0.5 <= self.gb <= (MOST_GB if self.whole else 1024):
+        if self.whole and not 0.5 <= self.gb <= MOST_GB:
+            raise ValueError(t("{gb:g} GB of memory cannot be right: machines have up to {most} GB",
+                               gb=self.gb, most=MOST_GB))  # fmt: skip
+        if not self.whole and not (1 <= self.count <= 64 and 0.5 <= self.gb <= 1024):
             raise ValueError(t("{count} modules of {gb:g} GB cannot be right", count=self.count, gb=self.gb))
         if self.mts is not None and not 800 <= self.mts <= 12800:
             raise ValueError(t("{mts} MT/s is no memory speed", mts=self.mts))

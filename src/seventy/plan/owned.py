@@ -39,41 +39,74 @@ def owned(text: str) -> list[Owned]:
 
 def _owned(said: Description, text: str) -> Owned:
     notes: list[Note] = []
-    platform, name = said.platform, said.cpu_name
-    sockets = said.sockets or 1
-    if not name:
-        if platform is None:
-            raise SeventyError(
-                "{text!r} names no CPU or platform of the catalogue; write both, as in {example}",
-                text=text, example=_EXAMPLE,
-            )
-        cpu = usual_cpu(platform)
-        name = cpu.name
-        notes.append(("cpu_assumed", {"platform": platform.name, "cpu": cpu.name}))
-    if platform is not None and said.cpu is not None and said.cpu not in cpus_for(platform, all_cpus()):
-        notes.append(("cpu_misfit", {"platform": platform.name, "cpu": said.cpu.name, "socket": said.cpu.socket}))
-        platform = None
-    if platform is not None and sockets > platform.sockets:
-        notes.append(("platform_sockets", {"platform": platform.name, "sockets": platform.sockets}))
-        sockets = platform.sockets
-    if said.cpu is None and said.cpu_name:
-        name = _stand_in(said, notes)
-    dimms = said.dimms
-    cpu_known = next((cpu for cpu in all_cpus() if cpu.name == name), None)
-    if dimms is None and cpu_known is not None and not cpu_known.soldered:
-        dimms = assumed(cpu_known, sockets)
-        notes.append(("memory_unsaid", {"dimms": str(dimms)}))
-    if dimms is None and platform is not None and platform.dimm_form == "soldered":
-        dimms = Dimms(1, float(platform.max_mem_gb), None)
-        if f"{platform.max_mem_gb:g}GB" not in platform.name:
-            notes.append(("memory_unsaid", {"dimms": str(dimms)}))
-    if dimms is None and cpu_known is not None:
-        raise SeventyError(
-            '{name} is sold with different amounts of memory: say how much, as in "{name} + 64GB"',
-            name=name,
-        )
+    if said.platform_name:
+        notes.append(("platform_unknown", {"platform": said.platform_name}))
+        if said.close_platforms:
+            notes.append(("cpu_close", {"names": ", ".join(said.close_platforms)}))
+    name = _cpu_name(said, text, notes)
+    platform, sockets = _board(said, notes)
+    dimms = said.dimms or _unsaid(said, name, sockets, platform, notes)
     machine = machine_from_parts(name, sockets, dimms, platform=platform)
     return Owned(replace(machine, notes=(*notes, *machine.notes)), machine.dimms, platform)
+
+
+def _cpu_name(said: Description, text: str, notes: list[Note]) -> str:
+    """The name of the CPU to predict with: the one that was said, else what its platform usually has."""
+    if said.cpu is not None:
+        return said.cpu.name
+    if said.cpu_name:
+        return _stand_in(said, notes)
+    if said.platform is not None:
+        cpu = usual_cpu(said.platform)
+        notes.append(("cpu_assumed", {"platform": said.platform.name, "cpu": cpu.name}))
+        return cpu.name
+    if said.platform_name:
+        close = t(" Did you mean {close}?", close=either(said.close_platforms)) if said.close_platforms else ""
+        raise SeventyError(
+            'The catalogue has no platform {name!r}, so its CPU must be said too, as in "{name} + 2x E5-2680 v4 + '
+            '8x16".{close}',
+            name=said.platform_name, close=close,
+        )  # fmt: skip
+    raise SeventyError(
+        "{text!r} names no CPU or platform of the catalogue; write both, as in {example}", text=text, example=_EXAMPLE
+    )
+
+
+def _board(said: Description, notes: list[Note]) -> tuple[Platform | None, int]:
+    """The platform, if the CPU goes into it, and how many CPUs are in it."""
+    platform, sockets = said.platform, said.sockets or 1
+    if platform is not None and said.cpu is not None and said.cpu not in cpus_for(platform, all_cpus()):
+        notes.append(("cpu_misfit", {"platform": platform.name, "cpu": said.cpu.name, "socket": said.cpu.socket}))
+        return None, sockets
+    if platform is not None and sockets > platform.sockets:
+        notes.append(("platform_sockets", {"platform": platform.name, "sockets": platform.sockets}))
+        return platform, platform.sockets
+    return platform, sockets
+
+
+def _unsaid(
+    said: Description, name: str, sockets: int, platform: Platform | None, notes: list[Note]
+) -> Dimms | None:
+    """The memory to assume, or what the platform is sold with; None where the CPU is not of the catalogue either.
+
+    Raises SeventyError where the machine is sold with different amounts.
+    """
+    cpu = next((each for each in all_cpus() if each.name == name), None)
+    if cpu is not None and not cpu.soldered:
+        dimms, known = assumed(cpu, sockets), False
+    elif platform is not None and platform.dimm_form == "soldered":
+        dimms, known = Dimms(1, float(platform.max_mem_gb), None), f"{platform.max_mem_gb:g}GB" in platform.name
+    elif cpu is not None:
+        raise SeventyError(
+            '{name} is sold with different amounts of memory: say how much, as in "{name} + 64GB"', name=name
+        )
+    else:
+        return None
+    if said.unread:
+        notes.append(("memory_unread", {"said": said.unread, "dimms": str(dimms)}))
+    elif not known:
+        notes.append(("memory_unsaid", {"dimms": str(dimms)}))
+    return dimms
 
 
 def _stand_in(said: Description, notes: list[Note]) -> str:

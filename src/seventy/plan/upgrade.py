@@ -3,7 +3,7 @@
 Steps stay within what the platform takes where it is known: its sockets, its slots, its kind of module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from seventy.catalog.book import PriceBook
@@ -16,6 +16,7 @@ from seventy.plan.memory import Dimms, parse_dimms
 from seventy.plan.models_front import suggestions
 from seventy.plan.owned import Owned
 from seventy.plan.physics import form_of, sizes_of, slots_of
+from seventy.plan.rank import SAME_SPEED
 from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.tables import table
 from seventy.plan.words import number, say
@@ -86,7 +87,7 @@ def times(price: tuple[float, float] | None, count: int) -> tuple[float, float] 
 
 
 def steps(have: Upgrade, book: PriceBook) -> list[Step]:
-    """List the upgrades worth their while, the greatest gain first; other models last."""
+    """List the upgrades worth their while, the greatest gain first and of equal ones the cheaper; other models last."""
     machine, dimms = have.machine, have.owned.dimms
     now = have.with_machine(machine)
     found: list[Step] = []
@@ -98,7 +99,18 @@ def steps(have: Upgrade, book: PriceBook) -> list[Step]:
     # Filling every channel may be what holds the model, too: said once.
     once = {str(step.values.get("dimms", step.key)) + str(step.values.get("cpu", "")): step for step in reversed(found)}
     worth = [step for step in once.values() if step.prediction.decode.mid > now.decode.mid * WORTH]
-    return sorted(worth, key=lambda step: -step.prediction.decode.mid) + list(_model_steps(have, now))
+    return by_gain(worth) + list(_model_steps(have, now))
+
+
+def by_gain(found: Sequence[Step]) -> list[Step]:
+    """Order steps by speed; what is about as fast as the fastest left goes by price, what has no price last."""
+    ordered, result = sorted(found, key=lambda step: -step.prediction.decode.mid), list[Step]()
+    while ordered:
+        least = ordered[0].prediction.decode.mid / SAME_SPEED
+        same = [step for step in ordered if step.prediction.decode.mid >= least]
+        result += sorted(same, key=lambda step: sum(step.price) if step.price else float("inf"))
+        ordered = ordered[len(same) :]
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +180,14 @@ def _cpu_steps(board: _Board) -> Iterator[Step]:
     room_for_two = platform.sockets > board.sockets if platform is not None else cpu.max_sockets > 1
     if board.sockets == 1 and room_for_two and cpu.max_sockets > 1:
         yield _second_cpu(board)
-    found = [(board.have.with_dimms(other, board.sockets, board.dimms), other) for other in _rivals(board)]
-    if found:
-        prediction, other = max(found, key=lambda pair: pair[0].decode.mid)
-        part = board.book.part("cpu", other.name, board.sockets)
-        yield Step("u_cpu", {"cpu": short_cpu(other)}, prediction, part.bounds)
+    yield from by_gain([_other_cpu(board, other) for other in _rivals(board)])[:1]
+
+
+def _other_cpu(board: _Board, other: Cpu) -> Step:
+    """The step to another CPU in each socket, with the modules that are there."""
+    prediction = board.have.with_dimms(other, board.sockets, board.dimms)
+    part = board.book.part("cpu", other.name, board.sockets)
+    return Step("u_cpu", {"cpu": short_cpu(other)}, prediction, part.bounds)
 
 
 def _second_cpu(board: _Board) -> Step:
