@@ -9,7 +9,8 @@
                                                                              often by their place, beside arithmetic
                                                [--certain 0.97 0.4]          or as often as it is certain, with and
                                                                              without leaving out what it is not
-    python benchmarks/drafts.py MODEL upkeep                                 steps with a block that guesses nothing, by
+                                               [--draft FILE]                of an assistant in this file instead
+    python benchmarks/drafts.py MODEL upkeep [--draft FILE]                  steps with a block that guesses nothing, by
                                                                              turns with those of the model without it
     python benchmarks/drafts.py MODEL users [--pairs 5]                      eight texts at once, with and without
     python benchmarks/drafts.py MODEL plot --out drafts.svg                  guesses that steps carried over time
@@ -34,9 +35,11 @@ from seventy import LLM
 from seventy.bench.drafts import KINDS, logged, measure, passes, write
 from seventy.bench.engine import Threads
 from seventy.bench.peers import LlamaCpp
+from seventy.engine.assistant import Assistant
 from seventy.engine.drafts import Drafter, Drafts
 from seventy.engine.governor import MAX_DRAFT, Governor, Offer
-from seventy.engine.multi_token import BlockDrafter, MultiToken
+from seventy.engine.multi_token import MultiToken
+from seventy.engine.passes import PassDrafter
 from seventy.engine.request import Failed, Finished, Request, TextDelta
 from seventy.engine.sampler import Sampling
 
@@ -237,7 +240,7 @@ class ToldBlock:
     def __init__(self, whole: Sequence[int], rights: Sequence[float], certain: Sequence[float]) -> None:
         self._whole, self._rights, self._certain, self._random = whole, rights, certain, random.Random(0)
 
-    def __call__(self, drafter: BlockDrafter, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, drafter: PassDrafter, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         place, n = len(drafter.guesses), len(logits)
         at = len(drafter._generation.tokens) + place
         known = self._whole[at] if at < len(self._whole) else 0
@@ -254,7 +257,8 @@ class ToldBlock:
 
 
 def block(llm: LLM, rights: Sequence[float], tokens: int, certain: Sequence[float]) -> None:
-    """The model's own block with guesses that are right so often, by their place: beside the arithmetic.
+    """The model's own block, or its assistant, with guesses that are right so often, by their place: beside the
+    arithmetic.
 
     With `certain`, also without leaving out what it is not certain of.
     """
@@ -264,10 +268,10 @@ def block(llm: LLM, rights: Sequence[float], tokens: int, certain: Sequence[floa
         whole = [*ids, *submit(llm, ids, tokens, Sampling())()]
     one = statistics.median(step.seconds for step in log)
     for cuts in (True, False) if certain else (True,):
-        told, ours = ToldBlock(whole, rights, certain), BlockDrafter._ours
-        BlockDrafter._ours = lambda drafter, logits, told=told: told(drafter, logits)  # type: ignore[method-assign]
+        told, ours = ToldBlock(whole, rights, certain), PassDrafter._ours
+        PassDrafter._ours = lambda drafter, logits, told=told: told(drafter, logits)  # type: ignore[method-assign]
         try:
-            passes = MultiToken(llm.model)
+            passes = Assistant(llm.model) if llm.model.config.assistant else MultiToken(llm.model)
             passes.warm()
             passes.cuts = cuts
             llm.scheduler.drafts = drafts = Drafts(lookup=False, model=passes)
@@ -277,7 +281,7 @@ def block(llm: LLM, rights: Sequence[float], tokens: int, certain: Sequence[floa
                 with logged(drafts) as steps:
                     assert submit(llm, ids, tokens, Sampling())() == whole[len(ids) :]
         finally:
-            BlockDrafter._ours = ours  # type: ignore[method-assign]
+            PassDrafter._ours = ours  # type: ignore[method-assign]
         written, seconds = sum(step.written for step in steps), sum(step.seconds + step.drafting for step in steps)
         guesses = statistics.fmean(step.rows - 1 for step in steps)
         found = f"{written / seconds:.1f} tok/s, {1 / one:.1f} without; {guesses:.2f} guesses a step; "
@@ -301,10 +305,10 @@ def arithmetic(rights: Sequence[float], drafts: Drafts, passes: MultiToken, one:
     return f"arithmetic {speeds[best]:.1f} with {best} guesses a step ({listed} by guesses); "
 
 
-def upkeep(path: str, tokens: int, rounds: int) -> None:
-    """Steps of one row with a block that is loaded and guesses nothing, and of the model without, by turns."""
+def upkeep(path: str, draft: str, tokens: int, rounds: int) -> None:
+    """Steps of one row with a block or assistant that guesses nothing, and of the model without, by turns."""
     ids, ratios = list(range(10, 74)), list[float]()
-    with LLM(path, context=1024, draft="off") as off, LLM(path, context=1024, draft="mtp") as on:
+    with LLM(path, context=1024, draft="off") as off, LLM(path, context=1024, draft=draft) as on:
         on.scheduler.drafts.make_lookup = None
         on.scheduler.drafts.governor.ready = lambda texts: False  # type: ignore[method-assign]
         for turn in range(rounds + 1):
@@ -316,7 +320,7 @@ def upkeep(path: str, tokens: int, rounds: int) -> None:
             if turn:
                 ratios.append(seconds[True] / seconds[False])
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"a step with the block loaded takes {middle:.4f} ({low:.4f}-{high:.4f}) of one without, {rounds} pairs")
+    print(f"a step with what drafts loaded takes {middle:.4f} ({low:.4f}-{high:.4f}) of one without, {rounds} pairs")
 
 
 def users(llm: LLM, count: int, tokens: int, parallel: int) -> None:
@@ -379,10 +383,13 @@ def main() -> None:
     parser.add_argument("--against")
     parser.add_argument("--out", type=Path, default=Path("drafts.svg"))
     options = parser.parse_args()
+    # Without a file of an assistant, the model's own block.
+    if options.what in ("upkeep", "mtp") and options.draft == "lookup":
+        options.draft = "mtp"
     if options.what == "upkeep":
-        upkeep(options.model, options.tokens, options.repeats)
+        upkeep(options.model, options.draft, options.tokens, options.repeats)
         return
-    parallel, options.draft = 8, "mtp" if options.what == "mtp" else options.draft
+    parallel = 8
     with LLM(options.model, context=2048, sequences=parallel, parallel=parallel, draft=options.draft,
              isa=options.isa) as llm:  # fmt: skip
         if options.what == "equal":

@@ -53,12 +53,16 @@ def test_the_text_is_the_one_without(files: tuple[Path, str], plain: LLM, monkey
         again = Asked(llm.scheduler, [*prompts[0], *first, 1, 2, 3], 20)
         again.end()
         assert again.tokens == alone(plain, [*prompts[0], *first, 1, 2, 3], 20)
-        # Who goes away leaves nothing.
+        # Who goes away leaves nothing, and the others' texts are those without.
+        without = [alone(plain, ids, 20) for ids in prompts]
         for turn in range(2):
             asked = [Asked(llm.scheduler, prompts[i % 4], 20) for i in range(8)]
             for each in asked[turn::2]:
                 llm.scheduler.cancel(each.request)
-            assert all(each.end().reason in ("length", "cancelled") for each in asked)
+            ends = [each.end().reason for each in asked]
+            assert ends[1 - turn :: 2] == ["length"] * 4
+            assert all(asked[i].tokens == without[i % 4][: len(asked[i].tokens)] for i in range(8))
+            assert all(len(asked[i].tokens) == 20 for i in range(1 - turn, 8, 2))
         cache = llm.model.cache
         assert cache.free_pages == cache.n_pages and cache.slots.free >= cache.free_pages
         assert "drafts by the assistant" in llm.scheduler.drafts.lines()[0]

@@ -63,6 +63,21 @@ def test_one_that_is_for_another_model_is_refused(changed: dict[str, Any], said:
         LLM(path, draft=str(small))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"without": "nextn.pre_projection.weight"}, "no tensor nextn.pre_projection.weight, which its"),
+        ({"strange": "strange.weight"}, "tensors that its architecture has no use for: strange.weight;"),
+        ({"width": 96}, r"tensor blk.0.ffn_gate.weight has shape \[96, 128\], its metadata says \[192, 128\]"),
+    ],
+)
+def test_a_damaged_one_is_named_and_not_its_model(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = gemma4.write(tmp_path / "model.gguf")
+    small = gemma4_assistant.write(tmp_path / "assistant.gguf", **changed)
+    with pytest.raises(SeventyError, match=f"^{small}.*{said}"):
+        LLM(path, draft=str(small))
+
+
 def test_it_drafts_for_gemma_4_only_and_does_not_run_alone(tmp_path: Path) -> None:
     small, other = gemma4_assistant.write(tmp_path / "assistant.gguf"), llama.write(tmp_path / "llama.gguf")
     with pytest.raises(SeventyError, match="it drafts for Gemma 4, and this is a model of llama"):

@@ -83,3 +83,11 @@ def test_a_models_own_block_is_said_where_its_files_have_one(load: Load) -> None
         numbers = [float(each) for each in re.findall(r"[\d.]+(?=[-–]|\s*(?:tok/s|token/秒))", said)]
         assert max(numbers) >= found.decode.mid
     assert load.pass_share == 0 and len(drafts.lines(predict(here, load, engine="seventy"))) == 2
+
+
+def test_an_assistant_in_a_file_of_its_own_is_named(load: Load) -> None:
+    here = machine("Xeon E5-2680 v4", "4x16@2400")
+    found = predict(here, catalogue_load("gemma-4-26b-a4b", "Q4_K_M"), engine="seventy")
+    for lang in ("en", "zh"):
+        assert "assistant" in drafts.lines(found, lang)[-1] and "--draft" in drafts.lines(found, lang)[-1]
+    assert not any("assistant" in line for line in drafts.lines(found, with_draft=True)) and not load.assisted

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from seventy import LLM
+from seventy.server import embeddings, vectors
+from seventy.server.backend import Backend
+from seventy.server.pool import ModelPool
+from seventy.server.served import ServedModel
 from seventy.text.chat import Prompt
-from tests.server.conftest import Running, serving
+from tests.server.conftest import Loads, Running, running, serving
 
 GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 12}
 
@@ -241,9 +245,40 @@ def test_embeddings_of_a_model_started_for_them(tiny: Path, pooling: str) -> Non
         server.idle()
 
 
-def test_embeddings_of_each_token(tiny: Path) -> None:
+def test_one_text_that_is_too_long_costs_nothing(tiny: Path) -> None:
+    with serving(tiny, pooling="mean") as server:
+        server.wait()
+        statistics = server.backend.scheduler.statistics
+        for wrong, said in (("x" * 513, "text 2047 is too large: 513 tokens"), ([1] * 600, "text 2047 is too large")):
+            refused = server.client.post("/v1/embeddings", json={"input": [*["a"] * 2047, wrong]})
+            assert refused.status_code == 400 and said in refused.json()["error"]["message"]
+        assert statistics.requests == 0
+        server.idle()
+
+
+def test_embeddings_of_a_request_are_one_models(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the default is deleted meanwhile, no other goes on in its place."""
+    models, ids = [ServedModel(name, tiny) for name in "ab"], embeddings._ids
+    with running(ModelPool(models, Loads(512, 4, 64), pooling="mean")) as server:
+        server.wait()
+
+        def deleting(backend: Backend, parts: list[int | str], at: int) -> list[int]:
+            if at == 2:
+                server.pool.remove(models[0])
+            return ids(backend, parts, at)
+
+        monkeypatch.setattr(embeddings, "_ids", deleting)
+        refused = server.client.post("/v1/embeddings", json={"input": list("abcd")})
+        assert refused.status_code == 404, refused.text
+
+
+def test_embeddings_of_each_token(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tiny, pooling="none") as server:
         server.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(vectors, "_MOST_NUMBERS", 256 * 500)
+            many = server.client.post("/embedding", json={"input": ["x" * 300, "x" * 201]})
+            assert many.status_code == 400 and "501 tokens and more" in many.json()["error"]["message"]
         refused = server.client.post("/v1/embeddings", json={"input": "abc"})
         assert refused.status_code == 400 and "/embedding" in refused.json()["error"]["message"]
         texts = ["xyz", "x" * 300, "xyz"]

@@ -82,6 +82,10 @@ def test_sizes() -> None:
     assert size(input=[{"role": "user", "content": "ab"}], instructions="abc") == (3, 0, 0)
     assert size(prompt={"prompt_string": "é"}, metadata={"text": "abc"}) == (2, 0, 0)
     assert size(prompt=7, messages="x", input=[]) == (1, 0, 0)
+    # Of a reranking each document is a prompt, in either way of writing it.
+    for text in (lambda each: each), (lambda each: {"text": each}):
+        body = {"query": "ab", "documents": [text("a b c"), "abcdefg", text("x" * 6)]}
+        assert size(**body) == (7, 2, 0) and _weigh.weigh(json.dumps(body).encode())["weight"] < 100
 
 
 def test_its_process_may_end_or_never_begin(small_model: Running, monkeypatch: pytest.MonkeyPatch) -> None:

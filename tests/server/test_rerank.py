@@ -1,10 +1,14 @@
 """/v1/rerank: scores beside those of a float32 twin, in the shapes that clients know."""
 
 import queue
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -26,7 +30,7 @@ def write(path: Path, rows: int = 2, labels: list[str] | None = None, **more: An
         "cls.output.bias": rng.standard_normal(rows).astype(np.float32),
     }
     keys = {"classifier.output_labels": labels or ["no", "yes"][:rows], "tokenizer.chat_template.rerank": TEMPLATE}
-    return write_tiny(path, "qwen3", "F16", vectors=tensors, pooling_type=4, **{**keys, **more})
+    return write_tiny(path, "qwen3", "F16", pooling_type=4, **{"vectors": tensors, **keys, **more})
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +118,48 @@ def test_long_documents_and_instructions(server: Running) -> None:
     assert cut["usage"]["prompt_tokens"] == 2 * 512
     # Of a character that was cut nothing is left.
     assert ask(server, documents=["é" * 600], truncate=True)["usage"]["prompt_tokens"] in (511, 512)
-    assert by_index(ask(server, documents=["zzzz"], max_tokens_per_doc=2)["results"]) == by_index(
-        ask(server, documents=["zz"])["results"]
-    )
+    for long, short in (("zzzz", "zz"), ("zzé", "zz"), ("zz", "zz")):
+        limit = 3 if long == "zzé" else 2
+        assert by_index(ask(server, documents=[long], max_tokens_per_doc=limit)["results"]) == by_index(
+            ask(server, documents=[short])["results"]
+        )
     plain = by_index(ask(server)["results"])
     assert by_index(ask(server, instruction="find")["results"]) == plain
     assert by_index(ask(server, instruction="lose {query}")["results"]) != plain
+
+
+def test_one_that_is_too_long_costs_nothing(server: Running) -> None:
+    """The others are not read by the model first."""
+    before = server.backend.scheduler.statistics.requests
+    refused = server.client.post("/v1/rerank", json={"query": QUERY, "documents": [*["x"] * 99, "z" * 600]})
+    assert refused.status_code == 400 and "document 99: " in refused.json()["error"]["message"]
+    assert server.backend.scheduler.statistics.requests == before
+
+
+def test_who_has_begun_waits_for_a_full_queue(path: Path) -> None:
+    """Rerankings that fill a short queue by turns all end; one that finds it full at first is refused."""
+    with serving(path, parallel=1, queue=1) as server, ThreadPoolExecutor(6) as threads:
+        server.wait()
+        body = {"query": QUERY, "documents": DOCUMENTS * 8}
+        answers = list(threads.map(lambda _: server.client.post("/v1/rerank", json=body), range(6)))
+        assert {answer.status_code for answer in answers} <= {200, 429} and answers
+        whole = [by_index(answer.json()["results"]) for answer in answers if answer.status_code == 200]
+        assert len(whole) >= 2 and all(each == whole[0] for each in whole)
+        server.idle()
+
+
+def test_a_client_that_goes_ends_it_all(server: Running) -> None:
+    """Also before its first document is submitted."""
+    statistics, documents = server.backend.scheduler.statistics, ["x" * 20] * 900
+    before, now = statistics.requests, -1
+    for seconds in (0.01, 0.05):
+        with suppress(httpx.TimeoutException):
+            server.client.post("/v1/rerank", json={"query": QUERY, "documents": documents}, timeout=seconds)
+    while now != statistics.requests:
+        now = statistics.requests
+        time.sleep(0.3)
+    assert now - before < len(documents)
+    server.idle()
 
 
 def test_a_reranker_says_what_it_is(server: Running) -> None:
@@ -149,6 +189,12 @@ def test_classifiers_of_other_kinds(tmp_path: Path, path: Path, tiny: Path) -> N
     ):
         with pytest.raises(SeventyError, match=said):
             LLM(wrong, threads=2, context=64)
+    damaged = write(tmp_path / "damaged.gguf", vectors={"cls.output.weight": np.full((2, HIDDEN), np.nan, np.float32)})
+    with pytest.raises(SeventyError, match="is not all numbers"):
+        LLM(damaged, threads=2, context=64)
+    # Labels that are no list say nothing.
+    with LLM(write(tmp_path / "no_list.gguf", **{"classifier.output_labels": 7}), threads=2, context=64) as llm:
+        assert llm.ranking and llm.ranking.relevant == 0
     with pytest.raises(SeventyError, match="no tokens for"):
         LLM(tiny, threads=2, context=64, ranks=True)
 

@@ -66,7 +66,7 @@ def predict(
     small = wanted.wanted(draft, quant) if draft is not None else None
     if small is not None and (engine != "seventy" or users > 1):
         raise SeventyError("--draft is predicted for --engine seventy and one user.")
-    if small is not None and small.architecture == runs.ASSISTANT and want.architecture != "gemma4":
+    if small is not None and small.architecture == runs.ASSISTANT and want.architecture != runs.ASSISTED:
         raise SeventyError(
             "--draft {draft} drafts for Gemma 4 only, and {name} is another model.",
             draft=draft, name=want.load.name,
@@ -79,7 +79,7 @@ def predict(
         about |= answers.drafts_json(found)
         print(json.dumps(answers.as_json(found, speak) | about, ensure_ascii=False, indent=2))
         return
-    said = drafts.lines(found, speak)
+    said = drafts.lines(found, speak, small is not None)
     if small is not None and said:
         said.append(drafts.with_model(found, small.load, speak))
     said += low_bits.endings(want, engine, speak, machine, context, users)

@@ -120,6 +120,12 @@ class Ranking:
             ids = self._encode(template, texts | {"document": tokenizer.decode(kept).rstrip("\ufffd")})
         return ids
 
+    def cut(self, document: str, most: int) -> str:
+        """Return what the first `most` tokens of a document stand for; a document of fewer as it is."""
+        ids = self.tokenizer.encode(document[: most * self.tokenizer.longest])
+        # What is left of a character that was cut is no character.
+        return document if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip("\ufffd")
+
     def _encode(self, template: str, texts: Mapping[str, str]) -> list[int]:
         ids, bos = self.tokenizer.encode_filled(template, texts), self.tokenizer.bos_id
         return [bos, *ids] if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos] else ids
@@ -161,12 +167,16 @@ def _classifier(gguf: GGUF, hidden: int) -> tuple[NDArray[np.float32], NDArray[n
             "again",
             weight=WEIGHT, shape=list(gguf.tensors[WEIGHT].shape), bias_count=len(bias), hidden=hidden,
         )
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise SeventyError("the file's classifier ({weight}) is not all numbers; get the file again", weight=WEIGHT)
     return weight.reshape(labels, hidden), bias
 
 
 def _labels(metadata: Mapping[str, Any]) -> list[str]:
     labels = metadata.get(f"{metadata.get('general.architecture')}.classifier.output_labels")
-    return [] if labels is None else [str(label) for label in labels]
+    if labels is None or isinstance(labels, str) or not hasattr(labels, "__iter__"):
+        return []
+    return [str(label) for label in labels]
 
 
 def _relevant(labels: Sequence[str], rows: int) -> int:

@@ -51,6 +51,11 @@ class Joined:
         again._files.push(again._first)
         return again
 
+    def origin(self, name: str) -> tuple[Path | str, str]:
+        """Return the path of the file that a tensor of this name is in, or would be, and its name there."""
+        second = name.startswith(self._prefix)
+        return (self._second.path, name.removeprefix(self._prefix)) if second else (self._first.path, name)
+
     def _source(self, info: TensorInfo) -> Source:
         return self._second if info.name.startswith(self._prefix) else self._first
 
@@ -59,3 +64,8 @@ class Joined:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._files.close()
+
+
+def origin(source: Source, name: str) -> tuple[Path | str, str]:
+    """Return the path of the file that a source has a tensor of this name from, and its name there: for messages."""
+    return source.origin(name) if isinstance(source, Joined) else (source.path, name)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from seventy.errors import SeventyError
 from seventy.formats import PANEL, Format, by_name, formats
+from seventy.gguf.joined import origin
 from seventy.gguf.source import Source
 from seventy.gguf.tensors import GGML_TYPES, TensorInfo
 from seventy.jit.compiler import Kernel, Library
@@ -176,16 +177,15 @@ class Weights:
             place += size
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
-        info = self._tensors.get(name)
+        info, (path, own_name) = self._tensors.get(name), origin(self._source, name)
         if info is None:
             raise SeventyError(
-                "{path} has no tensor {name}, which its architecture needs; get it again",
-                path=self._source.path, name=name,
+                "{path} has no tensor {name}, which its architecture needs; get it again", path=path, name=own_name
             )
         if info.shape != shape:
             raise SeventyError(
-                "tensor {name} has shape {shape}, its metadata says {wanted}; get the file again",
-                name=name, shape=list(info.shape), wanted=list(shape),
+                "{path}: tensor {name} has shape {shape}, its metadata says {wanted}; get the file again",
+                path=path, name=own_name, shape=list(info.shape), wanted=list(shape),
             )
         return info
 
@@ -300,13 +300,14 @@ class Weights:
         says.
         """
         used = {*self._matrices, *self._vectors, *(table.info.name for table in self.tables)}
-        unused = [name for name in self._tensors if name not in used]
-        if unused:
+        found = [origin(self._source, name) for name in self._tensors if name not in used]
+        if found:
+            unused = [name for path, name in found if path == found[0][0]]
             more = t(" and {unused_count} more", unused_count=len(unused) - 3) if len(unused) > 3 else ""
             raise SeventyError(
                 "{path} has tensors that its architecture has no use for: {unused}{more}; this engine would answer "
                 "wrongly without them: take another model",
-                path=self._source.path, unused=", ".join(unused[:3]), more=more,
+                path=found[0][0], unused=", ".join(unused[:3]), more=more,
             )
 
     def vector(self, name: str, length: int) -> NDArray[np.float32]:

@@ -90,8 +90,11 @@ def of(found: Prediction) -> dict[str, Band]:
     return speeds(found.machine, found.load, found.context, found.users) if has else {}
 
 
-def lines(found: Prediction, lang: str = "en") -> list[str]:
-    """Say what drafts gain here, by kind of text; of one user, whether cores or memory would gain more, too."""
+def lines(found: Prediction, lang: str = "en", with_draft: bool = False) -> list[str]:
+    """Say what drafts gain here, by kind of text; of one user, whether cores or memory would gain more, too.
+
+    `with_draft` says that a draft model was named, of which `with_model` speaks.
+    """
     kinds, bands = [], of(found)
     if found.users > 1 and bands and max(band.high for band in bands.values()) < 1.05 * found.decode.mid:
         return [say("draft_users_nothing", lang, {"users": found.users})]
@@ -107,6 +110,8 @@ def lines(found: Prediction, lang: str = "en") -> list[str]:
     said = [say("draft_line", lang, {"kinds": ", ".join(kinds)}), buyer(found.machine, found.load, found.context, lang)]
     if found.load.pass_share:
         said.append(_passes("draft_block", found, found.load.pass_share, lang))
+    elif found.load.assisted and not with_draft:
+        said.append(say("draft_assistant", lang, {"name": "…-assistant"}))
     return said
 
 

@@ -47,7 +47,7 @@ class Load:
     `read_gb` is what one token reads of the weights; `footprint` is what it takes of memory. `expert_gb` is how much of
     the file are experts, `used_share` which part of the experts of a layer one token uses. `pass_share` is what a pass
     of its block of multi-token prediction reads of `read_gb`, 0 where it has none. `latent` is None where each head has
-    keys of its own.
+    keys of its own. `assisted` says that models of its architecture have an assistant that drafts for them.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Load:
     used_share: float = 1.0
     pass_share: float = 0.0
     latent: Latent | None = None
+    assisted: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.active_params_b <= self.params_b * 1.001:

@@ -18,8 +18,8 @@ ENGINES = ("llama.cpp", "seventy")
 # ISA classes of the catalogue's CPUs for which there are kernels (jit/isa.py has x86-64 levels).
 _ISAS = ("sse", "avx", "avx2", "avxvnni", "avx512", "avx512vnni", "amx")
 
-# Of files that only draft for a model of Gemma 4.
-ASSISTANT = "gemma4-assistant"
+# Files that only draft, and the architecture that they draft for.
+ASSISTANT, ASSISTED = "gemma4-assistant", "gemma4"
 
 # Tensors of a vision part that Ollama's own engine keeps in the same file.
 _OF_IMAGES = ("v.", "mm.")
@@ -52,6 +52,8 @@ def why_not(
 
     llama.cpp is assumed to run everything: the published measurements are of it.
     """
+    if architecture == ASSISTANT:
+        return Reason("r_assistant")
     if engine != "seventy":
         return None
     from seventy import models
@@ -61,8 +63,6 @@ def why_not(
         return Reason("r_isa", {"isa": machine.isa})
     if architecture not in models.architectures():
         return Reason("r_architecture", {"architecture": architecture})
-    if architecture == ASSISTANT:
-        return Reason("r_assistant")
     if experts and _refuses_experts(architecture):
         return Reason("r_experts", {"architecture": architecture})
     known = {entry.name for entry in formats().values()}

@@ -16,7 +16,7 @@ from seventy.errors import SeventyError
 from seventy.hub.names import Catalogued, Hosted, LocalFile, Packaged, resolve
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Latent, Load, guess_layers
-from seventy.plan.runs import Reason, why_not
+from seventy.plan.runs import ASSISTANT, ASSISTED, Reason, why_not
 from seventy.plan.words import say
 from seventy.runtime.memory import MAX_MIXTURE_ROWS, MAX_ROWS, Footprint, row_columns
 
@@ -55,6 +55,8 @@ class Wanted:
 
     def check(self, engine: str, lang: str, machine: Machine | None = None) -> None:
         """Raise SeventyError if the engine cannot run it on the machine: no speed may be shown then."""
+        if self.architecture == ASSISTANT:
+            raise SeventyError("{name}: {reason}", name=self.load.name, reason=say("r_assistant", lang))
         reason = self.reason(machine) if engine == "seventy" else None
         if reason:
             values = {"model": self.load.name, "quant": self.load.quant, "reason": reason.into(lang)}
@@ -211,7 +213,7 @@ def _catalogue_load(model: Model, name: str, quant: str, file_gb: float, read_gb
     return Load(
         name, quant, model.params_b, model.active_params_b, file_gb, read_gb,
         _catalogue_footprint(model, held_gb, layers), layers, expert_gb, used,
-        _pass_share(model, file_gb, read_gb, layers), latent_of(metadata),
+        _pass_share(model, file_gb, read_gb, layers), latent_of(metadata), model.arch == ASSISTED,
     )  # fmt: skip
 
 
@@ -423,7 +425,7 @@ def gguf_load(file: "Source") -> Load:
     return Load(
         str(meta.get("general.name", path.name)), quant_of(path.stem) or path.stem, elements / 1e9, active_b,
         total / 1e9, read_gb, footprint, layers, expert / 1e9, share, min(1.0, pass_gb / max(1e-9, read_gb)),
-        latent_of(meta),
+        latent_of(meta), arch == ASSISTED,
     )  # fmt: skip
 
 

@@ -93,6 +93,13 @@ def _message(message: Any, size: Size) -> int:
     return rest
 
 
+def _texts(documents: Any) -> Any:
+    """Documents of a reranking: those that are objects with a text and nothing else as that text."""
+    if not isinstance(documents, list):
+        return documents
+    return [one["text"] if isinstance(one, dict) and one.keys() == {"text"} else one for one in documents]
+
+
 def weigh(body: bytes) -> dict[str, Any]:
     """Return the error of a body; or its model, the largest prompt by each measure, and its largest other field."""
     try:
@@ -111,7 +118,7 @@ def weigh(body: bytes) -> dict[str, Any]:
     for name, value in data.items():
         if name in names:
             rest = 0
-            for size, other in prompts(value):
+            for size, other in prompts(_texts(value) if name == "documents" else value):
                 most.bytes, most.words = max(most.bytes, size.bytes), max(most.words, size.words)
                 most.ids, rest = max(most.ids, size.ids), rest + other
         else:

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import TooLong
-from seventy.errors import SeventyError
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
 from seventy.server.ollama import OllamaEmbedBody, OllamaOldEmbedBody
@@ -33,11 +33,14 @@ def router(pool: ModelPool) -> APIRouter:
         """The vectors of these texts; with `tokens`, those of each token will do."""
         texts, _ = prompts(given, "input", _MAX_INPUTS)
 
-        async def read(backend: Backend, parts: list[int | str]) -> tuple[list[int], str]:
+        async def read(backend: Backend, at: int) -> tuple[list[int], str]:
             pooling = _pooling(backend, tokens)
-            return await backend.run_in_thread(_ids, backend, parts), pooling
+            return await backend.run_in_thread(_ids, backend, texts[at], at), pooling
 
-        return await vectors(request, lambda: pool.use(request, model, keep_alive, strict), texts, read)
+        def use(name: str | None) -> AbstractAsyncContextManager[Backend]:
+            return pool.use(request, name or model, keep_alive, strict or name is not None)
+
+        return await vectors(request, use, range(len(texts)), read)
 
     @routes.post("/v1/embeddings", tags=["OpenAI"])
     async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
@@ -96,23 +99,29 @@ def _pooling(backend: Backend, tokens: bool) -> str:
     return pooling
 
 
-def _ids(backend: Backend, parts: list[int | str]) -> list[int]:
+def _ids(backend: Backend, parts: list[int | str], at: int) -> list[int]:
     """Token ids of a text; of an empty one, those of its ends. Takes time: not in the event loop."""
-    tokenizer, ids = backend.llm.tokenizer, list[int]()
+    tokenizer, context, ids = backend.llm.tokenizer, backend.llm.context, list[int]()
     if any(part != "" for part in parts):
         try:
             ids = prompt_ids(backend, parts)
         except TooLong as error:
-            said = f"the text is too large: {error.prompt_tokens} tokens at least, and the context has {error.context}"
-            raise TooLong(f"{said}; send a shorter one", error.prompt_tokens, error.context) from None
+            raise _too_long(at, error.prompt_tokens, context) from None
     elif tokenizer.bos_id is not None:
         ids = [tokenizer.bos_id]
     end, is_text = tokenizer.eos_id, any(isinstance(part, str) for part in parts)
     if is_text and end is not None and ids[-1:] != [end] and (tokenizer.add_eos or not ids):
         ids.append(end)
     if not ids:
-        raise SeventyError("the text is empty; give one that has a letter")
+        raise ApiError(400, f"text {at} is empty; give one that has a letter", "invalid_value", "input")
+    if len(ids) > context:
+        raise _too_long(at, len(ids), context)
     return ids
+
+
+def _too_long(at: int, tokens: int, context: int) -> TooLong:
+    said = f"text {at} is too large: {tokens} tokens at least, and the context has {context}; send a shorter one"
+    return TooLong(said, tokens, context)
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

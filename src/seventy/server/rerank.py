@@ -1,5 +1,6 @@
 """/v1/rerank: which documents answer a query best, by a model made for it, as Jina, Cohere and TEI answer."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter
@@ -32,7 +33,10 @@ def router(pool: ModelPool) -> APIRouter:
             ids = await backend.run_in_thread(_ids, backend, ranking, body, documents[at], at)
             return ids, "last"
 
-        found = await vectors(request, lambda: pool.use(request, body.model), range(len(documents)), read)
+        def use(name: str | None) -> AbstractAsyncContextManager[Backend]:
+            return pool.use(request, name or body.model, strict=name is not None)
+
+        found = await vectors(request, use, range(len(documents)), read)
         ranking = _ranking(found.backend)
         score = ranking.log_odds if body.raw_scores else ranking.score
         results = [(score(one.values), at) for at, one in enumerate(found.each)]
@@ -60,7 +64,7 @@ def _ids(backend: Backend, ranking: Ranking, body: RerankBody, document: str, at
     """Token ids that ask about a document. Takes time: not in the event loop."""
     llm = backend.llm
     if most := body.max_tokens_per_doc:
-        document = llm.detokenize(llm.tokenize(document[: most * llm.tokenizer.longest])[:most])
+        document = ranking.cut(document, most)
     try:
         return ranking.ids(body.query, document, llm.context, body.truncate, body.instruction)
     except TooLong as error:

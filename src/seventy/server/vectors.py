@@ -3,6 +3,8 @@
 So the queue has room for others however many texts a request has, and the model can be unloaded between them.
 """
 
+import asyncio
+from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,9 +18,15 @@ from starlette.requests import Request as HttpRequest
 from seventy.engine.request import Embedded
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
-from seventy.server.streams import while_connected
+from seventy.server.streams import Cancellable, while_connected
 
 _AT_ONCE = 16
+# A full queue is tried again after so long.
+_FULL_SECONDS = 0.05
+# Of so many tokens the ids are kept between reading and submitting; the others are read again.
+_MOST_KEPT = 1 << 22
+# Of a vector for each token so many numbers are answered: as JSON they take half a gigabyte while it is written.
+_MOST_NUMBERS = 1 << 24
 T = TypeVar("T")
 
 
@@ -43,42 +51,97 @@ class Vectors:
         return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
+class _Client:
+    """Whether the client is still there: cancelled with the answers when it goes (streams.while_connected)."""
+
+    gone = False
+
+    def cancel(self) -> None:
+        self.gone = True
+
+    def check(self) -> None:
+        if self.gone:
+            raise ApiError(499, "the client has gone")
+
+
 async def vectors(
     request: HttpRequest,
-    use: Callable[[], AbstractAsyncContextManager[Backend]],
+    use: Callable[[str | None], AbstractAsyncContextManager[Backend]],
     texts: Sequence[T],
     read: Callable[[Backend, T], Awaitable[tuple[list[int], str]]],
 ) -> Vectors:
     """Return the vectors of at least one text. `read` gives a text's token ids, and how its states become one.
 
-    `use` gives the model for the time of one submission. Raises ApiError where a text cannot be taken.
+    All texts are read before the first is submitted, so that one that cannot be taken costs nothing. `use` gives the
+    model for a moment: the one asked for first (None), then that one by its name. Raises ApiError where a text cannot
+    be taken.
     """
-    answers: list[Answer] = []
+    client = _Client()
+    answers: list[Cancellable] = [client]
 
     async def work() -> Vectors:
         running: deque[Answer] = deque()
         found: list[Vector] = []
-        for text in texts:
+        name, prompts = await _read_all(client, use, texts, read)
+        for text, known in zip(texts, prompts, strict=True):
             if len(running) >= _AT_ONCE:
                 found.append(await _collect(running.popleft()))
-            async with use() as backend:
-                ids, pooling = await read(backend, text)
-                while True:
-                    answer = backend.answer(writes=False)
-                    try:
-                        answer.submit(ids=ids, max_tokens=None, user=request.state.user, pooling=pooling)
-                        break
-                    except ApiError as error:
-                        # The queue is full: of others, or of these.
-                        if error.status != 429 or not running:
-                            raise
-                    found.append(await _collect(running.popleft()))
+            client.check()
+            async with use(name) as backend:
+                ids, pooling = known or await read(backend, text)
+                while (answer := _submitted(backend, request, ids, pooling, bool(running or found))) is None:
+                    # The queue is full, of these or of others. Who has begun waits: what was done is not lost.
+                    if running:
+                        found.append(await _collect(running.popleft()))
+                    else:
+                        await asyncio.sleep(_FULL_SECONDS)
+                    client.check()
             answers.append(answer)
             running.append(answer)
         found += [await _collect(answer) for answer in running]
         return Vectors(backend, found)
 
     return await while_connected(request, answers, work())
+
+
+async def _read_all(
+    client: _Client,
+    use: Callable[[str | None], AbstractAsyncContextManager[Backend]],
+    texts: Sequence[T],
+    read: Callable[[Backend, T], Awaitable[tuple[list[int], str]]],
+) -> tuple[str, list[tuple[Sequence[int], str] | None]]:
+    """Read every text; return the model's name, and what was read while it is little enough to be kept."""
+    name, tokens = None, 0
+    prompts: list[tuple[Sequence[int], str] | None] = []
+    for text in texts:
+        client.check()
+        async with use(name) as backend:
+            name = backend.name
+            ids, pooling = await read(backend, text)
+        tokens += len(ids)
+        numbers = tokens * backend.llm.model.config.hidden
+        if pooling == "none" and numbers > _MOST_NUMBERS:
+            raise ApiError(
+                400, f"vectors of {tokens} tokens and more, {numbers} numbers, are too many for one answer "
+                f"({_MOST_NUMBERS} at most); send fewer texts at once", "too_many_vectors", "input",
+            )  # fmt: skip
+        prompts.append((array("i", ids), pooling) if tokens <= _MOST_KEPT else None)
+    assert name is not None
+    return name, prompts
+
+
+def _submitted(
+    backend: Backend, request: HttpRequest, ids: Sequence[int], pooling: str, waits: bool
+) -> Answer | None:
+    """Submit a text; None where the queue is full and that is to be waited for."""
+    answer = backend.answer(writes=False)
+    try:
+        answer.submit(ids=list(ids), max_tokens=None, user=request.state.user, pooling=pooling)
+    except ApiError as error:
+        if error.status != 429 or not waits:
+            raise
+        return None
+    return answer
 
 
 async def _collect(answer: Answer) -> Vector:

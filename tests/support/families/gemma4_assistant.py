@@ -22,8 +22,15 @@ def write(
     head_dim: int = HEAD_DIM,
     heads: int = HEADS,
     centroids: bool = False,
+    width: int = WIDTH,
+    without: str = "",
+    strange: str = "",
 ) -> Path:
-    """`backbone` is how wide the model is that it drafts for; with `centroids`, parts of the vocabulary are named."""
+    """`backbone` is how wide the model is that it drafts for; with `centroids`, parts of the vocabulary are named.
+
+    `width` is that of the feed-forward's tensors, not of the metadata; the matrix `without` is left out, and a vector
+    `strange` is there besides.
+    """
     layers = len(pattern)
     with Writer(path, "gemma4-assistant", seed, format) as w:
         w.keys({
@@ -37,7 +44,10 @@ def write(
             "rope.dimension_count_swa": HEAD_DIM_WINDOWED, "embedding_length_per_layer_input": 0,
         })  # fmt: skip
         w.embedding_and_head(HIDDEN, tied=True)
-        w.matrix("nextn.pre_projection.weight", HIDDEN, 2 * backbone)
+        if without != "nextn.pre_projection.weight":
+            w.matrix("nextn.pre_projection.weight", HIDDEN, 2 * backbone)
+        if strange:
+            w.vector(strange, 16)
         w.matrix("nextn.post_projection.weight", backbone, HIDDEN, gain=0.5)
         w.add("rope_freqs.weight", np.repeat([1.0, 1e30], [head_dim // 8, head_dim // 2 - head_dim // 8]))
         if centroids:
@@ -49,7 +59,7 @@ def write(
             w.matrix(f"{block}attn_q.weight", heads * dim, HIDDEN)
             w.vector(f"{block}attn_q_norm.weight", dim, 0.15, 0.45)
             w.matrix(f"{block}attn_output.weight", HIDDEN, heads * dim)
-            w.feed_forward(block, HIDDEN, WIDTH)
+            w.feed_forward(block, HIDDEN, width)
             w.vector(f"{block}ffn_norm.weight", HIDDEN)
             for name in ("post_attention", "post_ffw"):
                 w.vector(f"{block}{name}_norm.weight", HIDDEN, 0.25, 0.75)
