@@ -11,7 +11,9 @@ from rich.text import Text
 
 from seventy.language import Message, catalogue, said, t
 
+_FINITE = t("it must be a finite number")
 _SAID = (
+    _FINITE,
     t("No such command {name}."), t("No such command {name}. Did you mean {near}?"), t("No such option: {name}"),
     t("No such option: {name} Did you mean {near}?"), t("No such option: {name} (Possible options: {near})"),
     t("Option {name} requires an argument."), t("Option {name} does not take a value."), t("Missing command."),
@@ -91,7 +93,7 @@ def describe(found: Any, lang: str) -> None:
         for parameter in found.params:
             value = context.params.get(parameter.name)
             if isinstance(value, float) and not math.isfinite(value):
-                raise typer.BadParameter(t("it must be a finite number"), ctx=context, param=parameter)
+                raise typer.BadParameter(_FINITE, ctx=context, param=parameter)
         return rest
 
     found.parse_args = parse_finite
