@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seventy import LLM
+from seventy import LLM, language
 from seventy.hub import store
 from seventy.jit.isa import Isa, narrow, supported
 from seventy.plan import local
@@ -39,6 +39,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def nothing_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions of the tests know no cards of the user's."""
     monkeypatch.setattr(local, "path", lambda: tmp_path / "local" / "calibration.json")
+
+
+@pytest.fixture(autouse=True)
+def own_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command of one test was told to speak is not what the next one speaks."""
+    monkeypatch.setattr(language, "_spoken", [])
+    monkeypatch.setenv("LANGUAGE", "")
 
 
 @pytest.fixture(params=_LEVELS)
