@@ -11,8 +11,7 @@ from seventy.engine import draft_choice
 from seventy.engine.assistant import AssistantDrafter
 from seventy.engine.footprint import least_and_full
 from seventy.hub import local
-from tests.engine.test_drafts import SAMPLINGS
-from tests.engine.test_multi_token import Disturbed, Oracle, all_of, guess_always
+from tests.engine.test_multi_token import Disturbed, assert_same_texts, guess_always
 from tests.engine.test_scheduler import Asked, alone, prompt
 from tests.support.families import gemma4, gemma4_assistant
 from tests.support.families.judge import IDS
@@ -35,24 +34,9 @@ def plain(files: tuple[Path, str]) -> Iterator[LLM]:
 
 def test_the_text_is_the_one_without(files: tuple[Path, str], plain: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     path, small = files
-    prompts, samplings = [prompt(i, 33 + 13 * i) for i in range(4)], list(SAMPLINGS.values())
-    expected = [alone(plain, ids, 40, **each) for ids, each in zip(prompts, samplings, strict=True)]
+    prompts = [prompt(i, 33 + 13 * i) for i in range(4)]
     with LLM(path, threads=1, context=256, draft=small) as llm:
-        guess_always(llm, monkeypatch)
-        assert all_of(llm, monkeypatch, prompts, 40, samplings) == expected
-        counts = llm.scheduler.drafts.counts["model"]
-        assert counts[0] > 40 and counts[1] < counts[0] // 4
-        Oracle(monkeypatch, [[*ids, *text] for ids, text in zip(prompts, expected, strict=True)], AssistantDrafter)
-        before = counts[1]
-        assert all_of(llm, monkeypatch, prompts, 40, samplings) == expected
-        assert counts[1] - before > 10
-        # Three or four begin in the 8 pages of the cache, and those three would end with 10: some went on later.
-        assert llm.scheduler.statistics.preempted > 0
-        # Another turn goes on from what was written and drafted.
-        first = alone(llm, prompts[0], 40)
-        again = Asked(llm.scheduler, [*prompts[0], *first, 1, 2, 3], 20)
-        again.end()
-        assert again.tokens == alone(plain, [*prompts[0], *first, 1, 2, 3], 20)
+        assert_same_texts(llm, plain, monkeypatch, AssistantDrafter)
         # Who goes away leaves nothing, and the others' texts are those without.
         without = [alone(plain, ids, 20) for ids in prompts]
         for turn in range(2):
