@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Of extras, of what they need, and of an environment of the user's own.
-OPTIONAL = {"mcp", "httpx2", "matplotlib", "llama_cpp"}
+OPTIONAL = {"mcp", "httpx2", "matplotlib", "llama_cpp", "ray", "cryptography"}
 
 
 def imported() -> set[str]:

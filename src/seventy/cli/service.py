@@ -63,7 +63,7 @@ def install(
     """Write the unit; further options are those of `seventy serve`."""
     if not sys.platform.startswith("linux"):
         raise SeventyError("services are written for systemd, on Linux; start `seventy serve` by what this system has")
-    _check([model, *context.args])
+    check_arguments([model, *context.args])
     if Path(model).suffix == ".gguf":
         model = str(Path(model).expanduser().absolute())
     folder = _config() / "systemd" / "user"
@@ -90,7 +90,7 @@ def install(
     )
 
 
-def _check(arguments: list[str]) -> None:
+def check_arguments(arguments: list[str]) -> None:
     """Let serve's own parser say what is wrong with its options, now and not in the service's log."""
     from seventy.cli.serve import serve
 
