@@ -6,7 +6,8 @@ One user streams an answer without end. Beside it go in turn, each for some seco
 disturbance, asked again and again. Shown are the first user's tok/s beside the one and beside the other, the median
 of the ratios of neighbours (wanted: 0.9 at least) with its quartiles, and the longest gap between two tokens beside the
 disturbance (wanted: under 0.5 s). The row "another answer" compares the ordinary with itself: what the measure is
-good for. PYTHON is one that has xllamacpp.
+good for. "2048 vectors" is compared with itself, too, but for the length of its answer, in windows five times as long.
+PYTHON is one that has xllamacpp.
 """
 
 import argparse
@@ -41,8 +42,8 @@ time.sleep(1e6)
 CONTEXT, IDLE = 8192, 1100
 # How long a request goes on before its neighbour's pace counts.
 SETTLING = 0.4
-ANOTHER, SOCKETS = "another answer", "idle sockets"
-CHAT, TEXT, TOKENS = "/v1/chat/completions", "/v1/completions", "/tokenize"
+ANOTHER, SOCKETS, VECTORS = "another answer", "idle sockets", "2048 vectors"
+CHAT, TEXT, TOKENS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/tokenize", "/v1/embeddings"
 _HELLO = [{"role": "user", "content": "Hello"}]
 _LONG = 8 << 20
 
@@ -78,7 +79,16 @@ DISTURBANCES: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
     "8 MB of schema": lambda: _schema({"enum": [*range(_LONG // 9)]}),
     "ids of 8 MB": lambda: (TEXT, {"prompt": [1] * (_LONG // 4), "max_tokens": 1, "model": "x"}),
     "bad requests": lambda: (CHAT, {"messages": "none"}),
+    VECTORS: lambda: (EMBEDDINGS, {"input": ["a"] * 2048}),
 }
+# What it is compared with where that is no second answer, and so many times as long: the texts are to be read, too.
+_ORDINARY = {VECTORS: lambda: (EMBEDDINGS, {"input": ["a"] * 2048, "dimensions": 1})}
+_LONGER = {VECTORS: 5}
+
+
+def _encoded(make: Callable[[], tuple[str, dict[str, Any]]]) -> tuple[str, bytes]:
+    path, body = make()
+    return path, json.dumps(body).encode()
 
 
 @contextlib.contextmanager
@@ -90,7 +100,7 @@ def serving(model: str, peer: str | None) -> Any:
     threads = str(len(os.sched_getaffinity(0)))
     command = [sys.executable, "-m", "seventy", "serve", model, "--port", str(port), "--threads", threads]
     # Drafts would make the first user's pace one of its text.
-    command += ["--context", str(CONTEXT), "--draft", "off"]
+    command += ["--context", str(CONTEXT), "--draft", "off", "--pooling", "mean"]
     if peer:
         command = [peer, "-c", PEER, model, str(port), threads]
     with tempfile.TemporaryFile() as log:
@@ -203,7 +213,12 @@ async def again_and_again(url: str, path: str, body: bytes) -> None:
                     if length := re.search(rb"content-length: (\d+)", answer, re.IGNORECASE):
                         await reader.readexactly(int(length[1]))
                     else:
-                        await reader.readuntil(b"\r\n0\r\n\r\n")
+                        end = b""
+                        while not end.endswith(b"\r\n0\r\n\r\n"):
+                            piece = await reader.read(1 << 20)
+                            if not piece:
+                                raise OSError("closed")
+                            end = (end + piece)[-16:]
                     await asyncio.sleep(0.01)
             finally:
                 writer.close()
@@ -239,18 +254,23 @@ def main() -> None:
     parser.add_argument("--peer")
     parser.add_argument("--seconds", type=float, default=1.2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=[ANOTHER, *DISTURBANCES, SOCKETS])
+    parser.add_argument("--only", nargs="+")
     wish = parser.parse_args()
+    # llama.cpp's server makes vectors only where it writes nothing.
+    rows = wish.only or [name for name in (ANOTHER, *DISTURBANCES, SOCKETS) if not (wish.peer and name == VECTORS)]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     name = "llama.cpp" if wish.peer else "seventy"
-    bodies = {name: (path, json.dumps(body).encode()) for name, make in DISTURBANCES.items() for path, body in [make()]}
+    bodies = {name: _encoded(make) for name, make in DISTURBANCES.items()}
     print(f"{'beside':18} {'server':10} {'usual':>7} {'tok/s':>7} {'ratio':>6} {'quartiles':>10} {'gap s':>6}")
-    for number, what in enumerate(wish.only):
+    for number, what in enumerate(rows):
         with serving(str(Path(wish.model).resolve()), wish.peer) as url:
 
-            async def usual(url: str = url) -> None:
-                await second_answer(url)
+            async def usual(what: str = what, url: str = url) -> None:
+                if what in _ORDINARY:
+                    await again_and_again(url, *_encoded(_ORDINARY[what]))
+                else:
+                    await second_answer(url)
 
             async def disturbance(what: str = what, url: str = url) -> None:
                 if what == ANOTHER:
@@ -261,7 +281,8 @@ def main() -> None:
                     await again_and_again(url, *bodies[what])
 
             prompt = f"Story {number} begins"
-            row = asyncio.run(compared(url, prompt, wish.seconds, wish.rounds, usual, disturbance))
+            seconds = wish.seconds * _LONGER.get(what, 1)
+            row = asyncio.run(compared(url, prompt, seconds, wish.rounds, usual, disturbance))
         ratios = row.ratios()
         low, ratio, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         rates = f"{statistics.median(row.usual):7.1f} {statistics.median(row.rates):7.1f}"

@@ -20,7 +20,7 @@ from seventy.server import response_items, response_store
 from seventy.server.errors import ApiError
 from seventy.server.fields import REFUSED, WITHOUT_EFFECT
 from seventy.server.guard import Rules
-from seventy.server.response_store import ResponseStore, StoredResponse
+from seventy.server.response_store import ResponseStore
 from tests.server.conftest import Running, serving
 from tests.server.test_clients import WEATHER
 from tests.server.test_fields import names
@@ -215,15 +215,14 @@ def test_errors_and_limits(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_kept_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = StoredResponse({"id": "resp_1"}, [], 0, None)
     for room, every in ((10**12, KEPT_BYTES), (10**9, 10**7), (0, 0)):
         monkeypatch.setattr(memory, "room", lambda total, available=None, room=room: room)
         store = ResponseStore()
-        asyncio.run(store.put("anna", stored))
+        asyncio.run(store.put("anna", {"id": "resp_1", "output": [{"type": "message"}]}, [{"id": "item_1"}], None))
         assert (store.max_bytes, store.max_bytes_of_user) == (every, every // 4)
         assert store._promise and store._promise.nbytes == every
         if every:
-            assert store.get("anna", "resp_1") == stored
+            assert store.conversation("anna", "resp_1") == [{"id": "item_1"}, {"type": "message"}]
             assert any(each.pid == os.getpid() and each.nbytes >= every for each in holders())
         else:
             with pytest.raises(ApiError, match="no response"):

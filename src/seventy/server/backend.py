@@ -21,7 +21,7 @@ from seventy.version import __version__
 
 _log = logging.getLogger("seventy.server")
 # What comes before an answer: it is not to slow down those that are being written.
-_PREPARING = ThreadPoolExecutor(8, "seventy-prepare", initializer=yield_to_others)
+PREPARING = ThreadPoolExecutor(8, "seventy-prepare", initializer=yield_to_others)
 
 
 def too_long(error: TooLong) -> ApiError:
@@ -188,7 +188,7 @@ class Backend:
         """Work that takes its time (templates, tokens of long texts, grammars) beside the event loop."""
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(_PREPARING, partial(work, *arguments, **options))
+            return await loop.run_in_executor(PREPARING, partial(work, *arguments, **options))
         except TooLong as error:
             raise too_long(error) from None
         except SeventyError as error:

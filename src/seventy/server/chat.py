@@ -17,6 +17,7 @@ from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError, validation_error
+from seventy.server.json_answer import json_answer
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import ChatBody, Message, NamedTool, SamplingBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
@@ -407,7 +408,7 @@ async def complete(pool: ModelPool, request: HttpRequest, body: ChatBody) -> Res
     if body.stream:
         return EventStream(_stream(head, choices, body), answers, headers=prepared.headers)
     whole = await while_connected(request, answers, _whole(head, choices, bool(body.logprobs)))
-    return JSONResponse(whole, headers=prepared.headers)
+    return json_answer(whole, headers=prepared.headers)
 
 
 def router(pool: ModelPool) -> APIRouter:
@@ -442,7 +443,9 @@ async def _stream(head: dict[str, Any], choices: list[Choice], body: ChatBody) -
 
     def chunk(choice: Choice, delta: dict[str, Any], reason: str | None = None) -> bytes:
         scores = {"content": choice.take_scores()} if body.logprobs else None
-        more = {"timings": timings(choice.answer.so_far())} if body.timings_per_token else {}
+        # Not of the one that says the role: nothing is written yet.
+        timed = body.timings_per_token and "role" not in delta
+        more = {"timings": timings(choice.answer.so_far())} if timed else {}
         shown = {"index": choice.index, "delta": delta, "logprobs": scores, "finish_reason": reason}
         return event(head | {"choices": [shown]} | more)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished, Logprob, TextDelta
 from seventy.server.backend import Answer, Backend
 from seventy.server.chat import constraint, sampling, timings, usage
 from seventy.server.errors import ApiError
+from seventy.server.json_answer import json_answer
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import CompletionBody
 from seventy.server.streams import DONE, KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, event, merged, while_connected
@@ -115,7 +116,7 @@ def router(pool: ModelPool) -> APIRouter:
         if not request.url.path.startswith("/v1/"):
             # Clients of llama.cpp look for it there.
             whole["content"] = whole["choices"][0]["text"]
-        return JSONResponse(whole)
+        return json_answer(whole)
 
     return routes
 
@@ -170,7 +171,9 @@ async def _whole(backend: Backend, head: dict[str, Any], texts: list[_Text], bod
                 scores += item.scores
             elif isinstance(item, Finished):
                 reason = _reason(item)
-        logprobs = None if body.logprobs is None else text.logprobs(scores, backend.llm.tokenizer)
+        logprobs: Any = None
+        if body.logprobs is not None:
+            logprobs = await backend.run_in_thread(text.logprobs, scores, backend.llm.tokenizer)
         choices.append({"index": text.index, "text": "".join(pieces), "logprobs": logprobs, "finish_reason": reason})
     finished = texts[0].answer.finished
     assert finished is not None

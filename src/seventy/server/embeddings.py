@@ -2,18 +2,20 @@
 
 import base64
 import time
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from numpy.typing import NDArray
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import TooLong
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
+from seventy.server.json_answer import json_answer
 from seventy.server.ollama import OllamaEmbedBody, OllamaOldEmbedBody
 from seventy.server.pool import ModelPool
 from seventy.server.prompts import prompt_ids, prompts
@@ -45,19 +47,19 @@ def router(pool: ModelPool) -> APIRouter:
     @routes.post("/v1/embeddings", tags=["OpenAI"])
     async def embeddings(request: HttpRequest, body: EmbeddingBody) -> Response:
         """Return one embedding of length 1 for each text."""
-        return JSONResponse(_as_openai(await embedded(request, body.input, body.model), body))
+        return json_answer(_as_openai(await embedded(request, body.input, body.model), body))
 
     @routes.post("/embeddings", include_in_schema=False)
     async def either(request: HttpRequest, body: EmbeddingBody) -> Response:
         """Return embeddings in OpenAI's format, or with --pooling none in llama.cpp's."""
         found = await embedded(request, body.input, body.model, tokens=True)
         several = found.each[0].values.ndim > 1
-        return JSONResponse(_as_llama_cpp(found) if several else _as_openai(found, body))
+        return json_answer(_as_llama_cpp(found) if several else _as_openai(found, body))
 
     @routes.post("/embedding", tags=["llama.cpp"])
     async def embedding(request: HttpRequest, body: EmbeddingBody) -> Response:
         """Return a list of embeddings for each text, of length 1; with --pooling none one a token, not normalised."""
-        return JSONResponse(_as_llama_cpp(await embedded(request, body.input, body.model, tokens=True)))
+        return json_answer(_as_llama_cpp(await embedded(request, body.input, body.model, tokens=True)))
 
     @routes.post("/api/embed", tags=["Ollama"])
     async def embed(request: HttpRequest, body: OllamaEmbedBody) -> Response:
@@ -67,19 +69,19 @@ def router(pool: ModelPool) -> APIRouter:
         tokens = 0
         if body.input:
             found = await embedded(request, body.input, body.model, True, body.keep_alive)
-            answer["embeddings"] = [_unit(one.values[: body.dimensions]).tolist() for one in found.each]
+            answer["embeddings"] = (_unit(one.values[: body.dimensions]) for one in found.each)
             tokens = found.usage["prompt_tokens"]
         else:
             # Ollama's clients load a model so.
             async with pool.use(request, body.model, body.keep_alive, strict=True):
                 pass
-        return JSONResponse(answer | {"total_duration": time.monotonic_ns() - began, "prompt_eval_count": tokens})
+        return json_answer(answer | {"total_duration": time.monotonic_ns() - began, "prompt_eval_count": tokens})
 
     @routes.post("/api/embeddings", tags=["Ollama"])
     async def old_embeddings(request: HttpRequest, body: OllamaOldEmbedBody) -> Response:
         """Return the embedding of one text, in the format of older Ollama clients."""
         found = await embedded(request, body.prompt, body.model, True, body.keep_alive)
-        return JSONResponse({"embedding": _unit(found.each[0].values).tolist()})
+        return json_answer({"embedding": _unit(found.each[0].values)})
 
     return routes
 
@@ -129,14 +131,16 @@ def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _as_openai(found: Vectors, body: EmbeddingBody) -> dict[str, Any]:
-    data = []
-    for index, one in enumerate(found.each):
-        raw = _unit(one.values[: body.dimensions]).astype("<f4")
-        encoded = base64.b64encode(raw.tobytes()).decode() if body.encoding_format == "base64" else raw.tolist()
-        data.append({"object": "embedding", "index": index, "embedding": encoded})
+    def shown(vector: NDArray[np.float32]) -> Any:
+        unit = _unit(vector[: body.dimensions])
+        return base64.b64encode(unit.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else unit
+
+    data = (
+        {"object": "embedding", "index": index, "embedding": shown(one.values)} for index, one in enumerate(found.each)
+    )
     return {"object": "list", "data": data, "model": found.backend.name, "usage": found.usage}
 
 
-def _as_llama_cpp(found: Vectors) -> list[dict[str, Any]]:
-    rows = [one.values if one.values.ndim > 1 else _unit(one.values)[None] for one in found.each]
-    return [{"index": index, "embedding": values.tolist()} for index, values in enumerate(rows)]
+def _as_llama_cpp(found: Vectors) -> Iterator[dict[str, Any]]:
+    for index, one in enumerate(found.each):
+        yield {"index": index, "embedding": one.values if one.values.ndim > 1 else [_unit(one.values)]}

@@ -21,6 +21,7 @@ from starlette.requests import Request as HttpRequest
 
 from seventy.errors import SeventyError
 from seventy.server.errors import ApiError
+from seventy.server.json_answer import json_answer
 from seventy.server.schemas import Body
 from seventy.sizes import size
 
@@ -244,18 +245,19 @@ def router(history: History | None, users: frozenset[str]) -> APIRouter:
         return {"changes": kept.changes(user, since)}
 
     @routes.get("/history/export")
-    def export(request: HttpRequest) -> dict[str, Any]:
+    def export(request: HttpRequest) -> Response:
         """Return all conversations of the user."""
         kept, user = of(request)
-        return {"format": "seventy.conversations", "version": 1, "conversations": kept.export(user)}
+        found = {"format": "seventy.conversations", "version": 1, "conversations": kept.export(user)}
+        return json_answer(found)
 
     @routes.get("/history/{id}")
-    def read(request: HttpRequest, id: str) -> dict[str, Any]:
+    def read(request: HttpRequest, id: str) -> Response:
         """Return a conversation and its revision."""
         kept, user = of(request)
         if (found := kept.read(user, id)) is None:
             raise ApiError(404, "there is no such conversation", "conversation_not_found")
-        return {"revision": found[0], "conversation": json.loads(found[1])}
+        return json_answer({"revision": found[0], "conversation": json.loads(found[1])})
 
     @routes.put("/history/{id}")
     def write(request: HttpRequest, id: str, body: KeptConversation) -> dict[str, int]:

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seventy.errors import SeventyError
+from seventy.server.arrivals import Arrivals
 
 try:
     import resource
@@ -130,13 +131,17 @@ class PatientProtocol(H11Protocol):
         self.flow = _PacedFlow(transport, self.loop, self.pace)
         self._wait_for_header()
         if len(self.connections) > self.max_connections:
-            self._make_room()
+            # Itself, where every other is at work.
+            self.make_room()
 
-    def _make_room(self) -> None:
-        """Close the connection that was idle longest, or this one where every other is at work."""
-        oldest = next((each for each in self._waiting if each.idle and each in self.connections), self)
-        self._waiting.pop(oldest, None)
-        oldest.transport.close()
+    @classmethod
+    def make_room(cls) -> bool:
+        """Close the connection that was idle longest; whether there is one."""
+        oldest = next((each for each in cls._waiting if each.idle and each in each.connections), None)
+        if oldest is not None:
+            del cls._waiting[oldest]
+            oldest.transport.close()
+        return oldest is not None
 
     @property
     def idle(self) -> bool:
@@ -223,10 +228,25 @@ class Server(uvicorn.Server):
         await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        connections = self.server_state.connections
+        self._arrivals = Arrivals(
+            lambda: PatientProtocol(self.config, self.server_state, self.lifespan.state), lambda: HEADER_SECONDS,
+            lambda silent: silent + len(connections) > PatientProtocol.max_connections, PatientProtocol.make_room,
+        )  # fmt: skip
+        try:
+            for listener in sockets or ():
+                self._arrivals.listen(listener)
+            await super().startup([])
+        except NotImplementedError:
+            # Windows: every connection has a protocol at once.
+            await super().startup(sockets)
         for listener in sockets or ():
             # Those that wait to be accepted may be more.
             listener.listen(_WAITING)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._arrivals.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

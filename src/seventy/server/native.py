@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Finished, Logprob, TextDelta
 from seventy.server.backend import Answer, Backend
 from seventy.server.chat import constraint, sampling, timings
 from seventy.server.errors import ApiError
+from seventy.server.json_answer import json_answer
 from seventy.server.pool import ModelPool
 from seventy.server.prompts import prompt_ids, prompts
 from seventy.server.schemas import InfillBody, NativeBody
@@ -150,8 +151,8 @@ async def _whole(backend: Backend, text: _Text, body: NativeBody) -> dict[str, A
     end = _end(backend, text, text.answer.finished)
     answer = {"content": text.written, "tokens": text.tokens if body.return_tokens else []} | end
     if body.n_probs:
-        answer["completion_probabilities"] = _probabilities(
-            text.scores, backend.llm.tokenizer, body.post_sampling_probs
+        answer["completion_probabilities"] = await backend.run_in_thread(
+            _probabilities, text.scores, backend.llm.tokenizer, body.post_sampling_probs
         )
     if body.response_fields:
         answer = {name: value for name in body.response_fields for value in _found(answer, name)}
@@ -203,7 +204,7 @@ def router(pool: ModelPool) -> APIRouter:
             return [await _whole(backend, text, body) for text in texts]
 
         results = await while_connected(request, answers, all_of_them())
-        return JSONResponse(results if several else results[0])
+        return json_answer(results if several else results[0])
 
     @routes.post("/completion")
     async def completion(request: HttpRequest, body: NativeBody) -> Response:

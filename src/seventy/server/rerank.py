@@ -4,16 +4,17 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.ranking import Ranking
 from seventy.engine.request import TooLong
 from seventy.server.backend import Backend
 from seventy.server.errors import ApiError
+from seventy.server.json_answer import json_answer
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import RerankBody
-from seventy.server.vectors import vectors
+from seventy.server.vectors import Vectors, vectors
 
 
 def router(pool: ModelPool) -> APIRouter:
@@ -38,14 +39,12 @@ def router(pool: ModelPool) -> APIRouter:
 
         found = await vectors(request, use, range(len(documents)), read)
         ranking = _ranking(found.backend)
-        score = ranking.log_odds if body.raw_scores else ranking.score
-        results = [(score(one.values), at) for at, one in enumerate(found.each)]
-        results.sort(key=lambda result: (-result[0], result[1]))
-        shown = [_shown(body, documents[at], at, score, is_tei) for score, at in results[: body.top_n]]
+        results = await found.backend.run_in_thread(_results, ranking, body, found)
+        shown = (_shown(body, documents[at], at, score, is_tei) for score, at in results[: body.top_n])
         if is_tei:
-            return JSONResponse(shown)
+            return json_answer(shown)
         about = {"object": "list", "model": found.backend.name, "usage": found.usage}
-        return JSONResponse(about | {"results": shown})
+        return json_answer(about | {"results": shown})
 
     return routes
 
@@ -69,6 +68,13 @@ def _ids(backend: Backend, ranking: Ranking, body: RerankBody, document: str, at
         return ranking.ids(body.query, document, llm.context, body.truncate, body.instruction)
     except TooLong as error:
         raise TooLong(f"document {at}: {error}", error.prompt_tokens, error.context) from None
+
+
+def _results(ranking: Ranking, body: RerankBody, found: Vectors) -> list[tuple[float, int]]:
+    """Scores and numbers of all documents, the best first. Takes time: not in the event loop."""
+    score = ranking.log_odds if body.raw_scores else ranking.score
+    results = [(score(one.values), at) for at, one in enumerate(found.each)]
+    return sorted(results, key=lambda result: (-result[0], result[1]))
 
 
 def _shown(body: RerankBody, document: str, at: int, score: float, is_tei: bool) -> dict[str, Any]:

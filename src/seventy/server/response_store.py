@@ -16,6 +16,7 @@ from seventy.runtime import reservations
 from seventy.runtime.memory import kept_bytes
 from seventy.runtime.reservations import Reservation
 from seventy.server.errors import ApiError
+from seventy.server.json_answer import json_bytes
 
 _log = logging.getLogger("seventy.server")
 KEPT_SECONDS = 3600.0
@@ -23,21 +24,23 @@ KEPT_SECONDS = 3600.0
 _MAX_RESPONSES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """A response, the items it was asked with and those it said, and the id of the response it went on from."""
-
-    response: dict[str, Any]
-    items: list[dict[str, Any]]
-    n_input: int
-    previous: str | None
-
-
 @dataclass(slots=True)
-class _Entry:
-    data: bytes
+class StoredResponse:
+    """A response and the items it was asked with, as JSON, and the id of the response it went on from."""
+
+    response: bytes
+    asked: bytes
     previous: str | None
     used: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        return len(self.response) + len(self.asked)
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The items it was asked with and those it said. Takes time: not in the event loop."""
+        return [*json.loads(self.asked), *json.loads(self.response)["output"]]
 
 
 class ResponseStore:
@@ -50,7 +53,7 @@ class ResponseStore:
         self.max_bytes = self.max_bytes_of_user = 0
         self._promise: Reservation | None = None
         # The longest unused first.
-        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._entries: dict[tuple[str, str], StoredResponse] = {}
 
     def _promise_room(self) -> None:
         """Promise the memory that the answers may come to take; less where there is little."""
@@ -63,13 +66,14 @@ class ResponseStore:
         except SeventyError as error:
             _log.warning("responses are not kept: %s", error)
 
-    async def put(self, user: str, stored: StoredResponse) -> None:
-        """Keep a response, unless it alone is more than its user may keep."""
-        value = {"response": stored.response, "items": stored.items, "n_input": stored.n_input}
-        data = await asyncio.to_thread(lambda: json.dumps(value).encode())
+    async def put(
+        self, user: str, response: dict[str, Any], asked: list[dict[str, Any]], previous: str | None
+    ) -> None:
+        """Keep a response and the items it was asked with, unless it alone is more than its user may keep."""
+        stored = StoredResponse(await json_bytes(response), await json_bytes(asked), previous)
         await asyncio.to_thread(self._promise_room)
-        if len(data) <= self.max_bytes_of_user:
-            self._entries[user, stored.response["id"]] = _Entry(data, stored.previous)
+        if stored.size <= self.max_bytes_of_user:
+            self._entries[user, response["id"]] = stored
             self.tidy()
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self.tidy)
 
@@ -81,7 +85,7 @@ class ResponseStore:
             raise ApiError(404, said, "response_not_found", "response_id")
         entry.used = time.monotonic()
         self._entries[user, id] = entry
-        return StoredResponse(**json.loads(entry.data), previous=entry.previous)
+        return entry
 
     def conversation(self, user: str, id: str) -> list[dict[str, Any]]:
         """Return all items of a conversation up to and including a response's.
@@ -106,12 +110,12 @@ class ResponseStore:
     def tidy(self) -> None:
         """Forget what is too old or too much."""
         until, total, users = time.monotonic() - KEPT_SECONDS, 0, dict[str, int]()
-        kept: list[tuple[tuple[str, str], _Entry]] = []
+        kept: list[tuple[tuple[str, str], StoredResponse]] = []
         for key, entry in reversed(self._entries.items()):
-            mine = users[key[0]] = users.get(key[0], 0) + len(entry.data)
+            mine = users[key[0]] = users.get(key[0], 0) + entry.size
             if entry.used < until or mine > self.max_bytes_of_user:
                 continue
-            total += len(entry.data)
+            total += entry.size
             if total > self.max_bytes or len(kept) == _MAX_RESPONSES:
                 break
             kept.append((key, entry))

@@ -4,6 +4,7 @@ Requests become those of /v1/chat/completions (response_items.py says how); answ
 """
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import Request as HttpRequest
 
 from seventy.engine.request import Progress
@@ -19,9 +20,10 @@ from seventy.server.backend import Backend
 from seventy.server.chat import Choice, Prepared, call_arguments, prepared_chat, progress_of, submit_choices, timings
 from seventy.server.errors import ApiError
 from seventy.server.fitting import fit
+from seventy.server.json_answer import json_answer, json_event
 from seventy.server.pool import ModelPool
 from seventy.server.response_items import INPUT, Item, ResponsesBody, items_of, left_out, wish
-from seventy.server.response_store import ResponseStore, StoredResponse
+from seventy.server.response_store import ResponseStore
 from seventy.server.schemas import ChatBody
 from seventy.server.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, EventStream, named_event, while_connected
 from seventy.text.parts import CallStart, Part, Text, Thought
@@ -181,7 +183,8 @@ async def _stream(response: dict[str, Any], events: AsyncIterator[dict[str, Any]
             if event is None:
                 yield KEEP_ALIVE
                 continue
-            yield named_event({**event, "sequence_number": number})
+            async for piece in json_event({**event, "sequence_number": number}):
+                yield piece
             number += 1
     except ApiError as error:
         code = "server_error" if error.status >= 500 else "invalid_prompt"
@@ -223,10 +226,7 @@ def router(pool: ModelPool) -> APIRouter:
         async for event in events:
             if body.store and event and event["type"] in ("response.completed", "response.incomplete"):
                 said = [{"id": _id("item")} | item.model_dump(exclude_none=True) for item in asked.items]
-                items = [*said, *response["output"]]
-                await store.put(
-                    request.state.user, StoredResponse(dict(response), items, len(said), body.previous_response_id)
-                )
+                await store.put(request.state.user, response, said, body.previous_response_id)
             yield event
 
     @routes.post("/responses", include_in_schema=False)
@@ -249,9 +249,8 @@ def router(pool: ModelPool) -> APIRouter:
                 pass
             return response
 
-        return JSONResponse(
-            await while_connected(request, [choice.answer], whole()), headers=asked.prepared.headers
-        )
+        said = await while_connected(request, [choice.answer], whole())
+        return json_answer(said, headers=asked.prepared.headers)
 
     @routes.post("/v1/responses/input_tokens")
     async def input_tokens(request: HttpRequest, body: ResponsesBody) -> dict[str, Any]:
@@ -262,9 +261,9 @@ def router(pool: ModelPool) -> APIRouter:
         return {"object": "response.input_tokens", "input_tokens": len(asked.prepared.ids)}
 
     @routes.get("/v1/responses/{id}")
-    async def response(request: HttpRequest, id: str) -> dict[str, Any]:
+    async def response(request: HttpRequest, id: str) -> Response:
         """Return a stored response of the user."""
-        return store.get(request.state.user, id).response
+        return Response(store.get(request.state.user, id).response, media_type="application/json")
 
     @routes.delete("/v1/responses/{id}")
     async def delete(request: HttpRequest, id: str) -> dict[str, Any]:
@@ -273,11 +272,10 @@ def router(pool: ModelPool) -> APIRouter:
         return {"id": id, "object": "response", "deleted": True}
 
     @routes.get("/v1/responses/{id}/input_items")
-    async def input_items(request: HttpRequest, id: str) -> dict[str, Any]:
+    async def input_items(request: HttpRequest, id: str) -> Response:
         """List the input items of a stored response, newest first."""
-        stored = store.get(request.state.user, id)
-        items = stored.items[: stored.n_input][::-1]
+        items = (await asyncio.to_thread(json.loads, store.get(request.state.user, id).asked))[::-1]
         ends = {"first_id": items[0].get("id"), "last_id": items[-1].get("id")} if items else {}
-        return {"object": "list", "data": items, "has_more": False, **ends}
+        return json_answer({"object": "list", "data": items, "has_more": False, **ends})
 
     return routes

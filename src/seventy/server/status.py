@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
@@ -14,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 
 from seventy.hub.local import Local
 from seventy.server.backend import Backend
+from seventy.server.json_answer import json_answer
 from seventy.server.metrics import Metrics
 from seventy.server.pool import ModelPool
 from seventy.server.schemas import DetokenizeBody, TokenizeBody
@@ -109,7 +111,7 @@ def router(
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.post("/tokenize", tags=["tokens"])
-    async def tokenize(request: HttpRequest, body: TokenizeBody, model: str | None = None) -> dict[str, Any]:
+    async def tokenize(request: HttpRequest, body: TokenizeBody, model: str | None = None) -> Response:
         """Convert a text to token ids."""
         async with pool.use(request, model) as backend:
             llm = backend.llm
@@ -117,8 +119,10 @@ def router(
         bos = llm.tokenizer.bos_id
         if body.add_special and llm.tokenizer.add_bos and bos is not None:
             ids = [bos, *ids]
-        tokens = [{"id": id, "piece": _piece(llm.tokenizer.token_bytes(id))} for id in ids] if body.with_pieces else ids
-        return {"tokens": tokens, "count": len(ids)}
+        tokens: Any = np.array(ids, np.int32)
+        if body.with_pieces:
+            tokens = ({"id": id, "piece": _piece(llm.tokenizer.token_bytes(id))} for id in ids)
+        return json_answer({"tokens": tokens, "count": len(ids)})
 
     @routes.post("/detokenize", tags=["tokens"])
     async def detokenize(request: HttpRequest, body: DetokenizeBody, model: str | None = None) -> dict[str, str]:

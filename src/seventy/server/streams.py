@@ -36,6 +36,20 @@ class Cancellable(Protocol):
         ...
 
 
+class Client:
+    """Whether the client is still there: cancelled with the answers when it goes."""
+
+    gone = False
+
+    def cancel(self) -> None:
+        self.gone = True
+
+    def check(self) -> None:
+        """Raise ApiError if the client has gone."""
+        if self.gone:
+            raise ApiError(499, "the client has gone")
+
+
 async def disconnected(receive: Receive) -> None:
     """Wait until the client disconnects. Its body must have been read."""
     while (await receive())["type"] != "http.disconnect":

@@ -18,14 +18,14 @@ from starlette.requests import Request as HttpRequest
 from seventy.engine.request import Embedded
 from seventy.server.backend import Answer, Backend
 from seventy.server.errors import ApiError
-from seventy.server.streams import Cancellable, while_connected
+from seventy.server.streams import Cancellable, Client, while_connected
 
 _AT_ONCE = 16
 # A full queue is tried again after so long.
 _FULL_SECONDS = 0.05
 # Of so many tokens the ids are kept between reading and submitting; the others are read again.
 _MOST_KEPT = 1 << 22
-# Of a vector for each token so many numbers are answered: as JSON they take half a gigabyte while it is written.
+# Of a vector for each token so many numbers are answered: as JSON half a gigabyte.
 _MOST_NUMBERS = 1 << 24
 T = TypeVar("T")
 
@@ -51,19 +51,6 @@ class Vectors:
         return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
-class _Client:
-    """Whether the client is still there: cancelled with the answers when it goes (streams.while_connected)."""
-
-    gone = False
-
-    def cancel(self) -> None:
-        self.gone = True
-
-    def check(self) -> None:
-        if self.gone:
-            raise ApiError(499, "the client has gone")
-
-
 async def vectors(
     request: HttpRequest,
     use: Callable[[str | None], AbstractAsyncContextManager[Backend]],
@@ -76,7 +63,7 @@ async def vectors(
     model for a moment: the one asked for first (None), then that one by its name. Raises ApiError where a text cannot
     be taken.
     """
-    client = _Client()
+    client = Client()
     answers: list[Cancellable] = [client]
 
     async def work() -> Vectors:
@@ -105,7 +92,7 @@ async def vectors(
 
 
 async def _read_all(
-    client: _Client,
+    client: Client,
     use: Callable[[str | None], AbstractAsyncContextManager[Backend]],
     texts: Sequence[T],
     read: Callable[[Backend, T], Awaitable[tuple[list[int], str]]],
