@@ -34,7 +34,11 @@ from seventy.gguf.tensors import GGML_TYPES
         ("ollama:qwen3:8b", "qwen3-8b", "Q4_K_M"),
         ("llama-2-70b", "llama-2-70b", None),
         ("Llama-3-70B", "llama-3-70b", None),
-        ("llama3:70b", "llama-3-70b", "Q4_K_M"),
+        ("llama3:70b", "llama-3-70b", "Q4_0"),
+        ("llama2", "llama-2-7b", "Q4_0"),
+        ("Llama 3", "llama-3-8b", "Q4_0"),
+        ("gemma2:27b", "gemma-2-27b", "Q4_0"),
+        ("llama3:8b-instruct-q4_K_M", "llama-3-8b", "Q4_K_M"),
         ("llama4:scout", "llama-4-scout", "Q4_K_M"),
     ],
 )
@@ -55,6 +59,12 @@ def test_names_of_nothing() -> None:
     assert names.close("llama-3.3-71b")[0] == "llama-3.3-70b"
     with pytest.raises(SeventyError, match=r"did you mean llama-3.3-70b"):
         find_model("llama-3.3-71b")
+
+
+@pytest.mark.parametrize("text, model", [("llama2", "Llama-2-7B-Chat"), ("Llama 3", "Llama-3-8B-Instruct"),
+                                         ("mixtral", "Mixtral-8x7B-Instruct-v0.1")])  # fmt: skip
+def test_a_family_alone_is_what_ollama_takes(text: str, model: str) -> None:
+    assert find_model(text).name == model
 
 
 def test_every_name_is_one_model_and_has_its_shapes() -> None:

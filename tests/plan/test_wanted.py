@@ -168,3 +168,14 @@ def test_tables_of_layers_are_no_experts() -> None:
     assert load.active_params_b < 0.6 * load.params_b and not load.mixture
     # Four texts read what one reads.
     assert load.step_gb(4) == load.step_gb(1) == load.read_gb
+
+
+@pytest.mark.parametrize("quant, found", [(None, "Q4_0"), ("Q4_K_M", "Q4_K_M"), ("Q8_0", "Q8_0")])
+def test_a_quant_that_a_name_implies_gives_way_to_one_that_was_asked(quant: str | None, found: str) -> None:
+    assert wanted("llama3:8b", quant).load.quant == found
+
+
+def test_three_layers_of_four_of_llama_4_keep_a_chunk_only() -> None:
+    near, far = (catalogue_load("llama-4-scout", "Q4_K_M").footprint.seen_bytes(at) for at in (8192, 32 * 8192))
+    assert near == 8192 * 192 * 1024
+    assert far == near * (3 / 4 + 32 / 4)

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from seventy.catalog.names import all_names, close, key
+from seventy.catalog.names import all_names, close, key, meaning
 from seventy.catalog.shapes import BITS_PER_WEIGHT, Model, all_models
 from seventy.errors import SeventyError
 from seventy.language import either, t
@@ -22,11 +22,13 @@ def _by_key() -> dict[str, Model]:
 
 
 def find_model(name: str) -> Model:
-    """Return the model of this name, in any usual spelling; 70b alone means Llama 3.3 70B."""
+    """Return the model of this name, in any usual spelling or Ollama's; 70b alone means Llama 3.3 70B."""
     models = _by_key()
     wanted = key(name)
     if wanted in models:
         return models[wanted]
+    if at_ollama := meaning(name):
+        return models[key(at_ollama.name.name)]
     starting = [text for text in models if text.startswith(wanted) or wanted in text]
     if len({models[text].name for text in starting}) == 1:
         return models[starting[0]]

@@ -16,9 +16,11 @@ from seventy.catalog.shapes import Model, all_models
 from seventy.errors import SeventyError
 from seventy.language import either, t
 
-# What Ollama gives where a tag names no quant, by architecture where it is not Q4_K_M.
+# What one gets where nobody names a quant, by architecture where it is not Q4_K_M.
 OLLAMA_QUANT = "Q4_K_M"
 OLLAMA_QUANTS = {"gpt-oss": "MXFP4"}
+# Ollama's tags of families older than its choice of Q4_K_M (github.com/ollama/ollama issues 643 and 4626, pull 5485).
+OLLAMA_OLD_FAMILIES, OLLAMA_OLD_QUANT = ("llama2", "llama3", "gemma2"), "Q4_0"
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -143,8 +145,11 @@ def _ollama_meaning(family: str, tag: str) -> Meaning | None:
         tag = match["size"] if quant else tag
     names = _ollama()
     bare = family if tag in ("", "latest") else f"{family}:{tag}"
-    found = names.get(bare) or names.get(re.sub(r"-(instruct|it|text|chat)$", "", bare))
-    return Meaning(found, quant or ollama_quant(found), implied=quant is None) if found else None
+    found = names.get(bare) or names.get(re.sub(r"-(instruct|it|text|chat)$", "", bare)) or names.get(key(bare))
+    if found is None:
+        return None
+    usual = OLLAMA_OLD_QUANT if found.ollama_names[0].partition(":")[0] in OLLAMA_OLD_FAMILIES else ollama_quant(found)
+    return Meaning(found, quant or usual, implied=quant is None)
 
 
 def ollama_quant(name: Name) -> str:

@@ -27,7 +27,7 @@ def predict(
     memory: Annotated[str | None, typer.Option(help="Modules x GB @ MT/s: 4x16@2400.")] = None,
     here: Annotated[bool, typer.Option("--here", help="This machine, as measured.")] = False,
     model: Annotated[str | None, typer.Option(help="A model's name, as pull takes it.")] = None,
-    quant: Annotated[str, typer.Option(help="Q4_K_M, Q8_0 ...")] = "Q4_K_M",
+    quant: Annotated[str | None, typer.Option(help="Q8_0, ...; Q4_K_M when neither this nor the name says.")] = None,
     params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
     active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
     weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
@@ -89,7 +89,8 @@ def predict(
 
 
 def _wanted(
-    file: str | None, model: str, quant: str, params: float | None, active_params: float | None, size: float | None
+    file: str | None, model: str, quant: str | None,
+    params: float | None, active_params: float | None, size: float | None,
 ) -> "wanted.Wanted":
     """The model of a GGUF file, of a size in figures, or of a name that `pull` takes."""
     from seventy.gguf.file import GGUF

@@ -32,6 +32,9 @@ LEFT_IN_FILE = "per_layer_token_embd.weight"
 UNKNOWN_QUANT = "unknown quant"
 # Architectures whose files have a block of multi-token prediction, as converters write them today.
 _WITH_BLOCKS = frozenset(("qwen35", "qwen35moe", "qwen3next", "glm4moe"))
+# Of architectures that the engine lacks: how many positions most layers see, and every how many-th sees all. Llama 4's
+# chunks of 8192 (attention_chunk_size, no_rope_layers of its config.json) hold half of that on average: the most counts.
+_NEAR_LAYERS = {"llama4": (8192, 4), "gemma2": (4096, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,12 @@ class Wanted:
         return lines + ([say("get_it", lang, {"command": command})] if command else [])
 
 
-def bare(params_b: float | None, active_params_b: float | None, weights_gb: float | None, quant: str) -> Wanted:
+def bare(params_b: float | None, active_params_b: float | None, weights_gb: float | None, quant: str | None) -> Wanted:
     """Make a Wanted of a model known only by its size."""
-    return Wanted(bare_load(params_b, active_params_b, weights_gb, quant), "")
+    return Wanted(bare_load(params_b, active_params_b, weights_gb, quant or OLLAMA_QUANT), "")
 
 
-def wanted(text: str, quant: str) -> Wanted:
+def wanted(text: str, quant: str | None) -> Wanted:
     """Look up a model by a name as pull and run take it (hub/names.py); a quant in the name overrides `quant`.
 
     Models trained in MXFP4 (gpt-oss) are planned for in that, not in Q4_K_M. For a repository missing from the
@@ -90,7 +93,8 @@ def wanted(text: str, quant: str) -> Wanted:
     except SeventyError:
         # The catalogue's own spellings, and what it says of names that it does not know.
         model = find_model(text)
-        return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert), names.of_title(model.name))
+        return Wanted(catalogue_load(text, quant or OLLAMA_QUANT), model.arch, bool(model.n_expert),
+                      names.of_title(model.name))  # fmt: skip
     if isinstance(meaning, LocalFile):
         from seventy.gguf.file import GGUF
 
@@ -107,16 +111,16 @@ def wanted(text: str, quant: str) -> Wanted:
             return _of_hub(meaning, quant)
     if found is None:
         model = find_model(text)
-        return Wanted(catalogue_load(text, quant), model.arch, bool(model.n_expert))
+        return Wanted(catalogue_load(text, quant or OLLAMA_QUANT), model.arch, bool(model.n_expert))
     model = find_model(found.model)
     asked = _quant_of(meaning, quant)
-    load = catalogue_load(model.name, names.ollama_quant(found) if asked == names.OLLAMA_QUANT else asked)
+    load = catalogue_load(model.name, names.ollama_quant(found) if asked == OLLAMA_QUANT else asked)
     if found.model != found.title:
         load = replace(load, name=found.title)
     return Wanted(load, names.architecture(found), bool(model.n_expert), found)
 
 
-def _of_hub(meaning: Hosted, quant: str) -> Wanted:
+def _of_hub(meaning: Hosted, quant: str | None) -> Wanted:
     """A model that the catalogue lacks, by the header of one of its repository's files: nothing else is fetched."""
     from seventy.hub.hubs import offered
     from seventy.hub.peek import peek
@@ -144,11 +148,12 @@ def _of_hub(meaning: Hosted, quant: str) -> Wanted:
     return Wanted((same or loads)[0], architecture, experts)
 
 
-def _quant_of(meaning: object, quant: str) -> str:
-    """The quant in a name, else the one asked for; one that a name only implies gives way to another that was asked."""
-    said = getattr(meaning, "quant", None)
-    implied = getattr(meaning, "implied", False) and quant != OLLAMA_QUANT
-    return quant if said is None or implied else said
+def _quant_of(meaning: object, quant: str | None) -> str:
+    """The quant in a name, else the one asked for; one that a name only implies gives way to one that was asked."""
+    said: str | None = getattr(meaning, "quant", None)
+    if said is None or (quant and getattr(meaning, "implied", False)):
+        return quant or OLLAMA_QUANT
+    return said
 
 
 def of_file(file: "Source") -> Wanted:
@@ -299,6 +304,12 @@ def _with_caches(footprint: Footprint, model: Model) -> Footprint:
 
     The catalogue's bytes for a token count every layer as one that sees all, and are not known of each of them.
     """
+    if model.arch in _NEAR_LAYERS:
+        positions, whole_every = _NEAR_LAYERS[model.arch]
+        whole = footprint.position_bytes // whole_every
+        return replace(
+            footprint, position_bytes=whole, window=positions, window_bytes=footprint.position_bytes - whole
+        )  # fmt: skip
     metadata = released_metadata(model)
     if not any(f"{model.arch}.{key}" in metadata for key in ("ssm.time_step_rank", "attention.sliding_window")):
         return footprint
