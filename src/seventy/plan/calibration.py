@@ -22,7 +22,7 @@ class Share:
 SHARES: Mapping[str, Share] = {
     "server": Share(0.62, 1.45),
     "two sockets": Share(0.19, 1.47),
-    "two sockets tuned": Share(0.6, 1.45),
+    "two sockets tuned": Share(0.57, 1.45),
     "desktop": Share(0.8, 1.45),
     "desktop assumed": Share(0.74, 1.45),
     "mobile": Share(0.57, 1.45),
