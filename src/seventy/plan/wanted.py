@@ -33,7 +33,7 @@ UNKNOWN_QUANT = "unknown quant"
 # Architectures whose files have a block of multi-token prediction, as converters write them today.
 _WITH_BLOCKS = frozenset(("qwen35", "qwen35moe", "qwen3next", "glm4moe"))
 # Of architectures that the engine lacks: how many positions most layers see, and every how many-th sees all. Llama 4's
-# chunks of 8192 (attention_chunk_size, no_rope_layers of its config.json) hold half of that on average: the most counts.
+# chunks of 8192 (attention_chunk_size, no_rope_layers of config.json) hold half of that on average; the most counts.
 _NEAR_LAYERS = {"llama4": (8192, 4), "gemma2": (4096, 2)}
 
 
