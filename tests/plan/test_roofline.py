@@ -1,9 +1,12 @@
 """The prediction says what the article's facts say."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from seventy.bench.card import read
+from seventy.catalog.cpus import all_cpus, find_cpu
 from seventy.errors import SeventyError
 from seventy.plan import answers
 from seventy.plan.machine import machine_from_cpu, machine_from_parts
@@ -184,3 +187,26 @@ def test_channels_follow_from_dimms_cpu_and_sockets() -> None:
     assert channels_filled(4, 1, 4) == 4
     assert channels_filled(12, 2, 4) == 8
     assert channels_filled(3, 2, 6) == 3
+
+
+def test_avx2_multiplies_a_prompt_no_faster_than_its_products() -> None:
+    def prompt(cpu: str, quant: str, engine: str = "seventy") -> float:
+        machine = machine_from_parts(cpu, 1, parse_dimms("4x64@2400"))
+        return predict(machine, catalogue_load("llama-3.3-70b", quant), 1000, engine).prefill.mid
+
+    assert prompt("E5-2680 v4", "Q8_0") < 0.65 * prompt("E5-2680 v4", "Q4_K_M")
+    # Of llama.cpp, of Naples and of other instructions nothing of the kind is known.
+    for cpu, engine in (("E5-2680 v4", "llama.cpp"), ("EPYC 7551", "seventy"), ("EPYC 9554", "seventy")):
+        assert prompt(cpu, "Q8_0", engine) > 0.9 * prompt(cpu, "Q4_K_M", engine)
+
+
+@pytest.mark.parametrize("cpu, card", [("EPYC 9654", "zen4"), ("EPYC 7763", "zen3")])
+def test_a_small_model_is_within_the_band_of_both_cards(cpu: str, card: str) -> None:
+    found = read(Path(__file__).parents[2] / "results" / f"epyc-{card}-2cores-smollm2-135m.json")
+    known, _ = find_cpu(cpu, all_cpus())
+    assert known is not None
+    machine = replace(machine_from_cpu(known, 1, None), cores=2, measured_gbs=found.machine.read_bandwidth_gbs)
+    for result in found.results:
+        if result.what == "decode":
+            band = predict(machine, catalogue_load("smollm2-135m", "Q4_1"), result.depth, "seventy").decode
+            assert band.low < result.tokens_per_second.median < band.high

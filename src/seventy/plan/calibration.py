@@ -4,9 +4,11 @@
 them to it); the others were read off the same measurements by hand and are explained in docs/prediction.md.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from seventy.catalog.quants import plain
 from seventy.plan.machine import Machine
 
 
@@ -81,6 +83,21 @@ PREFILL_BATCH = 512
 # seventy beside llama.cpp, prompts of 512 tokens on the shapes of a 70B (docs/lab.md, 2026-11-25: 2.0 with AVX-512 VNNI
 # and with AVX2 on Zen 4, 2 cores), of mixtures (2026-11-27: 1.7 to 4.3, the middle). Elsewhere not measured.
 SEVENTY_PREFILL, SEVENTY_PREFILL_MIXTURE, SEVENTY_BARRIER_AIM = 2.0, 2.4, 0.5
+# Operations per cycle and core that seventy's AVX2 products of a prompt do at most, by the beginnings of
+# microarchitectures and quants; others have no such limit here. Of Q8_0, inputs take signs at each product, and each
+# product is widened by itself. Zen 3: measured, one thread, 3.0 GHz (lab.md, 2026-11-28). The rest is computed, not
+# measured: llvm-mca's figures times 0.9, the median of what Zen 3 reaches of its own (0.72 to 0.97). Haswell's are
+# Broadwell's.
+_BROADWELL = {"Q4_K": 46.6, "Q5_K": 42.1, "Q6_K": 44.6, "Q8_0": 26.8, "Q4_0": 40.6, "MXFP4": 35.8}
+_SKYLAKE = {"Q4_K": 68.6, "Q5_K": 61.7, "Q6_K": 64.2, "Q8_0": 31.1, "Q4_0": 56.2, "MXFP4": 50.0}
+SEVENTY_AVX2_OPS_PER_CYCLE = {
+    "Zen 3": {"Q4_K": 66.0, "Q5_K": 61.0, "Q6_K": 47.0, "Q8_0": 37.0, "Q4_0": 60.0, "MXFP4": 55.0},
+    "Haswell": _BROADWELL, "Broadwell": _BROADWELL,
+    "Skylake": _SKYLAKE, "Kaby Lake": _SKYLAKE, "Coffee Lake": _SKYLAKE, "Comet Lake": _SKYLAKE,
+}  # fmt: skip
+# What a step of seventy takes beside reading, in microseconds: what Python does between two (lab.md, 2026-11-27), and
+# the 13 operations of a layer, each of which begins anew: SmolLM2's layers say 37 on Zen 4 and 133 on Zen 3 (results/).
+SEVENTY_STEP_US, SEVENTY_LAYER_US = 400.0, 70.0
 # GB/s one core can draw: ten to sixteen outstanding 64-byte lines over 60 to 100 ns.
 CORE_GBS = {"server": 9.0, "two sockets": 9.0, "two sockets tuned": 9.0, "desktop": 22.0, "mobile": 18.0,
             "mobile AMD": 18.0, "apple": 25.0, "arm": 10.0}  # fmt: skip
@@ -102,6 +119,14 @@ def class_of(machine: Machine) -> str:
         return "limited"
     assumed = machine.kind == "desktop" and any(key == "memory_assumed" for key, _ in machine.notes)
     return "desktop assumed" if assumed else machine.kind
+
+
+def _most_ops_per_cycle(machine: Machine, quant: str) -> float:
+    """Return the operations per cycle and core that seventy's products of this quant are limited to; inf if unknown."""
+    if machine.isa != "avx2":
+        return math.inf
+    of_cpu = (by_quant for name, by_quant in SEVENTY_AVX2_OPS_PER_CYCLE.items() if machine.microarch.startswith(name))
+    return next((ops for name, ops in next(of_cpu, {}).items() if plain(quant).startswith(name)), math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +179,10 @@ class Calibration:
     def barrier_us(self, engine: str) -> float:
         return BARRIER_US_PER_THREAD_LAYER * (SEVENTY_BARRIER_AIM if engine == "seventy" else 1.0)
 
+    def starting_s(self, engine: str, layers: int) -> float:
+        """Return the seconds of a step that do not depend on how much is read."""
+        return (SEVENTY_STEP_US + layers * SEVENTY_LAYER_US) * 1e-6 if engine == "seventy" else 0.0
+
     def decode_ops_per_s(self, machine: Machine, quant: str, low_bit: bool, workers: int, engine: str) -> float:
         per_cycle = DECODE_OPS_PER_CYCLE[machine.isa] * SLOW_CORES.get(machine.microarch, 1.0)
         cost = LOW_BIT_COST
@@ -178,6 +207,7 @@ class Calibration:
         rate *= PREFILL_PER_EXTRA_SOCKET ** (machine.sockets - 1)
         if engine == "seventy":
             rate *= SEVENTY_PREFILL_MIXTURE if mixture else SEVENTY_PREFILL
+            rate = min(rate, machine.cores * machine.ghz * 1e9 * _most_ops_per_cycle(machine, quant))
         if (here := self.measured(machine, engine)) and here.prefill:
             rate *= here.prefill
         if machine.measured_int8_gops is not None:

@@ -199,6 +199,7 @@ def predict(
     # Rows of several users are multiplied as those of a prompt are.
     compute_s = users * operations / (decode_rate if users == 1 else max(decode_rate, rate))
     barrier_s = load.layers * waiting * calibration.barrier_us(engine) * 1e-6
+    barrier_s += calibration.starting_s(engine, load.layers)
     need = load.need(max(context, USUAL_CONTEXT), users)
     fits = machine.holds(need)
     ssd_s = 0.0
