@@ -145,6 +145,24 @@ def test_slower_modules_stand_in_for_a_speed_that_has_no_price(ask: Ask) -> None
     assert 0 < fill["price_low"] < fill["price_high"]
 
 
+def test_fewer_cores_on_the_same_memory_are_no_upgrade(ask: Ask) -> None:
+    steps = ask.json("--from", "epyc 7532 8x32 3200", "--model", "qwen3-235b-a22b", *NOW)["steps"]
+    assert steps and "cpu" not in {step["kind"] for step in steps}
+
+
+def test_a_family_is_meant_as_ollama_means_it(ask: Ask) -> None:
+    assert ask("--from", "z440 e5 2680v4 4x16", "--model", "llama3", *NOW).startswith("Llama-3-8B-Instruct Q4_0")
+
+
+def test_who_names_no_machine_is_told_what_to_write(capsys: pytest.CaptureFixture[str], ask: Ask) -> None:
+    for said, reason in (("a 64 GB PC", "names no CPU or platform"), ("two old xeons", "no machine is named"),
+                         ("thinkpad t480 16gb", "its CPU must be said too")):  # fmt: skip
+        ask.monkeypatch.setattr(sys, "argv", ["seventy", "plan", "--from", said, *NOW])
+        with pytest.raises(SystemExit):
+            main()
+        assert reason in capsys.readouterr().err, said
+
+
 def test_months_beyond_what_is_known_and_before_it_are_said(ask: Ask) -> None:
     late = ask("--budget", "5000", "--date", "2028-01")
     assert "No price after 2026-09 is known" in late and "2028" not in late.splitlines()[0]

@@ -209,6 +209,9 @@ def _rivals(board: _Board) -> Iterator[Cpu]:
         fits = (other.socket, other.mem_type, other.registered) == (cpu.socket, cpu.mem_type, cpu.registered)
         if other.name == cpu.name or not fits or other.max_sockets < board.sockets or other.microarch not in microarchs:
             continue
+        if other.cores < cpu.cores and other.mem_speed_mts <= cpu.mem_speed_mts:
+            # What fewer cores save in waiting for each other, fewer threads save for nothing.
+            continue
         row = board.book.part("cpu", other.name).price
         if row and not row.inferred:
             yield other
