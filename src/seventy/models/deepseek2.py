@@ -1,10 +1,9 @@
 """The deepseek2 architecture: DeepSeek V2, V3, R1, Kimi K2, GLM-4.7-Flash; latent attention, experts, a shared one."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import Config, Mixture
 from seventy.models.blocks.experts import feed_forward_or_experts
@@ -22,5 +21,4 @@ def config(metadata: Mapping[str, Any]) -> Config:
     return read(metadata, "deepseek2", Mixture("sigmoid" if flash else "softmax", by_file=True))
 
 
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward_or_experts, latent_attention)
+build = partial(transformer.build, feed_forward=feed_forward_or_experts, attention=latent_attention)

@@ -6,10 +6,9 @@ and after each block, GELU instead of SiLU, and embeddings are multiplied by the
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import Config, caches, read
 from seventy.models.blocks.feed_forward import feed_forward
@@ -31,5 +30,4 @@ def config(metadata: Mapping[str, Any]) -> Config:
     )
 
 
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward)
+build = partial(transformer.build, feed_forward=feed_forward)

@@ -1,10 +1,9 @@
 """The llama architecture: Llama 1 to 3.x, Mistral, Mixtral, SmolLM, R1-Distill-Llama and others that declare it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import Config, Mixture, caches, read
 from seventy.models.blocks.experts import feed_forward_or_experts
@@ -20,5 +19,4 @@ def config(metadata: Mapping[str, Any]) -> Config:
     return read(width | dict(metadata), "llama", interleaved=True, experts=Mixture())
 
 
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward_or_experts)
+build = partial(transformer.build, feed_forward=feed_forward_or_experts)

@@ -1,10 +1,9 @@
 """The mistral3 architecture: Ministral 3; Llama's blocks, and scores that grow with the position."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import Config, Mixture, caches, read
 from seventy.models.blocks.experts import feed_forward_or_experts
@@ -19,5 +18,4 @@ def config(metadata: Mapping[str, Any]) -> Config:
     return read(width | dict(metadata), "mistral3", interleaved=True, experts=mixture, temperature=True)
 
 
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward_or_experts)
+build = partial(transformer.build, feed_forward=feed_forward_or_experts)

@@ -5,10 +5,9 @@ Queries, keys and values are one matrix, and so are gate and up.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import EVERY_LAYER, Config, caches, read
 from seventy.models.blocks.feed_forward import feed_forward
@@ -20,5 +19,4 @@ def config(metadata: Mapping[str, Any]) -> Config:
     return replace(read(metadata, "phi3", interleaved=False, window_period=EVERY_LAYER), fused_gate=True)
 
 
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward)
+build = partial(transformer.build, feed_forward=feed_forward)

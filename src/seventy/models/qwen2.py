@@ -1,20 +1,12 @@
 """The qwen2 architecture: Qwen2, Qwen2.5 and its Coder, R1-Distill-Qwen; queries, keys and values have biases."""
 
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
-from seventy.models.blocks.config import Config, caches, read
+from seventy.models.blocks.config import caches, read
 from seventy.models.blocks.feed_forward import feed_forward
 
 __all__ = ["build", "caches", "config"]
 
-
-def config(metadata: Mapping[str, Any]) -> Config:
-    return read(metadata, "qwen2", interleaved=False)
-
-
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward)
+config = partial(read, architecture="qwen2", interleaved=False)
+build = partial(transformer.build, feed_forward=feed_forward)

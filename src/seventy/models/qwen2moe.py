@@ -1,10 +1,9 @@
 """The qwen2moe architecture: Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B; a shared expert, of which each row takes a part."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from seventy.graph.program import Program
-from seventy.graph.weights import Weights
 from seventy.models.blocks import transformer
 from seventy.models.blocks.config import Config, Mixture, caches, read
 from seventy.models.blocks.experts import feed_forward_or_experts
@@ -19,5 +18,4 @@ def config(metadata: Mapping[str, Any]) -> Config:
     return read(width | dict(metadata), "qwen2moe", interleaved=False, experts=mixture)
 
 
-def build(graph: Program, config: Config, weights: Weights) -> None:
-    transformer.build(graph, config, weights, feed_forward_or_experts)
+build = partial(transformer.build, feed_forward=feed_forward_or_experts)
