@@ -14,6 +14,7 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import matmul, run
 from seventy.runtime.threads import Linked
 
+Array = NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64]
 
 @dataclass(slots=True)
 class _Operation:
@@ -35,6 +36,8 @@ class Operations:
         self._operations: list[_Operation] = []
         self._step: int | None = None
         self.memory: list[NDArray[np.uint8]] = []
+        # What operations were given the addresses of: it lives as long as they do.
+        self._arrays: list[Array] = []
 
     def end_of_step(self) -> None:
         """Mark the end of the step's operations: those added later are a separate program in the same memory."""
@@ -47,11 +50,20 @@ class Operations:
         reads: tuple[object, ...],
         writes: tuple[object, ...],
         weight_bytes: int = 0,
-        **arguments: int | Memory,
+        **arguments: int | Memory | Array | None,
     ) -> None:
+        """Add an operation. A kernel is given the addresses of memory and of arrays, and 0 for None."""
         assert set(arguments) <= set(names), f"{set(arguments) - set(names)}"
+        given = {name: self._address(value) for name, value in arguments.items()}
         block = np.zeros(len(names), np.int64)
-        self._operations.append(_Operation(kernel, names, arguments, Access(reads, writes), weight_bytes, block))
+        self._operations.append(_Operation(kernel, names, given, Access(reads, writes), weight_bytes, block))
+
+    def _address(self, value: int | Memory | Array | None) -> int | Memory:
+        """Return the address of an array, which is kept with the program; 0 for None; a number or memory itself."""
+        if isinstance(value, np.ndarray):
+            self._arrays.append(value)
+            return int(value.ctypes.data)
+        return 0 if value is None else value
 
     def finish(self) -> None:
         """Place all memory and find where threads must wait; nothing can be added afterwards."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seventy.formats import PANEL
 from seventy.graph.buffers import Buffer, Memory
-from seventy.graph.operations import Operations
+from seventy.graph.operations import Array, Operations
 from seventy.graph.reads import Reads
 from seventy.graph.weights import Matrix, Table, Weights
 from seventy.jit.compiler import Kernel
@@ -45,11 +45,11 @@ class Activation:
 
     source: str
     a: Buffer
-    b: int | Memory
+    b: Memory | Array | None
     b_stride: int
     rows: int
     capacity: int
-    row_map: int
+    row_map: Array | None
     reads: tuple[Memory, ...]
     made: dict[tuple[str, bool], Memory] = field(default_factory=dict)
 
@@ -90,6 +90,11 @@ class Routes:
         return self.weights, self.slots, self.inputs, self.active, self.starts
 
 
+def _one(number: float) -> NDArray[np.float32]:
+    """Return an array of this one number."""
+    return np.array([number], np.float32)
+
+
 class Products(Operations):
     """The part of a program that does not use the memory of texts. The inputs of a step are `tokens` and `outputs`."""
 
@@ -118,7 +123,7 @@ class Products(Operations):
         # 1 for each row, and for each row of logits, with something in it that is no number; 0 before a step.
         self.bad_rows: NDArray[np.int32] = np.zeros(max_rows, np.int32)
         self.bad_outputs: NDArray[np.int32] = np.zeros(max_outputs, np.int32)
-        self._constants: list[NDArray[np.float32] | NDArray[np.int32]] = [np.array([epsilon], np.float32)]
+        self.epsilon = _one(epsilon)
         self.hidden: Buffer | None = None
         self.logits: Buffer | None = None
 
@@ -161,7 +166,7 @@ class Products(Operations):
             rows=buffer.count,
             input=buffer.memory,
             stride=buffer.stride,
-            bad=bad.ctypes.data,
+            bad=bad,
         )
 
     def embed(self, matrix: Matrix, into: Buffer, factor: float = 1.0) -> None:
@@ -174,29 +179,27 @@ class Products(Operations):
             rows=into.count,
             panels=matrix.address,
             blocks=matrix.blocks,
-            tokens=self.tokens.ctypes.data,
+            tokens=self.tokens,
             output=into.memory,
             output_stride=into.stride,
         )
         if matrix.scale is not None:
             self._scale(into, matrix.scale, into)
         if factor != 1:
-            self._scale(into, self._constant(factor), into)
+            self._scale(into, _one(factor), into)
 
     def embed_from_file(self, table: Table, into: Buffer) -> None:
         """Compute into[row] = table[token of the row], which was read before the step (Table.read)."""
         format = table.format
         table.rows = np.zeros((into.capacity, table.row_bytes), np.uint8)
         panels = Memory(-(-into.capacity // PANEL) * table.blocks * format.panel_block)
-        numbers = np.arange(into.capacity, dtype=np.int32)
-        self._constants.append(numbers)
         self._add(
             Kernel("seventy.kernels.pack:build_of_rows", (format.name,)),
             pack.ARGUMENTS,
             reads=(),
             writes=(panels,),
             rows=into.count,
-            input=table.rows.ctypes.data,
+            input=table.rows,
             row_bytes=table.row_bytes,
             blocks=table.blocks,
             output=panels,
@@ -209,7 +212,7 @@ class Products(Operations):
             rows=into.count,
             panels=panels,
             blocks=table.blocks,
-            tokens=numbers.ctypes.data,
+            tokens=np.arange(into.capacity, dtype=np.int32),
             output=into.memory,
             output_stride=into.stride,
         )
@@ -224,9 +227,8 @@ class Products(Operations):
     ) -> Buffer:
         """Combine a layer's columns of both inputs, from `first` on (kernels/mixed.py)."""
         width = len(norm)
-        into, numbers = self.buffer(width), np.array(factors, np.float32)
+        into = self.buffer(width)
         assert width % PANEL == 0 and tokens.stride == projected.stride, f"{width} of {tokens.stride} bytes"
-        self._constants += [norm, numbers]
         self._add(
             Kernel("seventy.kernels.mixed:build", (width,)),
             mixed.ARGUMENTS,
@@ -237,25 +239,23 @@ class Products(Operations):
             projected=projected.memory,
             stride=tokens.stride,
             start=4 * first,
-            norm=norm.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
-            factors=numbers.ctypes.data,
+            norm=norm,
+            epsilon=self.epsilon,
+            factors=np.array(factors, np.float32),
             output=into.memory,
         )
         return into
 
     def plain(self, a: Buffer) -> Activation:
         """Use the rows unchanged as the input of matrices."""
-        return Activation("plain", a, 0, 0, a.count, a.capacity, 0, (a.memory,))
+        return Activation("plain", a, None, 0, a.count, a.capacity, None, (a.memory,))
 
     def norm(self, a: Buffer, weight: NDArray[np.float32], outputs_only: bool = False) -> Activation:
         """Use the RMSNorm of the rows, or of those that need logits, as the input of matrices."""
-        self._constants.append(weight)
-        address = weight.ctypes.data
         if outputs_only:
             count = self.counts.ctypes.data + 8
-            return Activation("norm", a, address, 0, count, self.max_outputs, self.outputs.ctypes.data, (a.memory,))
-        return Activation("norm", a, address, 0, a.count, a.capacity, 0, (a.memory,))
+            return Activation("norm", a, weight, 0, count, self.max_outputs, self.outputs, (a.memory,))
+        return Activation("norm", a, weight, 0, a.count, a.capacity, None, (a.memory,))
 
     def normalised(self, a: Buffer, weight: NDArray[np.float32]) -> Buffer:
         """Compute the RMSNorm of the rows as rows of whole panels."""
@@ -268,8 +268,6 @@ class Products(Operations):
     ) -> None:
         """Compute into += RMSNorm of the rows; then multiply it by the single number in `factor`."""
         assert a.stride == into.stride, f"rows of {a.stride} and {into.stride} bytes"
-        factor = self._constant(1.0) if factor is None else factor
-        self._constants += [weight, factor]
         self._add(
             Kernel("seventy.kernels.residual:build"),
             residual.ARGUMENTS,
@@ -279,9 +277,9 @@ class Products(Operations):
             input=a.memory,
             columns=a.columns,
             stride=a.stride,
-            weight=weight.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
-            factor=factor.ctypes.data,
+            weight=weight,
+            epsilon=self.epsilon,
+            factor=_one(1.0) if factor is None else factor,
             output=into.memory,
         )
 
@@ -295,13 +293,13 @@ class Products(Operations):
             rows=a.count,
             input=a.memory,
             stride=a.stride,
-            cap=self._constant(most).ctypes.data,
+            cap=_one(most),
         )
 
     def gated(self, gate: Buffer, up: Buffer, activation: str = "swiglu") -> Activation:
         """Use silu(gate) * up, or another such product (kernels/activations.py), as the input of matrices."""
         reads = (gate.memory, up.memory)
-        return Activation(activation, gate, up.memory, up.stride, gate.count, gate.capacity, 0, reads)
+        return Activation(activation, gate, up.memory, up.stride, gate.count, gate.capacity, None, reads)
 
     def matmul(
         self, x: Activation, matrix: Matrix, into: Buffer, bias: NDArray[np.float32] | None = None, add: bool = False
@@ -337,10 +335,10 @@ class Products(Operations):
             capacity=x.capacity,
             output=into.memory,
             output_stride=into.stride,
-            bias=0 if bias is None else bias.ctypes.data,
+            bias=bias,
             accumulate=int(add),
             nodes=len(self.weights.nodes),
-            thread_nodes=self._thread_nodes.ctypes.data,
+            thread_nodes=self._thread_nodes,
             weight_bytes=matrix.nbytes,
         )
 
@@ -361,9 +359,9 @@ class Products(Operations):
             rows=product.count,
             input=product.memory,
             stride=into.stride,
-            factors=factor.ctypes.data,
+            factors=factor,
             output=into.memory,
-            bias=0 if bias is None else bias.ctypes.data,
+            bias=bias,
         )
 
     def route(self, scores: Buffer, rule: RouterRule, bias: NDArray[np.float32] | None = None) -> Routes:
@@ -376,13 +374,11 @@ class Products(Operations):
         slots, n_experts = self.max_rows * rule.used, scores.columns
         # Read after the step: how many experts were read.
         active: NDArray[np.int32] = np.zeros(1 + n_experts, np.int32)
-        factor = self._constant(rule.scale)
         bias = np.zeros(-(-n_experts // PANEL) * PANEL, np.float32) if bias is None else bias
         parameters = (n_experts, rule.used, rule.scoring, rule.normalise, rule.groups, rule.groups_used)
         done = Memory(8, kept=True)
         weights, places, inputs, starts = (Memory(4 * n) for n in (slots, slots, slots, 1 + n_experts))
         numbers = np.arange(slots, dtype=np.int32)
-        self._constants += [bias, numbers]
         routes = Routes(rule.used, weights, places, inputs, active, starts, numbers)
         self._add(
             Kernel("seventy.kernels.route:build", parameters),
@@ -392,12 +388,12 @@ class Products(Operations):
             rows=scores.count,
             scores=scores.memory,
             score_stride=scores.stride,
-            bias=bias.ctypes.data,
-            scale=factor.ctypes.data,
+            bias=bias,
+            scale=_one(rule.scale),
             weights=weights,
             slots=places,
             inputs=inputs,
-            active=active.ctypes.data,
+            active=active,
             starts=starts,
             done=done,
         )
@@ -433,7 +429,7 @@ class Products(Operations):
         if shared and everyones:
             self.matmul(*shared, everyones)
         acted = self.gated(first, second, activation)
-        self._multiply_experts(acted, routes, down, out, routes.numbers.ctypes.data, biases[2])
+        self._multiply_experts(acted, routes, down, out, routes.numbers, biases[2])
         assert out.stride == into.stride, f"rows of {out.stride} and {into.stride} bytes"
         more = [buffer for buffer in (everyones, shared_gate, into if add else None) if buffer]
         parameters = (routes.used, shared is not None, shared_gate is not None, add)
@@ -464,7 +460,7 @@ class Products(Operations):
         routes: Routes,
         matrix: Matrix,
         into: Buffer,
-        inputs: Memory | int,
+        inputs: Memory | NDArray[np.int32],
         bias: NDArray[np.float32] | None,
     ) -> None:
         """into[slot] = x[inputs[slot]] times the matrix of the slot's expert, plus its bias."""
@@ -482,11 +478,11 @@ class Products(Operations):
             input=made,
             capacity=x.capacity,
             inputs=inputs,
-            active=routes.active.ctypes.data,
+            active=routes.active,
             starts=routes.starts,
             output=into.memory,
             output_stride=into.stride,
-            bias=0 if bias is None or matrix.scale is not None else bias.ctypes.data,
+            bias=None if matrix.scale is not None else bias,
             weight_bytes=matrix.nbytes // matrix.experts * routes.used,
         )
         if matrix.scale is not None:
@@ -496,10 +492,10 @@ class Products(Operations):
                 reads=(into.memory, *routes.memory),
                 writes=(into.memory,),
                 stride=into.stride,
-                factors=matrix.scale.ctypes.data,
+                factors=matrix.scale,
                 output=into.memory,
-                bias=0 if bias is None else bias.ctypes.data,
-                active=routes.active.ctypes.data,
+                bias=bias,
+                active=routes.active,
                 starts=routes.starts,
             )
 
@@ -533,7 +529,7 @@ class Products(Operations):
             chunk=max(1, min(_CLAIM_BYTES // panel_bytes, matrix.panels, claims)),
             input=made,
             capacity=parts.capacity,
-            numbers=self._head_numbers.ctypes.data,
+            numbers=self._head_numbers,
             output=into.memory,
             output_stride=into.stride,
             head_stride=4 * into.columns // n,
@@ -563,12 +559,6 @@ class Products(Operations):
         """Return the same of a block of multi-token prediction."""
         return self._reads.one_row(self.slots_per_row, outputs)
 
-    def _constant(self, number: float) -> NDArray[np.float32]:
-        """Return memory that holds this number as long as the program lives."""
-        constant = np.array([number], np.float32)
-        self._constants.append(constant)
-        return constant
-
     def _made(self, x: Activation, kind_name: str, one_by_one: bool = False) -> Memory:
         """Return the activation in this kind, in tiles or row by row, made where it is first wanted."""
         key = kind_name, one_by_one
@@ -587,7 +577,7 @@ class Products(Operations):
                 a_stride=x.a.stride,
                 b=x.b,
                 b_stride=x.b_stride,
-                epsilon=self._constants[0].ctypes.data,
+                epsilon=self.epsilon,
                 row_map=x.row_map,
             )
         return x.made[key]

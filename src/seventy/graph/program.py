@@ -17,6 +17,7 @@ from seventy.cache.spec import Paged
 from seventy.cache.states import States
 from seventy.formats import PANEL
 from seventy.graph.buffers import Buffer, Memory
+from seventy.graph.operations import Array
 from seventy.graph.products import Products
 from seventy.graph.weights import Weights
 from seventy.jit.compiler import Kernel
@@ -98,10 +99,9 @@ class Program(Products):
         """
         spec = self.pages.paged[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
-        self._constants += [tables.coarse, tables.fine]
         norm = norms is not None
         shape = (spec.kv_heads, group, spec.key_dim, tables.dim, tables.interleaved)
-        query_norm, key_norm = norms if norms else (None, None)
+        query_norm, key_norm = norms or (None, None)
         self._add(
             Kernel("seventy.kernels.rope:build", (*shape, norm, self.pages.kind, norm_values)),
             rope.ARGUMENTS,
@@ -109,8 +109,8 @@ class Program(Products):
             writes=(queries.memory, keys.memory, self._caches[layer]),
             rows=queries.count,
             **self._sequences(layer),
-            coarse=tables.coarse.ctypes.data,
-            fine=tables.fine.ctypes.data,
+            coarse=tables.coarse,
+            fine=tables.fine,
             queries=queries.memory,
             query_stride=queries.stride,
             keys=keys.memory,
@@ -119,9 +119,9 @@ class Program(Products):
             value_stride=values.stride,
             cache=self.pages.address(layer),
             n_pages=self.pages.pages_of(layer),
-            query_norm=0 if query_norm is None else query_norm.ctypes.data,
-            key_norm=0 if key_norm is None else key_norm.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
+            query_norm=query_norm,
+            key_norm=key_norm,
+            epsilon=self.epsilon,
         )
 
     def rotate(
@@ -130,7 +130,6 @@ class Program(Products):
         """Apply RMSNorm with these weights and RoPE to each head of the queries, in place, for attention to this layer.
         """
         spec = self.pages.paged[layer]
-        self._constants += [tables.coarse, tables.fine, norm]
         heads = queries.columns // spec.key_dim
         shape = (heads, 1, spec.key_dim, tables.dim, tables.interleaved)
         self._add(
@@ -140,12 +139,12 @@ class Program(Products):
             writes=(queries.memory,),
             rows=queries.count,
             **self._sequences(layer, before),
-            coarse=tables.coarse.ctypes.data,
-            fine=tables.fine.ctypes.data,
+            coarse=tables.coarse,
+            fine=tables.fine,
             queries=queries.memory,
             query_stride=queries.stride,
-            query_norm=norm.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
+            query_norm=norm,
+            epsilon=self.epsilon,
         )
 
     def attention(
@@ -165,7 +164,6 @@ class Program(Products):
         (kernels/attention.py). With `before`, a row stands after all positions that have been read of its sequence, and
         has no key of its own: it sees those up to `last_read`, in a window one less.
         """
-        self._constants.append(scales)
         spec = self.pages.paged[layer]
         group = queries.columns // (spec.kv_heads * spec.key_dim)
         scratch = self._attention_scratch(spec, group)
@@ -181,19 +179,17 @@ class Program(Products):
             query_stride=queries.stride,
             cache=self.pages.address(layer),
             n_pages=self.pages.pages_of(layer),
-            scales=scales.ctypes.data,
+            scales=scales,
             scale_span=scale_span,
             output=into.memory,
             output_stride=into.stride,
             scratch=scratch,
-            sinks=0 if sinks is None else sinks.ctypes.data,
+            sinks=sinks,
             window=spec.window - before if spec.window else 0,
         )
 
     def keep(self, x: Buffer, norm: NDArray[np.float32] | None = None, outputs_only: bool = False) -> None:
         """Keep the rows, or those that want logits, by their positions; normalised where `norm` has the weights."""
-        if norm is not None:
-            self._constants.append(norm)
         self._add(
             Kernel("seventy.kernels.hidden:build_keep", (norm is not None,)),
             hidden.KEEP_ARGUMENTS,
@@ -203,8 +199,8 @@ class Program(Products):
             **self._kept_places(x.columns),
             input=x.memory,
             stride=x.stride,
-            norm=0 if norm is None else norm.ctypes.data,
-            row_map=self.outputs.ctypes.data if outputs_only else 0,
+            norm=norm,
+            row_map=self.outputs if outputs_only else None,
         )
 
     def join(self, embedding: Buffer, norms: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None) -> Buffer:
@@ -213,8 +209,7 @@ class Program(Products):
         Both are normalised where `norms` has the weights for it.
         """
         into = self.buffer(2 * embedding.columns)
-        self._constants += norms or ()
-        embedding_norm, norm = (each.ctypes.data for each in norms) if norms else (0, 0)
+        embedding_norm, norm = norms or (None, None)
         self._add(
             Kernel("seventy.kernels.hidden:build_join", (norms is not None,)),
             hidden.JOIN_ARGUMENTS,
@@ -231,17 +226,17 @@ class Program(Products):
         )
         return into
 
-    def _kept_places(self, columns: int) -> dict[str, int]:
+    def _kept_places(self, columns: int) -> dict[str, int | Array]:
         """Return the arguments that say where what is kept of each row's text is."""
         assert self.pages.kept is not None and columns % PANEL == 0, f"{columns} columns"
         return {
-            "positions": self.positions.ctypes.data,
-            "segments": self.segments.ctypes.data,
-            "tables": self.tables.ctypes.data,
+            "positions": self.positions,
+            "segments": self.segments,
+            "tables": self.tables,
             "table_stride": self.tables.strides[0],
             "cache": self.pages.address(self.pages.kept),
             "columns": columns,
-            "epsilon": self._constants[0].ctypes.data,
+            "epsilon": self.epsilon,
         }
 
     def store_latent(
@@ -262,7 +257,6 @@ class Program(Products):
         n = into.columns // spec.key_dim
         nope = queries.columns // n - tables.dim
         assert spec.key_dim == spec.value_dim + tables.dim and tables.interleaved, str(spec)
-        self._constants += [tables.coarse, tables.fine]
         parameters = (n, spec.value_dim, nope, tables.dim, self.pages.kind)
         self._add(
             Kernel("seventy.kernels.latent_store:build", parameters),
@@ -271,14 +265,14 @@ class Program(Products):
             writes=(into.memory, self._caches[layer]),
             rows=queries.count,
             **self._sequences(layer),
-            coarse=tables.coarse.ctypes.data,
-            fine=tables.fine.ctypes.data,
+            coarse=tables.coarse,
+            fine=tables.fine,
             queries=queries.memory,
             query_stride=queries.stride,
             keys=keys.memory,
             key_stride=keys.stride,
-            norm=norm.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
+            norm=norm,
+            epsilon=self.epsilon,
             latent=into.memory,
             latent_stride=into.stride,
             cache=self.pages.address(layer),
@@ -292,7 +286,6 @@ class Program(Products):
 
         A row at position p has the scale scales[p // scale_span].
         """
-        self._constants.append(scales)
         spec = self.pages.paged[layer]
         n = queries.columns // spec.key_dim
         key = n, spec.value_dim
@@ -308,7 +301,7 @@ class Program(Products):
             queries=queries.memory,
             query_stride=queries.stride,
             cache=self.pages.address(layer),
-            scales=scales.ctypes.data,
+            scales=scales,
             scale_span=scale_span,
             output=into.memory,
             output_stride=into.stride,
@@ -346,7 +339,6 @@ class Program(Products):
         """Both convolutions: `heads` are how wide one is and how many are normalised; with `gates`, x is changed."""
         (taps, channels), (dim, normalised) = weights.shape, heads
         before, after = (gate.memory for gate in gates) if gates else (0, 0)
-        self._constants.append(weights)
         self._add(
             Kernel("seventy.kernels.short_convolution:build", (taps, dim, channels // dim, normalised, bool(gates))),
             short_convolution.ARGUMENTS,
@@ -357,8 +349,8 @@ class Program(Products):
             after=after,
             input=x.memory,
             input_stride=x.stride,
-            weights=weights.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
+            weights=weights,
+            epsilon=self.epsilon,
             output=into.memory,
             output_stride=into.stride,
         )
@@ -394,12 +386,12 @@ class Program(Products):
             decay_stride=decay.stride,
             beta=beta.memory,
             beta_stride=beta.stride,
-            decay_rate=rate.ctypes.data,
-            decay_bias=bias.ctypes.data,
+            decay_rate=rate,
+            decay_bias=bias,
             gate=gate.memory,
             gate_stride=gate.stride,
-            norm=norm.ctypes.data,
-            epsilon=self._constants[0].ctypes.data,
+            norm=norm,
+            epsilon=self.epsilon,
             output=into.memory,
             output_stride=into.stride,
         )
@@ -414,22 +406,22 @@ class Program(Products):
             self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
         return self._scratch[key]
 
-    def _sequences(self, layer: int, before: bool = False) -> dict[str, int]:
+    def _sequences(self, layer: int, before: bool = False) -> dict[str, int | Array]:
         """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
         tables = self.tables if self.pages.paged[layer].window is None else self.slots
         return {
-            "positions": (self.last_read if before else self.positions).ctypes.data,
-            "segments": self.segments.ctypes.data,
-            "tables": tables.ctypes.data,
+            "positions": (self.last_read if before else self.positions),
+            "segments": self.segments,
+            "tables": tables,
             "table_stride": tables.strides[0],
         }
 
-    def _states(self, layer: int, which: int) -> dict[str, int]:
+    def _states(self, layer: int, which: int) -> dict[str, int | Array]:
         """Return the arguments that say where segments find and leave one of a recurrent layer's arrays."""
         return {
             "segments": self.counts.ctypes.data + 32,
-            "starts": self.starts.ctypes.data,
-            "states": self.segment_states.ctypes.data,
+            "starts": self.starts,
+            "states": self.segment_states,
             "memory": self.states.address(layer, which),
             "state_bytes": self.states.nbytes,
         }
