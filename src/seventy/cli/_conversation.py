@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seventy.cli import _session as session
+from seventy.cli.pull import get
 from seventy.engine.llm import LLM
 from seventy.engine.sampler import Sampling
 from seventy.errors import SeventyError
@@ -198,7 +199,7 @@ class Conversation:
         if not name:
             session.say(str(self.path))
             return
-        path = session.locate(name)
+        path = get(name)
         # Memory seldom holds two: the old one leaves first, and comes back where the new one cannot be loaded.
         self.llm.close()
         try:

@@ -1,9 +1,11 @@
 """What `run` and `chat` share: loading with a bar, writing an answer as it comes, saying how fast it was."""
 
 import contextlib
+import functools
+import inspect
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,19 +52,6 @@ Draft = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen and where the time went.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")]
-Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token, higher is more varied.")]
-TopK = Annotated[int, typer.Option(help="Choose among so many likeliest tokens; 0 for all.")]
-TopP = Annotated[float, typer.Option(help="Choose among the likeliest that have this share together.")]
-MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")]
-RepeatPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens of the last 64 less likely.")]
-PresencePenalty = Annotated[float, typer.Option(help="Lowers tokens that have occurred.")]
-FrequencyPenalty = Annotated[float, typer.Option(help="Lowers tokens by how often they have occurred.")]
-Seed = Annotated[
-    int | None, typer.Option(help="The same seed gives the same answer, of the same version and vector width (--isa).")
-]
-Stop = Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given again.")]
-System = Annotated[str | None, typer.Option(help="The system prompt.")]
 ChatTemplate = Annotated[
     str | None,
     typer.Option(help=f"A file with a chat template, or the name of one ({', '.join(TEMPLATES)}); else the model's."),
@@ -94,11 +83,6 @@ def bars() -> Iterator[Bars]:
         *columns, TimeRemainingColumn(), console=_stderr, transient=True, disable=not _stderr.is_terminal
     ) as progress:
         yield Bars(progress, {})
-
-
-def locate(model: str) -> Path:
-    """Return the file of a model by name or path; download a model that is known but absent."""
-    return get(model)
 
 
 def locate_draft(draft: str) -> str:
@@ -133,47 +117,66 @@ def template(given: str | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
-    """The command line's options for loading a model."""
+class Options:
+    """The command line's options that `run` and `chat` share."""
 
-    threads: int | None
-    context: int | None
-    isa: str | None
-    kv: str
-    draft: str
-    chat_template: str | None
+    system: Annotated[str | None, typer.Option(help="The system prompt.")] = None
+    chat_template: ChatTemplate = None
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="The longest answer.")] = None
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token, higher is more varied.")] = 0.7
+    top_k: Annotated[int, typer.Option(help="Choose among so many likeliest tokens; 0 for all.")] = 40
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest that have this share together.")] = 0.95
+    min_p: Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")] = 0.05
+    repeat_penalty: Annotated[float, typer.Option(help="Above 1 makes tokens of the last 64 less likely.")] = 1.0
+    presence_penalty: Annotated[float, typer.Option(help="Lowers tokens that have occurred.")] = 0.0
+    frequency_penalty: Annotated[float, typer.Option(help="Lowers tokens by how often they have occurred.")] = 0.0
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed gives the same answer, of the same version and vector width (--isa)."),
+    ] = None
+    stop: Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given again.")] = None
+    context: Context = None
+    threads: Threads = None
+    isa: Isa = None
+    kv: KV = "f16"
+    draft: Draft = "auto"
+    verbose: Verbose = False
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the options that are fields of engine.sampler.Sampling, checked."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name in Sampling.__slots__}
+        Sampling(**given)
+        return given
 
 
-def load(loading: Loading, path: Path) -> LLM:
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the fields of Options as options of its own; it is called with one argument `options`."""
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        options = Options(**{field.name: given.pop(field.name) for field in fields(Options)})
+        command(options=options, **given)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    shared = inspect.signature(Options, eval_str=True).parameters.values()
+    parameters = [*(parameter for parameter in own if parameter.name != "options"), *shared]
+    # What typer reads: the signature, and the types by name.
+    vars(call)["__signature__"] = inspect.Signature(parameters)
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def load(options: Options, path: Path) -> LLM:
     """Load a model from a file."""
-    given, draft = template(loading.chat_template), locate_draft(loading.draft)
+    given, draft = template(options.chat_template), locate_draft(options.draft)
     with bars() as progress:
         llm = LLM(
-            path, loading.threads, loading.context, isa=loading.isa, kv=loading.kv, progress=progress,
+            path, options.threads, options.context, isa=options.isa, kv=options.kv, progress=progress,
             chat_template=given, draft=draft,
         )  # fmt: skip
-    say_threads(loading.threads)
+    say_threads(options.threads)
     say_draft(llm, draft)
     return llm
-
-
-def sampling(
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    min_p: float,
-    repeat_penalty: float,
-    presence_penalty: float,
-    frequency_penalty: float,
-    seed: int | None,
-) -> dict[str, Any]:
-    """Return the fields of engine.sampler.Sampling from the command line, checked before anything is loaded."""
-    given: dict[str, Any] = {
-        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repeat_penalty": repeat_penalty,
-        "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "seed": seed,
-    }  # fmt: skip
-    Sampling(**given)
-    return given
 
 
 def say_threads(threads: int | None) -> None:

@@ -17,6 +17,7 @@ from seventy.bench.table import table
 from seventy.cli import _session as session
 from seventy.cli._card_runs import expected_tok_s
 from seventy.cli._console import plain
+from seventy.cli.pull import get
 from seventy.errors import SeventyError
 from seventy.jit.isa import wide_name
 from seventy.language import language, said, t
@@ -64,7 +65,7 @@ def bench(
     if refused := _refused(model, synthetic, quant, layers, against, threads, draft, tune):
         raise SeventyError(refused)
     peer = peers.program(against) if against else None
-    source = _synthetic(synthetic, quant or "Q4_K_M", layers, wish) if synthetic else session.locate(model or "smollm2")
+    source = _synthetic(synthetic, quant or "Q4_K_M", layers, wish) if synthetic else get(model or "smollm2")
     with session.bars() as progress:
         loaded = Bench.load(source, wish, threads, isa, progress, tune)
     if verbose or tune:

@@ -6,58 +6,38 @@ import typer
 from seventy.cli import _session as session
 from seventy.cli._conversation import Conversation, Leave, Settings
 from seventy.cli._reader import Reader
+from seventy.cli.pull import get
 from seventy.engine.request import TooLong
 from seventy.errors import SeventyError
 from seventy.language import t
 
 
+@session.takes_options
 def chat(
     model: session.ModelArgument = "smollm2",
-    system: session.System = None,
-    chat_template: session.ChatTemplate = None,
-    max_tokens: session.MaxTokens = None,
-    temperature: session.Temperature = 0.7,
-    top_k: session.TopK = 40,
-    top_p: session.TopP = 0.95,
-    min_p: session.MinP = 0.05,
-    repeat_penalty: session.RepeatPenalty = 1.0,
-    presence_penalty: session.PresencePenalty = 0.0,
-    frequency_penalty: session.FrequencyPenalty = 0.0,
-    seed: session.Seed = None,
-    stop: session.Stop = None,
-    context: session.Context = None,
-    threads: session.Threads = None,
-    isa: session.Isa = None,
-    kv: session.KV = "f16",
-    draft: session.Draft = "auto",
     history: Annotated[bool, typer.Option(help="Remember what was asked, for the arrow keys of later chats.")] = True,
-    verbose: session.Verbose = False,
+    *,
+    options: session.Options,
 ) -> None:
     """Talk with a model; Ctrl-C stops the answer, not the program."""
-    loading = session.Loading(threads, context, isa, kv, draft, chat_template)
-    sampling = session.sampling(
-        temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, seed
-    )
-    talk(model, loading, Settings(max_tokens, tuple(stop or ()), False, sampling), system, history, verbose)
+    talk(model, options, Settings(options.max_tokens, tuple(options.stop or ()), False, options.sampling()), history)
 
 
-def talk(
-    model: str, loading: session.Loading, settings: Settings, system: str | None, history: bool, verbose: bool
-) -> None:
+def talk(model: str, options: session.Options, settings: Settings, history: bool = True) -> None:
     """Read questions and write answers until the person leaves."""
-    conversation = Conversation(session.locate(model), partial(session.load, loading), settings, system)
+    conversation = Conversation(get(model), partial(session.load, options), settings, options.system)
     try:
         llm = conversation.llm
-        if verbose:
-            session.describe(llm.model, loading.threads)
-        if loading.context is None:
+        if options.verbose:
+            session.describe(llm.model, options.threads)
+        if options.context is None:
             session.say_context(llm.model)
         session.say_template(llm)
         session.say(t("/help shows what can be done here, /exit leaves, Ctrl-C stops an answer"))
         reader = Reader(conversation.commands, history)
         while _turn(conversation, reader):
             pass
-        if verbose:
+        if options.verbose:
             session.describe_drafts(conversation.llm)
         if conversation.first:
             session.promise(conversation.profile)

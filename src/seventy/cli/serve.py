@@ -14,7 +14,7 @@ import typer
 from seventy.cache.store import DiskCache
 from seventy.cli import _invitation
 from seventy.cli import _session as session
-from seventy.cli.pull import unattended
+from seventy.cli.pull import get, unattended
 from seventy.engine import draft_choice
 from seventy.engine.assistant import is_assistant
 from seventy.engine.footprint import least_and_full
@@ -296,7 +296,7 @@ def _served(asked: list[str] | None, every: str | None, default: str | None, nam
         raise SeventyError("--name is for one model; several have the names of their files")
     roster = Roster([])
     for one in names:
-        path = session.locate(one)
+        path = get(one)
         roster.add(served(local.of_path(path), *([] if Path(one).expanduser().exists() else [one])))
     if name:
         roster.default.name = name
