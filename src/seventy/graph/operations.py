@@ -5,6 +5,7 @@ An operation waits for those before it only where it reads what they write or wr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from seventy.jit.compiler import Kernel, Library
 from seventy.kernels import matmul, run
 from seventy.runtime.threads import Linked
 
-Array = NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64]
+# Numbers whose address a kernel is given.
+Array = NDArray[Any]
 
 @dataclass(slots=True)
 class _Operation:

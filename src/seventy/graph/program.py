@@ -7,6 +7,7 @@ reads and writes what is remembered of texts; products stand in graph/products.p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from seventy.cache.spec import Paged
 from seventy.cache.states import States
 from seventy.formats import PANEL
 from seventy.graph.buffers import Buffer, Memory
-from seventy.graph.operations import Array
 from seventy.graph.products import Products
 from seventy.graph.weights import Weights
 from seventy.jit.compiler import Kernel
@@ -226,7 +226,7 @@ class Program(Products):
         )
         return into
 
-    def _kept_places(self, columns: int) -> dict[str, int | Array]:
+    def _kept_places(self, columns: int) -> dict[str, Any]:
         """Return the arguments that say where what is kept of each row's text is."""
         assert self.pages.kept is not None and columns % PANEL == 0, f"{columns} columns"
         return {
@@ -406,7 +406,7 @@ class Program(Products):
             self._scratch[key] = Memory(attention.scratch_bytes(*key), kept=True)
         return self._scratch[key]
 
-    def _sequences(self, layer: int, before: bool = False) -> dict[str, int | Array]:
+    def _sequences(self, layer: int, before: bool = False) -> dict[str, Any]:
         """Return the arguments that say which position of which sequence each row is, and where a layer keeps those."""
         tables = self.tables if self.pages.paged[layer].window is None else self.slots
         return {
@@ -416,7 +416,7 @@ class Program(Products):
             "table_stride": tables.strides[0],
         }
 
-    def _states(self, layer: int, which: int) -> dict[str, int | Array]:
+    def _states(self, layer: int, which: int) -> dict[str, Any]:
         """Return the arguments that say where segments find and leave one of a recurrent layer's arrays."""
         return {
             "segments": self.counts.ctypes.data + 32,
