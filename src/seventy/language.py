@@ -152,7 +152,7 @@ _SYSTEM = frozenset({
 
 
 def language(wanted: str | None = None) -> str:
-    """The language to speak, "en" or "zh": what is asked for, or was chosen, or SEVENTY_LANG or the locale says."""
+    """Return the language to speak, "en" or "zh": as asked for, else as chosen, else by SEVENTY_LANG or the locale."""
     if wanted is None and _spoken:
         return _spoken[0]
     text = wanted or next(filter(None, map(os.environ.get, _SETTINGS)), "")
@@ -172,7 +172,7 @@ def speak(wanted: str | None) -> str:
 
 @functools.cache
 def catalogue(lang: str) -> gettext.NullTranslations:
-    """The messages of a language; none for English, which stands in the code."""
+    """Return a language's messages; none for English, which is in the code."""
     if lang == "en":
         return gettext.NullTranslations()
     return gettext.translation(DOMAIN, _folder(), [lang])

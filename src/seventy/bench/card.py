@@ -218,7 +218,7 @@ def _refuse(card: Card, path: Path) -> None:
 
 
 def problems(card: Card) -> Iterator[str]:
-    """Yield what is wrong with a card."""
+    """Yield a sentence for each reason to doubt a card's figures."""
     if card.version != VERSION:
         yield t("its version is {version}, not {version_2}", version=card.version, version_2=VERSION)
     try:

@@ -170,7 +170,7 @@ def measure(llm: LLM, tokens: int, repeats: int, kinds: Sequence[Kind] = KINDS) 
 
 
 def write(llm: LLM, kind: Kind, tokens: int, which: int = 0) -> Completion:
-    """Write a text of this kind, of so many tokens; `which` of them, where they are drawn."""
+    """Write `tokens` tokens of a text of this kind; `which` selects one of the texts that are drawn at random."""
     sampling = dict(kind.sampling)
     if "seed" in sampling:
         sampling["seed"] += 1000 * which

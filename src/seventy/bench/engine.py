@@ -95,17 +95,15 @@ class Engine(Protocol):
     does: frozenset[str]
 
     def prefill(self, tokens: int) -> Timing:
-        """Reading a prompt of so many random tokens, logits of the last one."""
+        """Time reading a prompt of `tokens` random tokens, with the logits of the last."""
         ...
 
     def decode(self, tokens: int, depth: int) -> Timing:
-        """Reading so many random tokens one by one after `depth` others."""
+        """Time decoding `tokens` random tokens, one a step, after a context of `depth` tokens."""
         ...
 
     def batch(self, rows: int, depth: int, passes: int) -> Timing:
-        """Time `passes` steps over one random token of each of `rows` sequences at depth `depth`, with the logits of
-        each.
-        """
+        """Time `passes` steps of `rows` sequences at this depth, one random token each, with all their logits."""
         ...
 
     def close(self) -> None: ...
@@ -152,9 +150,7 @@ class Seventy:
             sequence.commit(some)
 
     def _limit_gbs(self, rows: int) -> float | None:
-        """GB/s (1e9) at which the threads of a step of `rows` read the weights; None where they are few or lie on
-        several nodes.
-        """
+        """GB/s (1e9) at which a step's threads read the weights; None if those are small or on several nodes."""
         machine, weights = topology.read(), self.model.program.weights
         least = max(_LEAST_PROBE_BYTES, _PROBE_CACHES * machine.last_level_cache_bytes)
         if len(weights.nodes) > 1 or len(weights.memory) < least:

@@ -35,8 +35,7 @@ def extrapolate(whole: Figure, blocks: Figure, scale: float) -> Samples:
 
 
 def result(model: Model, figures: Mapping[str, Figure], layer_scale: float | None) -> Result:
-    """Compute the result of a task from the measurements of each engine; `layer_scale` is set if layers were left out.
-    """
+    """Compute a task's result from each engine's measurements; `layer_scale` is set if layers were left out."""
     ours = figures["seventy"]
     task, theirs, blocks = ours.task, figures.get("llama.cpp"), figures.get("seventy without its head")
     runs = ours.median / task.tokens

@@ -68,7 +68,7 @@ class Figure:
 
 
 def spread(samples: Sequence[float]) -> float:
-    """Half the distance of the quartiles, as a share of the median."""
+    """Return half the interquartile range, as a share of the median."""
     if len(samples) < 2:
         return 0.0
     low, _, high = statistics.quantiles(samples, n=4, method="inclusive")

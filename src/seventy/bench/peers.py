@@ -97,9 +97,7 @@ def built_for(system: str) -> str | None:
 
 
 def program(against: str) -> str:
-    """Return the program that the user names as a peer; `llama.cpp` is this Python. Raises SeventyError if there is
-    none.
-    """
+    """Return the program of a peer; for `llama.cpp`, this Python. Raises SeventyError if there is none."""
     command = sys.executable if against == "llama.cpp" else shutil.which(str(Path(against).expanduser()))
     if command is None:
         raise SeventyError(

@@ -276,8 +276,7 @@ class Synthetic:
 
     @property
     def layer_scale(self) -> float:
-        """The factor from the time of the layers made to the time of all layers: the ratio of the bytes read per token.
-        """
+        """The bytes read per token of the whole model, divided by those of the layers made."""
         whole = self.shape.whole(self.quant).program
         return whole.bytes_of_one_row(outputs=False) / self.program.bytes_of_one_row(outputs=False)
 
@@ -293,7 +292,7 @@ class Synthetic:
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Random blocks, the same for the same place; of a vector ones, but -1 of ssm_a: with 1 states would grow."""
+        """Return random blocks, the same each time; vectors are ones, but ssm_a is -1, so that states stay finite."""
         if out is None:
             out = np.empty(nbytes, np.uint8)
         if len(info.shape) == 1:

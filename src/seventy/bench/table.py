@@ -10,7 +10,7 @@ from seventy.language import said, t
 
 
 def table(card: Card, title: str) -> Table:
-    """Every figure with the bytes and operations a second it stands for, and their shares of the measured limits."""
+    """Make the table of all figures, with GB/s and GOPS and their shares of the measured limits."""
     found = Table(title=title, title_justify="left")
     for i, name in enumerate(_columns(card)):
         found.add_column(said(name), justify="right" if i else "left")

@@ -14,7 +14,7 @@ from seventy.machine.memory import allocate
 
 
 def pages(positions: int) -> int:
-    """Return the number of pages that so many positions need."""
+    """Return the number of pages that `positions` positions need."""
     return -(-positions // PAGE)
 
 

@@ -311,9 +311,7 @@ class Sequence:
 
     @property
     def states(self) -> tuple[int, int, int, int]:
-        """The state of the recurrent layers that a step reads and the one that it writes, how many tokens are pending
-        in the first, and how many of the step's are drafted.
-        """
+        """The recurrent states a step reads and writes, and how many tokens of each are pending or drafted."""
         return self._state, self._next_state, self._pending, self._drafted
 
     def missing_pages(self, length: int) -> int:

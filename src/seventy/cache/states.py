@@ -49,7 +49,7 @@ class States:
         return self.memory[state * self.nbytes : (state + 1) * self.nbytes]
 
     def touch(self) -> None:
-        """Have the system give all of the memory now, not when states are first written: a measurement starts so."""
+        """Make the system provide all of the memory now, before a measurement, not at the first write of a state."""
         every_page = self.memory[:: mmap.PAGESIZE]
         every_page |= 0
 

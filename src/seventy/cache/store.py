@@ -117,7 +117,7 @@ class PageStore:
         return False
 
     def get(self, name: bytes, sizes: Sequence[int]) -> list[Bytes] | None:
-        """Read parts of these sizes; None where they are not there, or not right."""
+        """Read an entry as parts of these sizes; None if it is not stored or fails its checksum."""
         path, size = self._path(name), sum(sizes)
         try:
             with path.open("rb") as file:

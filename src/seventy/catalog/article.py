@@ -8,8 +8,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class ArticleBuild:
-    """A machine that the article put together; `memory` is "modules x GB @ MT/s", the price is in CNY of February 2025.
-    """
+    """A machine of the article; `memory` is "modules x GB @ MT/s", the price is in CNY of February 2025."""
 
     name: str
     platform: str

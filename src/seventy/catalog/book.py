@@ -169,7 +169,7 @@ class PriceBook:
         return found[0] if found else None
 
     def other(self, category: str) -> Part:
-        """Case, power supply or cooler: the nearest in time of its category."""
+        """Return the price of a case, power supply or cooler: that of its category nearest in time."""
         found = self._find(category)
         row = found[0] if found else self._market.infer(category, "") if self._market else None
         return self.line(row.item if row else category, 1, row)

@@ -59,7 +59,7 @@ class PriceRow:
 
     @property
     def whole(self) -> float:
-        """The price of what is sold, of a kit all its pieces."""
+        """The price of what is sold: for a kit, the price of all its pieces."""
         return self.price if self.price is not None else ((self.low or 0) * (self.high or 0)) ** 0.5
 
     @property

@@ -24,9 +24,7 @@ _TYPES: dict[str, tuple[str, ...]] = {
 
 
 def quant_of(file: str) -> str | None:
-    """Read the quant from a file's name, or return None: "model-Q4_K_M.gguf",
-    "q4/model.i1-IQ2_XXS-00001-of-00002.gguf".
-    """
+    """Read the quant from a file's name such as "q4/model.i1-IQ2_XXS-00001-of-00002.gguf"; None if it has none."""
     found = _NAME.findall(re.sub(r"\.gguf$", "", file, flags=re.IGNORECASE))
     return found[-1].upper().replace("UD_", "UD-") if found else None
 

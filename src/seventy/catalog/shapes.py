@@ -64,7 +64,7 @@ class Model:
         return bool(self.n_expert)
 
     def size(self, quant: str) -> float:
-        """File size in GB; from bits per weight where the catalogue has none."""
+        """The file's size in GB at this quant, estimated from bits per weight if the catalogue has no size."""
         quant = self._beside_experts(quant)
         if quant in self.size_gb:
             return self.size_gb[quant]

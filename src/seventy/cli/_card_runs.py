@@ -9,7 +9,7 @@ from seventy.plan.recalibrate import Ran, expected
 
 
 def runs(card: Card) -> Iterator[Ran]:
-    """What the card says of seventy, and of the peer where one ran beside it."""
+    """Return the runs in a card: seventy's, and the peer's if one ran beside it."""
     shape, machine = card.model, card.machine
     decode = min((result for result in card.results if result.what == "decode"), key=lambda r: r.depth, default=None)
     prefill = max((result for result in card.results if result.what == "prefill"), key=lambda r: r.n, default=None)

@@ -109,7 +109,7 @@ class Conversation:
         self._commands[command](rest)
 
     def ask(self, question: str, seed: bool = True) -> None:
-        """Write the answer to a question; what cannot be answered is not remembered."""
+        """Write the answer to a question. A question that fails is not kept in the conversation."""
         start = [{"role": "system", "content": self.system}] if self.system else []
         messages = [*start, *self.messages, {"role": "user", "content": question}]
         settings = self.settings

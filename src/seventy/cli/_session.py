@@ -232,7 +232,7 @@ def cache_shared(model: Model, texts: int) -> str:
 
 
 def report(completion: Completion, limit_gbs: float, context: int) -> None:
-    """One line on stderr: how much, how fast, how far from the machine's limit, and why an answer was cut."""
+    """Print a line on stderr: tokens, speed, share of the memory's limit, and why an answer was cut short."""
     timings = completion.timings
     read = timings.prompt_tokens - timings.cached_tokens
     parts = [t(
@@ -327,7 +327,7 @@ def describe(model: Model, given_threads: int | None) -> None:
 
 
 def describe_drafts(llm: LLM) -> None:
-    """Say who drafted, how often the guesses were right, and how long steps take by their rows."""
+    """Print who drafted, the share of right guesses, and the time of a step by its number of rows."""
     for line in llm.scheduler.drafts.lines():
         say(line)
 

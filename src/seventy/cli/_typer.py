@@ -104,6 +104,6 @@ def describe(found: Any, lang: str) -> None:
 
 
 def texts(found: Any) -> set[str]:
-    """All descriptions of a command, of its parameters and its own commands."""
+    """Return all descriptions of a command, of its parameters and its own commands."""
     own = {found.help, *(getattr(parameter, "help", None) for parameter in found.params)}
     return {text for text in own if text}.union(*map(texts, getattr(found, "commands", {}).values()))

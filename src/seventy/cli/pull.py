@@ -254,5 +254,5 @@ class _Lines:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, above the bar."""
+    """Print a line for the person at the terminal, above the progress bar."""
     _stderr.print(said(text), soft_wrap=True)

@@ -78,7 +78,7 @@ class Vocabularies:
         return found
 
     def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the draft model's logits as of the other vocabulary, to be changed by whoever wants."""
+        """Return the draft model's logits in the order of the other vocabulary, as a copy that may be changed."""
         if self._places is None and self.known == self.rows[0]:
             return logits[: self.known]
         found = np.full(self.rows[0], -np.inf, np.float32)
@@ -135,7 +135,7 @@ class DraftModel(Passes):
         return self.model.step(segments)
 
     def read(self, sequence: CachedSequence, tokens: list[int]) -> None:
-        """Read tokens behind those of a sequence, some hundreds a pass, without logits."""
+        """Read the next tokens of a sequence, some hundreds in a pass, without computing logits."""
         while tokens:
             rows = tokens[: sequence.until_mark(min(len(tokens), self.model.max_rows))]
             start = time.monotonic()

@@ -31,7 +31,7 @@ class Drafter(Protocol):
     """Guesses the next tokens of one text at no cost, by lookup."""
 
     def observe(self) -> None:
-        """Take in what was written since the last call."""
+        """Take in the tokens that were written since the last call."""
 
     def chances(self, most: int) -> list[float]:
         """Return how likely it is that the first guess is right, the first two, and so on; `most` at most."""
@@ -140,7 +140,7 @@ class Drafts:
         return worth and text.model.can_read(rows)
 
     def propose(self, texts: Sequence[TextDrafts], numbers: Sequence[int]) -> list[list[int]]:
-        """Return so many guesses of each text, or fewer."""
+        """Return up to the given number of guesses for each text."""
         try:
             wanted = [(text.model, n) for text, n in zip(texts, numbers, strict=True) if n and text.by_model]
             self._ask_model(wanted, len(texts))
@@ -214,7 +214,7 @@ class Drafts:
             self.governor.record_prompt(seconds)
 
     def lines(self) -> list[str]:
-        """Say who guessed how much, how much of it was right, and what steps take by their rows."""
+        """Describe in lines of text who guessed, how much, how much was right, and the time of steps by their rows."""
         found = [
             t("drafts by {name}: {right} of {drafted} right", name=self._by(name), right=right, drafted=drafted)
             for name, (drafted, right) in self.counts.items() if drafted

@@ -35,7 +35,7 @@ class Fetches:
         return bool(self._running)
 
     def begin(self, task: Task, fetch: Fetch) -> None:
-        """Let a task wait for what is read of its text."""
+        """Let a task wait until the pages of its text are read from disk."""
         task.fetch = fetch
         self._running.append(_Running(task, fetch))
 

@@ -77,9 +77,7 @@ class Generation:
         return TextDelta(text, (token,), () if score is None else (score(token),))
 
     def chooser(self) -> Callable[[NDArray[np.float32]], int]:
-        """Return what chooses tokens from another model's logits, one after the other, as the next ones of this text
-        will be: with the same draws, penalties and bias.
-        """
+        """Return a function that chooses tokens from another model's logits as this text's next ones will be."""
         sampler, bias = self._sampler.copy(), self.request.logit_bias
 
         def choose(logits: NDArray[np.float32]) -> int:

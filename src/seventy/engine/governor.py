@@ -61,8 +61,7 @@ class Governor:
         self._since_plain = 0
 
     def begin(self) -> None:
-        """Reset the savings and costs of earlier texts, except those of a draft model. Called when nothing is running.
-        """
+        """Reset what earlier texts saved and cost, except for a draft model. Called when nothing is running."""
         self.account = self._reading = 0.0
 
     def record(
@@ -104,7 +103,7 @@ class Governor:
         self.account -= min(seconds, _MOST_LOOKING * self.cost(texts))
 
     def keep_for_reading(self, seconds: float) -> None:
-        """Keep a part of what a step of so many seconds allows: a draft model has not read all texts yet."""
+        """Save part of what a step of `seconds` earns, so that the draft model can read the texts it has not read."""
         kept = _FOR_READING * seconds
         self._reading, self.account = self._reading + kept, self.account - kept
 

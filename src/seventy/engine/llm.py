@@ -215,7 +215,7 @@ class LLM:
         return self._scheduler
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
-        """Token ids of a text, without a beginning-of-text token; `special` reads special tokens in it as such."""
+        """Return a text's token ids without a beginning-of-text token; `special` reads special tokens as such."""
         return self.tokenizer.encode(text, special)
 
     def detokenize(self, ids: Sequence[int]) -> str:
@@ -244,7 +244,7 @@ class LLM:
             self.check_tokens(least)
 
     def check_tokens(self, least: int) -> None:
-        """Raise TooLong where a prompt of so many tokens, or more, cannot fit."""
+        """Raise TooLong if a prompt of at least `least` tokens cannot fit the context."""
         if least >= self.context:
             raise TooLong(
                 t(

@@ -403,9 +403,7 @@ class Model:
             return Step(self._inputs.logits[:n_outputs], bad, self.program.bytes_of_one_guess(), 0, 0.0)
 
     def threads_for(self, rows: int) -> int:
-        """Return the number of threads for a step: the tuned one for steps like those that were measured, else every
-        core.
-        """
+        """Return the number of threads for a step of `rows`: the tuned one if such steps were measured, else all."""
         if self.tuning and rows == 1:
             return self.tuning.decode_threads
         if self.tuning and rows >= tuning.PREFILL_ROWS // 2:

@@ -129,7 +129,7 @@ class Passes(ABC):
         return self._pass_seconds[min(self._pass_seconds)] if self._pass_seconds else None
 
     def reading_seconds(self, rows: int, prompt_row: float) -> float:
-        """Return what reading so many rows takes; before some were, by a row of prompts of the model."""
+        """Return the seconds to read `rows` rows; before any were timed, estimated from the model's prompts."""
         return rows * (1.2 * self._read_share * prompt_row if self._row_seconds is None else self._row_seconds)
 
     def record_reading(self, rows: int, seconds: float) -> None:
@@ -140,9 +140,7 @@ class Passes(ABC):
             self._row_seconds = known + (seconds / rows - known) * _WEIGHT
 
     def guess(self, wanted: Sequence[tuple["PassDrafter", int]], worth: Worth | None = None) -> None:
-        """Let each drafter guess so many tokens (`PassDrafter.guesses`), fewer where something prevents it or it does
-        not pay.
-        """
+        """Let each drafter guess its number of tokens (`PassDrafter.guesses`), or fewer if more do not pay."""
         worth = worth if worth and self.cuts else None
         wanted = [(drafter, n) for drafter, n in wanted if drafter.begin(n)]
         for done in range(max((n for _, n in wanted), default=0)):
@@ -217,9 +215,7 @@ class PassDrafter(ABC):
         """Return the next pass of this text: its last tokens, or the last guess."""
 
     def take(self, logits: NDArray[np.float32] | None, worth: Worth | None = None) -> None:
-        """Guess the next token from the logits of a pass (None if they had a NaN), if the guess is likely enough to
-        pay.
-        """
+        """Guess the next token from a pass's logits (None if one was NaN), if it is likely enough to pay."""
         assert self._choose is not None
         try:
             if logits is None:

@@ -37,12 +37,12 @@ _INSTRUCTION = re.compile(r"(?<=<Instruct>: )[^\n<]*(?=\n)")
 
 
 def pooling_type(metadata: Mapping[str, Any]) -> Any:
-    """How the file says that the states of a text become one: 1 mean, 3 last, 4 a rank; None where it does not."""
+    """Return the file's pooling type: 1 mean, 3 last, 4 rank; None if it has none."""
     return metadata.get(f"{metadata.get('general.architecture')}.pooling_type")
 
 
 def ranks(source: Source) -> bool:
-    """Whether the file says that it is a reranker."""
+    """Return whether the file declares a reranker."""
     return WEIGHT in source.tensors or pooling_type(source.metadata) == _RANKS
 
 
@@ -121,7 +121,7 @@ class Ranking:
         return ids
 
     def cut(self, document: str, most: int) -> str:
-        """Return what the first `most` tokens of a document stand for; a document of fewer as it is."""
+        """Return the text of a document's first `most` tokens; a shorter document unchanged."""
         ids = self.tokenizer.encode(document[: most * self.tokenizer.longest])
         # What is left of a character that was cut is no character.
         return document if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip("\ufffd")

@@ -196,7 +196,7 @@ class Sampler:
         self._counts = Counter(self._recent)
 
     def copy(self) -> "Sampler":
-        """Return one that chooses as this one will, and leaves it as it is."""
+        """Return an independent copy that makes the same choices as this one will."""
         other = Sampler(replace(self.sampling, seed=self.seed), self._top_k, self._recent)
         if self.sampling.temperature:
             other._random.bit_generator.state = self._random.bit_generator.state

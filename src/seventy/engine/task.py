@@ -104,7 +104,7 @@ class Task:
 
 
 def share(tasks: Sequence[Task], rows: int) -> list[tuple[Task, int]]:
-    """Share out rows among prompts: as many to each user, and to each user's oldest first."""
+    """Share out rows among prompts: equally among users, and to each user's oldest prompts first."""
     users: dict[str, deque[Task]] = {}
     for task in tasks:
         users.setdefault(task.request.user, deque()).append(task)

@@ -92,9 +92,7 @@ class Format:
         return columns // self.block * self.nbytes
 
     def pack(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pack rows [n, row_bytes] into panels [ceil(n / 16), columns / block, panel_block]: kernels/pack.py's slow
-        twin.
-        """
+        """Pack rows [n, row_bytes] into panels [ceil(n / 16), columns / block, panel_block], as kernels/pack.py."""
         n = len(rows)
         padded = np.zeros((-(-n // PANEL) * PANEL, rows.shape[1]), np.uint8)
         padded[:n] = rows
@@ -105,7 +103,7 @@ class Format:
 
 @functools.cache
 def formats() -> dict[int, Format]:
-    """Every format by its GGUF type id, found by import: one file each."""
+    """Return every format by its GGUF type id, found by import: one file each."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
         entry = getattr(import_module(f"{__name__}.{module.name}"), "FORMAT", None)

@@ -66,8 +66,7 @@ class Fields:
 
 
 def pick(words: Value, first: int, bits: int, to: int = 0) -> Value:
-    """Extract bits `first` to `first + bits - 1` of every byte of u32 lanes, moved to bit `to`; all other bits are 0.
-    """
+    """Move bits `first` to `first + bits - 1` of every byte of u32 lanes to bit `to`; clear all others."""
     right = first - to
     moved = words >> right if right > 0 else words << -right if right else words
     return moved & (((1 << bits) - 1 << to) * 0x01010101)

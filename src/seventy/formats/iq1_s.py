@@ -52,7 +52,7 @@ def scales(fields: Fields) -> list[Value]:
 
 
 def mins(fields: Fields) -> list[Value]:
-    """Seven times the odd number, and twice more where delta is negative; no byte reaches into the next."""
+    """Return 7 times the odd scale, or 9 times where delta is negative; no byte overflows into the next."""
     minus = ((word << 4) - word for word in upper_bits(fields, 15, 1, 0))
     return [(word << 3) - word + ((word & mask) << 1) for word, mask in zip(odd(fields), minus, strict=True)]
 

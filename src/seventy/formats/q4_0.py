@@ -14,7 +14,7 @@ from seventy.jit.build import Value
 
 
 def nibbles(offset: int) -> Callable[[Fields, int, int], Value]:
-    """Quants.word of 32 weights whose 16 bytes of nibbles begin at `offset`."""
+    """Return the `word` of Quants for 32 weights of 4 bits, whose 16 bytes begin at `offset`."""
 
     def word(fields: Fields, unit: int, shift: int) -> Value:
         return pick(fields.word(offset + 4 * (unit % 4)), 4 * (unit // 4), 4, shift)

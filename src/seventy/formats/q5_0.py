@@ -25,7 +25,7 @@ def where_set(bits: Value, first: int, value: int) -> Value:
 
 
 def five_bits(offset: int) -> Callable[[Fields, int, int], Value]:
-    """Quants.word of 32 weights whose upper bits, and then their nibbles, begin at `offset`."""
+    """Return the `word` of Quants for 32 weights of 5 bits: at `offset` are their upper bits, then nibbles."""
     low = nibbles(offset + 4)
 
     def word(fields: Fields, unit: int, shift: int) -> Value:

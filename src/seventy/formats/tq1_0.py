@@ -23,7 +23,7 @@ def place(unit: int) -> tuple[int, int]:
 
 
 def digits(fields: Fields, offset: int, digit: int) -> Value:
-    """Four fractions times 3**digit, without what stands before the point."""
+    """Multiply four fractions by 3**digit and keep the fractional part."""
     if digit == 0:
         return as_bytes(fields.word(offset))
     before = fields.once((offset, digit - 1), lambda: digits(fields, offset, digit - 1))

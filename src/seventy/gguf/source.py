@@ -28,8 +28,7 @@ class Source(Protocol):
     def pread(
         self, info: TensorInfo, start: int, nbytes: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Read `nbytes` bytes of a tensor from byte `start` on, into `out` if given. Safe in several threads at once.
-        """
+        """Read `nbytes` bytes of a tensor from byte `start` on, into `out` if given. Threads may call it at once."""
         ...
 
     def read(self, info: TensorInfo) -> NDArray[np.uint8]:

@@ -86,9 +86,7 @@ IK_LLAMA_CPP_TYPES: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A tensor of a file: its type (a key of GGML_TYPES), its shape in numpy's order (rows first), and where its bytes
-    are.
-    """
+    """A tensor of a file: its type (a key of GGML_TYPES), its shape (rows first), and where its bytes are."""
 
     name: str
     shape: tuple[int, ...]

@@ -84,9 +84,7 @@ class Operations:
         return [dict(zip(each.names, each.block.tolist(), strict=True)) for each in self._operations]
 
     def first(self, weight_bytes: int) -> int:
-        """Return how many operations from the first on read `weight_bytes` of the matrices; all of a step if they read
-        less.
-        """
+        """Return how many of a step's first operations read `weight_bytes` of the matrices; all if they read less."""
         read, step = 0, self._operations[: self._step]
         for i, operation in enumerate(step):
             read += operation.weight_bytes

@@ -539,8 +539,7 @@ class Products(Operations):
     # What the engine uses
 
     def count(self, rows: int, outputs: int, segments: int) -> None:
-        """Set the numbers of the next step: its rows, those that need logits, and the segments (texts) they belong to.
-        """
+        """Set how many rows, rows that need logits, and segments (texts) the next step has."""
         self.counts[:] = rows, outputs, rows * self.slots_per_row, rows * self.heads_per_row, segments
 
     def step_bytes(self) -> int:

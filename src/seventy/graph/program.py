@@ -127,8 +127,7 @@ class Program(Products):
     def rotate(
         self, queries: Buffer, layer: int, tables: RotaryTables, norm: NDArray[np.float32], before: bool = False
     ) -> None:
-        """Apply RMSNorm with these weights and RoPE to each head of the queries, in place, for attention to this layer.
-        """
+        """Apply RMSNorm with these weights and RoPE to each head of the queries, in place."""
         spec = self.pages.paged[layer]
         heads = queries.columns // spec.key_dim
         shape = (heads, 1, spec.key_dim, tables.dim, tables.interleaved)

@@ -27,5 +27,5 @@ class Reads:
         return sum(int(active[0]) for active, _ in self.experts) / max(1, len(self.experts))
 
     def one_row(self, experts: int, outputs: bool) -> int:
-        """Return what a step of one row reads that goes to so many experts of a layer."""
+        """Return the bytes a step of one row reads, with `experts` experts in each layer that has some."""
         return self.rows + sum(experts * nbytes for _, nbytes in self.experts) + outputs * self.outputs

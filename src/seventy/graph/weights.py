@@ -101,8 +101,7 @@ class Table:
 
 
 def format_of(info: TensorInfo) -> Format:
-    """Return the format of a tensor. Raises SeventyError, with the supported types, if the engine cannot multiply it.
-    """
+    """Return a tensor's format. Raises SeventyError, with the supported types, if it cannot be multiplied."""
     known = formats()
     if info.type not in known:
         names = ", ".join(sorted(entry.name for entry in known.values()))
@@ -143,7 +142,7 @@ def transposed_bytes(info: TensorInfo, heads: int, rows: int, columns: int) -> i
 
 
 def one_row_bytes(info: TensorInfo) -> int:
-    """Memory of a vector that is kept as a matrix of one row: a whole panel."""
+    """Return the bytes of a vector packed as a matrix of one row, which takes a whole panel."""
     return PANEL * info.nbytes
 
 
@@ -296,9 +295,7 @@ class Weights:
             table.close()
 
     def refuse_unused(self) -> None:
-        """Raise SeventyError if the file has tensors that the program did not ask for: the architecture is not what it
-        says.
-        """
+        """Raise SeventyError if the file has tensors that the architecture it names does not use."""
         used = {*self._matrices, *self._vectors, *(table.info.name for table in self.tables)}
         found = [origin(self._source, name) for name in self._tensors if name not in used]
         if found:

@@ -44,8 +44,7 @@ class Offered:
 
 
 def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = None) -> Offered:
-    """Find a model on the hubs and return what the chosen hub offers. Raises SeventyError that says what else to try.
-    """
+    """Find a model on the hubs and return what the chosen hub offers. Raises SeventyError if none has it."""
     at = wanted.endpoint if isinstance(wanted, Hosted) else None
     hubs = hubs or (HuggingFace(mirror=at), ModelScope(mirror=at))
     if isinstance(wanted, Hosted):

@@ -94,8 +94,7 @@ class Hub(Protocol):
         ...
 
     def files(self, repository: str) -> list[RemoteFile]:
-        """List the .gguf files of a repository. Raises Unreachable, NotThere, or SeventyError (no access, for example).
-        """
+        """List a repository's .gguf files. Raises Unreachable, NotThere, or SeventyError (no access, for example)."""
         ...
 
     def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:

@@ -147,7 +147,7 @@ def _preference(model: Local) -> tuple[bool, int, bool]:
 
 
 def inventory() -> Inventory:
-    """Everything that is found, each file once."""
+    """Return every model file on this disk, each once."""
     found, seen = Inventory(), set[tuple[int, int]]()
     for model in (
         *_ours(found.notes), *_hugging_face(found.notes), *_ollama(found.notes), *_lm_studio(found.notes),

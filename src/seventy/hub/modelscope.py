@@ -117,7 +117,7 @@ class ModelScope:
 
 
 def elsewhere(repository: str) -> str:
-    """What to try where the hub does not answer."""
+    """Return a sentence on what to try if the hub does not answer."""
     return t(
         "try Hugging Face (seventy pull hf:{repository}) or a mirror of it (HF_ENDPOINT=https://hf-mirror.com)",
         repository=repository,

@@ -58,9 +58,7 @@ class Peer:
         self._network = Network(direct=True)
 
     def find(self, text: str) -> PeerModel:
-        """Return the model with this name among those the server offers. Raises SeventyError with a list if there is
-        none.
-        """
+        """Return the model of this name that the server offers. Raises SeventyError with a list if there is none."""
         models = self.models()
         # Two of them may have the same repository, or none, and the same file's name.
         theirs = {Path("/", str(n), each.repository, each.files[0][0]): each for n, each in enumerate(models)}
@@ -133,7 +131,7 @@ class Peer:
         return Offered(self, model.repository, (variant,), model.name)
 
     def files(self, repository: str) -> list[RemoteFile]:
-        """Not asked of a peer: its files are found by a model's name (`find`, `files_of`)."""
+        """Raise NotThere: a peer is asked for models by name (`find`, `files_of`), not for repositories."""
         raise NotThere(
             "{title} is asked for models, not for repositories such as {repository}",
             title=self.title, repository=repository,

@@ -115,8 +115,7 @@ def _part_of(progress: Progress, before: int, total: int) -> Progress:
 
 
 def other_bytes(files: Sequence[RemoteFile]) -> Path | None:
-    """Return the path of a file of this model that exists with other contents, or None; reads it if its sum is unknown.
-    """
+    """Return a file of this model's name with other contents, or None; reads it if its sum is unknown."""
     for file in files:
         path = place(file)
         if path.exists() and not (_is_here(file) and sums.of_file(path) == file.sha256):

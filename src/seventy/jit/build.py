@@ -278,15 +278,13 @@ class Function:
         return variable
 
     def memory(self, nbytes: int, align: int = 64) -> Value:
-        """Scratch memory on the stack, the same for the whole call."""
+        """Reserve scratch memory on the stack for the whole call."""
         name = self._fresh()
         self._allocas.append(f"  {name} = alloca [{nbytes} x i8], align {align}")
         return Value(self, pointer, name)
 
     def opaque(self, address: Value) -> Value:
-        """Return the same address hidden from LLVM's analysis: stores through it go to memory, and loads come from
-        there.
-        """
+        """Return the same address hidden from LLVM, so that stores and loads through it are kept."""
         return self.emit(pointer, f'call ptr asm "", "=r,0"(ptr {address.name})')
 
     def table(self, type: Type, numbers: Sequence[int]) -> Value:

@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def sources() -> list[Path]:
-    """Every file a kernel's code can depend on."""
+    """List every file a kernel's code can depend on."""
     return [path for folder in _SOURCES for path in sorted((_ROOT / folder).rglob("*.py"))]
 
 

@@ -90,14 +90,12 @@ _TOLD = {
 
 
 def microarchitecture() -> str | None:
-    """Identify this CPU's microarchitecture by family, model and instructions, even if its name is hidden; None if
-    unknown.
-    """
+    """Name this CPU's microarchitecture by family, model and instructions; None if unknown."""
     return _MICROARCHITECTURES.get(binding.get_host_cpu_name())
 
 
 def notable_features() -> list[str]:
-    """Instruction sets beyond AVX2 and AVX-512's first that this CPU has."""
+    """List the instruction sets of this CPU beyond AVX2 and AVX-512's first."""
     return [told for name, told in _TOLD.items() if name in host_features()]
 
 

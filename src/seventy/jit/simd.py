@@ -91,9 +91,7 @@ def dot_signed(total: Value, weights: Value, signed: Value) -> Value:
 
 
 def signed_pair_sums(weights: Value, signed: Value) -> Value:
-    """Multiply signed bytes and add the products in pairs into 16 bits; `signed` holds no -128 (maddubs only;
-    saturates).
-    """
+    """Multiply signed bytes, add products in pairs to 16 bits, saturated; no byte of `signed` is -128."""
     f, n = signed.function, signed.type.nbytes
     w, s = as_bytes(weights, i8), as_bytes(signed, i8)
     magnitude = f.call(f"llvm.abs.v{n}i8", w.type, w, f.constant(Type("u", 1), 0))
@@ -143,14 +141,14 @@ def pick_bits(words: Value, positions: Sequence[int], bits: int, to: int = 0) ->
 
 
 def pick_bytes(words: Value, index: int) -> Value:
-    """Byte `index` (0 to 3) of every 32-bit lane, zero-extended to the lane."""
+    """Return byte `index` (0 to 3) of every 32-bit lane, zero-extended to the lane."""
     unsigned = words.view(u32 * words.type.lanes)
     shifted = unsigned >> (8 * index) if index else unsigned
     return (shifted & 255 if index < 3 else shifted).view(words.type)
 
 
 def halves_to_float(halves: Value) -> Value:
-    """Half-precision numbers (f16, or u16 holding their bits; scalar or vector) as f32, exactly."""
+    """Convert half-precision numbers (f16, or u16 holding their bits; scalar or vector) to f32, exactly."""
     f, lanes = halves.function, halves.type.lanes
     if f.isa.f16c:
         return halves.view(Type("f", 16, lanes)).to(f32)

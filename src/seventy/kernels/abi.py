@@ -76,7 +76,7 @@ def tile_widths(lanes: int) -> tuple[int, ...]:
 
 
 def tile_of(f: Function, row: Value, rows: Value, widths: Sequence[int]) -> tuple[Value, Value]:
-    """First row and width of the tile that holds `row` when `rows` are split into tiles, widest first."""
+    """Return the first row and the width of the tile of `row`, with `rows` split into tiles, widest first."""
     start, width, base = f.constant(i64, 0), f.constant(i64, 1), f.constant(i64, 0)
     for w in widths:
         end = base + (rows - base) // w * w

@@ -41,9 +41,7 @@ def _part_bytes(heads: int, value_dim: int) -> int:
 
 
 def scratch_bytes(kv_heads: int, group: int, value_dim: int) -> int:
-    """Return the bytes of `scratch`, which must be zero at first: for each row and KV head that threads share, counters
-    and partial results.
-    """
+    """Return the bytes of `scratch`, zero at first: counters and partial results of rows that threads share."""
     return max(SHARED, kv_heads) * (64 + PARTS * _part_bytes(group, value_dim))
 
 

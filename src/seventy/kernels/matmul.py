@@ -32,9 +32,7 @@ _PROMPT_TILES, _SLOW_PROMPT_TILES = 8, 3
 
 
 def prompt_columns(lanes: int) -> tuple[int, ...]:
-    """List the values the argument of that name may have with vectors of `lanes` lanes, the default first
-    (docs/lab.md).
-    """
+    """List the values of the argument `prompt_columns` at `lanes` lanes, the default first (docs/lab.md)."""
     return (0, 1024) if lanes == 16 else (1024, MOST_PROMPT_COLUMNS, 0)
 
 

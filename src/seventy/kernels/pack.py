@@ -9,9 +9,7 @@ ARGUMENTS = ("rows", "input", "row_bytes", "blocks", "output")
 
 
 def build(module: Module, format_name: str) -> None:
-    """Build the kernel (rows, row_bytes, n_rows, blocks, out) that packs 16 rows into a panel; missing rows become
-    zeros.
-    """
+    """Build the kernel (rows, row_bytes, n_rows, blocks, out) that packs 16 rows, or zeros, into a panel."""
     f = module.function("kernel", [pointer, i64, i64, i64, pointer])
     _pack(f, format_name, *f.arguments)
 

@@ -54,12 +54,11 @@ class Rows(ABC):
         return (self.length(row) + self.part_length(row) - 1) // self.part_length(row)
 
     def parts(self, row: Value) -> Value:
-        """Into how many parts what a row sees is cut."""
+        """Return the number of parts into which the positions a row sees are cut."""
         return self.end_part(row) - self.first_part(row) if self.windowed else self.end_part(row)
 
     def is_tile(self, first: Value, last: Value) -> Value:
-        """Return whether rows `first` to `last` are `n` rows that can be processed together: consecutive and cut alike.
-        """
+        """Return whether rows `first` to `last` are `n` consecutive rows that can be processed together."""
         segments = [self.segment(row) for row in (first, last)]
         positions = self.length(last) - self.length(first)
         cut = self.part_length(first).eq(self.part_length(last)) & self.end_part(first).eq(self.end_part(last))
@@ -71,11 +70,11 @@ class Rows(ABC):
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget what is merged."""
+        """Reset the merged result."""
 
     @abstractmethod
     def merge(self, part: Value) -> None:
-        """Add a part to what is merged; change it too."""
+        """Merge a part into the result; the part is changed, too."""
 
     @abstractmethod
     def finish(self, row: Value, which: Value) -> None:

@@ -67,7 +67,7 @@ def interleave(memory: NDArray[np.uint8], nodes: Iterable[int]) -> bool:
 
 
 def available_bytes() -> int:
-    """Memory this process can take without swapping: what the system has free, within the cgroup's limit."""
+    """Return the bytes this process can use without swapping: the system's free memory within the cgroup's limit."""
     free = int(psutil.virtual_memory().available)
     limited = memory_free()
     return free if limited is None else max(0, min(free, limited))

@@ -76,7 +76,7 @@ class Topology:
 
     @property
     def usable(self) -> tuple[Core, ...]:
-        """Cores with an allowed CPU, those CPUs only, as many as the quota allows."""
+        """The cores with an allowed CPU, with only their allowed CPUs; no more cores than the quota."""
         allowed = set(self.allowed)
         cores = [
             Core(cpus, core.socket, core.node, core.kind)
@@ -116,9 +116,7 @@ class Topology:
         return tuple(tuple(cpu for core in self.usable if core.node == node for cpu in core.cpus) for node in nodes)
 
     def cpus_for(self, threads: int) -> list[int]:
-        """Return a logical CPU for each thread: in the order of `spread`, then their hyper-threads, then from the start
-        again.
-        """
+        """Return a logical CPU for each thread: as `spread` orders them, then hyper-threads, then all again."""
         siblings = {core.cpus[0]: core.cpus for core in self.usable}
         order = [(i, cpu) for i in range(self.threads_per_core) for cpu in self.spread() if i < len(siblings[cpu])]
         return [siblings[cpu][i] for i, cpu in itertools.islice(itertools.cycle(order), threads)]
@@ -145,7 +143,7 @@ def _number(file: Path, default: int) -> int:
 
 
 def allowed_cpus() -> tuple[int, ...]:
-    """Logical CPUs in the process's affinity mask, or all of them where the system has no such mask."""
+    """Return the logical CPUs in the process's affinity mask; all of them on systems without one."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))

@@ -67,9 +67,7 @@ _GOVERNOR_FILES = "/sys/devices/system/cpu/cpu*/cpufreq"
 
 
 def governor(r: Readings) -> Finding | None:
-    """Check the frequency governor. If the firmware chooses the clock (energy preferences exist), `powersave` is
-    normal.
-    """
+    """Check the frequency governor. `powersave` is normal if the firmware chooses the clock."""
     names = [name for name in r.settings.governors if name != "performance"]
     managed = bool(r.settings.energy_preferences)
     if not names or (managed and names == ["powersave"]):
@@ -174,7 +172,7 @@ def swap(r: Readings) -> Finding | None:
 
 
 def channels(r: Readings) -> Finding | None:
-    """Empty memory channels; without the board's names for them, empty slots."""
+    """Check for empty memory channels, or for empty slots where the board does not name channels."""
     slots = r.slots
     if r.settings.hypervisor or not slots.filled or len(slots.filled) == len(slots.slots):
         return None
@@ -304,7 +302,7 @@ def _spread(profile: Profile | None) -> float:
 
 
 def bandwidth_reached(r: Readings) -> Finding | None:
-    """Far less read than the channels can give points at firmware settings, or a name of a channel misread."""
+    """Check the share of the channels' bandwidth that is reached; a low one points at firmware settings."""
     theoretical = r.slots.theoretical_gbs
     if theoretical is None or r.profile is None or r.settings.hypervisor:
         return None

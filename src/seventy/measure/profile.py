@@ -90,7 +90,7 @@ class Profile:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def save(self) -> None:
-        """Kept for the next time; where the folder cannot be written it is measured again then."""
+        """Save the profile for later runs. If the folder cannot be written, later runs measure again."""
         keep(path(), self.text())
 
 

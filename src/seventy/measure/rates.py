@@ -52,7 +52,7 @@ def read_patterns(lanes: int) -> list[ReadPattern]:
 
 
 def buffer_bytes(machine: Topology) -> int:
-    """Enough to leave no cache with a share that counts: 16 times the last level, but a quarter of what is free."""
+    """Return the bytes to read in a measurement: 16 last-level caches, at most a quarter of the free memory."""
     free = available_bytes()
     wanted = min(max(512 * _MEGABYTE, 16 * machine.last_level_cache_bytes), free // 4)
     if wanted < 64 * _MEGABYTE:
@@ -94,7 +94,7 @@ def touched(nbytes: int, cpus: Sequence[int], seconds: float = 5.0) -> NDArray[n
 
 
 def node_memories(machine: Topology, nbytes: int) -> dict[int, NDArray[np.uint8]]:
-    """About `nbytes` in all, as much on every node that has usable cores."""
+    """Allocate about `nbytes` in all, equally on the nodes that have usable cores."""
     cpus: dict[int, list[int]] = {}
     for core in machine.usable:
         cpus.setdefault(core.node, []).append(core.cpus[0])
@@ -111,7 +111,7 @@ class Area:
 
 
 def local_areas(machine: Topology, memories: Mapping[int, NDArray[np.uint8]], cpus: Sequence[int]) -> list[Area]:
-    """Each CPU reads its own node's memory, all of them about as much."""
+    """Assign to each CPU an area of its own node's memory, all of about the same size."""
     groups: dict[int, list[int]] = {}
     for cpu in cpus:
         groups.setdefault(machine.node_of(cpu), []).append(cpu)
@@ -238,9 +238,7 @@ def widths(isa: Isa) -> list[int]:
 
 
 def int8_peak(library: Library, cpus: Sequence[int], seconds: float = 0.3) -> float:
-    """Return the most GOPS at which these CPUs, one thread on each, multiply bytes and add the products, at this ISA
-    level.
-    """
+    """Measure the most GOPS of bytes multiplied and added, one thread on each of these CPUs, at this ISA level."""
     kinds = ["bytes", "nibbles"] if library.isa.dot == "maddubs" else ["bytes"]
     return _peak(library, [(kind, lanes) for kind in kinds for lanes in widths(library.isa)], cpus, seconds)
 

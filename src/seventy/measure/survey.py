@@ -59,7 +59,7 @@ def arithmetic(levels: list[Isa], machine: Topology, progress: Progress) -> tupl
 
 
 def disk_rate(folder: Path, progress: Progress) -> float | None:
-    """GB/s at which a file in this folder is read, or None where none can be written there."""
+    """Measure the GB/s at which a file in this folder is read; None if none can be written there."""
     progress(t("reading from the disk of {folder}", folder=folder))
     try:
         with disk.scratch_file(folder, _DISK_BYTES) as path:

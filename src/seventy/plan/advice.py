@@ -56,9 +56,7 @@ def notes(offer: Offer, load: Load, wishes: Constraints, book: PriceBook, engine
 
 
 def filled(build: Build, load: Load, engine: str) -> tuple[Dimms, Prediction] | None:
-    """Return the same build with a module in every channel and its prediction; None if none is empty or slots are
-    lacking.
-    """
+    """Return the build with a module in every channel and its prediction; None if none is free or slots lack."""
     have, total = build.channels
     if have >= total or build.platform.dimm_form == "soldered":
         return None
@@ -97,7 +95,7 @@ def noise_note(build: Build, wishes: Constraints) -> Note | None:
 
 
 def model_note(build: Build, load: Load, engine: str) -> Note | None:
-    """Another model that the machine runs several times as fast, by the best published score."""
+    """Suggest another model that the machine runs several times as fast, by the best published score."""
     found = build.prediction
     # Other models are compared as one user alone has them.
     now = found if found.users == 1 else predict(found.machine, load, found.context, engine)
@@ -111,7 +109,7 @@ def model_note(build: Build, load: Load, engine: str) -> Note | None:
 
 
 def tight_note(build: Build, load: Load) -> Note | None:
-    """Little memory left beside the model."""
+    """Warn that little memory is left beside the model."""
     need, room = build.prediction.need.total, build.dimms.room_bytes
     if need < TIGHT * room:
         return None

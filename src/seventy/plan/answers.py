@@ -98,7 +98,7 @@ def _basis(found: Prediction) -> str:
 
 
 def as_text(found: Prediction, lang: str) -> str:
-    """Seven lines for a terminal, one more for several users."""
+    """Format the answer as seven lines for a terminal, one more for several users."""
     machine = found.machine
     memory = (
         say("p_measured", lang, {"gbs": machine.measured_gbs})

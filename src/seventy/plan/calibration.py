@@ -156,7 +156,7 @@ class Calibration:
         return self.local.get((name, engine)) or self.local.get((machine.kind, engine))
 
     def bandwidth(self, machine: Machine, engine: str) -> Share:
-        """Share and spread for a machine; wider for a CPU the catalogue does not know."""
+        """Return the bandwidth's share and spread for a machine; wider for a CPU that is not in the catalogue."""
         kind = class_of(machine)
         found = self.shares.get(kind) or self.shares["server"]
         spread = found.spread * (1.25 if machine.guessed and machine.measured_gbs is None else 1.0)
@@ -169,8 +169,7 @@ class Calibration:
         return Share(min(share, 1.0), spread)
 
     def tuned(self, machine: Machine) -> Share | None:
-        """Return the share of peak bandwidth that two sockets reach if the owner placed the pages; None for one socket.
-        """
+        """Return the share of peak bandwidth of two sockets whose owner placed the pages; None for one socket."""
         return self.shares.get("two sockets tuned") if machine.kind == "two sockets" else None
 
     def core_gbs(self, machine: Machine) -> float:

@@ -103,7 +103,7 @@ def usable(rows: Iterable[Measurement], known_layout: bool = True) -> list[Case]
 
 
 def fit(cases: Sequence[Case]) -> Calibration:
-    """Share of each class: the median over machines of each machine's median; spread: what holds 85 % of its rows."""
+    """Fit each class's share, the median of its machines' medians, and spread, which holds 85 % of its rows."""
     by_kind: dict[str, dict[str, list[float]]] = {}
     for row, machine, load in cases:
         full = predict(machine, load, row.context or 0, threads=row.threads)

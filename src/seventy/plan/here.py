@@ -24,9 +24,7 @@ def profile_path() -> Path:
 
 
 def read_profile(path: Path | None = None) -> dict[str, Any]:
-    """Read the measured profile, or return an empty dict; `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs` are
-    used.
-    """
+    """Read the measured profile's `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs`; an empty dict without one."""
     path = path or profile_path()
     if not path.exists():
         return {}

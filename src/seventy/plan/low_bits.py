@@ -81,8 +81,7 @@ def fitting(want: Wanted, machine: Machine, engine: str, context: int, users: in
 
 
 def endings(want: Wanted, engine: str, lang: str, machine: Machine | None, context: int, users: int = 1) -> list[str]:
-    """Return what an answer says about low-bit quants: the quality loss of the wanted one, and which one fits instead.
-    """
+    """Return an answer's lines on low-bit quants: the quality loss of the wanted one, and which fits instead."""
     fit = fitting(want, machine, engine, context, users) if machine else None
     losses = [loss_text(quant, want.load.params_b, lang) for quant in [want.load.quant, *([fit.quant] if fit else [])]]
     lines = [losses[0]] if losses[0] else []

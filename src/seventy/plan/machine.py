@@ -136,8 +136,7 @@ def machine_from_parts(
 def machine_from_cpu(
     cpu: Cpu, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0, printed: bool = False
 ) -> Machine:
-    """Make a machine with a CPU of the catalogue; without modules, all channels are assumed filled at the rated speed.
-    """
+    """Make a machine with a CPU of the catalogue; without `modules`, all channels are full at rated speed."""
     notes: list[tuple[str, dict[str, object]]] = []
     if sockets > cpu.max_sockets:
         notes.append(("too_many_sockets", {"cpu": cpu.name, "most": cpu.max_sockets, "sockets": sockets}))

@@ -27,7 +27,7 @@ class Owned:
 
 
 def owned(text: str) -> list[Owned]:
-    """Every machine a text describes. Raises SeventyError where it names no CPU and no platform."""
+    """Return every machine a text describes. Raises SeventyError if it names no CPU and no platform."""
     found = [each for each in read(text) if not each.empty]
     if not found:
         raise SeventyError(
@@ -141,8 +141,7 @@ def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:
 
 
 def machine_from_words(cpu: str, sockets: int, memory: str | None, ssd_gbs: float) -> Machine:
-    """Make the machine of `predict` from a CPU's name or a description; `memory`, given separately, takes precedence.
-    """
+    """Make the machine of `predict` from a CPU's name or a description; `memory`, if given, overrides it."""
     dimms = parse_dimms(memory) if memory else None
     exact, _ = find_cpu(cpu, all_cpus())
     said = [] if exact else [each for each in read(cpu) if each.cpu or each.platform]

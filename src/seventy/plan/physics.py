@@ -60,9 +60,7 @@ def sizes_of(cpu: Cpu, platform: Platform | None = None) -> tuple[int, ...]:
 
 
 def kind_in(cpu: Cpu, dimms: Dimms, platform: Platform | None = None) -> str:
-    """Return the kind of memory that is meant: the platform's, the stated one, else the one that runs at the stated
-    speed.
-    """
+    """Return the kind of memory: the platform's, else the stated one, else the one of the stated speed."""
     if platform is not None and platform.mem_type in kinds(cpu):
         return platform.mem_type
     if dimms.kind in kinds(cpu):

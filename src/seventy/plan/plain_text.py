@@ -23,9 +23,7 @@ _SUM = re.compile(r"(?<![\w.*@-])\d{1,3}(?:\s*\+\s*\d{1,3})+(?![\w.])")
 
 
 def plain(text: str) -> str:
-    """Return the text in small letters, its full-width signs and number words as ASCII digits, every size with its
-    unit.
-    """
+    """Return the text in lower case, with full-width signs and number words as ASCII, and units on all sizes."""
     text = unicodedata.normalize("NFKC", text).lower().translate(_TRADITIONAL)
     for word, meant in _WORDS.items():
         text = text.replace(word, meant)

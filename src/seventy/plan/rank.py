@@ -88,7 +88,7 @@ def _loudest(platform: Platform, wishes: Constraints) -> str | None:
 
 
 def offers(builds: Sequence[Build], wishes: Constraints, usage: Usage) -> list[Offer]:
-    """Every build with what it costs and what it breaks."""
+    """Return every build with its cost and the limits it breaks."""
     result = []
     for build in builds:
         cost = cost_of(build, usage)

@@ -65,7 +65,7 @@ def short(value: float) -> str:
 
 
 def front_chart(shown: Sequence[Offer], front: Sequence[Offer], book: PriceBook, lang: str) -> str:
-    """Every build as a dot, the front as a line of steps; beyond four times the front's middle price is cut."""
+    """Draw builds as dots and the front as a line of steps; the axis ends at four times the front's middle price."""
     prices = sorted(offer.build.price for offer in front)
     most = min(max(offer.build.price for offer in shown), 4 * prices[len(prices) // 2])
     inside = [offer for offer in shown if offer.build.price <= most]
@@ -90,7 +90,7 @@ def dot(chart: Chart, offer: Offer, colour: str, radius: int) -> str:
 
 
 def years_chart(offers: Sequence[Offer], book: PriceBook, lang: str) -> tuple[str, str]:
-    """Price plus electricity, year by year, of the first few builds; the chart and its legend."""
+    """Draw price plus electricity by year for the first few builds; return the chart and its legend."""
     ends = [offer.build.price + offer.cost.electricity_per_year * MOST_YEARS for offer in offers]
     chart = Chart(MOST_YEARS, max(ends), say("r_years_x", lang),
                   say("r_years_y", lang, {"currency": book.currency}))  # fmt: skip
@@ -166,8 +166,7 @@ def report(
     title: str, headline: str, best: str, census: str, ranked: Sequence[Offer], shown: Sequence[Offer],
     front: Sequence[Offer], usage: Usage, book: PriceBook, lang: str,
 ) -> str:  # fmt: skip
-    """Render the HTML file. `ranked` is for the cost chart, `shown` for the table and dots, `best_lines` is plain text.
-    """
+    """Render the HTML file: `ranked` in the cost chart, `shown` in table and dots, `best_lines` as plain text."""
     template = Template((files("seventy.plan") / "report.html").read_text(encoding="utf-8"))
     years, legend = years_chart(ranked[: len(LINES)], book, lang)
     heads = ("c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",

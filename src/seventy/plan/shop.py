@@ -130,8 +130,7 @@ def shop(
 def alternative(
     within: Sequence[Offer], engine: str, context: int, least_tok_s: float
 ) -> tuple[Offer, Suggestion] | None:
-    """Return the machine within the limits and the model with the best score it runs at this speed; None if none does.
-    """
+    """Return the best-scoring model at this speed and a machine within the limits; None if there is none."""
     most = sorted(within, key=lambda offer: (-offer.build.dimms.total_gb, -offer.build.prediction.decode.mid))[:_ASKED]
     fastest = sorted(within, key=lambda offer: -offer.build.prediction.decode.mid)[:_ASKED]
     found = [

@@ -77,7 +77,7 @@ def held_out_year(year: str = YEAR) -> tuple[list[Tested], list[Tested]]:
 
 
 def reports() -> list[Report]:
-    """Every report, predicted with constants fitted without any of them, where its source tells what ran on what."""
+    """Predict every report whose source names machine and model, with constants fitted without any of them."""
     calibration = fit([case for case in (*known_cases(), *assumed_cases()) if case[0].id not in REPORTS])
     return [_report(row, calibration) for row in all_measurements() if row.id in REPORTS]
 

@@ -48,7 +48,7 @@ class Wanted:
 
     @property
     def command(self) -> str | None:
-        """The command that downloads it, or None if it has no name."""
+        """The command that downloads the model, or None if it has no name."""
         return None if self.name is None else f"seventy pull {self.name.name}:{self.load.quant}"
 
     def reason(self, machine: Machine | None = None) -> Reason | None:
@@ -66,9 +66,7 @@ class Wanted:
             raise SeventyError(say("no_seventy", lang, values))
 
     def endings(self, engine: str, lang: str, machine: Machine | None = None) -> list[str]:
-        """Return the last lines of an answer: whose figures they are if not seventy's, and the command that downloads
-        the model.
-        """
+        """Return an answer's last lines: whose figures they are if not seventy's, and the command for the model."""
         reason, command = self.reason(machine), self.command
         lines = [say("only_llama_cpp", lang, {"reason": reason.into(lang)})] if reason and engine != "seventy" else []
         return lines + ([say("get_it", lang, {"command": command})] if command else [])

@@ -8,7 +8,7 @@ from seventy.language import Message
 
 
 def say(key: str, lang: str, values: Mapping[str, object] | None = None) -> str:
-    """The message of this key; numbers are rounded to what is worth reading."""
+    """Return the message of this key; numbers are rounded to the figures worth reading."""
     shown = {name: _shown(value, lang) for name, value in (values or {}).items()}
     return Message(MESSAGES[key]).filled(**shown).into(lang)
 
@@ -21,7 +21,7 @@ def _shown(value: object, lang: str) -> object:
 
 
 def number(value: float) -> str:
-    """Three figures, no exponent: 0.52, 4.31, 28.7, 154, 2052."""
+    """Format a number with three figures and no exponent: 0.52, 4.31, 28.7, 154, 2052."""
     if value == 0:
         return "0"
     if abs(value) >= 100:

@@ -95,9 +95,7 @@ class Footprint:
         return 4 * sequences + 2 if self.state_bytes else 0
 
     def slots(self, positions: int, sequences: int) -> int:
-        """Return how many pages the layers with windows have room for, in a cache of `positions` shared by `sequences`
-        texts.
-        """
+        """Return the pages for layers with windows, in a cache of `positions` that `sequences` texts share."""
         return min(whole_pages(positions) // PAGE, self._most_slots(sequences))
 
     def _most_slots(self, sequences: int) -> int:
@@ -149,9 +147,7 @@ def whole_pages(positions: int) -> int:
 
 
 def reserve(total_bytes: int) -> int:
-    """Return the bytes that a model must leave to the system: at most a quarter, so that small machines run small
-    models.
-    """
+    """Return the bytes a model must leave to the system: at most a quarter of a machine's memory."""
     return min(total_bytes // 4, RESERVE_BYTES + total_bytes // RESERVE_SHARE)
 
 
@@ -195,7 +191,7 @@ def fitting_states(footprint: Footprint, room_bytes: int, sequences: int) -> int
 
 
 def fitting_positions(footprint: Footprint, room_bytes: int, sequences: int = 1) -> int:
-    """Positions, in whole pages, of the largest cache that fits beside the weights."""
+    """Return the positions, in whole pages, of the largest cache that fits beside the weights."""
     states = fitting_states(footprint, room_bytes, sequences)
     rest = room_bytes - footprint.need(0, sequences, states=states).total
     # Layers with windows have room for every page, or for as many as they ever have.

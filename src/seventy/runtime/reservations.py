@@ -41,9 +41,7 @@ _LOCK_SECONDS = 10.0
 
 
 def folders() -> list[Path]:
-    """List the folders for reservations, in order of preference; the first that works is used. All users share the
-    first.
-    """
+    """List folders for reservations; the first that works is used. All users share the first."""
     shared = [_SHARED / _NAME] if _SHARED.is_dir() else []
     own = [Path(os.environ["XDG_RUNTIME_DIR"])] if os.environ.get("XDG_RUNTIME_DIR") else []
     return [*shared, *(folder / _NAME for folder in (*own, Path(platformdirs.user_cache_dir("seventy"))))]

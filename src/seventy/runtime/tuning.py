@@ -184,8 +184,7 @@ def _words(trial: Trial) -> str:
 def tune(
     candidates: Candidates, measure: Measure, seconds: float = SECONDS, clock: Callable[[], float] = time.perf_counter
 ) -> Tuning:
-    """Try the candidates in turn for about `seconds`: threads for each kind of step, the vector width, then the tiles.
-    """
+    """Try the candidates in turn for about `seconds`: threads per kind of step, vector width, then tiles."""
     isa = candidates.isas[0]
     trials: list[Trial] = []
 

@@ -34,7 +34,7 @@ class Size:
 
 
 def weight(value: Any) -> int:
-    """Roughly the bytes that a value has as JSON."""
+    """Estimate a value's bytes as JSON."""
     total, left = 0, [value]
     while left:
         one = left.pop()

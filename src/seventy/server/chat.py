@@ -172,8 +172,7 @@ class Prepared:
 
 
 def prepare(backend: Backend, body: ChatBody) -> Prepared:
-    """Render and tokenize the conversation, and compile its constraint. Takes time: do not call it in the event loop.
-    """
+    """Render and tokenize the conversation, and compile its constraint. Slow: not for the event loop."""
     chat = backend.llm.chat_format
     offered, wanted = _tools(body)
     think = chat.thinking(wanted_thinking(body)[0])

@@ -71,7 +71,7 @@ class KeptAnswer:
         self.wake()
 
     def wake(self) -> None:
-        """Let all readers look for what is new."""
+        """Wake all readers to look for new events."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -180,7 +180,7 @@ class AnswerRoom:
             answer.stop("stopped")
 
     def tidy(self) -> None:
-        """Stop what may not go on alone, and forget what is old."""
+        """Stop answers that may not continue without a reader, and drop old ones."""
         now = time.monotonic()
         alone = {answer: now - answer.alone_since for answer in self._answers.values() if not answer.readers}
         running = [answer for answer in alone if not answer.done]

@@ -52,7 +52,7 @@ def _text(content: list[Any], place: str) -> str:
 
 
 def prompt_ids(backend: Backend, parts: list[int | str]) -> list[int]:
-    """Token ids of a prompt. Takes time: not in the event loop."""
+    """Return a prompt's token ids. Slow: not for the event loop."""
     llm = backend.llm
     if all(isinstance(part, int) for part in parts):
         return llm.prompt_ids([part for part in parts if isinstance(part, int)])

@@ -108,7 +108,7 @@ class ResponseStore:
         del self._entries[user, id]
 
     def tidy(self) -> None:
-        """Forget what is too old or too much."""
+        """Drop responses that are too old, or the oldest if there are too many bytes."""
         until, total, users = time.monotonic() - KEPT_SECONDS, 0, dict[str, int]()
         kept: list[tuple[tuple[str, str], StoredResponse]] = []
         for key, entry in reversed(self._entries.items()):

@@ -158,9 +158,7 @@ class SamplingOptions(CheckedBody):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form an answer must have: `json` (any object), a `schema`, a `regex` or a `grammar`. `field` names its
-    source.
-    """
+    """The form of an answer: `json` (any object), a `schema`, a `regex` or a `grammar`; `field` names its source."""
 
     kind: str
     value: Any

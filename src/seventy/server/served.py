@@ -135,7 +135,7 @@ class ServedModel:
             self.parked += back
 
     def refuse(self, error: ApiError) -> None:
-        """Tell everyone who waits for it that it does not come."""
+        """Send an error to every request that waits for this model."""
         tickets, self.tickets = self.tickets, []
         parked, self.parked = self.parked, []
         for ticket in tickets:

@@ -72,9 +72,7 @@ def router(
 
     @routes.get("/health", tags=["status"])
     async def health() -> Response:
-        """Return 200 if the server can answer, even if a request must wait for its model; 503 before the first is
-        loaded.
-        """
+        """Return 200 if the server can answer, also if a model must load first; 503 before the first one has."""
         loading = [
             {"model": model.name, "what": model.what, "progress": round(model.share, 4)}
             for model in pool.models if model.state == "loading"

@@ -63,8 +63,7 @@ async def _cancel_on_disconnect(receive: Receive, answers: Sequence[Cancellable]
 
 
 async def while_connected(request: Request, answers: Sequence[Cancellable], work: Coroutine[Any, Any, T]) -> T:
-    """Run work on answers and return its result. The answers are cancelled if the client disconnects or the work fails.
-    """
+    """Run work on answers and return its result; if the client leaves or the work fails, cancel them."""
     watcher = asyncio.create_task(_cancel_on_disconnect(request.receive, answers))
     try:
         return await work

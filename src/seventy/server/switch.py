@@ -73,7 +73,7 @@ class Switch:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin to load what is waited for."""
+        """Start loading the models that requests wait for."""
         self._thread.start()
 
     def close(self) -> None:

@@ -36,9 +36,7 @@ class Tools:
         return frozenset(user for server in self._servers.values() for user in server.config.users)
 
     async def of(self, user: str) -> tuple[list[tuple[ServedTool, bool]], dict[str, str]]:
-        """Return a user's tools, each with whether its calls need consent, and the errors of servers that did not
-        answer.
-        """
+        """Return a user's tools, with whether each needs consent, and the errors of servers that did not answer."""
         servers = [server for server in self._servers.values() if user in server.config.users]
         answers = await asyncio.gather(*(server.tools() for server in servers), return_exceptions=True)
         found: list[tuple[ServedTool, bool]] = []
@@ -101,9 +99,7 @@ class Tools:
 
 
 class ToolCallBody(Body):
-    """A call of a tool. `digest` identifies the description of the tool that the user saw when they `approved` the
-    call.
-    """
+    """A call of a tool. `digest` identifies the description that the user saw when they `approved` the call."""
 
     name: str = Field(max_length=64)
     digest: str = Field(max_length=64)
@@ -123,9 +119,7 @@ def router(tools: Tools | None) -> APIRouter:
 
     @routes.get("/tools")
     async def listed(request: HttpRequest) -> dict[str, Any]:
-        """List the user's tools: `asks` if each call needs the user's consent, `changed` if it does because the tool
-        changed.
-        """
+        """List the user's tools: `asks` if each call needs consent, `changed` if it does since the tool changed."""
         mine, user = of(request)
         found, problems = await mine.of(user)
         return {

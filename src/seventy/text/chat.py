@@ -72,7 +72,7 @@ class ChatFormat:
 
     @property
     def needs(self) -> Needs:
-        """What the template requires of conversations. Raises SeventyError if it accepts none."""
+        """The template's requirements for conversations. Raises SeventyError if it accepts none."""
         with self._lock:
             if self._needs is None:
                 try:

@@ -130,7 +130,7 @@ class Grammars:
         _ = self._vocabulary, self._with_marks
 
     def json(self) -> Constraint:
-        """Any JSON object."""
+        """Return a constraint that accepts any JSON object."""
         return self.json_schema({"type": "object"})
 
     def json_schema(self, schema: Mapping[str, Any]) -> Constraint:

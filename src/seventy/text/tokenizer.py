@@ -57,9 +57,7 @@ class Tokenizer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
-        """Built from `tokenizer.ggml.*`. Raises SeventyError for a kind of tokenizer that is not known, or a broken
-        one.
-        """
+        """Read `tokenizer.ggml.*`. Raises SeventyError for an unknown kind of tokenizer, or a broken one."""
         model = metadata.get("tokenizer.ggml.model")
         if model is None:
             raise SeventyError("the file has no tokenizer (tokenizer.ggml.model); get a complete GGUF of this model")
@@ -154,9 +152,7 @@ class Tokenizer:
         return len(self._tokens)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Convert a text to token ids. If `special`, control tokens written in the text, like <|im_end|>, become those
-        tokens.
-        """
+        """Convert a text to token ids. With `special`, written control tokens like <|im_end|> become tokens."""
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -185,7 +181,7 @@ class Tokenizer:
 
     @property
     def fills_in_the_middle(self) -> bool:
-        """Whether there are tokens to ask for what stands between two texts."""
+        """Whether the vocabulary has the tokens for fill-in-the-middle prompts."""
         return all(f"fim_{part}" in self._fill_in_the_middle for part in ("pre", "suf", "mid"))
 
     def encode_infill(self, before: str, after: str, files: Sequence[tuple[str, str]] = ()) -> list[int]:
@@ -222,9 +218,7 @@ class Tokenizer:
         return self._tokens[token]
 
     def token_bytes(self, token: int, skip_special: bool = False) -> bytes:
-        """Return the bytes that the token adds to a text. With `skip_special`, control tokens add none, except those in
-        `show`.
-        """
+        """Return a token's bytes. With `skip_special`, control tokens have none, except those in `show`."""
         self._check(token)
         text, kind = self._tokens[token], int(self._kinds[token])
         if kind & (CONTROL | UNKNOWN | USER_DEFINED):

@@ -24,9 +24,7 @@ For each function call, return a json object with function name and arguments wi
 
 
 def describe(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Convert messages for a template without tool support: tools go into the system prompt, calls and results become
-    text.
-    """
+    """Convert messages for a template without tools: tools go into the system prompt, calls become text."""
     plain: list[dict[str, Any]] = []
     for message in messages:
         content = message.get("content") or ""

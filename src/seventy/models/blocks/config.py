@@ -131,9 +131,7 @@ class DeltaNet:
 
     @property
     def cache(self) -> Recurrent:
-        """The recurrent state of a layer: the convolution's window, a matrix for each value head, a log of drafted
-        rows.
-        """
+        """A layer's recurrent state: the convolution's window, a matrix per value head, a log of drafted rows."""
         n = self.heads
         window, log = window_shape(self.taps, self.channels), log_shape(n.dim, n.values)
         log_bytes = 4 * (MAX_PENDING * self.channels + math.prod(log))

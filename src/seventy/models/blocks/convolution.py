@@ -37,8 +37,7 @@ def convolution_or_attention(
 
 
 def convolution(graph: Program, c: Config, w: Weights, layer: int, x: Buffer) -> None:
-    """Compute x += the projection of after * convolution(before * u), where the normalised x gives before, after and u.
-    """
+    """Compute x += projection(after * convolution(before * u)); the normalised x gives before, after and u."""
     assert c.convolution is not None
     block, channels = f"blk.{layer}.shortconv.", c.convolution.channels
     h = graph.norm(x, w.vector(f"blk.{layer}.attn_norm.weight", c.hidden))

@@ -96,7 +96,7 @@ def _latent(m: Metadata, rotary: Rotary) -> Latent:
 
 
 def caches(config: Config) -> list[CacheSpec]:
-    """Return what each layer remembers: of every position one key, whose beginning is the value."""
+    """Return each layer's cache specification: one key per position, whose first elements are the value."""
     assert config.latent is not None
     spec = Paged(1, config.shapes[0].head_dim, config.latent.rank, values_in_keys=True)
     return [*[spec] * config.layers, *(predicting(config, spec) if config.predicts else ())]

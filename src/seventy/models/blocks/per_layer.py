@@ -20,9 +20,7 @@ def per_layer_inputs(graph: Program, c: Config, w: Weights, x: Buffer) -> tuple[
 
 
 def add_per_layer(graph: Program, c: Config, w: Weights, layer: int, inputs: tuple[Buffer, Buffer], x: Buffer) -> None:
-    """Compute x += the norm of proj(gelu(gate x) * the layer's input); then scale x by the layer's factor, if it has
-    one.
-    """
+    """Compute x += norm(proj(gelu(gate x) * the layer's input)), then scale x by the layer's factor, if any."""
     block, width = c.block(layer), c.per_layer
     norm = w.vector("per_layer_proj_norm.weight", width)
     # Stands before the product and so runs beside it.

@@ -39,7 +39,7 @@ class CallStyle(Splitter):
     @staticmethod
     @abstractmethod
     def written(calls: Sequence[Mapping[str, Any]]) -> str:
-        """These calls as the model writes them: each has `name` and `arguments`, an object or what was none."""
+        """Return calls in the model's own syntax; each has `name` and `arguments`."""
 
     @classmethod
     def spoken(cls, message: Mapping[str, Any]) -> dict[str, Any]:
