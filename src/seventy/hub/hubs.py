@@ -65,10 +65,10 @@ def offered(wanted: Hosted | Catalogued, say: Say, hubs: Sequence[Hub] | None = 
     raise _nothing(wanted, said)
 
 
-def elsewhere(wanted: Catalogued, files: Sequence[RemoteFile], hubs: Sequence[Hub] | None = None) -> list[RemoteFile]:
+def elsewhere(wanted: Catalogued, files: Sequence[RemoteFile]) -> list[RemoteFile]:
     """Find the same files, by sha256, on another hub; return an empty list if no other hub has them all."""
     repositories = {"hf": wanted.name.hf_repositories, "ms": wanted.name.ms_repositories}
-    for hub in hubs or (HuggingFace(), ModelScope()):
+    for hub in (HuggingFace(), ModelScope()):
         if hub.kind == files[0].hub.kind:
             continue
         for repository in repositories[hub.kind]:

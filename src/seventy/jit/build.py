@@ -350,17 +350,17 @@ class Function:
         self.do(f"br label {done}")
         self._label(done)
 
-    def atomic_add(self, address: Value, number: Operand, type: Type = i64) -> Value:
-        """Add atomically and return the previous value; sequentially consistent."""
-        value = self.constant(type, number)
-        return self.emit(type, f"atomicrmw add ptr {address.name}, {type} {value.name} seq_cst")
+    def atomic_add(self, address: Value, number: Operand) -> Value:
+        """Add to an i64 atomically and return its previous value; sequentially consistent, as the next two are."""
+        value = self.constant(i64, number)
+        return self.emit(i64, f"atomicrmw add ptr {address.name}, {i64} {value.name} seq_cst")
 
-    def atomic_load(self, address: Value, type: Type = i64) -> Value:
-        return self.emit(type, f"load atomic {type}, ptr {address.name} seq_cst, align {type.nbytes}")
+    def atomic_load(self, address: Value) -> Value:
+        return self.emit(i64, f"load atomic {i64}, ptr {address.name} seq_cst, align {i64.nbytes}")
 
-    def atomic_store(self, address: Value, number: Operand, type: Type = i64) -> None:
-        value = self.constant(type, number)
-        self.do(f"store atomic {type} {value.name}, ptr {address.name} seq_cst, align {type.nbytes}")
+    def atomic_store(self, address: Value, number: Operand) -> None:
+        value = self.constant(i64, number)
+        self.do(f"store atomic {i64} {value.name}, ptr {address.name} seq_cst, align {i64.nbytes}")
 
     def text(self) -> str:
         parameters = ", ".join(

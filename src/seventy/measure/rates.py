@@ -182,13 +182,13 @@ def read_now(library: Library, area: Area) -> float:
     return max(read_once(library, pattern, [area]) for pattern in ways)
 
 
-def read_local(library: Library, threads: int, seconds: float = 1.0, nbytes: int | None = None) -> Samples:
-    """Measure passes by `threads` threads, pinned to physical cores, over memory of their own NUMA nodes."""
+def read_local(library: Library, threads: int) -> Samples:
+    """Measure for a second how `threads` threads, on physical cores, read memory of their own NUMA nodes."""
     machine = topology.read()
     cores = machine.spread()
-    memories = node_memories(machine, nbytes or buffer_bytes(machine))
+    memories = node_memories(machine, buffer_bytes(machine))
     areas = local_areas(machine, memories, [cores[i % len(cores)] for i in range(threads)])
-    return read_samples(library, areas, seconds)
+    return read_samples(library, areas, seconds=1.0)
 
 
 def multiply_once(library: Library, kind: str, lanes: int, cpus: Sequence[int], passes: int) -> tuple[float, float]:

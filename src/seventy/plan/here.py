@@ -23,9 +23,9 @@ def profile_path() -> Path:
     return Path(platformdirs.user_cache_dir("seventy")) / "machine.json"
 
 
-def read_profile(path: Path | None = None) -> dict[str, Any]:
+def read_profile() -> dict[str, Any]:
     """Read the measured profile's `read_bandwidth_gbs`, `int8_gops` and `disk_read_gbs`; an empty dict without one."""
-    path = path or profile_path()
+    path = profile_path()
     if not path.exists():
         return {}
     try:

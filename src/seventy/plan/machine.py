@@ -112,9 +112,8 @@ def speed_of(
 
 
 def machine_from_parts(
-    cpu_name: str, sockets: int, dimms: Dimms | None, cpus: tuple[Cpu, ...] | None = None, ssd_gbs: float = 3.0,
-    platform: Platform | None = None,
-) -> Machine:  # fmt: skip
+    cpu_name: str, sockets: int, dimms: Dimms | None, ssd_gbs: float = 3.0, platform: Platform | None = None
+) -> Machine:
     """Make a machine from the names of its parts. An unknown CPU is guessed from its memory, never refused.
 
     Impossible modules are corrected (plan/physics.py); the machine's notes say so.
@@ -123,7 +122,7 @@ def machine_from_parts(
     if counted:
         # "2x E5-2680 v4" is how people write two of them.
         cpu_name, sockets = cpu_name[counted.end() :], max(sockets, int(counted[1]))
-    cpu, close = find_cpu(cpu_name, cpus if cpus is not None else all_cpus())
+    cpu, close = find_cpu(cpu_name, all_cpus())
     if cpu is None:
         return _guessed(cpu_name, sockets, dimms, close, ssd_gbs)
     if dimms is None:

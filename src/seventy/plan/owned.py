@@ -1,6 +1,5 @@
 """The machines a person has, from words such as "Z440 + E5-2680 v4 + 4x16@2400", with what had to be assumed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
@@ -127,9 +126,9 @@ def _stand_in(said: Description, notes: list[Note]) -> str:
     return cpu.name
 
 
-def usual_cpu(platform: Platform, cpus: Sequence[Cpu] | None = None) -> Cpu:
+def usual_cpu(platform: Platform) -> Cpu:
     """Return the CPU a platform is assumed to have: the cheapest with a price, else the median by cores."""
-    fitting = cpus_for(platform, cpus if cpus is not None else all_cpus())
+    fitting = cpus_for(platform, all_cpus())
     priced: dict[str, float] = {}
     for row in all_prices():
         if row.category == "cpu":

@@ -3,7 +3,6 @@
 Nothing but lists and headers is fetched. What it says is English, as all of `pull`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from seventy.catalog import names
@@ -12,7 +11,7 @@ from seventy.errors import SeventyError
 from seventy.gguf.file import main_type
 from seventy.hub import hubs
 from seventy.hub.hubs import Offered
-from seventy.hub.listing import Hub, Variant
+from seventy.hub.listing import Variant
 from seventy.hub.names import Catalogued, Hosted
 from seventy.hub.peek import peek
 from seventy.hub.transfer import Say
@@ -51,11 +50,9 @@ class Proposal:
     lines: tuple[str, ...]
 
 
-def propose(
-    wanted: Hosted | Catalogued, machine: Machine, context: int, say: Say, available: Sequence[Hub] | None = None
-) -> Proposal:
+def propose(wanted: Hosted | Catalogued, machine: Machine, context: int, say: Say) -> Proposal:
     """Choose which file of a named model to download for this machine. Raises SeventyError if none can be used."""
-    return proposal_of(hubs.offered(wanted, say, available), wanted, machine, context)
+    return proposal_of(hubs.offered(wanted, say), wanted, machine, context)
 
 
 def proposal_of(offered: Offered, wanted: Hosted | Catalogued, machine: Machine, context: int) -> Proposal:

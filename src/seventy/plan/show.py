@@ -75,11 +75,11 @@ def offer_cells(offer: Offer, lang: str) -> list[str]:
     ]  # fmt: skip
 
 
-def offers_table(offers: Sequence[Offer], usage: Usage, lang: str, room: int | None = None) -> str:
+def offers_table(offers: Sequence[Offer], usage: Usage, lang: str) -> str:
     head = [say(key, lang, {"years": f"{usage.years:g}"}) for key in (
         "c_machine", "c_cpu", "c_memory", "c_channels", "c_price", "c_speed", "c_range", "c_prefill", "c_watts",
         "c_kwh", "c_years", "c_noise")]  # fmt: skip
-    room = room or terminal_width()
+    room = terminal_width()
     rows = [offer_cells(offer, lang) for offer in offers]
     # A narrow terminal loses the columns a buyer can best do without.
     kept = list(range(len(head))) if room >= 118 else [0, 1, 2, 3, 4, 5, 6, 9, 11] if room >= 96 else [0, 1, 2, 3, 4, 5]

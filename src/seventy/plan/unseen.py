@@ -66,11 +66,11 @@ def _split(cases: Sequence[Case], year: str) -> tuple[list[Case], list[Case]]:
     return [c for c in cases if not c[0].date.startswith(year)], [c for c in cases if c[0].date.startswith(year)]
 
 
-def held_out_year(year: str = YEAR) -> tuple[list[Tested], list[Tested]]:
+def held_out_year() -> tuple[list[Tested], list[Tested]]:
     """Decode and prefill of a year's rows, predicted with constants fitted on the others; layouts known and assumed."""
-    old, new = _split([*known_cases(), *assumed_cases()], year)
+    old, new = _split([*known_cases(), *assumed_cases()], YEAR)
     calibration = fit(old)
-    old_prompts, new_prompts = _split(prefill_cases(all_measurements()), year)
+    old_prompts, new_prompts = _split(prefill_cases(all_measurements()), YEAR)
     scales, spread = fit_prefill(old_prompts)
     prompts = replace(calibration, prefill_scale=scales, prefill_spread=spread)
     return [_decode(*case, calibration) for case in new], [_prefill(*case, prompts) for case in new_prompts]
