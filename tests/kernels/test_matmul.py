@@ -1,10 +1,12 @@
+import functools
 import itertools
 
 import numpy as np
 import pytest
+from llvmlite import binding
 
 from seventy.formats import PANEL, Format, by_name, formats, mxfp4
-from seventy.jit.compiler import Kernel
+from seventy.jit.compiler import Kernel, Library, compile_assembly
 from seventy.jit.isa import Isa, supported
 from seventy.kernels import matmul
 from seventy.kernels.abi import tile_widths
@@ -156,6 +158,20 @@ def test_every_exponent_of_mxfp4_is_a_number(e: int, isa: Isa) -> None:
     q, scale = twins.quantize(x, 32)
     inputs = (q.reshape(9, -1, 32) * scale[..., None].astype(np.float64)).reshape(x.shape)
     check(product(isa, format, x, blocks, 16), inputs @ weights.T)
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "Q8_0", "NVFP4"])
+def test_asking_ahead_for_one_row_changes_no_bit(name: str, isa: Isa, monkeypatch: pytest.MonkeyPatch) -> None:
+    format, kernel = by_name(name), Kernel("seventy.kernels.matmul:build", (name,))
+    x, blocks, _ = case(format, 3, 70, 5)
+    found: list[np.ndarray] = []
+    for cpu, asks in ("znver4", False), ("znver3", True):
+        monkeypatch.setattr(binding, "get_host_cpu_name", lambda cpu=cpu: cpu)
+        monkeypatch.setattr("tests.support.call.library", functools.cache(Library))
+        one_row = compile_assembly(kernel, isa).split("\ntile1:")[1].split(".Lfunc_end")[0]
+        assert ("prefetch" in one_row) == asks
+        found += [product(isa, format, x[:n], blocks, 70, chunk=4)[0] for n in (1, 2, 3)]
+    assert all(np.array_equal(each, found[0]) for each in found)
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "Q8_0"])

@@ -94,6 +94,13 @@ def microarchitecture() -> str | None:
     return _MICROARCHITECTURES.get(binding.get_host_cpu_name())
 
 
+def waits_for_memory() -> bool:
+    """Whether a core of this CPU is too slow at asking for memory while it multiplies, so that kernels ask ahead even
+    for one row. Measured on Zen 3 only (docs/lab.md); Zen 4 loses by it.
+    """
+    return binding.get_host_cpu_name() == "znver3"
+
+
 def notable_features() -> list[str]:
     """List the instruction sets of this CPU beyond AVX2 and AVX-512's first."""
     return [told for name, told in _TOLD.items() if name in host_features()]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from seventy.formats import PANEL, Format, by_name
 from seventy.formats.description import Fields
 from seventy.jit.build import Function, Module, Value, Variable
+from seventy.jit.isa import waits_for_memory
 from seventy.jit.types import Type, f32, i64, pointer
 from seventy.kernels.abi import Kernel, tile_widths
 from seventy.kernels.activations import KINDS, section_bases
@@ -72,8 +73,9 @@ def panels_function(module: Module, format: Format, padded: bool = False) -> Fun
     widths: Sequence[int] = tile_widths(module.isa.lanes)
     widths = range(widths[0], 0, -1) if padded else widths
     tiles = {width: tile_function(module, format, width) for width in widths}
-    # A turn that is shorter than a block of 256 columns gains nothing.
-    side_by_side = tile_function(module, format, 1, streams=2) if format.block == 256 else None
+    # Elsewhere a turn that is shorter than a block of 256 columns gains nothing.
+    long_turns = format.block == 256 or (format.block > 1 and waits_for_memory())
+    side_by_side = tile_function(module, format, 1, streams=2) if long_turns else None
     # Vectors of 512 bits unpack most formats as fast as the L2 delivers (docs/lab.md).
     prompt = _prompt_function(module, format, tiles) if module.isa.lanes < 16 or format.slow else None
     f = module.function("panels", _parameters(format), internal=True)
@@ -254,6 +256,11 @@ def _keep(module: Module, format: Format, slots: list[Type]) -> Function:
     return f
 
 
+def _asks_ahead(format: Format) -> bool:
+    """Whether even one or two rows ask for weights to come. Q5_K is slower so on Zen 3, too (docs/lab.md)."""
+    return waits_for_memory() and format.block > 1 and format.name != "Q5_K"
+
+
 def tile_function(
     module: Module, format: Format, width: int, slots: list[Type] | None = None, streams: int = 1
 ) -> Function:
@@ -272,7 +279,7 @@ def tile_function(
     memory, line = (inputs.pop(-2), inputs.pop()) if slots else (None, None)
     apart = inputs.pop() if streams > 1 else f.constant(i64, 0)
     # One row reads as fast as the CPU's own prefetching lets it; more rows leave it idle too long to run ahead.
-    ahead = 4096 if width > 2 and not slots else 0
+    ahead = 0 if slots else 4096 if width > 2 else 1024 if _asks_ahead(format) else 0
     vector = f32 * lanes
     # The sums of all 16 rows; where a pass has fewer, they take turns in the registers.
     sums = f.memory(4 * PANEL * width * streams)
