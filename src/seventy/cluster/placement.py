@@ -9,6 +9,7 @@ from seventy.cluster import key as keys
 from seventy.cluster import node
 from seventy.cluster.engine import Engine
 from seventy.cluster.front import Front, Machine
+from seventy.errors import SeventyError
 from seventy.language import t
 from seventy.version import __version__
 
@@ -51,7 +52,11 @@ async def keep(ray: Any, own: node.Node, front: Front, wanted: Wanted, say: Call
 
     try:
         while True:
-            members = await asyncio.to_thread(node.members, ray)
+            try:
+                members = await asyncio.to_thread(node.members, ray)
+            except ray.exceptions.RayError as error:
+                place = f"{own.head}:{own.port}"
+                raise SeventyError("the cluster at {head} does not answer: {error}", head=place, error=error) from None
             addresses = {each.id: each.address for each in members}
             there = {each.id: each for each in members if each.is_alive and each.version == __version__}
             for each in members:
