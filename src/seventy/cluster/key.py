@@ -80,12 +80,16 @@ def write(folder: Path, key: str, address: str) -> None:
 
 
 def ray_environment(folder: Path) -> dict[str, str]:
-    """Return the variables by which Ray asks for token and certificates, sends no statistics, and slows no worker."""
+    """Return the variables by which Ray asks for token and certificates, sends no statistics, and slows no worker.
+
+    A machine waits 10 s for the first one, and is then started anew until that is back (_keep.py); Ray's own 60 s are
+    longer than a restart.
+    """
     return {
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_USE_TLS": "1",
         "RAY_TLS_SERVER_CERT": str(folder / "certificate.pem"), "RAY_TLS_SERVER_KEY": str(folder / "private.pem"),
         "RAY_TLS_CA_CERT": str(folder / "authority.pem"), "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
+        "RAY_worker_niceness": "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
     }  # fmt: skip
 
 
