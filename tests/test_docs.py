@@ -20,13 +20,14 @@ GUIDES = sorted(path for path in DOCS.glob("*.zh-CN.md"))
 SOURCES = ["performance.md", "planning.md", "prediction.md", "lab.md", "questions.md", "models.md"]
 OTHER_PROGRAMS = {
     "git", "cd", "curl", "sudo", "apt", "ln", "mkdir", "pip", "python", "python3", "systemctl", "loginctl", "docker",
-    "aider", "scripts/test",
+    "aider", "export", "scripts/test",
 }  # fmt: skip
 
 
 def lines(page: Path) -> Iterator[str]:
     """The lines of a page's shell blocks, and of blocks without a language, but for what `seventy run` answers."""
-    answers = (">", " ", "#", "prompt ", "上下文 ", "提示词 ", "在本机跑 ", "context ", "A large ", "Llama-3.3-70B ")
+    answers = (">", " ", "#", "（", "prompt ", "上下文 ", "提示词 ", "在本机跑 ", "context ", "A large ",
+               "Llama-3.3-70B ")  # fmt: skip
     text = page.read_text(encoding="utf-8")
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if language in ("", "sh"):
@@ -139,7 +140,21 @@ def test_speeds_in_the_guides_stand_in_a_page_that_measured_or_predicted_them(pa
             assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", known), f"{each.name}: {figure}"
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+# Other words for what has one: token, 首 token 延迟, 提示词, 读提示词, 调频策略, 元.
+OTHER_WORDS = re.compile(
+    r"词元|令牌数|内存频宽|首字|预填充|调速器|\d CNY|读提示(?!词)|系统提示(?!词)"
+    r"|首token|[\u4e00-\u9fff]token|token[\u4e00-\u9fff]"
+)
+CHINESE = [*GUIDES, ROOT / "README.zh-CN.md", ROOT / "src/seventy/server/page/words.js",
+           ROOT / "src/seventy/locale/zh/LC_MESSAGES/seventy.po"]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
 def test_one_word_for_a_thing(page: Path) -> None:
-    text = re.sub(r"^```text.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    assert not re.search(r"词元|首词元|令牌数|内存频宽", text), page.name
+    """What is typed in a terminal, a page of the docs and the chat page say the same of the same."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".po":
+        text = re.sub(r"^msgid .*?(?=^msgstr)", "", text, flags=re.DOTALL | re.MULTILINE)
+    elif page.suffix == ".js":
+        text = text.split("  zh: {")[1]
+    assert [found[0] for found in OTHER_WORDS.finditer(text)] == []

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import seventy.server
+from seventy.language import Message, said
 
 PAGE = Path(seventy.server.__file__).with_name("page")
 
@@ -37,3 +38,14 @@ def test_both_languages_say_everything() -> None:
     word = re.compile(r"(?:^ {4}|[\"`}], )(\w+): (?=[\"(`{]|\w+ =>)", re.MULTILINE)
     names = [set(word.findall(part.split("\n};")[0])) for part in (english.split("  en: {")[1], chinese)]
     assert names[0] == names[1] and len(names[0]) > 80
+
+
+def test_what_page_and_terminal_both_say_is_one_text_in_chinese() -> None:
+    word = re.compile(r'(\w+|"[\w ]+"): "([^"]+)"')
+    english, chinese = (word.findall(part) for part in (PAGE / "words.js").read_text().split("  zh: {"))
+    said_here = dict(chinese)
+    # Keys in quotes are what the engine says, as the API has it.
+    pairs = {(key.strip('"') if key[0] == '"' else text): said_here[key] for key, text in english}
+    known = {text: chinese for text, chinese in pairs.items() if said(Message(text), "zh") != text}
+    assert {"loading weights", "compiling kernels"} <= set(known)
+    assert known == {text: said(Message(text), "zh") for text in known}

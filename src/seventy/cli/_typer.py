@@ -32,11 +32,16 @@ _ASKED = (
     t("[required]"), t("[env var: {}]"), t("(deprecated) "),
     t("Try [blue]'{command_path} {help_option}'[/] for help."),
 )  # fmt: skip
-_USAGE, _HELP = t("Usage:"), t("Show this message and exit.")
+_USAGE, _HELP = t("Usage: "), t("Show this message and exit.")
+_OPTIONS, _COMMANDS = t("[OPTIONS]"), t("COMMAND [ARGS]...")
+# Where rich may break a line: between Chinese characters too, which have no spaces, but not before 、 or after （.
+_WORD = re.compile(
+    r"\s*[“（《]*(?:[\u3005-\u9fff]|[^\s\u3001-\u9fff“”（），；：。、？！]+|\S)[”），；：。、？！》]*\s*"
+)
 
 
 class _FoldingColumns(Columns):
-    """Texts that are broken where they are too long: Chinese has no spaces, and rich would cut it."""
+    """Texts whose words are broken where they are too long, not cut."""
 
     def __init__(self, renderables: Any = None, *given: Any, **more: Any) -> None:
         items = list(renderables or ())
@@ -46,13 +51,15 @@ class _FoldingColumns(Columns):
         super().__init__(items, *given, **more)
 
 
-class _FoldingTable(Table):
-    """A table whose cells are broken where they are too long."""
+class _WholeTable(Table):
+    """A table whose columns before the last two, options' names, are not broken; others are where they are too long."""
 
     def add_row(self, *given: Any, **more: Any) -> None:
         super().add_row(*given, **more)
         for column in self.columns:
             column.overflow = "fold"
+        for column in self.columns[:-2]:
+            column.no_wrap = True
 
 
 def recognised(text: str) -> str:
@@ -71,13 +78,20 @@ def describe(found: Any, lang: str) -> None:
     for parameter in found.params:
         if getattr(parameter, "help", None):
             parameter.help = words(parameter.help)
+        if parameter.default is False:  # nobody types --no-debug
+            parameter.secondary_opts = []
+    found.options_metavar = words(_OPTIONS)
+    if hasattr(found, "subcommand_metavar"):
+        found.subcommand_metavar = words(_COMMANDS)
     usage, help_option, format_help = found.get_usage, found.get_help_option, found.format_help
 
     def format_help_whole(*given: Any) -> Any:
+        from rich import _wrap
         from typer import rich_utils
 
-        rich_utils.Table = _FoldingTable  # type: ignore[misc]
+        rich_utils.Table = _WholeTable  # type: ignore[misc]
         rich_utils.Columns = _FoldingColumns  # type: ignore[misc]
+        _wrap.re_word = _WORD
         return format_help(*given)
 
     def help_in_language(context: Any) -> Any:

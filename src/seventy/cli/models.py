@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,7 +40,7 @@ def models(
             )
         return
     if every:
-        print_rows(_known())
+        print_rows(_known(), optional=2)
         return
     found = local.inventory()
     rows: list[tuple[str, ...]] = [(t("NAME"), t("SIZE"), t("QUANT"), t("ARCHITECTURE"), t("HERE"), t("IN"), t("FILE"))]
@@ -299,10 +300,15 @@ def _line(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
-def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print columns as wide on the terminal as their widest entry, in the language that is spoken."""
+def print_rows(rows: Iterable[tuple[str, ...]], optional: int = 0) -> None:
+    """Print columns as wide on the terminal as their widest entry, in the language that is spoken.
+
+    The last columns, `optional` of them, are left out where a terminal is too narrow.
+    """
     shown = [[said(text) for text in row] for row in rows]
-    widths = [max(cell_len(row[i]) for row in shown) for i in range(len(shown[0]) - 1)]
+    widths = [max(cell_len(row[i]) for row in shown) for i in range(len(shown[0]))]
+    while optional and sys.stdout.isatty() and sum(widths) + 2 * len(widths) - 2 > get_terminal_size().columns:
+        optional, widths, shown = optional - 1, widths[:-1], [row[:-1] for row in shown]
     for row in shown:
-        padded = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=False)]
+        padded = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths[:-1], strict=False)]
         print("  ".join([*padded, row[-1]]))

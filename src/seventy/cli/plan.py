@@ -22,7 +22,9 @@ def plan(
     article: Annotated[bool, typer.Option("--article", help="The article's builds beside our predictions.")] = False,
     model: Annotated[str, typer.Option(help="A model's name, as pull takes it.")] = "llama-3.3-70b",
     quant: Annotated[str | None, typer.Option(help="Q8_0, ...; Q4_K_M when neither this nor the name says.")] = None,
-    params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
+    params: Annotated[
+        float | None, typer.Option(help="Parameters in billions, for a model that is not in the catalogue.")
+    ] = None,
     active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
     weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
     weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,

@@ -28,7 +28,9 @@ def predict(
     here: Annotated[bool, typer.Option("--here", help="This machine, as measured.")] = False,
     model: Annotated[str | None, typer.Option(help="A model's name, as pull takes it.")] = None,
     quant: Annotated[str | None, typer.Option(help="Q8_0, ...; Q4_K_M when neither this nor the name says.")] = None,
-    params: Annotated[float | None, typer.Option(help="Parameters in billions, for a model it lacks.")] = None,
+    params: Annotated[
+        float | None, typer.Option(help="Parameters in billions, for a model that is not in the catalogue.")
+    ] = None,
     active_params: Annotated[float | None, typer.Option(help="Active parameters in billions (MoE).")] = None,
     weights_gb: Annotated[float | None, typer.Option(help="Size of the weights in GB.")] = None,
     weights_gib: Annotated[float | None, typer.Option(hidden=True)] = None,

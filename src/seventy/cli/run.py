@@ -9,6 +9,7 @@ from seventy.cli._conversation import Settings
 from seventy.cli._reader import piped
 from seventy.cli.pull import get
 from seventy.errors import SeventyError
+from seventy.language import t
 
 _FIRST_MODEL = "smollm2"
 _FIRST_PROMPT = "In two sentences: what is a large language model?"
@@ -52,7 +53,7 @@ def _prompt(given: str | None, first: bool) -> str | None:
     if given not in (None, "-"):
         text = f"{given}\n\n{text}" if given.strip() and text.strip() else f"{given}{text}"
     elif given is None and not text and first:
-        session.say(f"> {_FIRST_PROMPT}")
+        session.say(t("> {prompt}", prompt=_FIRST_PROMPT))
         return _FIRST_PROMPT
     elif given is None and sys.stdin is not None and sys.stdin.isatty():
         return None

@@ -103,7 +103,7 @@ def serve(
     cache_gb: session.CacheGb = 20.0,
     verbose: session.Verbose = False,
 ) -> None:
-    """Serve models: OpenAI's and Ollama's API, and a page to chat at /."""
+    """Serve models: OpenAI's, Anthropic's and Ollama's API, and a page to chat at /."""
     # The server takes a second to import; other commands do without it.
     from seventy.server import app, listen
     from seventy.server.guard import Rules, is_loopback, read_keys

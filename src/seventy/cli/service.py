@@ -36,6 +36,8 @@ def unit(arguments: list[str], key_file: Path | None) -> str:
         "[Service]\n"
         f"ExecStart={words}\n"
         f"{environment}"
+        # Where it was typed: names of files mean the same there; a user's services start at home.
+        f"WorkingDirectory=-{str(Path.cwd()).replace('%', '%%')}\n"
         "Restart=on-failure\n"
         "RestartSec=10\n"
         "TimeoutStopSec=60\n"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from seventy.catalog.book import PriceBook
 from seventy.catalog.traps import traps_of
+from seventy.language import listed
 from seventy.plan.builds import Build
 from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import MODULE_GB, Dimms
@@ -33,23 +34,21 @@ Note = tuple[str, dict[str, object]]
 def notes(offer: Offer, load: Load, wishes: Constraints, book: PriceBook, engine: str) -> list[Note]:
     """List warnings about a build, the most expensive mistake first."""
     build = offer.build
-    found = [channel_note(build, load, engine), memory_note(build, load), noise_note(build, wishes)]
+    found = [channel_note(build, load, book, engine), memory_note(build, load), noise_note(build, wishes)]
     found += [model_note(build, load, engine), price_note(build, book)]
-    found += [tight_note(build, load), gpu_note(build, book), sleep_note(offer)]
+    found += [tight_note(build, load), gpu_note(build, book), sleep_note(offer, book)]
     found += [note for note in build.prediction.machine.notes if note[0] in ("two_per_channel", "links_limit")]
     forms = {row.dimm_form for part in build.parts if (row := part.price) is not None and row.category == "ram"}
     found += [("n_trap", {"text": {"en": trap.en, "zh": trap.zh}})
               for trap in traps_of(build.platform.name, build.platform.socket, forms)]
     if engine == "seventy":
         found.append(("seventy_aim", {}))
-    if build.sockets > 1:
-        tuned = build.prediction.tuned
-        found.append(("n_numa", {"default": build.prediction.decode.mid,
-                                 "tuned": tuned.mid if tuned else build.prediction.decode.mid}))  # fmt: skip
+    if build.sockets > 1 and build.prediction.tuned:
+        found.append(("n_numa", {"default": build.prediction.decode.mid, "tuned": build.prediction.tuned.mid}))
     if build.uncertain:
         found.append(("n_range", {"low": build.price_low, "high": build.price_high, "currency": book.currency}))
     if build.blanks:
-        found.append(("n_blank", {"parts": ", ".join(build.blanks)}))
+        found.append(("n_blank", {"parts": listed(build.blanks)}))
     if offer.cost.estimated:
         found.append(("n_watts", {}))
     return [note for note in found if note is not None]
@@ -66,7 +65,7 @@ def filled(build: Build, load: Load, engine: str) -> tuple[Dimms, Prediction] | 
     )
 
 
-def channel_note(build: Build, load: Load, engine: str) -> Note | None:
+def channel_note(build: Build, load: Load, book: PriceBook, engine: str) -> Note | None:
     better = filled(build, load, engine)
     if better is None:
         return None
@@ -75,7 +74,8 @@ def channel_note(build: Build, load: Load, engine: str) -> Note | None:
     memory = next((part for part in build.parts if part.count == build.dimms.count and "GB" in part.label), None)
     more = (dimms.count - build.dimms.count) * (memory.total or 0) / memory.count if memory else 0.0
     return ("n_channels", {"empty": total - have, "total": total, "now": build.prediction.decode.mid,
-                           "then": found.decode.mid, "dimms": str(dimms), "more": more})  # fmt: skip
+                           "then": found.decode.mid, "dimms": str(dimms), "more": more,
+                           "currency": book.currency})  # fmt: skip
 
 
 def memory_note(build: Build, load: Load) -> Note | None:
@@ -126,10 +126,10 @@ def gpu_note(build: Build, book: PriceBook) -> Note | None:
                       "gbs": GPU_GBS, "gb": GPU_GB})  # fmt: skip
 
 
-def sleep_note(offer: Offer) -> Note | None:
+def sleep_note(offer: Offer, book: PriceBook) -> Note | None:
     if offer.cost.idle_w < SLEEP_W:
         return None
-    return ("n_sleep", {"idle": offer.cost.idle_w, "year": offer.cost.idle_per_year})
+    return ("n_sleep", {"idle": offer.cost.idle_w, "year": offer.cost.idle_per_year, "currency": book.currency})
 
 
 def price_note(build: Build, book: PriceBook) -> Note | None:

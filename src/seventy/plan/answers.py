@@ -2,6 +2,7 @@
 
 from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.models import all_models
+from seventy.language import said, t
 from seventy.plan import drafts, local
 from seventy.plan.advice import notes
 from seventy.plan.low_bits import loss_json
@@ -9,7 +10,7 @@ from seventy.plan.rank import Offer
 from seventy.plan.roofline import Band, Prediction
 from seventy.plan.shop import Plan
 from seventy.plan.show import source_months
-from seventy.plan.tables import table
+from seventy.plan.tables import table, terminal_width
 from seventy.plan.words import number, say
 from seventy.runtime.memory import USUAL_CONTEXT
 from seventy.sizes import size
@@ -107,12 +108,15 @@ def as_text(found: Prediction, lang: str) -> str:
                                       "mts": machine.mts})
     )  # fmt: skip
 
+    def labelled(key: str, text: str) -> str:
+        return said(t("{label}: {other}", label=say(key, lang), other=text), lang)
+
     def line(key: str, band: Band, unit: str) -> str:
-        return f"{say(key, lang)}: {number(band.mid)} {unit}  ({number(band.low)} - {number(band.high)})"
+        return labelled(key, f"{number(band.mid)} {unit}  ({number(band.low)} - {number(band.high)})")
 
     prompts = [line("p_prefill", found.prefill, say("p_unit", lang)),
                line("p_first", found.first_token_s, say("p_prompt", lang))]  # fmt: skip
-    prompt_unknown = [f"{say('p_prefill', lang)}: {say('unknown', lang)}"]
+    prompt_unknown = [labelled("p_prefill", say("unknown", lang))]
     memory_values = {"needs": size(found.need.total), "room": size(machine.room_bytes or 0),
                      "have": size(machine.memory_bytes or 0), "context": max(found.context, USUAL_CONTEXT)}  # fmt: skip
     fit = say("needs" if machine.room_bytes is None else "fits" if found.fits else "no_fit", lang, memory_values)
@@ -123,8 +127,8 @@ def as_text(found: Prediction, lang: str) -> str:
         *([line("p_tuned", found.tuned, say("p_unit", lang))] if found.tuned else []),
         *([line("p_together", found.together, say("p_unit", lang))] if found.users > 1 else []),
         *(prompt_unknown if machine.prompts_unknown else prompts),
-        f"{say('p_why', lang)}: {reason(found, lang)}",
-        f"{say('p_memory', lang)}: {fit}",
+        labelled("p_why", reason(found, lang)),
+        labelled("p_memory", fit),
     ])  # fmt: skip
 
 
@@ -204,4 +208,7 @@ def models_text(lang: str) -> str:
          number(model.size_gb["Q4_K_M"]) if "Q4_K_M" in model.size_gb else "-", ", ".join(model.size_gb)]
         for model in all_models()
     ]  # fmt: skip
-    return table([say(key, lang) for key in ("m_model", "m_params", "m_active", "m_size", "m_quants")], rows, "lrrrl")
+    head = [say(key, lang) for key in ("m_model", "m_params", "m_active", "m_size", "m_quants")]
+    # A narrow terminal has no room for the quants.
+    kept = 5 if terminal_width() >= 130 else 4
+    return table(head[:kept], [row[:kept] for row in rows], "lrrrl"[:kept])

@@ -4,6 +4,7 @@ from seventy.catalog.article import Article, ArticleBuild, the_article
 from seventy.catalog.book import PriceBook
 from seventy.catalog.cpus import Cpu, all_cpus
 from seventy.catalog.platforms import all_platforms
+from seventy.language import Message, listed, said, t
 from seventy.plan.answers import band_json
 from seventy.plan.builds import Build, enumerate_builds
 from seventy.plan.cost import Usage, cost_of
@@ -34,13 +35,17 @@ def cpu_speed(cpu: Cpu, article: Article) -> Prediction:
     return predict(machine_from_cpu(cpu, 1, None), catalogue_load(article.model, article.quant))
 
 
+_ORDERED = t("Z440, as ordered")
+
+
 def builds_table(lang: str, room: int | None = None) -> str:
     article = the_article()
     rows = []
     for build in article.builds:
         bought, full = predicted(build, article), predicted(build, article, filled=True)
         rows.append([
-            build.name, f"{build.sockets}x {build.cpu.split(' ', 1)[1]}", build.memory, number(float(build.total_cny)),
+            said(Message(build.name), lang),
+            f"{build.sockets}x {build.cpu.split(' ', 1)[1]}", build.memory, number(float(build.total_cny)),
             f"{bought.machine.channels:g}/{bought.machine.channels_total:g}",
             f"{number(bought.decode.low)}-{number(bought.decode.high)}", number(bought.decode.mid),
             number(full.decode.mid), number(bought.prefill.mid),
@@ -87,7 +92,7 @@ def mistake_text(lang: str) -> str:
     """Show the effect of empty memory channels in figures."""
     article = the_article()
     by_name = {build.name: build for build in article.builds}
-    one, four = predicted(by_name["Z440, as ordered"], article), predicted(by_name["Z440"], article)
+    one, four = predicted(by_name[_ORDERED], article), predicted(by_name["Z440"], article)
     return say("a_mistake", lang, {
         "one": one.decode.mid, "four": four.decode.mid, "times": four.decode.mid / one.decode.mid,
         "low": four.decode.low, "high": four.decode.high,
@@ -113,7 +118,7 @@ def same_money_text(lang: str) -> str:
         for key, offer in (("a_same_any", chosen[0] if chosen else None), ("a_same_home", quiet[0] if quiet else None)):
             if offer is not None and not (key == "a_same_home" and offer is chosen[0]):
                 lines.append(say(key, lang, {
-                    "name": build.name, "budget": build.total_cny, "build": offer.build.name,
+                    "name": Message(build.name), "budget": build.total_cny, "build": offer.build.name,
                     "price": offer.build.price, "speed": offer.build.prediction.decode.mid,
                     "kwh": offer.cost.kwh_per_day}))  # fmt: skip
     return "\n".join(lines)
@@ -133,7 +138,7 @@ def power_text(lang: str) -> str:
             build.total_cny, build.total_cny, build.total_cny, predict(machine, load),
         )  # fmt: skip
         figures.append(f"{build.name} {cost_of(whole, Usage(6.0, 0.55, 1.0)).kwh_per_day:.1f}")
-    return say("a_power", lang, {"figures": ", ".join(figures)})
+    return say("a_power", lang, {"figures": listed(figures)})
 
 
 def article_text(lang: str, room: int | None = None) -> str:

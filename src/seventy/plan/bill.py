@@ -3,9 +3,10 @@
 import re
 
 from seventy.catalog.prices import Part
+from seventy.language import listed, said, sentences, t
 from seventy.plan.builds import Build
 from seventy.plan.tables import clip
-from seventy.plan.words import number, say
+from seventy.plan.words import number, say, unit
 
 
 def money(value: float) -> str:
@@ -34,25 +35,29 @@ def part_source(part: Part, currency: str, lang: str, room: int = 70) -> str:
     row = part.price
     if row is None:
         return ""
-    condition = say("cond_" + row.condition, lang) + ", " if row.condition in ("new", "used") else ""
-    said = f"{condition}{row.date}, {clip(row.source, room)}"
+    condition = [say("cond_" + row.condition, lang)] if row.condition in ("new", "used") else []
+    text = said(listed([*condition, row.date, clip(row.source, room)]), lang)
     if row.inferred:
-        said = say("d_inferred", lang, {"formula": formula(row.source, lang)})
+        text = say("d_inferred", lang, {"formula": formula(row.source, lang)})
     elif part.carried:
         now = money(row.each * part.factor.mid)
-        said += "; " + say("d_carried", lang, {"then": money(row.each), "factor": part.factor.mid, "now": now,
-                                               "currency": currency})  # fmt: skip
-    old = "  " + say("d_old", lang, {"months": part.stale_months}) if part.stale_months and not part.carried else ""
-    return f"({said}){old}"
+        carried = say("d_carried", lang, {"then": money(row.each), "factor": part.factor.mid, "now": now,
+                                          "currency": currency})  # fmt: skip
+        text = said(sentences([text, carried]), lang)
+    if part.stale_months and not part.carried:
+        text = said(sentences([text, say("d_old", lang, {"months": part.stale_months})]), lang)
+    return text
 
 
 def part_line(part: Part, currency: str, lang: str) -> str:
     """Return a line of the bill for a terminal: the price of one, the sum of several, where it comes from."""
     each, total = part_price(part)
+    name = t("{count} x {label}", count=part.count, label=part.label)
     if not each:
-        return f"  {part.count} x {part.label}: {say('d_no_price', lang)}"
+        return said(t("  {part}: {price}", part=name, price=say("d_no_price", lang)), lang)
     sum_of = say("d_sum", lang, {"total": total, "currency": currency}) if part.count > 1 else ""
-    return f"  {part.count} x {part.label}: {each} {currency}{sum_of} {part_source(part, currency, lang)}"
+    price = f"{each} {unit(currency, lang)}{sum_of}"
+    return said(t("  {part}: {price} ({about})", part=name, price=price, about=part_source(part, currency, lang)), lang)
 
 
 # The words of a formula of catalog/inferred.py, in Chinese.
@@ -60,6 +65,7 @@ _FORMULA_ZH = (
     (r"([\d.]+(?: to [\d.]+)?) (\w+) a GB of (.+?) \(([\d-]+), carried\)", r"\3 每 GB \1 \2（\4，已折算）"),
     (r"([\d.]+(?: to [\d.]+)?) (\w+) in (\w+) \(([\d-]+)\)", r"\3 市场 \1 \2（\4）"),
     (r" in (US|CN|EU|UK)\b", r"（\1 市场）"), (r"\) x ", "）× "), (r", x ", "，× "), (r" x ", " × "), (r" to ", " 至 "),
+    (r"\bCNY\b", "元"),
 )  # fmt: skip
 
 

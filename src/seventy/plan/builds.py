@@ -12,6 +12,7 @@ from seventy.catalog.bundles import all_bundles
 from seventy.catalog.cpus import Cpu, all_cpus
 from seventy.catalog.platforms import Platform
 from seventy.catalog.prices import Part, PriceRow, months
+from seventy.language import t
 from seventy.plan.machine import machine_from_cpu
 from seventy.plan.memory import MODULE_GB, Dimms
 from seventy.plan.physics import with_memory
@@ -186,7 +187,8 @@ def _bundles(
         if platform is None or not here or need.total > dimms.room_bytes:
             continue
         cpu = with_memory(cpus[bundle.cpu], platform.mem_type)
-        label = f"{bundle.platform}, complete: {dimms} GB, {bundle.ssd_gb:g} GB SSD"
+        drive = f"{bundle.ssd_gb:g}"
+        label = t("{name}, complete: {dimms}, {drive} GB SSD", name=bundle.platform, dimms=dimms, drive=drive)
         parts = [book.line(label, 1, bundle.row)]
         if not own_drive and bundle.ssd_gb < load.file_gb + DRIVE_SPARE_GB:
             parts.append(book.ssd(load.file_gb + DRIVE_SPARE_GB))

@@ -10,6 +10,7 @@ draft model that was right before four steps more.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from seventy.language import listed, said, t
 from seventy.plan.machine import Machine
 from seventy.plan.roofline import Band, Load, Prediction, predict
 from seventy.plan.words import number, say
@@ -101,18 +102,19 @@ def lines(found: Prediction, lang: str = "en", with_draft: bool = False) -> list
     for kind, band in bands.items():
         figures = f"{number(band.low)}-{number(band.high)}"
         if band.high < 1.05 * found.decode.mid:
-            figures = f"{number(found.decode.mid)} ({say('draft_nothing', lang)})"
+            nothing = say("draft_nothing", lang)
+            figures = said(t("{figure} ({about})", figure=number(found.decode.mid), about=nothing), lang)
         kinds.append(f"{say(f'draft_{kind}', lang)} {figures}")
     if not kinds:
         return []
     if found.users > 1:
-        return [say("draft_users", lang, {"users": found.users, "kinds": ", ".join(kinds)})]
-    said = [say("draft_line", lang, {"kinds": ", ".join(kinds)}), buyer(found.machine, found.load, found.context, lang)]
+        return [say("draft_users", lang, {"users": found.users, "kinds": listed(kinds)})]
+    answer = [say("draft_line", lang, {"kinds": listed(kinds)}), buyer(found.machine, found.load, found.context, lang)]
     if found.load.pass_share:
-        said.append(_passes("draft_block", found, found.load.pass_share, lang))
+        answer.append(_passes("draft_block", found, found.load.pass_share, lang))
     elif found.load.assisted and not with_draft:
-        said.append(say("draft_assistant", lang, {"name": "…-assistant"}))
-    return said
+        answer.append(say("draft_assistant", lang, {"name": "…-assistant"}))
+    return answer
 
 
 def with_model(found: Prediction, draft: Load, lang: str = "en") -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform
 from seventy.errors import SeventyError
-from seventy.language import either, t
+from seventy.language import either, listed, t
 from seventy.plan.memory import LARGEST_GB, Dimms, channels_filled, modules_per_channel, peak_gbs
 from seventy.plan.physics import settle
 from seventy.runtime.memory import Need
@@ -173,7 +173,7 @@ def _working_cores(cpu: Cpu) -> int:
 def _guessed(name: str, sockets: int, dimms: Dimms | None, close: list[str], ssd_gbs: float) -> Machine:
     notes: list[tuple[str, dict[str, object]]] = [("cpu_unknown", {"cpu": name})]
     if close:
-        notes.append(("cpu_close", {"names": ", ".join(close)}))
+        notes.append(("cpu_close", {"names": listed(close)}))
     if dimms is None:
         hint = t(" Did you mean {close}?", close=either(close)) if close else ""
         raise SeventyError(

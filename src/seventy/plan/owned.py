@@ -6,7 +6,7 @@ from seventy.catalog.cpus import Cpu, all_cpus, find_cpu
 from seventy.catalog.platforms import Platform
 from seventy.catalog.prices import all_prices
 from seventy.errors import SeventyError
-from seventy.language import either, t
+from seventy.language import either, listed, t
 from seventy.plan.builds import cpus_for
 from seventy.plan.described import Description, read
 from seventy.plan.machine import Machine, machine_from_parts
@@ -41,7 +41,7 @@ def _owned(said: Description, text: str) -> Owned:
     if said.platform_name:
         notes.append(("platform_unknown", {"platform": said.platform_name}))
         if said.close_platforms:
-            notes.append(("cpu_close", {"names": ", ".join(said.close_platforms)}))
+            notes.append(("cpu_close", {"names": listed(said.close_platforms)}))
     name = _cpu_name(said, text, notes)
     platform, sockets = _board(said, notes)
     dimms = said.dimms or _unsaid(said, name, sockets, platform, notes)
@@ -122,7 +122,7 @@ def _stand_in(said: Description, notes: list[Note]) -> str:
     cpu = usual_cpu(said.platform)
     notes.append(("cpu_stand_in", {"cpu": said.cpu_name, "platform": said.platform.name, "taken": cpu.name}))
     if said.close:
-        notes.append(("cpu_close", {"names": ", ".join(said.close)}))
+        notes.append(("cpu_close", {"names": listed(said.close)}))
     return cpu.name
 
 

@@ -15,7 +15,7 @@ from seventy.plan.cost import Usage
 from seventy.plan.rank import Offer, front, unique
 from seventy.plan.shop import Plan
 from seventy.plan.show import about, census_text, headline, instead_text, nearest_text, noise_word, shown_builds
-from seventy.plan.words import number, say
+from seventy.plan.words import number, say, unit
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 480, 300, 62, 40, 14, 26
 LINES = ("#0b6e4f", "#2a6fbb", "#b3541e", "#7b4fa3", "#7a7f26")
@@ -141,11 +141,12 @@ def chosen(plan: Plan, lang: str) -> str:
         rows.append(f'<tr><td>{part.count} x {escape(part.label)}<small>{source}</small></td>'
                     f'<td>{escape(total or say("d_no_price", lang))}{pieces}</td></tr>')  # fmt: skip
     total = price_range(build) + ("+" if build.blanks else "")
+    currency = unit(currency, lang)
     rows.append(f'<tfoot><tr><td>{escape(say("d_total", lang))}, {currency}</td><td>{total}</td></tr></tfoot>')
-    unit = escape(say("p_unit", lang))
-    return (f'<p class="figures"><b>{total} {currency}</b> <b>{number(decode.mid)} {unit}</b></p>'
+    speed = escape(say("p_unit", lang))
+    return (f'<p class="figures"><b>{total} {currency}</b> <b>{number(decode.mid)} {speed}</b></p>'
             f'<p class="named">{escape(build.name)}'
-            f"<small>{number(decode.low)} - {number(decode.high)} {unit}</small></p>"
+            f"<small>{number(decode.low)} - {number(decode.high)} {speed}</small></p>"
             f'<table class="bill">{"".join(rows)}</table>{listed(about(plan, lang))}')  # fmt: skip
 
 

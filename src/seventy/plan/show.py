@@ -7,6 +7,7 @@ from seventy.catalog.api_prices import api_prices_of
 from seventy.catalog.book import CARRY_MONTHS, LATER_MONTHS, REGIONS, STALE_MONTHS, PriceBook
 from seventy.catalog.inflation import last_month
 from seventy.catalog.prices import months
+from seventy.language import Message, listed, sentences, t
 from seventy.plan import drafts
 from seventy.plan.advice import P106_IDLE_W, P106_LOAD_W, growth, notes
 from seventy.plan.bill import money, part_line, price_range
@@ -17,7 +18,7 @@ from seventy.plan.rank import Offer
 from seventy.plan.roofline import PROMPT_TOKENS, Load, Prediction, predict
 from seventy.plan.shop import Plan
 from seventy.plan.tables import table, terminal_width
-from seventy.plan.words import number, say
+from seventy.plan.words import MESSAGES, number, say, unit
 from seventy.sizes import size
 
 
@@ -117,7 +118,7 @@ def about(plan: Plan, lang: str) -> list[str]:
         second = say("d_second", lang) if price is None else say("d_second_price", lang, {
             "price": money(price), "currency": book.currency})  # fmt: skip
     lines.append(say("d_growth", lang, {"free": more.free_slots, "most": more.max_gb, "second": second,
-                                        "pcie": more.pcie or say("unknown", lang)}))  # fmt: skip
+                                        "pcie": Message(more.pcie or MESSAGES["unknown"])}))  # fmt: skip
     if more.big_price is not None:
         lines.append(say("d_big", lang, {"modules": more.big_modules, "price": money(more.big_price),
                                          "currency": book.currency}))  # fmt: skip
@@ -165,15 +166,16 @@ def api_text(load: Load, book: PriceBook, lang: str) -> str:
     then = min(rows, key=lambda row: (abs(months(row.date) - at), row.output_per_million))
     now = min(rows, key=lambda row: (-months(row.date), row.output_per_million))
     shown = list(dict.fromkeys([then, now]))
-    prices = [f"{number(row.output_per_million)} {row.currency} ({row.model}, {row.provider.split('/')[0]}, {row.date})"
-              for row in shown]  # fmt: skip
-    return say("d_api", lang, {"prices": "; ".join(prices)})
+    prices = [t("{price} {currency} ({about})", price=number(row.output_per_million), currency=row.currency,
+                about=listed([row.model, row.provider.split("/")[0], row.date])) for row in shown]  # fmt: skip
+    return say("d_api", lang, {"prices": sentences(prices)})
 
 
 def front_text(offers: Sequence[Offer], book: PriceBook, lang: str) -> str:
     lines = [say("f_title", lang)]
+    currency = unit(book.currency, lang)
     for offer in offers:
-        lines.append(f"  {money(offer.build.price):>8} {book.currency}  {number(offer.build.prediction.decode.mid):>5} "
+        lines.append(f"  {money(offer.build.price):>8} {currency}  {number(offer.build.prediction.decode.mid):>5} "
                      f"{say('p_unit', lang)}  {offer.build.name}")  # fmt: skip
     return "\n".join(lines)
 
@@ -185,7 +187,7 @@ def census_text(census: Census, kept: int, seconds: float, lang: str) -> str:
     priced = {build.platform.name for build in census.builds}
     lacking = [name for name in census.unpriced_platforms if name not in priced]
     if lacking:
-        lines.append(say("z_unpriced", lang, {"count": len(lacking), "names": ", ".join(lacking[:5])}))
+        lines.append(say("z_unpriced", lang, {"count": len(lacking), "names": listed(lacking[:5])}))
     return "\n".join(lines)
 
 

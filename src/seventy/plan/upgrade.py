@@ -19,7 +19,7 @@ from seventy.plan.physics import form_of, sizes_of, slots_of
 from seventy.plan.rank import SAME_SPEED
 from seventy.plan.roofline import Load, Prediction, predict
 from seventy.plan.tables import table
-from seventy.plan.words import number, say
+from seventy.plan.words import number, say, unit
 from seventy.sizes import size
 
 # A step that gains less than this is not worth a line.
@@ -231,7 +231,7 @@ def _price_text(price: tuple[float, float] | None, currency: str, lang: str) -> 
     low, high = price
     if high == 0:
         return "-"
-    return f"{low:,.0f} {currency}" if low == high else f"{low:,.0f} - {high:,.0f} {currency}"
+    return f"{low:,.0f} {unit(currency, lang)}" if low == high else f"{low:,.0f} - {high:,.0f} {unit(currency, lang)}"
 
 
 def _adds_to(step: Step, have: Upgrade) -> bool:

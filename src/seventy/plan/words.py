@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 
-from seventy.language import Message
+from seventy.language import Message, said, t
 
 
 def say(key: str, lang: str, values: Mapping[str, object] | None = None) -> str:
@@ -17,7 +17,14 @@ def _shown(value: object, lang: str) -> object:
     """A value as it stands in a message; a mapping has a text for each language."""
     if isinstance(value, Mapping):
         return value[lang]
+    if value == "CNY":
+        return unit(value, lang)
     return number(value) if isinstance(value, float) else value
+
+
+def unit(currency: str, lang: str) -> str:
+    """A currency as it stands behind a sum."""
+    return said(t("CNY"), lang) if currency == "CNY" else currency
 
 
 def number(value: float) -> str:

@@ -84,17 +84,17 @@ const WORDS = {
     hello: "有什么想了解的？",
     helloNote: "模型就在你自己的机器上运行，你写的内容不会离开它。",
     waiting: n => n ? `排队中：前面还有 ${n} 个` : "等待中……",
-    reading: (done, total, left) => `正在读入：${done} / ${total} token` + (left ? `，还需 ${left}` : ""),
+    reading: (done, total, left) => `正在读提示词：${done} / ${total} token` + (left ? `，还需 ${left}` : ""),
     reconnecting: "连接中断，恢复后会继续读取……",
     modelLoads: "模型正在加载，加载完就回答你的问题……",
     absent: "提问时加载", loading: (what, share) => `模型加载中：${what}，${share} %`,
-    loadingWhat: { "loading weights": "读取权重", "compiling kernels": "为本机 CPU 编译", starting: "启动" },
+    loadingWhat: { "loading weights": "加载权重", "compiling kernels": "编译内核", starting: "启动" },
     seconds: s => s < 90 ? `${Math.max(1, Math.round(s))} 秒` : `${Math.round(s / 60)} 分钟`,
     speed: v => `${v} token/秒`, expected: v => `约 ${v} token/秒`, queue: n => `${n} 个排队`, running: n => `${n} 个运行中`,
     memory: (used, total) => `内存 ${used} / ${total} GB`,
     context: (used, total) => `上下文已用 ${used} / ${total} token`,
     finished: (n, speed, read, cached, wait) =>
-      `${n} 个 token，${speed} token/秒` + (wait ? `，首字 ${wait}` : "") + `；读入 ${read}` + (cached ? `，缓存 ${cached}` : ""),
+      `${n} 个 token，${speed} token/秒` + (wait ? `，首 token 延迟 ${wait}` : "") + `；读提示词 ${read}` + (cached ? `，已缓存 ${cached}` : ""),
     drafted: (right, all, ms) => `；其中 ${Math.round(100 * right / all)} % 由预先猜中`
       + (ms >= 50 ? `，省 ${(ms / 1000).toFixed(1)} 秒` : ""),
     ends: {
