@@ -171,9 +171,14 @@ def test_closing_frees_everything(tiny: Path) -> None:
 def test_stream_left_early_leaves_the_model_usable(llm: LLM) -> None:
     whole = llm.generate(PROMPT, 30, ignore_eos=True).token_ids
     stream = llm.stream(PROMPT, 30, ignore_eos=True)
-    next(iter(stream))
+    for _ in range(3):
+        next(iter(stream))
     stream.close()
     assert stream.completion is not None and stream.completion.finish_reason == "aborted"
+    # How fast it was until then is known.
+    timings = stream.completion.timings
+    assert timings.generated_tokens >= 3 and timings.decode_tokens_per_second > 0
+    assert timings.prompt_tokens_per_second > 0 and timings.decode_gbs > 0
     assert llm.generate(PROMPT, 30, ignore_eos=True).token_ids == whole
 
 

@@ -1,10 +1,11 @@
 """The public API: a model answers. Every text is written by the scheduler's thread; this is its client."""
 
+import contextlib
 import logging
 import os
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,8 @@ from seventy.text.chat import ChatFormat
 from seventy.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("seventy.engine")
+# A step of others' texts too, which no cancelling stops, ends within this time on most machines.
+_CANCEL_SECONDS = 2.0
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -339,8 +342,9 @@ class LLM:
         text: list[str] = []
         written: list[int] = []
         finished: Finished | None = None
+        source = self._events(request, events)
         try:
-            for event in self._events(request, events):
+            for event in source:
                 if isinstance(event, PromptProgress) and progress:
                     progress(t("reading the prompt"), event.done - event.cached, event.total - event.cached)
                 elif isinstance(event, TextDelta):
@@ -350,10 +354,14 @@ class LLM:
                         yield event.text
                 elif isinstance(event, Finished):
                     finished = event
+        except (GeneratorExit, KeyboardInterrupt):
+            source.close()
+            finished = _end_of_cancelled(events)
+            raise
         finally:
             result.completion = _completion("".join(text), written, finished, len(request.ids))
 
-    def _events(self, request: Request, events: "queue.SimpleQueue[Event]") -> Iterator[Event]:
+    def _events(self, request: Request, events: "queue.SimpleQueue[Event]") -> Generator[Event]:
         """Submit a request and yield its events up to the last; leaving early, also by Ctrl-C, cancels it.
 
         Raises SeventyError where it failed.
@@ -407,6 +415,16 @@ class LLM:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _end_of_cancelled(events: "queue.SimpleQueue[Event]") -> Finished | None:
+    """Return the end of a cancelled request, which knows how long the answer took; None if none comes soon."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            if isinstance(event := events.get(timeout=_CANCEL_SECONDS), Finished):
+                # It may have ended by itself meanwhile; what was handed on is no whole answer.
+                return replace(event, reason="cancelled", cut_by="", end_token=None)
+    return None
 
 
 def _completion(text: str, written: list[int], finished: Finished | None, prompt_tokens: int) -> Completion:
