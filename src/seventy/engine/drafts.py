@@ -18,6 +18,7 @@ from seventy.engine.governor import MAX_DRAFT, Governor, Offer
 from seventy.engine.lookup import Lookup, Memory
 from seventy.engine.passes import PassDrafter, Passes, Worth
 from seventy.language import t
+from seventy.runtime.threads import Aborted
 
 _log = logging.getLogger("seventy.engine")
 
@@ -140,10 +141,14 @@ class Drafts:
         return worth and text.model.can_read(rows)
 
     def propose(self, texts: Sequence[TextDrafts], numbers: Sequence[int]) -> list[list[int]]:
-        """Return up to the given number of guesses for each text."""
+        """Return up to the given number of guesses for each text. Raises Aborted where the step is not wanted any more.
+        """
         try:
             wanted = [(text.model, n) for text, n in zip(texts, numbers, strict=True) if n and text.by_model]
             self._ask_model(wanted, len(texts))
+        except Aborted:
+            # Nobody wants the step any more.
+            raise
         except Exception:
             # Nobody's text depends on it.
             _log.exception("%s failed and is not asked any more", self.model.name if self.model else "the draft model")

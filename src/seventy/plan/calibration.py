@@ -96,7 +96,7 @@ SEVENTY_AVX2_OPS_PER_CYCLE = {
     "Skylake": _SKYLAKE, "Kaby Lake": _SKYLAKE, "Coffee Lake": _SKYLAKE, "Comet Lake": _SKYLAKE,
 }  # fmt: skip
 # What a step of seventy takes beside reading, in microseconds: what Python does between two (lab.md, 2026-11-27), and
-# the 13 operations of a layer, each of which begins anew: SmolLM2's layers say 37 on Zen 4 and 133 on Zen 3 (results/).
+# the 13 operations of a layer, each of which begins anew: SmolLM2's layers say 37 on Zen 4 and 83 on Zen 3 (results/).
 SEVENTY_STEP_US, SEVENTY_LAYER_US = 400.0, 70.0
 # GB/s one core can draw: ten to sixteen outstanding 64-byte lines over 60 to 100 ns.
 CORE_GBS = {"server": 9.0, "two sockets": 9.0, "two sockets tuned": 9.0, "desktop": 22.0, "mobile": 18.0,
