@@ -2,7 +2,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seventy.machine import smbios
@@ -88,6 +88,7 @@ def test_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert smbios.read(tmp_path).problem == "permission"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 300))
 def test_broken_tables(noise: bytes, cut: int) -> None:
     whole = array(0x1000) + device("DIMM_A1", "BANK 0", 1024) + device("DIMM_B1", "BANK 1", 1024)

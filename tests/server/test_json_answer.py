@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seventy.server import json_answer
@@ -23,6 +23,7 @@ def dumped(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+@settings(deadline=None)
 @given(VALUE, st.integers(1, 12))
 def test_a_value_has_the_bytes_of_json_dumps(value: Any, values: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

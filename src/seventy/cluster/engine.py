@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 
@@ -35,8 +36,7 @@ class Engine:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        log = node.folder() / "engine.log"
-        with tempfile.NamedTemporaryFile("w", prefix="seventy-keys-") as file, log.open("wb") as output:
+        with tempfile.NamedTemporaryFile("w", prefix="seventy-keys-") as file, _log().open("wb") as output:
             file.write(user_keys)
             file.flush()
             given = ["--api-keys", file.name] if user_keys else []
@@ -47,8 +47,7 @@ class Engine:
             )  # fmt: skip
             ready = await self._ready()
         if not ready:
-            said = log.read_text(errors="replace").strip().splitlines()
-            return 0, (said or ["it ended without a word"])[-1]
+            return 0, _last_line() or "it ended without a word"
         context = keys.server_context(node.folder())
         for plus in node.ENGINES:
             with contextlib.suppress(OSError):
@@ -60,8 +59,7 @@ class Engine:
         """Return the engine's last line when it has ended."""
         await self._process.wait()
         self._relay.close()
-        said = (node.folder() / "engine.log").read_text(errors="replace").strip().splitlines()
-        return (said or [""])[-1]
+        return _last_line()
 
     async def _ready(self) -> bool:
         """Whether the model is loaded, once that is known."""
@@ -85,6 +83,15 @@ class Engine:
                 finally:
                     for way in ways:
                         way.cancel()
+
+
+def _log() -> Path:
+    return node.folder() / "engine.log"
+
+
+def _last_line() -> str:
+    """Return the last thing that the engine said; "" if it said nothing."""
+    return (_log().read_text(errors="replace").strip().splitlines() or [""])[-1]
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
